@@ -1,0 +1,22 @@
+# `make run` trains the spiking network on the embedded data set; `make test` runs every test.
+PYTHON ?= python3.11
+VENV ?= .venv
+INSTALLED = $(VENV)/installed
+
+.PHONY: run test lint
+
+run: $(INSTALLED)
+	$(VENV)/bin/eqspike run mini --backend spiking
+
+test: $(INSTALLED) lint
+	$(VENV)/bin/python -m pytest -q
+
+lint: $(INSTALLED)
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/mypy
+
+$(INSTALLED): requirements.lock pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --requirement requirements.lock
+	$(VENV)/bin/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	touch $(INSTALLED)

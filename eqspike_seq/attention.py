@@ -1,0 +1,58 @@
+"""HopAttn: retrieval from a modern Hopfield network whose stored patterns are the embeddings of the text.
+
+    HopAttn(q, K) = softmax(q Kᵀ/√d) K                 Bal & Sengupta (2023), Eq. 11; Ramsauer et al. (2021)
+    G(q)          = √d · lse(K q/√d),  ∇G = HopAttn    convex, so HopAttn is a legitimate EP activation
+
+Shapes: queries (…, R, D), stored patterns (…, N, D), both with the same leading axes; ``bias`` (…, 1, N) is 0 for
+a stored pattern and hugely negative for padding.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+BLOCKED = -1e9  # the score of padding; finite, so that a text without a known word gives rows of numbers, not NaN
+LARGEST_CHANGE = 20.0  # of a score, up to which exp(δa) − 1 is taken; beyond it, the softmax itself
+
+
+def key_bias(mask: Tensor, dtype: torch.dtype) -> Tensor:
+    """0 where ``mask`` (…, N) holds, ``BLOCKED`` elsewhere; (…, 1, N)."""
+    return torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill_(~mask, BLOCKED).unsqueeze(-2)
+
+
+def weights(queries: Tensor, patterns: Tensor, bias: Tensor | None) -> Tensor:
+    """softmax(q Kᵀ/√d), (…, R, N)."""
+    scores = (queries / math.sqrt(patterns.shape[-1])) @ patterns.mT
+    return torch.softmax(scores if bias is None else scores + bias, dim=-1)
+
+
+def hopattn(queries: Tensor, patterns: Tensor, bias: Tensor | None = None) -> Tensor:
+    """HopAttn(q, K), (…, R, D)."""
+    return weights(queries, patterns, bias) @ patterns
+
+
+def potential(queries: Tensor, patterns: Tensor, bias: Tensor | None = None) -> Tensor:
+    """G(q) = √d · lse(K q/√d) of each row, (…, R), with ∂G/∂q = HopAttn(q, K)."""
+    root = math.sqrt(patterns.shape[-1])
+    scores = (queries / root) @ patterns.mT
+    return root * torch.logsumexp(scores if bias is None else scores + bias, dim=-1)
+
+
+def hopattn_change(change: Tensor, patterns: Tensor, probabilities: Tensor) -> Tensor:
+    """HopAttn(q* + δq, K) − HopAttn(q*, K) without subtracting nearly equal numbers, (…, R, D).
+
+    With p = softmax(q* Kᵀ/√d) given, δa = δq Kᵀ/√d and E = Σ p (e^{δa} − 1):
+
+        δp = p (e^{δa} − 1 − E)/(1 + E),   δs¹ = δp K
+
+    so that the result keeps its relative precision in bf16 however small δq is.
+    """
+    scores = (change / math.sqrt(patterns.shape[-1])) @ patterns.mT
+    if scores.amax() > LARGEST_CHANGE:
+        moved = torch.softmax(probabilities.float().log() + scores.float(), dim=-1) - probabilities.float()
+        return moved.to(patterns.dtype) @ patterns
+    grown = torch.expm1_(scores)
+    excess = (probabilities * grown).sum(-1, keepdim=True, dtype=torch.promote_types(scores.dtype, torch.float32))
+    grown.sub_(excess.to(grown.dtype)).mul_(probabilities)
+    return (grown @ patterns) / (1 + excess).to(patterns.dtype)

@@ -1,0 +1,113 @@
+"""The command line: parse, call, print. Heavy imports happen inside the command that needs them."""
+
+import sys
+
+COMMANDS = {
+    "run": "train and test a network on a data set",
+    "data": "list data sets, and where each is or would be found",
+    "env": "print versions, cores, devices and found data",
+}
+
+
+def main() -> None:
+    """Entry point of ``eqspike``; exits with 2 after a mistake in what was given, 130 after Ctrl-C."""
+    from eqspike_seq.errors import EqspikeError
+
+    arguments = sys.argv[1:]
+    command = parse_command(arguments)
+    try:
+        {"run": run, "data": data, "env": env}[command](arguments[1:])
+    except EqspikeError as error:
+        print(f"eqspike: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("eqspike: interrupted; continue with --resume auto", file=sys.stderr)
+        sys.exit(130)
+
+
+def parse_command(arguments: list[str]) -> str:
+    """The first argument as a command; help and mistakes end here."""
+    import argparse
+    from importlib.metadata import version
+
+    parser = argparse.ArgumentParser(
+        prog="eqspike", description="Train text classifiers with Equilibrium Propagation, dense or on spiking neurons.")
+    parser.add_argument("--version", action="version", version=f"eqspike {version('eqspike')}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, text in COMMANDS.items():
+        commands.add_parser(name, help=text, add_help=False)
+    parsed, _ = parser.parse_known_args(arguments[:1] if arguments else [])
+    return str(parsed.command)
+
+
+def run(arguments: list[str]) -> None:
+    """``eqspike run DATASET [--flags]``."""
+    config = parse_run(arguments)
+    from eqspike_seq.progress import Reporter
+    from eqspike_seq.training import run as train
+
+    reporter = Reporter()
+    reporter.result(train(config, reporter))
+
+
+def parse_run(arguments: list[str]):  # type: ignore[no-untyped-def]
+    """The configuration of a run: preset, then --config or the resumed run's own, then flags; checked as a whole."""
+    import argparse
+    from pathlib import Path
+
+    import tyro
+
+    from eqspike_seq.config import RunConfig, checked, from_preset, read_toml
+
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    first.add_argument("dataset", nargs="?")
+    for flag in ("--backend", "--preset", "--config", "--resume"):
+        first.add_argument(flag)
+    given, _ = first.parse_known_args(arguments)
+    settings = {}
+    source = given.config
+    if given.resume not in (None, "auto") and (Path(given.resume) / "config.toml").is_file():
+        source = str(Path(given.resume) / "config.toml")
+    if source is not None:
+        settings = read_toml(Path(source))
+        for name in ("out", "resume"):
+            settings.pop(name, None)
+    dataset = given.dataset if given.dataset in ("imdb", "mini") else settings.pop("dataset", "imdb")
+    backend = given.backend if given.backend in ("dense", "spiking") else settings.pop("backend", "dense")
+    preset = given.preset or settings.pop("preset", "")
+    for name in ("dataset", "backend", "preset"):
+        settings.pop(name, None)
+    base = from_preset(dataset, backend, preset, **settings)
+    rest = _without(arguments, "--config")
+    if source is not None and given.dataset is None:
+        rest = [dataset, *rest]
+    config = tyro.cli(RunConfig, args=rest, default=base, prog="eqspike run",
+                      description="Train and test a network; flags override --config FILE.toml, which overrides the preset.")
+    return checked(config.model_dump())
+
+
+def _without(arguments: list[str], flag: str) -> list[str]:
+    """``arguments`` less ``flag`` and its value."""
+    kept, skip = [], False
+    for argument in arguments:
+        if skip:
+            skip = False
+        elif argument == flag:
+            skip = True
+        elif not argument.startswith(flag + "="):
+            kept.append(argument)
+    return kept
+
+
+def data(arguments: list[str]) -> None:
+    """``eqspike data [--data-dir DIR]``."""
+    from eqspike_seq.inspection import show_data
+
+    show_data(arguments)
+
+
+def env(arguments: list[str]) -> None:
+    """``eqspike env``."""
+    from eqspike_seq.inspection import show_environment
+
+    show_environment(arguments)

@@ -1,0 +1,185 @@
+"""One typed configuration: its fields are the command line's flags, a TOML file's keys and what a run folder saves.
+
+Settings come, each overriding the one before, from the preset's common part, the preset's part for the backend, a
+``--config`` file and the command line.
+"""
+
+import tomllib
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tomli_w
+import tyro
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from eqspike_seq.errors import ConfigError
+
+FORMAT = 1
+DEFAULT_PRESET = {"imdb": "cpu", "mini": "mini"}
+WHERE = {"out", "resume", "data_dir", "device"}  # say where a run happens, not what it computes
+
+
+class RunConfig(BaseModel):
+    """Every setting of a run."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    dataset: tyro.conf.Positional[Literal["imdb", "mini"]]
+    """imdb: 50,000 film reviews (Maas et al. 2011). mini: the embedded synthetic set."""
+    backend: Literal["dense", "spiking"] = "dense"
+    """dense: rates relaxed to the fixed point. spiking: integrate-and-fire neurons."""
+    preset: str = ""
+    """Named settings to start from: mini, cpu or paper. Default: cpu for imdb, mini for mini."""
+    seed: int = Field(default=0, ge=0)
+    """Seed of the initial weights and of the order of the texts."""
+    epochs: int = Field(default=4, ge=1)
+    """Passes over the training texts."""
+    device: Literal["cpu", "cuda"] = "cpu"
+    """Where tensors live."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Type of the large products; auto takes bfloat16 where the processor multiplies it natively."""
+    out: Path | None = None
+    """The run folder. Default: a new one under runs/."""
+    resume: str | None = None
+    """auto: continue the run in --out (or the newest unfinished one of these settings); or the PATH of a run folder."""
+    checkpoint_every: int = Field(default=50, ge=1)
+    """Batches between two checkpoints."""
+
+    data_dir: Path | None = None
+    """Where the data lies. Default: EQSPIKE_DATA, then the cache, then a download."""
+    limit: int | None = Field(default=None, ge=2)
+    """Use this many texts of each split only: for quick trials, not for results."""
+    tokens: int = Field(default=256, ge=1)
+    """N, the tokens of a text that the network sees."""
+    keep: Literal["ends", "head", "tail"] = "ends"
+    """Which tokens of a longer text: its first and last half of N, its first N or its last N."""
+    shuffle_words: bool = False
+    """Put the words of every text in random order (a control: what is left without word order)."""
+    embeddings: str = "word2vec"
+    """word2vec (trained on the training texts), random, google-news, or a FILE of vectors."""
+    dim: int = Field(default=100, ge=1)
+    """D, the components of a word vector where vectors are made here; a file's own D otherwise."""
+    min_count: int = Field(default=5, ge=1)
+    """Words rarer than this in the training texts get no vector."""
+
+    hidden: tuple[Annotated[int, Field(ge=1)], ...] = (256, 40)
+    """Units of the hidden layers, from the projection to the output."""
+    attention: bool = True
+    """HopAttn in the projection layer; without it, σ (the paper's baseline)."""
+    masked: bool = True
+    """Padding takes no part in attention; otherwise zero rows are patterns like any other (the paper's code)."""
+
+    estimator: Literal["three-phase", "two-phase", "bptt"] = "three-phase"
+    """EP with nudges ±β (Eq. 18), EP with +β only (Eq. 4), or backpropagation through time (dense only)."""
+    beta: float = Field(default=0.1, gt=0, le=10)
+    """β, the influence factor of the nudges."""
+    bptt_steps: int = Field(default=15, ge=1)
+    """Sweeps that bptt unrolls from the fixed point."""
+    batch: int = Field(default=128, ge=1)
+    """Texts in a batch."""
+    learning_rate: tuple[Annotated[float, Field(gt=0)], ...] = (3e-4,)
+    """Adam's step size: one for all layers, or one for each of w1, w2, … (biases go with their layer)."""
+
+    free_steps: int = Field(default=50, ge=1)
+    """T, the most sweeps (dense) or the time steps (spiking) of the free phase."""
+    nudge_steps: int = Field(default=25, ge=1)
+    """K, the same for each nudge."""
+    tolerance: float = Field(default=1e-2, ge=0)
+    """Largest change of a unit at which a phase counts as converged (dense: and stops)."""
+    order: Literal["alternating", "synchronous"] = "alternating"
+    """Order of updates in a dense sweep."""
+
+    window: int = Field(default=140, ge=2)
+    """Spiking: last steps of a phase over which spikes are counted."""
+    tick_steps: int = Field(default=20, ge=1)
+    """Spiking: M, time steps between two readings of the attention core."""
+    feedback_tau: float = Field(default=40.0, gt=0)
+    """Spiking: time constant, in steps, of the low-pass before the core's query."""
+    output_tau: float = Field(default=20.0, ge=1)
+    """Spiking: time constant, in steps, of the output rate that the nudge reads."""
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> "RunConfig":
+        layers = len(self.hidden) + 2
+        if len(self.learning_rate) not in (1, layers):
+            raise ValueError(f"--learning-rate: got {len(self.learning_rate)} values, expected 1 or {layers} "
+                             f"(w1 and one for each of the {layers - 1} layers above, with --hidden {self.hidden})")
+        if self.backend == "spiking":
+            if self.estimator == "bptt":
+                raise ValueError("--estimator bptt: there is no backpropagation through spikes here. "
+                                 "Take three-phase or two-phase, or --backend dense.")
+            for flag, value in (("--window", self.window), ("--free-steps", self.free_steps),
+                                ("--nudge-steps", self.nudge_steps)):
+                if value % self.tick_steps:
+                    raise ValueError(f"{flag}: got {value}, expected a multiple of --tick-steps {self.tick_steps}")
+            if self.window > min(self.free_steps, self.nudge_steps):
+                raise ValueError(f"--window: got {self.window}, expected at most --free-steps {self.free_steps} and "
+                                 f"--nudge-steps {self.nudge_steps}")
+        return self
+
+    def saved(self) -> dict[str, Any]:
+        """What ``config.toml`` holds: every setting that is not None."""
+        return {"format": FORMAT, **self.model_dump(mode="json", exclude_none=True)}
+
+    def to_toml(self) -> bytes:
+        """``saved`` as TOML."""
+        return tomli_w.dumps(self.saved()).encode()
+
+    def differences(self, other: "RunConfig") -> list[str]:
+        """Settings that change what is computed and differ from ``other``, as ``--flag mine != theirs``."""
+        mine, theirs = self.model_dump(), other.model_dump()
+        return [f"--{name.replace('_', '-')} {mine[name]} != {theirs[name]}"
+                for name in mine if name not in WHERE and mine[name] != theirs[name]]
+
+
+def presets() -> list[str]:
+    """Names of the presets that come with eqspike."""
+    folder = resources.files("eqspike_seq") / "presets"
+    return sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml"))
+
+
+def from_preset(dataset: str, backend: str, preset: str = "", **overrides: Any) -> RunConfig:
+    """The preset's common part, its part for the backend, then ``overrides``. Raises ConfigError."""
+    name = preset or DEFAULT_PRESET.get(dataset, "cpu")
+    if name not in presets():
+        raise ConfigError(f"--preset: got {name!r}, expected one of {', '.join(presets())}")
+    text = (resources.files("eqspike_seq") / "presets" / f"{name}.toml").read_text()
+    parts = tomllib.loads(text)
+    settings = {**parts["common"], **parts[backend], **overrides}
+    return checked({**settings, "dataset": dataset, "backend": backend, "preset": name})
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The settings of a TOML file, as saved in a run folder or written by hand. Raises ConfigError."""
+    try:
+        settings = tomllib.loads(path.read_text())
+    except OSError as error:
+        raise ConfigError(f"--config: cannot read {path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"--config: {path} is not TOML: {error}") from error
+    if (version := settings.pop("format", FORMAT)) != FORMAT:
+        raise ConfigError(f"--config: {path} has format {version}, this eqspike reads format {FORMAT}")
+    return settings
+
+
+def checked(settings: dict[str, Any]) -> RunConfig:
+    """``RunConfig`` of ``settings``; a ConfigError that names each flag at fault."""
+    try:
+        return RunConfig.model_validate(settings)
+    except ValidationError as error:
+        raise ConfigError(explain(error)) from error
+
+
+def explain(error: ValidationError) -> str:
+    """A validation error as lines of ``--flag: what was expected (got …)``."""
+    lines = []
+    for item in error.errors():
+        if not item["loc"]:
+            lines.append(item["msg"].removeprefix("Value error, "))
+        elif item["type"] == "extra_forbidden":
+            lines.append(f"unknown setting {item['loc'][0]!r}; see `eqspike run --help` for those there are")
+        else:
+            flag = "--" + str(item["loc"][0]).replace("_", "-")
+            lines.append(f"{flag}: {item['msg'][0].lower()}{item['msg'][1:]} (got {item['input']!r})")
+    return "\n".join(lines)

@@ -1,0 +1,211 @@
+"""From a corpus to arrays: splits, word vectors, token ids. X is gathered per batch, never built whole."""
+
+import zipfile
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from eqspike_seq.config import RunConfig
+from eqspike_seq.data.corpus import Corpus, Split
+from eqspike_seq.data.embeddings import (
+    Embeddings,
+    google_news,
+    random_vectors,
+    read_vectors,
+    tokenise,
+    train_word2vec,
+)
+from eqspike_seq.data.locate import cache_dir
+from eqspike_seq.errors import DataError
+from eqspike_seq.files import read_arrays, sha256_of, write_arrays
+from eqspike_seq.network import Batch
+
+VALIDATION_SHARE = 0.1
+SPLIT_SEED = 0  # the same for every run, so that word vectors and validation texts stay comparable across seeds
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A split as the network takes it: ``ids`` (n, N) int32, 0 where there is no token; ``labels`` (n,) int64."""
+
+    ids: NDArray[np.int32]
+    labels: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Encoded splits, the vectors, and what happened on the way (``counts``)."""
+
+    corpus: Corpus
+    embeddings: Embeddings
+    train: Encoded
+    validation: Encoded
+    test: Encoded
+    counts: dict[str, int]
+
+    def words(self) -> list[str]:
+        """Words by id; id 0 is padding."""
+        return ["", *self.embeddings.index]
+
+
+def load_corpus(name: str, data_dir: Path | None) -> Corpus:
+    """The data set called ``name``. Raises DataError where it cannot be had."""
+    if name == "mini":
+        from eqspike_seq.data.mini import load_mini
+
+        return load_mini()
+    from eqspike_seq.data.imdb import load_imdb
+
+    return load_imdb(data_dir)
+
+
+def load_dataset(config: RunConfig, progress: Progress = lambda _: None) -> Dataset:
+    """Find, split, vectorise and encode what ``config`` names."""
+    progress(f"reading {config.dataset}")
+    corpus = split(load_corpus(config.dataset, config.data_dir))
+    if config.limit is not None:
+        corpus = limited(corpus, config.limit)
+    assert corpus.validation is not None
+    for name, part in (("training", corpus.train), ("validation", corpus.validation), ("test", corpus.test)):
+        if len(part) == 0:
+            raise DataError(f"{corpus.name}: the {name} split has no text; expected at least one of each class")
+    if len(np.unique(corpus.train.labels)) < 2:
+        raise DataError(f"{corpus.name}: the training texts hold one class only ({corpus.train.labels[0]}); "
+                        "expected at least two, so that there is something to tell apart")
+    embeddings = embed(config, corpus, progress)
+    counts = dict(corpus.counts)
+    encoded = []
+    for name, part in (("train", corpus.train), ("validation", corpus.validation), ("test", corpus.test)):
+        progress(f"encoding {len(part):,} {name} texts")
+        ids, lengths, unknown = token_ids(part.texts, embeddings)
+        counts[f"{name}_texts"] = len(part)
+        counts[f"{name}_tokens"] = int(len(ids)) + unknown
+        counts[f"{name}_tokens_without_vector"] = unknown
+        counts[f"{name}_texts_without_known_token"] = int((lengths == 0).sum())
+        rng = np.random.default_rng(SPLIT_SEED) if config.shuffle_words else None
+        encoded.append(Encoded(fit(ids, lengths, config.tokens, config.keep, rng), part.labels))
+    return Dataset(corpus, embeddings, *encoded, counts=counts)
+
+
+def split(corpus: Corpus) -> Corpus:
+    """Drop training texts that occur in test; cut a stratified validation split unless there is one.
+
+    Identical texts are kept on one side of the cut.
+    """
+    seen = set(corpus.test.texts)
+    keep = np.array([text not in seen for text in corpus.train.texts], dtype=bool)
+    counts = {**corpus.counts, "train_texts_dropped_as_in_test": int((~keep).sum())}
+    train = corpus.train.take(np.flatnonzero(keep))
+    if corpus.validation is not None:
+        return replace(corpus, train=train, counts=counts)
+    groups: dict[str, list[int]] = {}
+    for row, text in enumerate(train.texts):
+        groups.setdefault(text, []).append(row)
+    rng = np.random.default_rng(SPLIT_SEED)
+    chosen: list[int] = []
+    for label in np.unique(train.labels):
+        mine = [rows for rows in groups.values() if train.labels[rows[0]] == label]
+        wanted, taken = round(VALIDATION_SHARE * int((train.labels == label).sum())), 0
+        for position in rng.permutation(len(mine)):
+            if taken >= wanted:
+                break
+            chosen += mine[position]
+            taken += len(mine[position])
+    held = np.zeros(len(train), dtype=bool)
+    held[chosen] = True
+    return replace(corpus, train=train.take(np.flatnonzero(~held)), validation=train.take(np.flatnonzero(held)),
+                   counts=counts)
+
+
+def limited(corpus: Corpus, limit: int) -> Corpus:
+    """At most ``limit`` texts of each split, drawn at random, classes in equal numbers while they last."""
+    def draw(part: Split) -> Split:
+        rng = np.random.default_rng(SPLIT_SEED)
+        order = rng.permutation(len(part))
+        rank = np.zeros(len(part), dtype=np.int64)  # how many of its class come before a text
+        for label in np.unique(part.labels):
+            rows = order[part.labels[order] == label]
+            rank[rows] = np.arange(len(rows))
+        return part.take(np.sort(order[np.argsort(rank[order], kind="stable")][:limit]))
+
+    assert corpus.validation is not None
+    return replace(corpus, train=draw(corpus.train), validation=draw(corpus.validation), test=draw(corpus.test),
+                   unlabelled=corpus.unlabelled[:limit])
+
+
+def embed(config: RunConfig, corpus: Corpus, progress: Progress) -> Embeddings:
+    """The word vectors that ``config`` asks for; made from training and unlabelled texts, never from test."""
+    if config.embeddings == "word2vec":
+        texts = corpus.train.texts + corpus.unlabelled
+        return train_word2vec(texts, config.dim, config.min_count, SPLIT_SEED, progress)
+    if config.embeddings == "random":
+        return random_vectors(corpus.train.texts, config.dim, config.min_count, SPLIT_SEED)
+    counted = Counter(token for text in corpus.train.texts for token in tokenise(text))
+    vocabulary = [word for word, count in counted.items() if count >= config.min_count]
+    if config.embeddings == "google-news":
+        return google_news(vocabulary)
+    return read_vectors(Path(config.embeddings), vocabulary)
+
+
+def token_ids(texts: list[str], embeddings: Embeddings) -> tuple[NDArray[np.int32], NDArray[np.int64], int]:
+    """(ids of all texts end to end, known tokens of each text, tokens without a vector); cached by content."""
+    key = sha256_of([embeddings.digest.encode(), *(text.encode() for text in texts)])
+    path = cache_dir() / "ids" / f"{key[:32]}.npz"
+    if path.exists():
+        try:
+            arrays = read_arrays(path)
+            return arrays["ids"], arrays["lengths"], int(arrays["unknown"])
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+            path.unlink()  # half-written or damaged: made anew
+    index, ids, unknown = embeddings.index, [], 0
+    lengths = np.zeros(len(texts), dtype=np.int64)
+    for row, text in enumerate(texts):
+        tokens = tokenise(text)
+        known = [index[token] for token in tokens if token in index]
+        ids.append(np.array(known, dtype=np.int32))
+        lengths[row] = len(known)
+        unknown += len(tokens) - len(known)
+    flat = np.concatenate(ids)
+    write_arrays(path, {"ids": flat, "lengths": lengths, "unknown": np.array(unknown)})
+    return flat, lengths, unknown
+
+
+def fit(
+    ids: NDArray[np.int32], lengths: NDArray[np.int64], tokens: int, keep: str, rng: np.random.Generator | None = None
+) -> NDArray[np.int32]:
+    """Each text in ``tokens`` places, padded with 0 at the end: its ends, head or tail where it is longer.
+
+    With ``rng`` the words of each text are put in random order first.
+    """
+    result = np.zeros((len(lengths), tokens), dtype=np.int32)
+    head = {"head": tokens, "tail": 0, "ends": tokens - tokens // 2}[keep]
+    stop = 0
+    for row, length in enumerate(lengths):
+        start, stop = stop, stop + int(length)
+        text = ids[start:stop] if rng is None else rng.permutation(ids[start:stop])
+        if length > tokens:
+            text = np.concatenate([text[:head], text[length - (tokens - head):]])
+        result[row, : len(text)] = text
+    return result
+
+
+class Batches:
+    """Gathers X for rows of a split, on the device."""
+
+    def __init__(self, embeddings: Embeddings, device: torch.device) -> None:
+        self.table = torch.from_numpy(embeddings.table).to(device)
+
+    def __call__(self, part: Encoded, rows: NDArray[np.int64]) -> Batch:
+        """The texts ``rows`` of ``part`` as x (B, 1, N, D), mask (B, 1, N), labels (B,)."""
+        ids = torch.from_numpy(part.ids[rows]).to(self.table.device).long().unsqueeze(1)
+        labels = torch.from_numpy(part.labels[rows]).to(self.table.device)
+        return Batch(self.table[ids], ids > 0, labels)

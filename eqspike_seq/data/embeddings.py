@@ -1,0 +1,173 @@
+"""Word vectors: trained by gensim on the training texts, read from a file, drawn at random, or downloaded.
+
+Whatever their origin they are standardised: zero mean and unit variance in each component over the vocabulary
+(σ needs inputs of that size to be driven at all).
+"""
+
+import json
+import os
+import re
+import tempfile
+import zipfile
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eqspike_seq.data.locate import cache_dir
+from eqspike_seq.errors import DataError
+from eqspike_seq.files import read_arrays, sha256_of, write_arrays
+
+TOKEN = re.compile(r"[a-z0-9]+(?:'[a-z]+)?|[!?]")
+LONGEST_TOKEN = 64  # characters; longer runs of letters are no words
+WORD2VEC: dict[str, Any] = dict(sg=1, window=5, negative=5, sample=1e-4, epochs=5, workers=1)
+
+
+def tokenise(text: str) -> list[str]:
+    """Lower-case words, numbers, ! and ?; HTML line breaks are spaces."""
+    return [t for t in TOKEN.findall(text.lower().replace("<br />", " ")) if len(t) <= LONGEST_TOKEN]
+
+
+@dataclass(frozen=True)
+class Embeddings:
+    """``table`` (V + 1, D) float32, row 0 zeros (padding); ``index`` word → row; ``digest`` of both."""
+
+    table: NDArray[np.float32]
+    index: dict[str, int]
+    digest: str
+    source: str
+
+    @property
+    def dim(self) -> int:
+        """D, the components of a vector."""
+        return int(self.table.shape[1])
+
+
+def standardise(words: list[str], vectors: NDArray[Any], source: str) -> Embeddings:
+    """Zero mean, unit variance in each component over the vocabulary; a constant component becomes 0."""
+    if len(words) == 0 or vectors.ndim != 2 or len(words) != len(vectors):
+        raise DataError(f"word vectors from {source}: got {len(words)} words and an array of shape {vectors.shape}, "
+                        "expected one vector a word")
+    if not np.isfinite(vectors).all():
+        raise DataError(f"word vectors from {source}: NaN or infinite values; expected finite numbers")
+    vectors = vectors.astype(np.float64)
+    spread = vectors.std(0)
+    scaled = (vectors - vectors.mean(0)) / np.where(spread > 0, spread, 1.0)
+    table = np.concatenate([np.zeros((1, vectors.shape[1])), scaled]).astype(np.float32)
+    digest = sha256_of(["\n".join(words).encode(), table.tobytes()])
+    return Embeddings(table, {word: row for row, word in enumerate(words, start=1)}, digest, source)
+
+
+def train_word2vec(
+    texts: list[str], dim: int, min_count: int, seed: int, progress: Callable[[str], None] = lambda _: None
+) -> Embeddings:
+    """Skip-gram with negative sampling (Mikolov et al. 2013) on ``texts``, cached by their content and the settings.
+
+    One worker, so that the same texts and seed give the same vectors.
+    """
+    settings = {**WORD2VEC, "vector_size": dim, "min_count": min_count, "seed": seed}
+    key = sha256_of([json.dumps(settings, sort_keys=True).encode(), *(text.encode() for text in texts)])
+    source = f"word2vec trained on {len(texts):,} training and unlabelled texts"
+    path = cache_dir() / "embeddings" / f"{key[:32]}.npz"
+    if path.exists():
+        try:
+            arrays = read_arrays(path)
+            return standardise(arrays["words"].tolist(), arrays["vectors"], source)
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, DataError):
+            path.unlink()  # half-written or damaged: made anew
+    words, vectors = _fit(texts, settings, progress)
+    write_arrays(path, {"words": np.array(words), "vectors": vectors})
+    return standardise(words, vectors, source)
+
+
+def _fit(
+    texts: list[str], settings: dict[str, Any], progress: Callable[[str], None]
+) -> tuple[list[str], NDArray[np.float32]]:
+    from gensim.models.callbacks import CallbackAny2Vec
+    from gensim.models.word2vec import Word2Vec
+
+    class Report(CallbackAny2Vec):  # type: ignore[misc]
+        epoch = 0
+
+        def on_epoch_begin(self, model: object) -> None:
+            self.epoch += 1
+            progress(f"word2vec, pass {self.epoch} of {settings['epochs']} over {len(texts):,} texts")
+
+    progress(f"word2vec: splitting {len(texts):,} texts into words")
+    handle, name = tempfile.mkstemp(suffix=".txt")
+    try:
+        with os.fdopen(handle, "w") as file:
+            for text in texts:
+                if tokens := tokenise(text):
+                    print(*tokens, file=file)
+        if os.path.getsize(name) == 0:
+            raise DataError("word2vec: the training texts hold no word at all; expected English text in the text column")
+        try:
+            model = Word2Vec(corpus_file=name, callbacks=[Report()], **settings)
+        except RuntimeError as error:
+            raise DataError(f"word2vec: no word occurs {settings['min_count']} times in the training texts. "
+                            "Lower --min-count, or give vectors with --embeddings.") from error
+    finally:
+        os.unlink(name)
+    return list(model.wv.index_to_key), model.wv.vectors
+
+
+def random_vectors(texts: list[str], dim: int, min_count: int, seed: int) -> Embeddings:
+    """Standard normal vectors for every word that occurs ``min_count`` times in ``texts``."""
+    counts = Counter(token for text in texts for token in tokenise(text))
+    words = sorted(word for word, count in counts.items() if count >= min_count)
+    if not words:
+        raise DataError(f"no word occurs {min_count} times in the training texts. Lower --min-count.")
+    vectors = np.random.default_rng(seed).standard_normal((len(words), dim))
+    return standardise(words, vectors, f"random, seed {seed}")
+
+
+def read_vectors(path: Path, vocabulary: Iterable[str]) -> Embeddings:
+    """Vectors of a file: gensim ``.kv``, word2vec ``.bin[.gz]`` or text, or ``.npz`` with ``words`` and ``vectors``.
+
+    Only words of ``vocabulary`` are kept. Raises DataError for a missing, corrupt or empty file.
+    """
+    if not path.is_file():
+        raise DataError(f"--embeddings: no file {path}. Give a KeyedVectors, word2vec or .npz file, "
+                        "or one of: word2vec, random, google-news.")
+    try:
+        words, vectors = _read(path)
+    except (OSError, ValueError, KeyError, EOFError, UnicodeDecodeError, zipfile.BadZipFile) as error:
+        raise DataError(f"--embeddings: {path} cannot be read as word vectors ({error}). Expected word2vec .bin, .bin.gz "
+                        "or text, or an .npz of words (V,) and vectors (V, D).") from error
+    return _select(words, vectors, vocabulary, path.name)
+
+
+def _read(path: Path) -> tuple[list[str], NDArray[Any]]:
+    if path.suffix == ".npz":
+        arrays = read_arrays(path)
+        return [str(word) for word in arrays["words"]], arrays["vectors"]
+    from gensim.models import KeyedVectors
+
+    binary = ".bin" in path.suffixes
+    vectors = KeyedVectors.load_word2vec_format(str(path), binary=binary)
+    return list(vectors.index_to_key), vectors.vectors
+
+
+def google_news(vocabulary: Iterable[str]) -> Embeddings:
+    """word2vec-google-news-300 (Mikolov et al. 2013) through gensim's downloader, 1.7 GB on first use."""
+    import gensim.downloader
+
+    try:
+        vectors = gensim.downloader.load("word2vec-google-news-300")
+    except Exception as error:  # the downloader lets every kind of network and checksum error through
+        raise DataError(f"--embeddings google-news: the download failed ({error}). Fetch the file by hand and give it "
+                        "with --embeddings FILE, or leave the option out to train vectors on the texts.") from error
+    return _select(list(vectors.index_to_key), vectors.vectors, vocabulary, "google-news")
+
+
+def _select(words: list[str], vectors: NDArray[Any], vocabulary: Iterable[str], source: str) -> Embeddings:
+    wanted = set(vocabulary)
+    rows = [row for row, word in enumerate(words) if word in wanted]
+    if not rows:
+        raise DataError(f"word vectors from {source}: none of their {len(words):,} words occurs in the training texts")
+    return standardise([words[row] for row in rows], np.asarray(vectors)[rows], source)

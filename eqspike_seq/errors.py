@@ -1,0 +1,17 @@
+"""The one error tree: every message says what was got, what was expected and what to do."""
+
+
+class EqspikeError(ValueError):
+    """A mistake in what eqspike was given; the command line prints it and exits with code 2."""
+
+
+class DataError(EqspikeError):
+    """Data that is missing, corrupt or not of the expected form."""
+
+
+class ConfigError(EqspikeError):
+    """A setting that is unknown, out of range or contradicts another."""
+
+
+class RunError(EqspikeError):
+    """A run folder that cannot be written, read or resumed."""

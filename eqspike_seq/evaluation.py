@@ -1,0 +1,145 @@
+"""A trained network on a split: accuracy, decisions over time, events, and 16 texts in full detail."""
+
+import hashlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from eqspike_seq.attention import weights
+from eqspike_seq.data.corpus import Split
+from eqspike_seq.data.dataset import Batches, Encoded
+from eqspike_seq.dynamics import Backend, Equilibrium, prepare
+from eqspike_seq.ledger import Ledger
+from eqspike_seq.network import Batch, Network
+
+SAMPLES = 16
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Free phases of every text of a split, rows in the split's order.
+
+    ``predicted``, ``stable`` (steps until the decision no longer changed), ``steps`` are (n,); ``rates`` (n, C);
+    ``right`` and ``events`` (R, n) belong to R readings, ``reading_steps`` apart.
+    """
+
+    labels: NDArray[np.int64]
+    predicted: NDArray[np.int64]
+    rates: NDArray[np.float32]
+    stable: NDArray[np.int64]
+    steps: NDArray[np.int64]
+    converged: float
+    right: NDArray[np.bool_]
+    events: NDArray[np.float64]
+    reading_steps: int
+    ledger: Ledger
+    seconds: float
+
+    @property
+    def accuracy(self) -> float:
+        """Share of texts whose label is predicted."""
+        return float((self.predicted == self.labels).mean())
+
+    def curves(self) -> dict[str, Any]:
+        """What ``curves.json`` holds: accuracy and mean events a text against free-phase steps."""
+        return {
+            "steps": [self.reading_steps * (i + 1) for i in range(len(self.right))],
+            "accuracy": self.right.mean(1).tolist(),
+            "events_per_text": self.events.mean(1).tolist(),
+        }
+
+
+@torch.no_grad()
+def evaluate(
+    backend: Backend, network: Network, gather: Batches, part: Encoded, batch: int,
+    advance: Callable[[int], None] = lambda _: None,
+) -> Evaluation:
+    """Relax every text of ``part`` and read the output; ``advance`` is told how many texts are done."""
+    started = time.perf_counter()
+    free: list[dict[str, Tensor]] = []
+    ledger, reading_steps = Ledger(), 1
+    for start in range(0, len(part), batch):
+        rows = np.arange(start, min(start + batch, len(part)))
+        found = backend.free(network, gather(part, rows))
+        ledger += found.ledger
+        reading_steps = found.reading_steps
+        free.append({"outputs": found.outputs.cpu(), "events": found.events.double().cpu(), "steps": found.steps.cpu(),
+                     "converged": found.converged.cpu()})
+        advance(len(rows))
+    readings = max(len(piece["outputs"]) for piece in free)
+    outputs = torch.cat([_padded(piece["outputs"], readings) for piece in free], 1)  # (R, n, C)
+    events = torch.cat([_padded(piece["events"], readings) for piece in free], 1)
+    decisions = outputs.argmax(2).numpy()
+    stable = readings - (decisions[::-1] == decisions[-1]).cumprod(0).sum(0) + 1
+    return Evaluation(
+        labels=part.labels,
+        predicted=decisions[-1].astype(np.int64),
+        rates=outputs[-1].float().numpy(),
+        stable=np.minimum(stable * reading_steps, torch.cat([piece["steps"] for piece in free]).numpy()),
+        steps=torch.cat([piece["steps"] for piece in free]).numpy(),
+        converged=float(torch.cat([piece["converged"] for piece in free]).double().mean()),
+        right=decisions == part.labels,
+        events=events.numpy(),
+        reading_steps=reading_steps,
+        ledger=ledger,
+        seconds=time.perf_counter() - started,
+    )
+
+
+def _padded(readings: Tensor, length: int) -> Tensor:
+    """The last reading repeated up to ``length``."""
+    missing = length - len(readings)
+    return torch.cat([readings, readings[-1:].expand(missing, *readings.shape[1:])]) if missing else readings
+
+
+def prediction_columns(evaluation: Evaluation, texts: Split, classes: tuple[str, ...]) -> dict[str, Any]:
+    """The columns of ``predictions.parquet``."""
+    hashes = [hashlib.sha256(text.encode("utf-8", "replace")).hexdigest() for text in texts.texts]
+    rates = {f"rate_{name}": evaluation.rates[:, i] for i, name in enumerate(classes)}
+    return {
+        "row": np.arange(len(texts)),
+        "text_sha256": hashes,
+        "label": evaluation.labels,
+        "predicted": evaluation.predicted,
+        **rates,
+        "stable_steps": evaluation.stable,
+    }
+
+
+@torch.no_grad()
+def samples(
+    backend: Backend, network: Network, gather: Batches, part: Encoded, words: list[str], beta: float
+) -> dict[str, NDArray[Any]]:
+    """What ``samples.npz`` holds: 16 fixed texts through all three phases, attention at the end of the free one."""
+    rows = np.sort(np.random.default_rng(0).permutation(len(part))[:SAMPLES])
+    batch = gather(part, rows)
+    free = backend.free(network, batch, record=True)
+    plus, minus = backend.nudge(network, batch, free, (beta, -beta), record=True)
+    arrays: dict[str, NDArray[Any]] = {
+        "format": np.array(1),
+        "rows": rows,
+        "labels": part.labels[rows],
+        "tokens": np.array([[words[i] for i in ids] for ids in part.ids[rows]]),
+        "mask": part.ids[rows] > 0,
+        "reading_steps": np.array(free.reading_steps),
+    }
+    if network.shape.attention:
+        arrays["attention"] = attention_of(network, batch, free).cpu().numpy().astype(np.float16)
+    for phase, found in (("free", free), ("nudge_plus", plus), ("nudge_minus", minus)):
+        arrays[f"{phase}_outputs"] = found.outputs.cpu().numpy()
+        for name, values in found.trace.items():
+            arrays[f"{phase}_{name}"] = values.cpu().numpy()
+    return arrays
+
+
+def attention_of(network: Network, batch: Batch, free: Equilibrium) -> Tensor:
+    """softmax(q Kᵀ/√d) of the first projection at an equilibrium, (B, N, N)."""
+    inputs = prepare(network, batch, network.w1.dtype)
+    query = inputs.drive + (free.rates.layers[0] @ network.weights[0]).view(inputs.drive.shape)
+    return weights(query, inputs.patterns, inputs.bias)[:, 0]

@@ -1,0 +1,122 @@
+"""Gradient estimators: EP with one nudge or with two, and backpropagation through time as the reference.
+
+    three-phase (Eq. 7, 18)   Δθ = 1/(2β) (∂φ/∂θ at s^{+β} − ∂φ/∂θ at s^{−β})       bias O(β²)
+    two-phase   (Eq. 4)       Δθ = 1/β    (∂φ/∂θ at s^{β}  − ∂φ/∂θ at s*)           bias O(β)
+    BPTT                      Δθ = −dL/dθ of the network unrolled from its fixed point
+
+Δ is a *descent* direction, averaged over the batch: an optimiser is handed −Δ. Bal & Sengupta (2023); Laborieux et
+al. (2021) for the two-sided nudge.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from eqspike_seq.dynamics import Backend, Equilibrium, Order, prepare, sweep
+from eqspike_seq.network import Batch, Network, State
+
+Gradients = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """−Δθ by parameter name, and the equilibria it came from: the free one first."""
+
+    gradients: Gradients
+    equilibria: list[Equilibrium]
+
+
+class GradientEstimator(Protocol):
+    """Anything that turns a batch into gradients."""
+
+    def __call__(self, backend: Backend, network: Network, batch: Batch) -> Estimate:
+        """The gradients of the mean loss ½‖y − sⁿ‖²."""
+        ...
+
+
+def contrast(plus: Equilibrium, minus: Equilibrium) -> tuple[State, State]:
+    """(difference, mean) of two equilibria, from their changes since the free phase where both have them."""
+    mean = (plus.rates + minus.rates).scaled(0.5)
+    if plus.deviation is not None and minus.deviation is not None:
+        return plus.deviation + minus.deviation.scaled(-1), mean
+    return plus.rates + minus.rates.scaled(-1), mean
+
+
+def local_update(network: Network, batch: Batch, difference: State, mean: State, scale: float) -> Gradients:
+    """−Δθ from the contrast of two states; exact, as a⁺b⁺ − a⁻b⁻ = (a⁺−a⁻) b̄ + ā (b⁺−b⁻).
+
+    Δw_{i+1} = scale · (d_post s̄_preᵀ + s̄_post d_preᵀ),  Δb = scale · d,  Δw₁ = scale · xᵀ d¹ (Eq. 18), the batch's mean.
+    """
+    factor = -scale / len(batch)
+    queries = batch.x[:, [query for query, _ in network.shape.projections]].to(network.w1.dtype)
+    gradients: Gradients = {"w1": factor * torch.einsum("bpnd,bpne->pde", queries, difference.projection)}
+    below_d, below_m = difference.projection.flatten(1), mean.projection.flatten(1)
+    for index, (d, m) in enumerate(zip(difference.layers, mean.layers, strict=True), start=2):
+        # one product for both terms: [d; m]ᵀ [pre mean; pre difference]
+        gradients[f"w{index}"] = (factor * torch.cat([d, m])).T @ torch.cat([below_m, below_d])
+        gradients[f"b{index}"] = factor * d.sum(0)
+        below_d, below_m = d, m
+    return gradients
+
+
+@dataclass(frozen=True)
+class ThreePhase:
+    """Centred EP: free, +β, −β (Eq. 7, 18)."""
+
+    beta: float
+
+    def __call__(self, backend: Backend, network: Network, batch: Batch) -> Estimate:
+        """The gradients and the three equilibria."""
+        free = backend.free(network, batch)
+        plus, minus = backend.nudge(network, batch, free, (self.beta, -self.beta))
+        gradients = local_update(network, batch, *contrast(plus, minus), scale=1 / (2 * self.beta))
+        return Estimate(gradients, [free, plus, minus])
+
+
+@dataclass(frozen=True)
+class TwoPhase:
+    """One-sided EP: free, +β (Eq. 4)."""
+
+    beta: float
+
+    def __call__(self, backend: Backend, network: Network, batch: Batch) -> Estimate:
+        """The gradients and the two equilibria."""
+        free = backend.free(network, batch)
+        (plus,) = backend.nudge(network, batch, free, (self.beta,))
+        if plus.deviation is None:
+            difference, mean = contrast(plus, free)
+        else:
+            difference, mean = plus.deviation, (plus.rates + free.rates).scaled(0.5)
+        return Estimate(local_update(network, batch, difference, mean, scale=1 / self.beta), [free, plus])
+
+
+@dataclass(frozen=True)
+class BPTT:
+    """−dL/dθ by autograd through ``steps`` sweeps unrolled from the free fixed point."""
+
+    steps: int
+    order: Order = "synchronous"
+
+    def __call__(self, backend: Backend, network: Network, batch: Batch) -> Estimate:
+        """The gradients and the free equilibrium."""
+        free = backend.free(network, batch)
+        traced = Network(
+            network.shape,
+            network.w1.detach().requires_grad_(),
+            [w.detach().requires_grad_() for w in network.weights],
+            [b.detach().requires_grad_() for b in network.biases],
+        )
+        with torch.enable_grad():
+            inputs = prepare(traced, batch, network.w1.dtype)
+            state = State(free.rates.projection.to(network.w1.dtype), free.rates.layers)
+            for _ in range(self.steps):
+                state = sweep(traced, inputs, state, order=self.order)
+            target = F.one_hot(batch.labels, network.shape.classes).to(network.w1.dtype)
+            loss = 0.5 * (target - state.output).square().sum(1).mean()
+            names, tensors = zip(*traced.named(), strict=True)
+            found = torch.autograd.grad(loss, tensors, allow_unused=True)
+        pairs = zip(names, tensors, found, strict=True)
+        return Estimate({n: torch.zeros_like(t) if g is None else g for n, t, g in pairs}, [free])

@@ -1,0 +1,140 @@
+"""The convergent network: its shape, its parameters and its scalar potential φ.
+
+Bal & Sengupta (IJCAI 2023), Eq. 12, with biases, a list of projections in place of one (Eq. 19):
+
+    φ(x, s, θ) = Σ_p s¹_p • (x_p w₁_p) + s²ᵀ w₂ F(s¹) + Σ_{i≥2} s^{i+1}ᵀ w_{i+1} sⁱ + Σ_{i≥2} bᵢᵀ sⁱ
+
+Shapes, used everywhere: B texts, P projections, N tokens, D embedding dimensions, Hᵢ units in layer i, C classes.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What a network is before it has weights.
+
+    ``projections`` names for each projection layer (query input, key input); IMDB has the one (0, 0).
+    ``attention`` False replaces HopAttn by σ; ``masked`` False lets padding take part in the softmax.
+    """
+
+    tokens: int
+    dim: int
+    hidden: tuple[int, ...]
+    classes: int
+    projections: tuple[tuple[int, int], ...] = ((0, 0),)
+    attention: bool = True
+    masked: bool = True
+
+    @property
+    def flat(self) -> int:
+        """Units of all projection layers together, P·N·D: what w₂ reads."""
+        return len(self.projections) * self.tokens * self.dim
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """(P·N·D, H₂, …, C): the layers from s¹ to the output."""
+        return (self.flat, *self.hidden, self.classes)
+
+
+@dataclass(frozen=True)
+class State:
+    """Activations: ``projection`` s¹ (B, P, N, D); ``layers`` s² … sⁿ, each (B, Hᵢ)."""
+
+    projection: Tensor
+    layers: tuple[Tensor, ...]
+
+    @property
+    def output(self) -> Tensor:
+        """sⁿ, (B, C)."""
+        return self.layers[-1]
+
+    def take(self, rows: Tensor | slice) -> "State":
+        """The texts named, in the order named."""
+        return State(self.projection[rows], tuple(layer[rows] for layer in self.layers))
+
+    def __add__(self, other: "State") -> "State":
+        pairs = zip(self.layers, other.layers, strict=True)
+        return State(self.projection + other.projection, tuple(a + b for a, b in pairs))
+
+    def scaled(self, factor: float) -> "State":
+        """Every activation times ``factor``."""
+        return State(factor * self.projection, tuple(factor * layer for layer in self.layers))
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Texts as the network sees them: ``x`` (B, inputs, N, D), ``mask`` (B, inputs, N) bool, ``labels`` (B,)."""
+
+    x: Tensor
+    mask: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass
+class Network:
+    """Parameters: ``w1`` (P, D, D); ``weights`` w₂ … wₙ, each (Hᵢ, Hᵢ₋₁); ``biases`` b₂ … bₙ, each (Hᵢ,)."""
+
+    shape: Shape
+    w1: Tensor
+    weights: list[Tensor]
+    biases: list[Tensor]
+
+    @classmethod
+    def create(cls, shape: Shape, generator: torch.Generator, bias: float = 1.0) -> "Network":
+        """Weights uniform in ±1/√fan-in; every bias at ``bias`` (1 is the middle of σ, from where learning starts)."""
+
+        def uniform(*size: int) -> Tensor:
+            return (2 * torch.rand(*size, generator=generator) - 1) / math.sqrt(size[-1])
+
+        w1 = (2 * torch.rand(len(shape.projections), shape.dim, shape.dim, generator=generator) - 1)
+        pairs = list(zip(shape.sizes[1:], shape.sizes[:-1], strict=True))
+        return cls(
+            shape,
+            w1 / math.sqrt(shape.dim),
+            [uniform(post, pre) for post, pre in pairs],
+            [torch.full((post,), bias) for post, _ in pairs],
+        )
+
+    def named(self) -> Iterator[tuple[str, Tensor]]:
+        """(name, tensor) of every parameter: w1, w2, b2, w3, b3, …"""
+        yield "w1", self.w1
+        for index, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True), start=2):
+            yield f"w{index}", weight
+            yield f"b{index}", bias
+
+    def to(self, target: torch.device | torch.dtype) -> "Network":
+        """The same network on another device or in another floating-point type."""
+        return Network(self.shape, self.w1.to(target), [w.to(target) for w in self.weights],
+                       [b.to(target) for b in self.biases])
+
+    def rest(self, batch: int) -> State:
+        """The state every free phase starts from: s¹ = 0, hidden and output units in the middle of σ."""
+        shape, like = self.shape, self.w1
+        return State(
+            like.new_zeros(batch, len(shape.projections), shape.tokens, shape.dim),
+            tuple(like.new_full((batch, size), 0.5) for size in shape.sizes[1:]),
+        )
+
+
+def sigma(u: Tensor) -> Tensor:
+    """σ(u) = clip(u/2, 0, 1): the f–I curve of an integrate-and-fire neuron (one spike a step at u = 2)."""
+    return (u / 2).clamp(0, 1)
+
+
+def phi(network: Network, drive: Tensor, state: State) -> Tensor:
+    """φ(x, s, θ) for each text, (B,); ``drive`` is x w₁, (B, P, N, D)."""
+    value = (state.projection * drive).flatten(1).sum(1)
+    below = state.projection.flatten(1)
+    for weight, bias, layer in zip(network.weights, network.biases, state.layers, strict=True):
+        value = value + (layer * (below @ weight.T + bias)).sum(1)
+        below = layer
+    return value

@@ -1,0 +1,194 @@
+"""The run folder: the only thing that passes from a run to a report."""
+
+import json
+import os
+import platform
+import shutil
+import subprocess
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock, Timeout
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from eqspike_seq.config import FORMAT, RunConfig, checked, read_toml
+from eqspike_seq.errors import RunError
+from eqspike_seq.files import write_bytes, write_json
+
+PACKAGES = ("eqspike", "torch", "numpy", "scipy", "snntorch", "brian2", "gensim", "matplotlib", "safetensors", "pyarrow")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Weights and optimiser state by name, and ``state``: step, epoch, random state, partial sums."""
+
+    model: dict[str, Tensor]
+    optimizer: dict[str, Tensor]
+    state: dict[str, Any]
+
+
+@dataclass
+class RunFolder:
+    """A folder that this process holds (``lock``) until ``close``."""
+
+    path: Path
+    lock: FileLock
+
+    @classmethod
+    def open(cls, config: RunConfig) -> "RunFolder":
+        """The folder to write to, new or resumed. Raises RunError where it cannot be written, is taken or differs."""
+        path = choose(config)
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(path / ".lock")
+            lock.acquire(timeout=0)
+        except Timeout as error:
+            raise RunError(f"{path}: another run is writing there. Wait for it or choose another --out.") from error
+        except OSError as error:
+            raise RunError(f"--out: cannot write to {path}: {error.strerror}. Choose another folder.") from error
+        return cls(path, lock)
+
+    def close(self) -> None:
+        """Let the folder go."""
+        self.lock.release()
+        (self.path / ".lock").unlink(missing_ok=True)
+
+    def write_config(self, config: RunConfig) -> None:
+        """``config.toml``; where there is one already, it must describe the same computation."""
+        path = self.path / "config.toml"
+        if path.exists():
+            if different := checked(read_toml(path)).differences(config):
+                raise RunError(f"--resume: {self.path} was made with other settings (saved != given): "
+                               f"{'; '.join(different)}. Give the same settings, or another --out.")
+            return
+        write_bytes(path, config.to_toml())
+
+    def write_json(self, name: str, value: dict[str, Any]) -> None:
+        """``value`` with the format number, as ``name``."""
+        write_json(self.path / name, {"format": FORMAT, **value})
+
+    def write_metrics(self, lines: list[dict[str, Any]]) -> None:
+        """All of ``metrics.jsonl``."""
+        text = "".join(json.dumps({"format": FORMAT, **line}, allow_nan=False) + "\n" for line in lines)
+        write_bytes(self.path / "metrics.jsonl", text.encode())
+
+    def read_metrics(self, last_step: int) -> list[dict[str, Any]]:
+        """The lines up to ``last_step``: later ones belong to work that is done again."""
+        path = self.path / "metrics.jsonl"
+        lines = path.read_text().splitlines() if path.exists() else []
+        return [line for line in map(json.loads, lines) if line["step"] <= last_step]
+
+    def save_checkpoint(self, checkpoint: Checkpoint) -> None:
+        """Replace ``checkpoint/`` as a whole: written beside it, then renamed; the old one is kept until then."""
+        new, final, old = (self.path / name for name in ("checkpoint.new", "checkpoint", "checkpoint.old"))
+        try:
+            shutil.rmtree(new, ignore_errors=True)
+            new.mkdir()
+            save_file({k: v.detach().cpu().contiguous() for k, v in checkpoint.model.items()}, new / "model.safetensors")
+            save_file({k: v.detach().cpu().contiguous() for k, v in checkpoint.optimizer.items()},
+                      new / "optimizer.safetensors")
+            (new / "state.json").write_text(json.dumps({"format": FORMAT, **checkpoint.state}, allow_nan=False))
+            for file in new.iterdir():
+                with file.open("rb+") as handle:
+                    os.fsync(handle.fileno())
+            shutil.rmtree(old, ignore_errors=True)
+            if final.exists():
+                final.rename(old)
+            new.rename(final)
+            shutil.rmtree(old, ignore_errors=True)
+        except (OSError, SafetensorError) as error:
+            shutil.rmtree(new, ignore_errors=True)
+            raise RunError(f"cannot write a checkpoint to {self.path}: {error}. The last one is kept; "
+                           "free space and continue with --resume auto.") from error
+
+    def load_checkpoint(self) -> Checkpoint | None:
+        """The last whole checkpoint, or None. Raises RunError for one that cannot be read."""
+        path = next((p for name in ("checkpoint", "checkpoint.old") if (p := self.path / name).is_dir()), None)
+        if path is None:
+            return None
+        try:
+            state = json.loads((path / "state.json").read_text())
+            model, optimizer = load_file(path / "model.safetensors"), load_file(path / "optimizer.safetensors")
+        except (OSError, ValueError, SafetensorError) as error:
+            raise RunError(f"{path} cannot be read ({error}). Remove it to start afresh.") from error
+        if state.pop("format", None) != FORMAT:
+            raise RunError(f"{path}/state.json is not of format {FORMAT}. Remove the folder to start afresh.")
+        return Checkpoint(model, optimizer, state)
+
+
+def choose(config: RunConfig) -> Path:
+    """Where this run goes: --resume PATH, --out, the newest unfinished run of these settings, or a new folder."""
+    if config.resume is not None and config.resume != "auto":
+        path = Path(config.resume)
+        if not (path / "config.toml").is_file():
+            raise RunError(f"--resume: {path} is no run folder (it has no config.toml). Give a run folder, or auto.")
+        if config.out is not None and config.out.resolve() != path.resolve():
+            raise RunError(f"--resume {path} and --out {config.out} name two folders. Give one of them.")
+        return path
+    if config.out is not None:
+        if config.out.exists() and not config.out.is_dir():
+            raise RunError(f"--out: {config.out} is a file, expected a folder")
+        if config.resume is None and (config.out / "config.toml").exists():
+            raise RunError(f"--out: {config.out} holds a run already. Continue it with --resume auto, "
+                           "or choose another folder.")
+        return config.out
+    stem = f"{config.dataset}-{config.backend}-{config.preset}-seed{config.seed}"
+    number = 1
+    while (path := Path("runs") / (stem if number == 1 else f"{stem}-{number}")).exists():
+        if config.resume == "auto" and unfinished(path, config):
+            return path
+        number += 1
+    return path
+
+
+def unfinished(path: Path, config: RunConfig) -> bool:
+    """True if ``path`` holds a run of the same settings that is not complete."""
+    if not (path / "config.toml").is_file():
+        return not any(path.iterdir())
+    return not is_complete(path) and not checked(read_toml(path / "config.toml")).differences(config)
+
+
+def is_complete(path: Path) -> bool:
+    """True if the run came to its end."""
+    try:
+        return bool(json.loads((path / "result.json").read_text())["complete"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def environment() -> dict[str, Any]:
+    """Versions and machine, as ``environment.json`` and ``eqspike env`` show them."""
+    versions = {}
+    for name in PACKAGES:
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            versions[name] = "not installed"
+    return {
+        "python": platform.python_version(),
+        "versions": versions,
+        "commit": git_commit(),
+        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "processor": str(torch.cpu.get_capabilities().get("cpu_name", platform.processor())),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "cuda": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
+    }
+
+
+def git_commit() -> str | None:
+    """The commit of a source checkout, with -dirty where files differ from it; None for an installed package."""
+    here = Path(__file__).resolve().parent.parent
+    if not (here / ".git").exists():
+        return None
+    try:
+        found = subprocess.run(["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"], cwd=here,
+                               capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return found.stdout.strip() or None

@@ -1,0 +1,304 @@
+"""The training loop: batches → estimator → Adam → run folder."""
+
+import math
+import resource
+import signal
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from eqspike_seq.backends import make_backend, make_estimator, torch_device
+from eqspike_seq.config import RunConfig
+from eqspike_seq.data.dataset import Batches, Dataset, load_dataset
+from eqspike_seq.errors import RunError
+from eqspike_seq.evaluation import Evaluation, evaluate, prediction_columns, samples
+from eqspike_seq.files import write_arrays, write_atomically
+from eqspike_seq.learning import Estimate
+from eqspike_seq.ledger import Ledger
+from eqspike_seq.memory import keep_freed_memory
+from eqspike_seq.network import Network, Shape
+from eqspike_seq.progress import Reporter
+from eqspike_seq.runs import Checkpoint, RunFolder, environment, is_complete
+
+SILENT, SATURATED = 0.01, 0.99  # rates beyond which a unit tells nothing
+STUCK = 0.95  # share of such units at which a layer is warned of
+
+
+@dataclass
+class Window:
+    """Sums since the last line of metrics; plain numbers, so that a checkpoint can hold them."""
+
+    texts: int = 0
+    batches: int = 0
+    right: int = 0
+    loss: float = 0.0
+    sums: dict[str, float] = field(default_factory=dict)
+
+    def add(self, estimate: Estimate, labels: Tensor, classes: int) -> None:
+        """Count a batch."""
+        free = estimate.equilibria[0]
+        rates = free.rates.output
+        target = torch.nn.functional.one_hot(labels, classes).to(rates.dtype)
+        self.texts += len(labels)
+        self.batches += 1
+        self.right += int((free.outputs[-1].argmax(1) == labels).sum())
+        self.loss += float(0.5 * (target - rates).square().sum())
+        values = {}
+        for name, found in zip(("free", "nudge+", "nudge-"), estimate.equilibria, strict=False):
+            values[f"sweeps/{name}"] = float(found.steps.double().mean())
+            values[f"residual/{name}"] = float(found.residual.double().mean())
+            values[f"converged/{name}"] = float(found.converged.double().mean())
+        for index, layer in enumerate(free.rates.layers, start=2):
+            values[f"rates/s{index}"] = float(layer.mean())
+            values[f"silent/s{index}"] = float((layer < SILENT).double().mean())
+            values[f"saturated/s{index}"] = float((layer > SATURATED).double().mean())
+        for name, value in values.items():
+            self.sums[name] = self.sums.get(name, 0.0) + value
+
+    def line(self) -> dict[str, Any]:
+        """The means, grouped: {"sweeps": {"free": …}, "rates": {"s2": …}, …}."""
+        groups: dict[str, dict[str, float]] = {}
+        for name, total in self.sums.items():
+            group, key = name.split("/")
+            groups.setdefault(group, {})[key] = total / self.batches
+        return {"train_accuracy": self.right / self.texts, "loss": self.loss / self.texts, **groups}
+
+
+class Trainer:
+    """All that changes during a run, and how it is saved."""
+
+    def __init__(self, config: RunConfig, dataset: Dataset, device: torch.device) -> None:
+        self.config, self.dataset = config, dataset
+        shape = Shape(config.tokens, dataset.embeddings.dim, config.hidden, len(dataset.corpus.classes),
+                      attention=config.attention, masked=config.masked)
+        generator = torch.Generator().manual_seed(config.seed)
+        self.network = Network.create(shape, generator).to(device)
+        self.parameters = dict(self.network.named())
+        rates = config.learning_rate * (len(shape.sizes) if len(config.learning_rate) == 1 else 1)
+        self.rates = {name: rates[int(name[1:]) - 1] for name in self.parameters}
+        groups = [{"params": [tensor], "lr": self.rates[name]} for name, tensor in self.parameters.items()]
+        self.optimizer = torch.optim.Adam(groups, fused=True)
+        self.gather = Batches(dataset.embeddings, device)
+        self.backend, self.estimator = make_backend(config, device), make_estimator(config)
+        self.rng = np.random.default_rng(config.seed)
+        self.batches = math.ceil(len(dataset.train) / config.batch)
+        self.total = self.batches * config.epochs
+        self.step, self.seconds = 0, 0.0
+        self.window, self.ledger = Window(), Ledger()
+        self.drawn_from = self.rng.bit_generator.state  # the random state before this epoch's order was drawn
+        self.order = self.rng.permutation(len(dataset.train))
+
+    def train_batch(self) -> None:
+        """One step of Adam on the next batch, its rate by cosine decay over the whole run."""
+        position = self.step % self.batches
+        if position == 0 and self.step:
+            self.drawn_from = self.rng.bit_generator.state
+            self.order = self.rng.permutation(len(self.dataset.train))
+        rows = self.order[position * self.config.batch : (position + 1) * self.config.batch]
+        batch = self.gather(self.dataset.train, rows)
+        estimate = self.estimator(self.backend, self.network, batch)
+        decay = 0.5 * (1 + math.cos(math.pi * self.step / self.total))
+        for group, (name, tensor) in zip(self.optimizer.param_groups, self.parameters.items(), strict=True):
+            group["lr"] = decay * self.rates[name]
+            tensor.grad = estimate.gradients[name]
+        if not math.isfinite(sum(float(g.sum()) for g in estimate.gradients.values())):
+            raise RunError(f"training diverged: a gradient of step {self.step + 1} is not finite. "
+                           "Lower --learning-rate, or raise --beta; the last checkpoint is kept.")
+        self.optimizer.step()
+        self.step += 1
+        self.window.add(estimate, batch.labels, self.network.shape.classes)
+        for found in estimate.equilibria:
+            self.ledger += found.ledger
+
+    def checkpoint(self) -> Checkpoint:
+        """Everything a resumed run needs to go on as if nothing had happened."""
+        moments = {
+            f"{name}.{key}": value
+            for name, tensor in self.parameters.items()
+            for key, value in self.optimizer.state[tensor].items()
+        }
+        state = {"step": self.step, "seconds": self.seconds, "rng": self.drawn_from, "window": vars(self.window),
+                 "ledger": {k: v for k, v in self.ledger.as_dict().items() if k != "format"}}
+        return Checkpoint(self.parameters, moments, state)
+
+    def restore(self, saved: Checkpoint) -> None:
+        """Go on from a checkpoint. Raises RunError if it belongs to another network."""
+        for name, tensor in self.parameters.items():
+            found = saved.model.get(name)
+            if found is None or found.shape != tensor.shape:
+                got = None if found is None else tuple(found.shape)
+                raise RunError(f"checkpoint: parameter {name} has shape {got}, expected {tuple(tensor.shape)}")
+            tensor.copy_(found)
+            keys = ("step", "exp_avg", "exp_avg_sq")
+            device = tensor.device
+            self.optimizer.state[tensor] = {k: saved.optimizer[f"{name}.{k}"].to(device) for k in keys}
+        self.step, self.seconds = saved.state["step"], saved.state["seconds"]
+        self.window, self.ledger = Window(**saved.state["window"]), Ledger(**saved.state["ledger"])
+        self.rng.bit_generator.state = self.drawn_from = saved.state["rng"]
+        self.order = self.rng.permutation(len(self.dataset.train))
+
+
+@torch.no_grad()
+def run(config: RunConfig, reporter: Reporter) -> dict[str, Any]:
+    """Train, test once, and fill the run folder; returns what ``result.json`` holds, with ``path``.
+
+    Raises EqspikeError for whatever the user can mend; KeyboardInterrupt leaves a checkpoint behind.
+    """
+    device = torch_device(config.device)
+    keep_freed_memory()
+    folder = RunFolder.open(config)
+    try:
+        folder.write_config(config)
+        if is_complete(folder.path):
+            raise RunError(f"{folder.path}: this run is complete; there is nothing to resume")
+        dataset = load_dataset(config, reporter.status)
+        reporter.dataset(dataset)
+        trainer = Trainer(config, dataset, device)
+        metrics: list[dict[str, Any]] = []
+        if config.resume is not None and (saved := folder.load_checkpoint()) is not None:
+            trainer.restore(saved)
+            metrics = folder.read_metrics(trainer.step)
+            reporter.status(f"resumed at batch {trainer.step} of {trainer.total}")
+        folder.write_json("environment.json", {
+            **environment(), "device": config.device, "product_dtype": str(getattr(trainer.backend, "dtype", "")),
+            "seed": config.seed, "embedding_sha256": dataset.embeddings.digest,
+            "embeddings": dataset.embeddings.source, "data": dataset.corpus.source, "counts": dataset.counts,
+        })
+        train(trainer, folder, metrics, reporter)
+        test, columns = finish(trainer, folder, reporter)
+        result = summary(trainer, metrics, test)
+        _write_predictions(folder, columns)
+        folder.write_json("result.json", result)
+    finally:
+        folder.close()
+    return {**result, "path": folder.path}
+
+
+def train(trainer: Trainer, folder: RunFolder, metrics: list[dict[str, Any]], reporter: Reporter) -> None:
+    """All batches that remain; a line of metrics and a checkpoint every so often and after every epoch."""
+    config, started = trainer.config, time.perf_counter() - trainer.seconds
+    warned: set[str] = set()
+    with _Interruptible() as interrupted, reporter.training(trainer.total, trainer.step) as advance:
+        while trainer.step < trainer.total:
+            trainer.train_batch()
+            trainer.seconds = time.perf_counter() - started
+            ended = trainer.step % trainer.batches == 0
+            if ended or trainer.step % config.checkpoint_every == 0:
+                line = {"step": trainer.step, "epoch": trainer.step / trainer.batches, **trainer.window.line()}
+                _warn_of_layers(line, warned, reporter)
+                if ended:
+                    part = trainer.dataset.validation
+                    found = evaluate(trainer.backend, trainer.network, trainer.gather, part, config.batch)
+                    line["validation_accuracy"] = found.accuracy
+                    reporter.epoch(trainer.step // trainer.batches, line)
+                trainer.seconds = time.perf_counter() - started
+                metrics.append({**line, "seconds": trainer.seconds})
+                trainer.window = Window()
+                folder.write_metrics(metrics)
+                folder.save_checkpoint(trainer.checkpoint())
+            elif interrupted():
+                folder.save_checkpoint(trainer.checkpoint())
+            if interrupted():
+                raise KeyboardInterrupt
+            advance(trainer.step, trainer.window)
+
+
+def finish(trainer: Trainer, folder: RunFolder, reporter: Reporter) -> tuple[Evaluation, dict[str, Any]]:
+    """Read the test split, once, and write what belongs to it."""
+    dataset, config = trainer.dataset, trainer.config
+    with reporter.testing(len(dataset.test)) as advance:
+        test = evaluate(trainer.backend, trainer.network, trainer.gather, dataset.test, config.batch, advance)
+    folder.write_json("curves.json", test.curves())
+    folder.write_json("ledger.json", {
+        "inference": test.ledger.as_dict(), "training": trainer.ledger.as_dict(),
+        "test_texts": len(dataset.test), "training_samples": trainer.ledger.samples.get("free", 0),
+    })
+    arrays = samples(trainer.backend, trainer.network, trainer.gather, dataset.test, dataset.words(), config.beta)
+    write_arrays(folder.path / "samples.npz", arrays)
+    return test, prediction_columns(test, dataset.corpus.test, dataset.corpus.classes)
+
+
+def summary(trainer: Trainer, metrics: list[dict[str, Any]], test: Evaluation) -> dict[str, Any]:
+    """What ``result.json`` holds."""
+    config, spiking = trainer.config, trainer.config.backend == "spiking"
+    phases = tuple(trainer.ledger.samples)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    if config.device == "cuda":
+        peak = torch.cuda.max_memory_allocated()
+    return {
+        "dataset": config.dataset,
+        "synthetic": trainer.dataset.corpus.synthetic,
+        "backend": config.backend,
+        "neuron": "if" if spiking else None,
+        "circuit": "clocked" if spiking and config.attention else None,
+        "rule": "count" if spiking else None,
+        "attention": config.attention,
+        "preset": config.preset,
+        "seed": config.seed,
+        "limit": config.limit,
+        "n_train": len(trainer.dataset.train),
+        "n_validation": len(trainer.dataset.validation),
+        "n_test": len(trainer.dataset.test),
+        "test_accuracy": test.accuracy,
+        "validation_accuracy": metrics[-1]["validation_accuracy"],
+        "train_seconds": trainer.seconds,
+        "test_seconds": test.seconds,
+        "peak_memory_bytes": peak,
+        "free_steps": float(test.steps.mean()),
+        "test_converged": test.converged,
+        "spikes": trainer.ledger.spikes() if spiking else None,
+        "spikes_per_inference": test.ledger.total("spikes") / len(test.labels) if spiking else None,
+        "graded_events_per_inference": test.ledger.total("graded_events") / len(test.labels) if spiking else None,
+        "spikes_per_synapse_per_inference": test.ledger.spikes_per_synapse() if spiking else None,
+        "spikes_per_synapse_per_training_sample": trainer.ledger.spikes_per_synapse(phases) if spiking else None,
+        "complete": True,
+    }
+
+
+def _write_predictions(folder: RunFolder, columns: dict[str, Any]) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    table = pa.table(columns).replace_schema_metadata({"format": "1"})
+    write_atomically(folder.path / "predictions.parquet", lambda path: pq.write_table(table, path))
+
+
+def _warn_of_layers(line: dict[str, Any], warned: set[str], reporter: Reporter) -> None:
+    """Say, once for each, which layers are silent or saturated and which phases end before they converge."""
+    for kind in ("silent", "saturated"):
+        for layer, share in line[kind].items():
+            if share > STUCK and f"{layer} {kind}" not in warned:
+                warned.add(f"{layer} {kind}")
+                reporter.warn(f"layer {layer}: {share:.1%} of its rates are {kind} at step {line['step']}; "
+                              "it can hardly learn. Try another --learning-rate, --seed or --hidden.")
+    for phase, share in line["converged"].items():
+        if share < 0.5 and phase not in warned:
+            warned.add(phase)
+            reporter.warn(f"{phase} phase: only {share:.1%} of the texts converged (mean residual "
+                          f"{line['residual'][phase]:.2g}) by step {line['step']}. "
+                          f"Raise --{'free' if phase == 'free' else 'nudge'}-steps.")
+
+
+class _Interruptible:
+    """Ctrl-C and a polite kill are noted; the batch in work is finished before the checkpoint is written."""
+
+    def __init__(self) -> None:
+        self.caught = False
+
+    def __enter__(self) -> Any:
+        def note(*_: object) -> None:
+            self.caught = True
+
+        try:
+            self.before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+        except ValueError:  # not in the main thread: signals are not ours
+            self.before = {}
+        return lambda: self.caught
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self.before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,101 @@
+"""HopAttn at the side of spiking neurons: the clocked core, a digital softmax that is read once a tick.
+
+At a tick it takes the low-passed feedback, forms the query q = x w₁ + F⁻¹(w₂ᵀ r²) and puts out s¹ = HopAttn(q, X) as
+graded values, which stay until the next tick. Linear synapses commute with summing over time, so that w₂ F(s¹) and
+w₂ᵀ r² are formed once a tick and are exact.
+
+Nudges put out s¹* + δ¹, where s¹* belongs to the query of the moment at which the free phase ended and δ¹ is the exact
+change since (``hopattn_change``): the same numbers, but the small contrast of the nudges is not lost in bf16.
+
+Without attention the projection layer is integrate-and-fire too: the neurons of s¹ run the M steps of a tick on their
+constant query, and the spike count of the tick, divided by M, is what w₂ delivers.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from eqspike_seq.attention import hopattn, hopattn_change, weights
+from eqspike_seq.dynamics import Inputs
+from neuromorphic.neurons import IntegrateAndFire
+
+
+@dataclass
+class ClockedCore:
+    """The projection layer of one phase, for ``groups`` nudges side by side.
+
+    ``w2`` (H, P·N·D) is in the type of the large products; ``query0``/``s1``/``p`` belong to the start of the nudges.
+    """
+
+    inputs: Inputs
+    w2: Tensor
+    attention: bool
+    tick_steps: int
+    neuron: IntegrateAndFire
+    membrane: Tensor | None = None  # (B, G, P, N, D), without attention only
+    spikes: Tensor | None = None  # (B,) spikes of s¹ so far, without attention only
+
+    def feedback(self, trace: Tensor) -> Tensor:
+        """F⁻¹(w₂ᵀ r²): (B, G, H) → (B, G, P, N, D)."""
+        return (trace.to(self.w2.dtype) @ self.w2).view(*trace.shape[:2], *self.inputs.drive.shape[1:])
+
+    def forward(self, s1: Tensor) -> Tensor:
+        """w₂ F(s¹): (B, G, P, N, D) → (B, G, H)."""
+        return (s1.flatten(2).to(self.w2.dtype) @ self.w2.T).float()
+
+    def output(self, trace: Tensor) -> Tensor:
+        """s¹ of this tick in the free phase, (B, 1, P, N, D), from the low-passed spikes r² (B, 1, H)."""
+        query = self.inputs.drive.unsqueeze(1) + self.feedback(trace)
+        if not self.attention:
+            return self._spiking(query)
+        return self._only_rows(hopattn(query[:, 0], self.inputs.patterns, self.inputs.bias).unsqueeze(1))
+
+    def _spiking(self, query: Tensor) -> Tensor:
+        v = self.membrane
+        count = torch.zeros_like(query, dtype=torch.float32)
+        current = query.float()
+        v = torch.full_like(current, self.neuron.start) if v is None else v
+        for _ in range(self.tick_steps):
+            v, z = self.neuron.step(v, current)
+            count += z
+        self.membrane = v
+        count = self._only_rows(count)
+        sent = count.flatten(2).sum(2)  # (B, G)
+        self.spikes = sent if self.spikes is None else self.spikes + sent
+        return count / self.tick_steps
+
+    def _only_rows(self, s1: Tensor) -> Tensor:
+        return s1 if self.inputs.rows is None else s1 * self.inputs.rows.unsqueeze(1)
+
+
+@dataclass
+class NudgedCore(ClockedCore):
+    """The same during the nudges: δ¹ since the end of the free phase, whose trace was ``trace0`` (B, H)."""
+
+    trace0: Tensor | None = None
+    probabilities: Tensor | None = None
+    s1: Tensor | None = None
+
+    def anchor(self, w2: Tensor, trace: Tensor) -> Tensor:
+        """Fix s¹* and its softmax at full precision; returns w₂ F(s¹*), (B, 1, H)."""
+        full = w2.dtype
+        self.trace0 = trace
+        query = self.inputs.drive.to(full) + (trace @ w2).view(self.inputs.drive.shape)
+        patterns = self.inputs.patterns.to(full)
+        bias = None if self.inputs.bias is None else self.inputs.bias.to(full)
+        p = weights(query, patterns, bias)
+        s1 = p @ patterns
+        s1 = s1 if self.inputs.rows is None else s1 * self.inputs.rows
+        self.probabilities, self.s1 = p.to(self.w2.dtype), s1
+        return (s1.flatten(1) @ w2.T).unsqueeze(1)
+
+    def change(self, trace: Tensor) -> Tensor:
+        """δ¹ of this tick, (B, G, P, N, D)."""
+        assert self.trace0 is not None and self.probabilities is not None
+        moved = self.feedback(trace - self.trace0.unsqueeze(1))
+        count, groups, projections, rows, dim = moved.shape
+        joined = moved.transpose(1, 2).reshape(count, projections, groups * rows, dim)
+        p = self.probabilities.repeat(1, 1, groups, 1)
+        new = hopattn_change(joined, self.inputs.patterns, p)
+        return self._only_rows(new.view(count, projections, groups, rows, dim).transpose(1, 2))
