@@ -49,10 +49,12 @@ def hopattn_change(change: Tensor, patterns: Tensor, probabilities: Tensor) -> T
     so that the result keeps its relative precision in bf16 however small δq is.
     """
     scores = (change / math.sqrt(patterns.shape[-1])) @ patterns.mT
+    wide = torch.promote_types(scores.dtype, torch.float32)
     if scores.amax() > LARGEST_CHANGE:
-        moved = torch.softmax(probabilities.float().log() + scores.float(), dim=-1) - probabilities.float()
+        p = probabilities.to(wide)
+        moved = torch.softmax(p.log() + scores.to(wide), dim=-1) - p
         return moved.to(patterns.dtype) @ patterns
     grown = torch.expm1_(scores)
-    excess = (probabilities * grown).sum(-1, keepdim=True, dtype=torch.promote_types(scores.dtype, torch.float32))
+    excess = (probabilities * grown).sum(-1, keepdim=True, dtype=wide)
     grown.sub_(excess.to(grown.dtype)).mul_(probabilities)
     return (grown @ patterns) / (1 + excess).to(patterns.dtype)

@@ -31,7 +31,8 @@ def parse_command(arguments: list[str]) -> str:
     from importlib.metadata import version
 
     parser = argparse.ArgumentParser(
-        prog="eqspike", description="Train text classifiers with Equilibrium Propagation, dense or on spiking neurons.")
+        prog="eqspike", description="Train text classifiers with Equilibrium Propagation, dense or on spiking neurons."
+    )
     parser.add_argument("--version", action="version", version=f"eqspike {version('eqspike')}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, text in COMMANDS.items():
@@ -81,8 +82,13 @@ def parse_run(arguments: list[str]):  # type: ignore[no-untyped-def]
     rest = _without(arguments, "--config")
     if source is not None and given.dataset is None:
         rest = [dataset, *rest]
-    config = tyro.cli(RunConfig, args=rest, default=base, prog="eqspike run",
-                      description="Train and test a network; flags override --config FILE.toml, which overrides the preset.")
+    config = tyro.cli(
+        RunConfig,
+        args=rest,
+        default=base,
+        prog="eqspike run",
+        description="Train and test a network; flags override --config FILE.toml, which overrides the preset.",
+    )
     return checked(config.model_dump())
 
 

@@ -103,19 +103,28 @@ class RunConfig(BaseModel):
     def _fit_together(self) -> "RunConfig":
         layers = len(self.hidden) + 2
         if len(self.learning_rate) not in (1, layers):
-            raise ValueError(f"--learning-rate: got {len(self.learning_rate)} values, expected 1 or {layers} "
-                             f"(w1 and one for each of the {layers - 1} layers above, with --hidden {self.hidden})")
+            raise ValueError(
+                f"--learning-rate: got {len(self.learning_rate)} values, expected 1 or {layers} "
+                f"(w1 and one for each of the {layers - 1} layers above, with --hidden {self.hidden})"
+            )
         if self.backend == "spiking":
             if self.estimator == "bptt":
-                raise ValueError("--estimator bptt: there is no backpropagation through spikes here. "
-                                 "Take three-phase or two-phase, or --backend dense.")
-            for flag, value in (("--window", self.window), ("--free-steps", self.free_steps),
-                                ("--nudge-steps", self.nudge_steps)):
+                raise ValueError(
+                    "--estimator bptt: there is no backpropagation through spikes here. "
+                    "Take three-phase or two-phase, or --backend dense."
+                )
+            for flag, value in (
+                ("--window", self.window),
+                ("--free-steps", self.free_steps),
+                ("--nudge-steps", self.nudge_steps),
+            ):
                 if value % self.tick_steps:
                     raise ValueError(f"{flag}: got {value}, expected a multiple of --tick-steps {self.tick_steps}")
             if self.window > min(self.free_steps, self.nudge_steps):
-                raise ValueError(f"--window: got {self.window}, expected at most --free-steps {self.free_steps} and "
-                                 f"--nudge-steps {self.nudge_steps}")
+                raise ValueError(
+                    f"--window: got {self.window}, expected at most --free-steps {self.free_steps} and "
+                    f"--nudge-steps {self.nudge_steps}"
+                )
         return self
 
     def saved(self) -> dict[str, Any]:
@@ -129,8 +138,11 @@ class RunConfig(BaseModel):
     def differences(self, other: "RunConfig") -> list[str]:
         """Settings that change what is computed and differ from ``other``, as ``--flag mine != theirs``."""
         mine, theirs = self.model_dump(), other.model_dump()
-        return [f"--{name.replace('_', '-')} {mine[name]} != {theirs[name]}"
-                for name in mine if name not in WHERE and mine[name] != theirs[name]]
+        return [
+            f"--{name.replace('_', '-')} {mine[name]} != {theirs[name]}"
+            for name in mine
+            if name not in WHERE and mine[name] != theirs[name]
+        ]
 
 
 def presets() -> list[str]:

@@ -118,7 +118,11 @@ def project(network: Network, inputs: Inputs, first: Tensor, w2: Tensor) -> Tens
 
 
 def sweep(
-    network: Network, inputs: Inputs, state: State, beta: float = 0.0, order: Order = "alternating",
+    network: Network,
+    inputs: Inputs,
+    state: State,
+    beta: float = 0.0,
+    order: Order = "alternating",
     w2: Tensor | None = None,
 ) -> State:
     """Every layer once. ``w2`` is the first stacked weight in the type of the large products, if it is another."""
@@ -193,9 +197,15 @@ class DenseBackend:
             else:
                 state = new
         return Equilibrium(
-            rates=final, residual=residual, steps=steps, converged=residual <= self.tolerance,
-            outputs=_stack(outputs, final.output), events=_products(network, batch, steps, len(outputs)),
-            ledger=Ledger.dense(network.shape, batch.mask, steps, "free"), memory=inputs, trace=trace.stacked(),
+            rates=final,
+            residual=residual,
+            steps=steps,
+            converged=residual <= self.tolerance,
+            outputs=_stack(outputs, final.output),
+            events=_products(network, batch, steps, len(outputs)),
+            ledger=Ledger.dense(network.shape, batch.mask, steps, "free"),
+            memory=inputs,
+            trace=trace.stacked(),
         )
 
     def nudge(
@@ -287,14 +297,21 @@ def _anchor(network: Network, inputs: Inputs, base: State, dtype: torch.dtype) -
         bias = None if inputs.bias is None else inputs.bias.to(full)
         probabilities = weights(query, inputs.patterns.to(full), bias).to(dtype)
     below = [base.projection.to(full).flatten(1), *base.layers[:-1]]
-    u = [low @ w.T + above(network, base.layers, i) for i, (low, w) in enumerate(zip(below, network.weights, strict=True))]
-    return _Anchor(inputs.patterns, inputs.rows, probabilities, query.to(full), tuple(v.unsqueeze(1) for v in u),
-                   (inputs.target - base.output).unsqueeze(1))
+    u = [
+        low @ w.T + above(network, base.layers, i)
+        for i, (low, w) in enumerate(zip(below, network.weights, strict=True))
+    ]
+    return _Anchor(
+        inputs.patterns,
+        inputs.rows,
+        probabilities,
+        query.to(full),
+        tuple(v.unsqueeze(1) for v in u),
+        (inputs.target - base.output).unsqueeze(1),
+    )
 
 
-def _change_sweep(
-    network: Network, anchor: _Anchor, delta: State, beta: Tensor, w2: Tensor, order: Order
-) -> State:
+def _change_sweep(network: Network, anchor: _Anchor, delta: State, beta: Tensor, w2: Tensor, order: Order) -> State:
     """One sweep of the changes δ, (B, G, …): δs = σ(u* + δu) − σ(u*), δs¹ by ``hopattn_change``."""
     count, groups = delta.output.shape[:2]
     layers = list(delta.layers)

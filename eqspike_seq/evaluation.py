@@ -57,7 +57,11 @@ class Evaluation:
 
 @torch.no_grad()
 def evaluate(
-    backend: Backend, network: Network, gather: Batches, part: Encoded, batch: int,
+    backend: Backend,
+    network: Network,
+    gather: Batches,
+    part: Encoded,
+    batch: int,
     advance: Callable[[int], None] = lambda _: None,
 ) -> Evaluation:
     """Relax every text of ``part`` and read the output; ``advance`` is told how many texts are done."""
@@ -69,8 +73,14 @@ def evaluate(
         found = backend.free(network, gather(part, rows))
         ledger += found.ledger
         reading_steps = found.reading_steps
-        free.append({"outputs": found.outputs.cpu(), "events": found.events.double().cpu(), "steps": found.steps.cpu(),
-                     "converged": found.converged.cpu()})
+        free.append(
+            {
+                "outputs": found.outputs.cpu(),
+                "events": found.events.double().cpu(),
+                "steps": found.steps.cpu(),
+                "converged": found.converged.cpu(),
+            }
+        )
         advance(len(rows))
     readings = max(len(piece["outputs"]) for piece in free)
     outputs = torch.cat([_padded(piece["outputs"], readings) for piece in free], 1)  # (R, n, C)

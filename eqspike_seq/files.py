@@ -40,7 +40,11 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
 
 def write_bytes(path: Path, data: bytes) -> None:
     """Write ``data`` atomically."""
-    write_atomically(path, lambda temporary: temporary.write_bytes(data) and None)
+
+    def save(temporary: Path) -> None:
+        temporary.write_bytes(data)
+
+    write_atomically(path, save)
 
 
 def write_json(path: Path, value: dict[str, Any]) -> None:
@@ -50,6 +54,7 @@ def write_json(path: Path, value: dict[str, Any]) -> None:
 
 def write_arrays(path: Path, arrays: dict[str, NDArray[Any]]) -> None:
     """Write arrays as a compressed ``.npz``, atomically."""
+
     def save(temporary: Path) -> None:
         with temporary.open("wb") as file:
             np.savez_compressed(file, **arrays)  # type: ignore[arg-type]

@@ -48,7 +48,7 @@ def contrast(plus: Equilibrium, minus: Equilibrium) -> tuple[State, State]:
 def local_update(network: Network, batch: Batch, difference: State, mean: State, scale: float) -> Gradients:
     """−Δθ from the contrast of two states; exact, as a⁺b⁺ − a⁻b⁻ = (a⁺−a⁻) b̄ + ā (b⁺−b⁻).
 
-    Δw_{i+1} = scale · (d_post s̄_preᵀ + s̄_post d_preᵀ),  Δb = scale · d,  Δw₁ = scale · xᵀ d¹ (Eq. 18), the batch's mean.
+    Δw_{i+1} = scale · (d_post s̄_preᵀ + s̄_post d_preᵀ), Δb = scale · d, Δw₁ = scale · xᵀ d¹ (Eq. 18); batch mean.
     """
     factor = -scale / len(batch)
     queries = batch.x[:, [query for query, _ in network.shape.projections]].to(network.w1.dtype)

@@ -63,7 +63,7 @@ class Ledger:
 
     @classmethod
     def dense(cls, shape: Shape, mask: Tensor, steps: Tensor, phase: str) -> "Ledger":
-        """What a dense relaxation multiplies: ``steps`` (B,) sweeps of each text over its real tokens, and x w₁ once."""
+        """What a dense relaxation multiplies: ``steps`` (B,) sweeps of each text's real tokens, and x w₁ once."""
         ledger = cls(samples={phase: len(steps)})
         for layer, products in layer_products(shape, mask).items():
             ledger.add(layer, phase, multiply_accumulates=int((steps * products).sum()))
@@ -86,7 +86,7 @@ def real_units(shape: Shape, mask: Tensor) -> Tensor:
 
 
 def layer_products(shape: Shape, mask: Tensor) -> dict[str, Tensor]:
-    """Multiply-accumulates of one sweep for each text, (B,): n_q·n_k·D scores and as many for mixing; each weight twice."""
+    """Multiply-accumulates of one sweep of each text, (B,): n_q·n_k·D scores, as many to mix, each weight twice."""
     tokens = mask.sum(-1)
     products = {}
     if shape.attention:

@@ -95,7 +95,7 @@ class Network:
         def uniform(*size: int) -> Tensor:
             return (2 * torch.rand(*size, generator=generator) - 1) / math.sqrt(size[-1])
 
-        w1 = (2 * torch.rand(len(shape.projections), shape.dim, shape.dim, generator=generator) - 1)
+        w1 = 2 * torch.rand(len(shape.projections), shape.dim, shape.dim, generator=generator) - 1
         pairs = list(zip(shape.sizes[1:], shape.sizes[:-1], strict=True))
         return cls(
             shape,
@@ -113,8 +113,9 @@ class Network:
 
     def to(self, target: torch.device | torch.dtype) -> "Network":
         """The same network on another device or in another floating-point type."""
-        return Network(self.shape, self.w1.to(target), [w.to(target) for w in self.weights],
-                       [b.to(target) for b in self.biases])
+        return Network(
+            self.shape, self.w1.to(target), [w.to(target) for w in self.weights], [b.to(target) for b in self.biases]
+        )
 
     def rest(self, batch: int) -> State:
         """The state every free phase starts from: s¹ = 0, hidden and output units in the middle of σ."""

@@ -34,21 +34,27 @@ class Reporter:
         counts = dataset.counts
         if dataset.corpus.synthetic:
             self.warn(f"{dataset.corpus.name} is synthetic: its figures say nothing about real text")
-        self.status(f"{dataset.corpus.name}: {len(dataset.train):,} training, {len(dataset.validation):,} validation, "
-                    f"{len(dataset.test):,} test texts; {counts['train_texts_dropped_as_in_test']:,} training texts "
-                    "dropped as they occur in test")
+        self.status(
+            f"{dataset.corpus.name}: {len(dataset.train):,} training, {len(dataset.validation):,} validation, "
+            f"{len(dataset.test):,} test texts; {counts['train_texts_dropped_as_in_test']:,} training texts "
+            "dropped as they occur in test"
+        )
         unknown, tokens = counts["train_tokens_without_vector"], counts["train_tokens"]
-        self.status(f"vectors: {len(dataset.embeddings.index):,} words × {dataset.embeddings.dim}, "
-                    f"{dataset.embeddings.source}; {unknown / max(tokens, 1):.2%} of the training tokens have none")
+        self.status(
+            f"vectors: {len(dataset.embeddings.index):,} words × {dataset.embeddings.dim}, "
+            f"{dataset.embeddings.source}; {unknown / max(tokens, 1):.2%} of the training tokens have none"
+        )
         if empty := counts["train_texts_without_known_token"]:
             self.warn(f"{empty:,} training texts have no known token; they carry a label and nothing else")
 
     def epoch(self, number: int, line: dict[str, Any]) -> None:
         """The figures of an epoch."""
         rates = " ".join(f"{layer} {rate:.2f}" for layer, rate in line["rates"].items())
-        self.console.print(f"epoch {number}: train {line['train_accuracy']:.4f}, validation "
-                           f"{line['validation_accuracy']:.4f}, loss {line['loss']:.4f}, "
-                           f"free phase {line['sweeps']['free']:.1f} steps, mean rates {rates}")
+        self.console.print(
+            f"epoch {number}: train {line['train_accuracy']:.4f}, validation "
+            f"{line['validation_accuracy']:.4f}, loss {line['loss']:.4f}, "
+            f"free phase {line['sweeps']['free']:.1f} steps, mean rates {rates}"
+        )
 
     @contextmanager
     def training(self, total: int, done: int) -> Iterator[Callable[[int, "Window"], None]]:
@@ -70,8 +76,16 @@ class Reporter:
             yield lambda count: progress.advance(task, count)
 
     def _progress(self, _: str) -> Progress:
-        return Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
-                        TextColumn("left"), TimeRemainingColumn(), console=self.console, transient=True)
+        return Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=self.console,
+            transient=True,
+        )
 
     def result(self, result: dict[str, Any]) -> None:
         """The end of a run: accuracy, spikes, the place of the run folder."""
@@ -80,10 +94,16 @@ class Reporter:
         table.add_row("test accuracy", f"{share:.2%} of {result['n_test']:,} texts")
         table.add_row("validation accuracy", f"{result['validation_accuracy']:.2%}")
         if result["backend"] == "spiking":
-            table.add_row("spikes", f"{result['spikes_per_inference']:,.0f} an inference "
-                                    f"(and {result['graded_events_per_inference']:,.0f} graded events)")
-            table.add_row("spikes per synapse", f"{result['spikes_per_synapse_per_inference']:.2f} an inference, "
-                                                f"{result['spikes_per_synapse_per_training_sample']:.2f} a training sample")
+            table.add_row(
+                "spikes",
+                f"{result['spikes_per_inference']:,.0f} an inference "
+                f"(and {result['graded_events_per_inference']:,.0f} graded events)",
+            )
+            table.add_row(
+                "spikes per synapse",
+                f"{result['spikes_per_synapse_per_inference']:.2f} an inference, "
+                f"{result['spikes_per_synapse_per_training_sample']:.2f} a training sample",
+            )
         table.add_row("time", f"{result['train_seconds']:.0f} s training, {result['test_seconds']:.0f} s testing")
         table.add_row("peak memory", f"{result['peak_memory_bytes'] / 2**30:.2f} GiB")
         if result["synthetic"]:

@@ -20,7 +20,18 @@ from eqspike_seq.config import FORMAT, RunConfig, checked, read_toml
 from eqspike_seq.errors import RunError
 from eqspike_seq.files import write_bytes, write_json
 
-PACKAGES = ("eqspike", "torch", "numpy", "scipy", "snntorch", "brian2", "gensim", "matplotlib", "safetensors", "pyarrow")
+PACKAGES = (
+    "eqspike",
+    "torch",
+    "numpy",
+    "scipy",
+    "snntorch",
+    "brian2",
+    "gensim",
+    "matplotlib",
+    "safetensors",
+    "pyarrow",
+)
 
 
 @dataclass(frozen=True)
@@ -63,8 +74,10 @@ class RunFolder:
         path = self.path / "config.toml"
         if path.exists():
             if different := checked(read_toml(path)).differences(config):
-                raise RunError(f"--resume: {self.path} was made with other settings (saved != given): "
-                               f"{'; '.join(different)}. Give the same settings, or another --out.")
+                raise RunError(
+                    f"--resume: {self.path} was made with other settings (saved != given): "
+                    f"{'; '.join(different)}. Give the same settings, or another --out."
+                )
             return
         write_bytes(path, config.to_toml())
 
@@ -89,9 +102,13 @@ class RunFolder:
         try:
             shutil.rmtree(new, ignore_errors=True)
             new.mkdir()
-            save_file({k: v.detach().cpu().contiguous() for k, v in checkpoint.model.items()}, new / "model.safetensors")
-            save_file({k: v.detach().cpu().contiguous() for k, v in checkpoint.optimizer.items()},
-                      new / "optimizer.safetensors")
+            save_file(
+                {k: v.detach().cpu().contiguous() for k, v in checkpoint.model.items()}, new / "model.safetensors"
+            )
+            save_file(
+                {k: v.detach().cpu().contiguous() for k, v in checkpoint.optimizer.items()},
+                new / "optimizer.safetensors",
+            )
             (new / "state.json").write_text(json.dumps({"format": FORMAT, **checkpoint.state}, allow_nan=False))
             for file in new.iterdir():
                 with file.open("rb+") as handle:
@@ -103,8 +120,10 @@ class RunFolder:
             shutil.rmtree(old, ignore_errors=True)
         except (OSError, SafetensorError) as error:
             shutil.rmtree(new, ignore_errors=True)
-            raise RunError(f"cannot write a checkpoint to {self.path}: {error}. The last one is kept; "
-                           "free space and continue with --resume auto.") from error
+            raise RunError(
+                f"cannot write a checkpoint to {self.path}: {error}. The last one is kept; "
+                "free space and continue with --resume auto."
+            ) from error
 
     def load_checkpoint(self) -> Checkpoint | None:
         """The last whole checkpoint, or None. Raises RunError for one that cannot be read."""
@@ -134,8 +153,9 @@ def choose(config: RunConfig) -> Path:
         if config.out.exists() and not config.out.is_dir():
             raise RunError(f"--out: {config.out} is a file, expected a folder")
         if config.resume is None and (config.out / "config.toml").exists():
-            raise RunError(f"--out: {config.out} holds a run already. Continue it with --resume auto, "
-                           "or choose another folder.")
+            raise RunError(
+                f"--out: {config.out} holds a run already. Continue it with --resume auto, or choose another folder."
+            )
         return config.out
     stem = f"{config.dataset}-{config.backend}-{config.preset}-seed{config.seed}"
     number = 1
@@ -187,8 +207,13 @@ def git_commit() -> str | None:
     if not (here / ".git").exists():
         return None
     try:
-        found = subprocess.run(["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"], cwd=here,
-                               capture_output=True, text=True, timeout=10)
+        found = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
+            cwd=here,
+            capture_output=True,
+            text=True,
+            timeout=10,
+        )
     except (OSError, subprocess.TimeoutExpired):
         return None
     return found.stdout.strip() or None

@@ -73,8 +73,14 @@ class Trainer:
 
     def __init__(self, config: RunConfig, dataset: Dataset, device: torch.device) -> None:
         self.config, self.dataset = config, dataset
-        shape = Shape(config.tokens, dataset.embeddings.dim, config.hidden, len(dataset.corpus.classes),
-                      attention=config.attention, masked=config.masked)
+        shape = Shape(
+            config.tokens,
+            dataset.embeddings.dim,
+            config.hidden,
+            len(dataset.corpus.classes),
+            attention=config.attention,
+            masked=config.masked,
+        )
         generator = torch.Generator().manual_seed(config.seed)
         self.network = Network.create(shape, generator).to(device)
         self.parameters = dict(self.network.named())
@@ -106,8 +112,10 @@ class Trainer:
             group["lr"] = decay * self.rates[name]
             tensor.grad = estimate.gradients[name]
         if not math.isfinite(sum(float(g.sum()) for g in estimate.gradients.values())):
-            raise RunError(f"training diverged: a gradient of step {self.step + 1} is not finite. "
-                           "Lower --learning-rate, or raise --beta; the last checkpoint is kept.")
+            raise RunError(
+                f"training diverged: a gradient of step {self.step + 1} is not finite. "
+                "Lower --learning-rate, or raise --beta; the last checkpoint is kept."
+            )
         self.optimizer.step()
         self.step += 1
         self.window.add(estimate, batch.labels, self.network.shape.classes)
@@ -121,8 +129,13 @@ class Trainer:
             for name, tensor in self.parameters.items()
             for key, value in self.optimizer.state[tensor].items()
         }
-        state = {"step": self.step, "seconds": self.seconds, "rng": self.drawn_from, "window": vars(self.window),
-                 "ledger": {k: v for k, v in self.ledger.as_dict().items() if k != "format"}}
+        state = {
+            "step": self.step,
+            "seconds": self.seconds,
+            "rng": self.drawn_from,
+            "window": vars(self.window),
+            "ledger": {k: v for k, v in self.ledger.as_dict().items() if k != "format"},
+        }
         return Checkpoint(self.parameters, moments, state)
 
     def restore(self, saved: Checkpoint) -> None:
@@ -163,11 +176,19 @@ def run(config: RunConfig, reporter: Reporter) -> dict[str, Any]:
             trainer.restore(saved)
             metrics = folder.read_metrics(trainer.step)
             reporter.status(f"resumed at batch {trainer.step} of {trainer.total}")
-        folder.write_json("environment.json", {
-            **environment(), "device": config.device, "product_dtype": str(getattr(trainer.backend, "dtype", "")),
-            "seed": config.seed, "embedding_sha256": dataset.embeddings.digest,
-            "embeddings": dataset.embeddings.source, "data": dataset.corpus.source, "counts": dataset.counts,
-        })
+        folder.write_json(
+            "environment.json",
+            {
+                **environment(),
+                "device": config.device,
+                "product_dtype": str(getattr(trainer.backend, "dtype", "")),
+                "seed": config.seed,
+                "embedding_sha256": dataset.embeddings.digest,
+                "embeddings": dataset.embeddings.source,
+                "data": dataset.corpus.source,
+                "counts": dataset.counts,
+            },
+        )
         train(trainer, folder, metrics, reporter)
         test, columns = finish(trainer, folder, reporter)
         result = summary(trainer, metrics, test)
@@ -213,10 +234,15 @@ def finish(trainer: Trainer, folder: RunFolder, reporter: Reporter) -> tuple[Eva
     with reporter.testing(len(dataset.test)) as advance:
         test = evaluate(trainer.backend, trainer.network, trainer.gather, dataset.test, config.batch, advance)
     folder.write_json("curves.json", test.curves())
-    folder.write_json("ledger.json", {
-        "inference": test.ledger.as_dict(), "training": trainer.ledger.as_dict(),
-        "test_texts": len(dataset.test), "training_samples": trainer.ledger.samples.get("free", 0),
-    })
+    folder.write_json(
+        "ledger.json",
+        {
+            "inference": test.ledger.as_dict(),
+            "training": trainer.ledger.as_dict(),
+            "test_texts": len(dataset.test),
+            "training_samples": trainer.ledger.samples.get("free", 0),
+        },
+    )
     arrays = samples(trainer.backend, trainer.network, trainer.gather, dataset.test, dataset.words(), config.beta)
     write_arrays(folder.path / "samples.npz", arrays)
     return test, prediction_columns(test, dataset.corpus.test, dataset.corpus.classes)
@@ -273,14 +299,18 @@ def _warn_of_layers(line: dict[str, Any], warned: set[str], reporter: Reporter) 
         for layer, share in line[kind].items():
             if share > STUCK and f"{layer} {kind}" not in warned:
                 warned.add(f"{layer} {kind}")
-                reporter.warn(f"layer {layer}: {share:.1%} of its rates are {kind} at step {line['step']}; "
-                              "it can hardly learn. Try another --learning-rate, --seed or --hidden.")
+                reporter.warn(
+                    f"layer {layer}: {share:.1%} of its rates are {kind} at step {line['step']}; "
+                    "it can hardly learn. Try another --learning-rate, --seed or --hidden."
+                )
     for phase, share in line["converged"].items():
         if share < 0.5 and phase not in warned:
             warned.add(phase)
-            reporter.warn(f"{phase} phase: only {share:.1%} of the texts converged (mean residual "
-                          f"{line['residual'][phase]:.2g}) by step {line['step']}. "
-                          f"Raise --{'free' if phase == 'free' else 'nudge'}-steps.")
+            reporter.warn(
+                f"{phase} phase: only {share:.1%} of the texts converged (mean residual "
+                f"{line['residual'][phase]:.2g}) by step {line['step']}. "
+                f"Raise --{'free' if phase == 'free' else 'nudge'}-steps."
+            )
 
 
 class _Interruptible:

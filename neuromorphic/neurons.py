@@ -13,8 +13,9 @@ class IntegrateAndFire:
 
     ``u`` is the input that σ takes in a rate network, so that for a constant u in [0, 2] the mean of z is σ(u) = u/2
     (threshold 1). Outside, v would run away; it is held in [``low``, ``high``], from where it recovers in
-    (high − threshold)/(1 − u/2) or (threshold − low)/(u/2) steps. Units: thresholds, one step. The comparison is strict.
-    Source: the non-leaky case of the spike response of Gerstner & Kistler (2002); snnTorch's ``Leaky`` with beta 1.
+    (high − threshold)/(1 − u/2) or (threshold − low)/(u/2) steps. Units: thresholds, one step. The comparison with
+    the threshold is strict.
+    Source: Gerstner & Kistler, Spiking Neuron Models (2002), ch. 4, without leak; snnTorch's ``Leaky`` with beta 1.
     """
 
     threshold: float = 1.0

@@ -1,12 +1,13 @@
 """The spiking backend: integrate-and-fire neurons around a clocked HopAttn core.
 
 Each step, every neuron above s¹ integrates the spikes that arrived, fires at most once and is reset by subtraction;
-spikes arrive one step later. The core is read every ``tick_steps`` steps. Eq. 18 is fed with spike counts over the last
-``window`` steps of each nudge divided by ``window``, and with the mean of s¹ over the same steps. Both nudges start from
-the membranes that the free phase left. There is no autograd on this path: rates, counts and local products only.
+spikes arrive one step later. The core is read every ``tick_steps`` steps. Eq. 18 is fed with spike counts over the
+last ``window`` steps of each nudge divided by ``window``, and with the mean of s¹ over the same steps. Both nudges
+start from the membranes that the free phase left. No autograd on this path: rates, counts and local products only.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
@@ -36,8 +37,12 @@ class _Neurons:
         def copies(tensor: Tensor) -> Tensor:
             return tensor.expand(-1, groups, -1).clone()
 
-        return _Neurons([copies(v) for v in self.v], [copies(z) for z in self.z], copies(self.feedback_trace),
-                        copies(self.output_trace))
+        return _Neurons(
+            [copies(v) for v in self.v],
+            [copies(z) for z in self.z],
+            copies(self.feedback_trace),
+            copies(self.output_trace),
+        )
 
 
 @dataclass
@@ -90,9 +95,12 @@ class SpikingBackend:
         neurons = _Neurons(
             [torch.full_like(layer, self.neuron.start) for layer in layers],
             [torch.zeros_like(layer) for layer in layers],
-            layers[0].clone(), layers[-1].clone(),
+            layers[0].clone(),
+            layers[-1].clone(),
         )
-        core = ClockedCore(inputs, network.weights[0].to(self.dtype), network.shape.attention, self.tick_steps, self.neuron)
+        core = ClockedCore(
+            inputs, network.weights[0].to(self.dtype), network.shape.attention, self.tick_steps, self.neuron
+        )
 
         def tick(trace: Tensor) -> tuple[Tensor, Tensor]:
             s1 = core.output(trace)
@@ -134,8 +142,14 @@ class SpikingBackend:
         return self._equilibria(network, batch, inputs, counts, core, base, phases, self.nudge_steps, None)
 
     def _run(
-        self, network: Network, neurons: _Neurons, tick, steps: int, strength: Tensor | None = None,
-        target: Tensor | None = None, record: bool = False,
+        self,
+        network: Network,
+        neurons: _Neurons,
+        tick: Callable[[Tensor], tuple[Tensor, Tensor]],
+        steps: int,
+        strength: Tensor | None = None,
+        target: Tensor | None = None,
+        record: bool = False,
     ) -> _Counts:
         """Step all neurons ``steps`` times, ``neurons`` in place."""
         weights, biases = network.weights, network.biases
@@ -172,7 +186,7 @@ class SpikingBackend:
             if record:
                 counts.spikes.append(fired)
             if (step + 1) % self.tick_steps == 0:
-                # spikes of the tick summed, then low-passed: over several ticks the sum is exact, the phase of a spike is not lost
+                # spikes of the tick summed, then low-passed: over several ticks no spike is lost
                 mean = (counts.total[0] - sent) / self.tick_steps
                 neurons.feedback_trace += low_pass * (mean - neurons.feedback_trace)
                 sent = counts.total[0].clone()
@@ -182,8 +196,16 @@ class SpikingBackend:
         return counts
 
     def _equilibria(
-        self, network: Network, batch: Batch, inputs: Inputs, counts: _Counts, core: ClockedCore, base: Tensor | None,
-        phases: tuple[str, ...], steps: int, memory: _Memory | None,
+        self,
+        network: Network,
+        batch: Batch,
+        inputs: Inputs,
+        counts: _Counts,
+        core: ClockedCore,
+        base: Tensor | None,
+        phases: tuple[str, ...],
+        steps: int,
+        memory: _Memory | None,
     ) -> list[Equilibrium]:
         """Rates, residual and ledger of each group from its counts."""
         window, half = self.window, self.window - self.window // 2
@@ -207,22 +229,24 @@ class SpikingBackend:
                 for index in range(len(counts.total)):
                     trace[f"spikes_s{index + 2}"] = torch.stack([fired[index][:, g].bool() for fired in counts.spikes])
                 trace["residual"], trace["phi"] = self._over_time(network, inputs, rates, trace)
-            found.append(Equilibrium(
-                rates=rates,
-                residual=residual[:, g],
-                steps=torch.full_like(batch.labels, steps),
-                converged=residual[:, g] <= self.tolerance,
-                outputs=outputs[:, :, g],
-                events=self._events(network, batch, [[f[:, g] for f in fired] for fired in counts.fired], sent),
-                reading_steps=self.tick_steps,
-                ledger=spiking_ledger(network, batch, phase, steps, self.tick_steps, spikes, sent),
-                memory=memory,
-                trace=trace,
-            ))
+            found.append(
+                Equilibrium(
+                    rates=rates,
+                    residual=residual[:, g],
+                    steps=torch.full_like(batch.labels, steps),
+                    converged=residual[:, g] <= self.tolerance,
+                    outputs=outputs[:, :, g],
+                    events=self._events(network, batch, [[f[:, g] for f in fired] for fired in counts.fired], sent),
+                    reading_steps=self.tick_steps,
+                    ledger=spiking_ledger(network, batch, phase, steps, self.tick_steps, spikes, sent),
+                    memory=memory,
+                    trace=trace,
+                )
+            )
         return found
 
     def _readings(self, cumulative: list[Tensor]) -> Tensor:
-        """Output rates at each tick over the last ``window`` steps, or all steps while there are fewer; (ticks, B, G, C)."""
+        """Output rates over the last ``window`` steps (all, while there are fewer) at each tick; (ticks, B, G, C)."""
         back = self.window // self.tick_steps
         readings = []
         for index, now in enumerate(cumulative):
@@ -231,14 +255,16 @@ class SpikingBackend:
         return torch.stack(readings)
 
     def _events(self, network: Network, batch: Batch, fired: list[list[Tensor]], sent: Tensor | None) -> Tensor:
-        """Synaptic events of each text until each tick, (ticks, B); s¹'s own spikes are spread evenly over the ticks."""
+        """Synaptic events of each text until each tick, (ticks, B); spikes of s¹ are spread evenly over the ticks."""
         units1 = real_units(network.shape, batch.mask)
         outs = fan_outs(network, units1)
         each = units1 if sent is None else sent / len(fired)
-        return torch.stack([
-            sum((f * out for f, out in zip(layers, outs, strict=True)), (tick + 1) * each * network.shape.sizes[1])
-            for tick, layers in enumerate(fired)
-        ])
+        return torch.stack(
+            [
+                sum((f * out for f, out in zip(layers, outs, strict=True)), (tick + 1) * each * network.shape.sizes[1])
+                for tick, layers in enumerate(fired)
+            ]
+        )
 
     def _over_time(
         self, network: Network, inputs: Inputs, rates: State, trace: dict[str, Tensor]
@@ -274,12 +300,24 @@ def spiking_ledger(
     ledger = Ledger(samples={phase: count})
     if sent is None:
         graded = ticks * first
-        ledger.add("s1", phase, graded_events=graded, synaptic_events=graded * sizes[1],
-                   multiply_accumulates=graded * sizes[1], neuron_updates=graded)
+        ledger.add(
+            "s1",
+            phase,
+            graded_events=graded,
+            synaptic_events=graded * sizes[1],
+            multiply_accumulates=graded * sizes[1],
+            neuron_updates=graded,
+        )
     else:
         events = int(sent.sum())
-        ledger.add("s1", phase, spikes=events, synaptic_events=events * sizes[1], accumulates=events * sizes[1],
-                   neuron_updates=steps * first)
+        ledger.add(
+            "s1",
+            phase,
+            spikes=events,
+            synaptic_events=events * sizes[1],
+            accumulates=events * sizes[1],
+            neuron_updates=steps * first,
+        )
     if phase == "free":
         ledger.add("s1", phase, multiply_accumulates=first * shape.dim)  # x w₁, once a text
     if shape.attention:
@@ -287,8 +325,14 @@ def spiking_ledger(
         ledger.add("hopattn", phase, multiply_accumulates=ticks * int(products.sum()))
     for index, (fired, fan_out) in enumerate(zip(spikes, fan_outs(network, units1), strict=True), start=2):
         synaptic = int((fired.double() * fan_out).sum())
-        ledger.add(f"s{index}", phase, spikes=int(fired.sum()), synaptic_events=synaptic, accumulates=synaptic,
-                   neuron_updates=steps * count * sizes[index - 1])
+        ledger.add(
+            f"s{index}",
+            phase,
+            spikes=int(fired.sum()),
+            synaptic_events=synaptic,
+            accumulates=synaptic,
+            neuron_updates=steps * count * sizes[index - 1],
+        )
     if phase == "free":
         ledger.synapses = {"w2": 2 * first * sizes[1]}
         pairs = zip(sizes[1:-1], sizes[2:], strict=True)

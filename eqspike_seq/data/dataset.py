@@ -79,11 +79,13 @@ def load_dataset(config: RunConfig, progress: Progress = lambda _: None) -> Data
         if len(part) == 0:
             raise DataError(f"{corpus.name}: the {name} split has no text; expected at least one of each class")
     if len(np.unique(corpus.train.labels)) < 2:
-        raise DataError(f"{corpus.name}: the training texts hold one class only ({corpus.train.labels[0]}); "
-                        "expected at least two, so that there is something to tell apart")
+        raise DataError(
+            f"{corpus.name}: the training texts hold one class only ({corpus.train.labels[0]}); "
+            "expected at least two, so that there is something to tell apart"
+        )
     embeddings = embed(config, corpus, progress)
     counts = dict(corpus.counts)
-    encoded = []
+    encoded: dict[str, Encoded] = {}
     for name, part in (("train", corpus.train), ("validation", corpus.validation), ("test", corpus.test)):
         progress(f"encoding {len(part):,} {name} texts")
         ids, lengths, unknown = token_ids(part.texts, embeddings)
@@ -92,8 +94,8 @@ def load_dataset(config: RunConfig, progress: Progress = lambda _: None) -> Data
         counts[f"{name}_tokens_without_vector"] = unknown
         counts[f"{name}_texts_without_known_token"] = int((lengths == 0).sum())
         rng = np.random.default_rng(SPLIT_SEED) if config.shuffle_words else None
-        encoded.append(Encoded(fit(ids, lengths, config.tokens, config.keep, rng), part.labels))
-    return Dataset(corpus, embeddings, *encoded, counts=counts)
+        encoded[name] = Encoded(fit(ids, lengths, config.tokens, config.keep, rng), part.labels)
+    return Dataset(corpus, embeddings, **encoded, counts=counts)
 
 
 def split(corpus: Corpus) -> Corpus:
@@ -122,12 +124,14 @@ def split(corpus: Corpus) -> Corpus:
             taken += len(mine[position])
     held = np.zeros(len(train), dtype=bool)
     held[chosen] = True
-    return replace(corpus, train=train.take(np.flatnonzero(~held)), validation=train.take(np.flatnonzero(held)),
-                   counts=counts)
+    return replace(
+        corpus, train=train.take(np.flatnonzero(~held)), validation=train.take(np.flatnonzero(held)), counts=counts
+    )
 
 
 def limited(corpus: Corpus, limit: int) -> Corpus:
     """At most ``limit`` texts of each split, drawn at random, classes in equal numbers while they last."""
+
     def draw(part: Split) -> Split:
         rng = np.random.default_rng(SPLIT_SEED)
         order = rng.permutation(len(part))
@@ -138,8 +142,13 @@ def limited(corpus: Corpus, limit: int) -> Corpus:
         return part.take(np.sort(order[np.argsort(rank[order], kind="stable")][:limit]))
 
     assert corpus.validation is not None
-    return replace(corpus, train=draw(corpus.train), validation=draw(corpus.validation), test=draw(corpus.test),
-                   unlabelled=corpus.unlabelled[:limit])
+    return replace(
+        corpus,
+        train=draw(corpus.train),
+        validation=draw(corpus.validation),
+        test=draw(corpus.test),
+        unlabelled=corpus.unlabelled[:limit],
+    )
 
 
 def embed(config: RunConfig, corpus: Corpus, progress: Progress) -> Embeddings:
@@ -193,7 +202,7 @@ def fit(
         start, stop = stop, stop + int(length)
         text = ids[start:stop] if rng is None else rng.permutation(ids[start:stop])
         if length > tokens:
-            text = np.concatenate([text[:head], text[length - (tokens - head):]])
+            text = np.concatenate([text[:head], text[length - (tokens - head) :]])
         result[row, : len(text)] = text
     return result
 

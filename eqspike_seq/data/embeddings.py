@@ -50,8 +50,10 @@ class Embeddings:
 def standardise(words: list[str], vectors: NDArray[Any], source: str) -> Embeddings:
     """Zero mean, unit variance in each component over the vocabulary; a constant component becomes 0."""
     if len(words) == 0 or vectors.ndim != 2 or len(words) != len(vectors):
-        raise DataError(f"word vectors from {source}: got {len(words)} words and an array of shape {vectors.shape}, "
-                        "expected one vector a word")
+        raise DataError(
+            f"word vectors from {source}: got {len(words)} words and an array of shape {vectors.shape}, "
+            "expected one vector a word"
+        )
     if not np.isfinite(vectors).all():
         raise DataError(f"word vectors from {source}: NaN or infinite values; expected finite numbers")
     vectors = vectors.astype(np.float64)
@@ -105,12 +107,16 @@ def _fit(
                 if tokens := tokenise(text):
                     print(*tokens, file=file)
         if os.path.getsize(name) == 0:
-            raise DataError("word2vec: the training texts hold no word at all; expected English text in the text column")
+            raise DataError(
+                "word2vec: the training texts hold no word at all; expected English text in the text column"
+            )
         try:
             model = Word2Vec(corpus_file=name, callbacks=[Report()], **settings)
         except RuntimeError as error:
-            raise DataError(f"word2vec: no word occurs {settings['min_count']} times in the training texts. "
-                            "Lower --min-count, or give vectors with --embeddings.") from error
+            raise DataError(
+                f"word2vec: no word occurs {settings['min_count']} times in the training texts. "
+                "Lower --min-count, or give vectors with --embeddings."
+            ) from error
     finally:
         os.unlink(name)
     return list(model.wv.index_to_key), model.wv.vectors
@@ -132,13 +138,17 @@ def read_vectors(path: Path, vocabulary: Iterable[str]) -> Embeddings:
     Only words of ``vocabulary`` are kept. Raises DataError for a missing, corrupt or empty file.
     """
     if not path.is_file():
-        raise DataError(f"--embeddings: no file {path}. Give a KeyedVectors, word2vec or .npz file, "
-                        "or one of: word2vec, random, google-news.")
+        raise DataError(
+            f"--embeddings: no file {path}. Give a KeyedVectors, word2vec or .npz file, "
+            "or one of: word2vec, random, google-news."
+        )
     try:
         words, vectors = _read(path)
     except (OSError, ValueError, KeyError, EOFError, UnicodeDecodeError, zipfile.BadZipFile) as error:
-        raise DataError(f"--embeddings: {path} cannot be read as word vectors ({error}). Expected word2vec .bin, .bin.gz "
-                        "or text, or an .npz of words (V,) and vectors (V, D).") from error
+        raise DataError(
+            f"--embeddings: {path} cannot be read as word vectors ({error}). Expected word2vec .bin, .bin.gz "
+            "or text, or an .npz of words (V,) and vectors (V, D)."
+        ) from error
     return _select(words, vectors, vocabulary, path.name)
 
 
@@ -160,8 +170,10 @@ def google_news(vocabulary: Iterable[str]) -> Embeddings:
     try:
         vectors = gensim.downloader.load("word2vec-google-news-300")
     except Exception as error:  # the downloader lets every kind of network and checksum error through
-        raise DataError(f"--embeddings google-news: the download failed ({error}). Fetch the file by hand and give it "
-                        "with --embeddings FILE, or leave the option out to train vectors on the texts.") from error
+        raise DataError(
+            f"--embeddings google-news: the download failed ({error}). Fetch the file by hand and give it "
+            "with --embeddings FILE, or leave the option out to train vectors on the texts."
+        ) from error
     return _select(list(vectors.index_to_key), vectors.vectors, vocabulary, "google-news")
 
 

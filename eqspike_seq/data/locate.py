@@ -1,3 +1,26 @@
-"""x"""
-def cache_dir():
-    return None
+"""Where data is looked for, and where what was made or fetched is kept."""
+
+import os
+from pathlib import Path
+
+from eqspike_seq.errors import DataError
+
+
+def cache_dir() -> Path:
+    """EQSPIKE_CACHE, else the user's cache folder for eqspike."""
+    from platformdirs import user_cache_path
+
+    place = os.environ.get("EQSPIKE_CACHE")
+    return Path(place) if place else user_cache_path("eqspike")
+
+
+def search_places(data_dir: Path | None) -> list[tuple[str, Path]]:
+    """(name, folder) in order: --data-dir, EQSPIKE_DATA, the cache. A --data-dir that is not there: DataError."""
+    places = []
+    if data_dir is not None:
+        if not data_dir.exists():
+            raise DataError(f"--data-dir: no folder or file {data_dir}. Give the place of the data, or leave it out.")
+        places.append(("--data-dir", data_dir))
+    if named := os.environ.get("EQSPIKE_DATA"):
+        places.append(("EQSPIKE_DATA", Path(named)))
+    return [*places, ("cache", cache_dir() / "data")]

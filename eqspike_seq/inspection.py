@@ -1,0 +1,62 @@
+"""``eqspike data`` and ``eqspike env``: what is here, and what would be used."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+
+def show_data(arguments: list[str]) -> None:
+    """A row for each data set: where it was found, or where it would be looked for."""
+    from eqspike_seq.data.imdb import find_imdb
+    from eqspike_seq.data.locate import search_places
+
+    def data(data_dir: Path | None = None) -> None:
+        """List data sets and where each is or would be found.
+
+        Args:
+            data_dir: Look here first.
+        """
+        found = find_imdb(data_dir)
+        places = ", ".join(f"{name} {path}" for name, path in search_places(data_dir))
+        table = Table(box=None, pad_edge=False)
+        for heading in ("data set", "what", "where"):
+            table.add_column(heading, overflow="fold")
+        table.add_row(
+            "imdb",
+            "25,000 + 25,000 film reviews, 50,000 unlabelled (Maas et al. 2011)",
+            f"found: {found.kind} in {found.path} ({found.place})"
+            if found
+            else f"not found in {places}; would be downloaded to the cache (84 MB)",
+        )
+        table.add_row("mini", "2,000 + 500 + 500 synthetic reviews", "embedded: generated from a seed")
+        Console(highlight=False).print(table)
+
+    tyro.cli(data, args=arguments, prog="eqspike data")
+
+
+def show_environment(arguments: list[str]) -> None:
+    """Versions, cores, devices and found data, to paste into a report of a fault."""
+    from eqspike_seq.data.imdb import find_imdb
+    from eqspike_seq.runs import environment
+
+    def env(json_output: bool = False) -> None:
+        """Print versions, cores, devices and found data.
+
+        Args:
+            json_output: Print JSON.
+        """
+        imdb = find_imdb(None)
+        known: dict[str, Any] = {**environment(), "imdb": f"{imdb.kind} in {imdb.path}" if imdb else "not found"}
+        if json_output:
+            print(json.dumps(known, indent=2))
+            return
+        table = Table(box=None, pad_edge=False, show_header=False)
+        for name, value in {**known.pop("versions"), **known}.items():
+            table.add_row(name, ", ".join(value) or "none" if isinstance(value, list) else str(value))
+        Console(highlight=False).print(table)
+
+    tyro.cli(env, args=arguments, prog="eqspike env")

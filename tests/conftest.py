@@ -1,0 +1,46 @@
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from eqspike_seq.network import Batch, Network, Shape
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test reads or fills the user's cache."""
+    monkeypatch.setenv("EQSPIKE_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def real_data() -> Path:
+    """The folder with the real data sets."""
+    place = os.environ.get("EQSPIKE_DATA")
+    if not place:
+        pytest.skip("EQSPIKE_DATA is not set: no real data here")
+    return Path(place)
+
+
+def make_network(
+    hidden: tuple[int, ...] = (8, 5),
+    tokens: int = 6,
+    dim: int = 4,
+    seed: int = 0,
+    dtype: torch.dtype = torch.float64,
+    **shape: object,
+) -> Network:
+    """A small network with ordinary random weights."""
+    made = Shape(tokens, dim, hidden, 2, **shape)  # type: ignore[arg-type]
+    return Network.create(made, torch.Generator().manual_seed(seed)).to(dtype)
+
+
+def make_batch(
+    size: int = 7, tokens: int = 6, dim: int = 4, seed: int = 1, dtype: torch.dtype = torch.float64
+) -> Batch:
+    """Random embeddings, padding at the end of most texts, at least one token each."""
+    generator = torch.Generator().manual_seed(seed)
+    lengths = torch.randint(1, tokens + 1, (size, 1, 1), generator=generator)
+    mask = torch.arange(tokens).view(1, 1, tokens) < lengths
+    x = torch.randn(size, 1, tokens, dim, generator=generator, dtype=dtype) * mask.unsqueeze(-1)
+    return Batch(x, mask, torch.randint(0, 2, (size,), generator=generator))
