@@ -1,7 +1,12 @@
 """The command line: parse, call, print. Heavy imports happen inside the command that needs them."""
 
 import sys
+from typing import TYPE_CHECKING
 
+if TYPE_CHECKING:
+    from eqspike_seq.config import RunConfig
+
+PLACED = ("dataset", "backend", "preset", "out", "resume")  # not taken over from a file of settings
 COMMANDS = {
     "run": "train and test a network on a data set",
     "data": "list data sets, and where each is or would be found",
@@ -51,45 +56,40 @@ def run(arguments: list[str]) -> None:
     reporter.result(train(config, reporter))
 
 
-def parse_run(arguments: list[str]):  # type: ignore[no-untyped-def]
+def parse_run(arguments: list[str]) -> "RunConfig":
     """The configuration of a run: preset, then --config or the resumed run's own, then flags; checked as a whole."""
     import argparse
     from pathlib import Path
 
     import tyro
 
-    from eqspike_seq.config import RunConfig, checked, from_preset, read_toml
+    from eqspike_seq.config import BACKENDS, DATASETS, RunConfig, from_preset, read_toml
+    from eqspike_seq.errors import ConfigError
 
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    first.add_argument("dataset", nargs="?")
     for flag in ("--backend", "--preset", "--config", "--resume"):
         first.add_argument(flag)
     given, _ = first.parse_known_args(arguments)
-    settings = {}
-    source = given.config
+    source = Path(given.config) if given.config else None
     if given.resume not in (None, "auto") and (Path(given.resume) / "config.toml").is_file():
-        source = str(Path(given.resume) / "config.toml")
-    if source is not None:
-        settings = read_toml(Path(source))
-        for name in ("out", "resume"):
-            settings.pop(name, None)
-    dataset = given.dataset if given.dataset in ("imdb", "mini") else settings.pop("dataset", "imdb")
-    backend = given.backend if given.backend in ("dense", "spiking") else settings.pop("backend", "dense")
-    preset = given.preset or settings.pop("preset", "")
-    for name in ("dataset", "backend", "preset"):
-        settings.pop(name, None)
-    base = from_preset(dataset, backend, preset, **settings)
-    rest = _without(arguments, "--config")
-    if source is not None and given.dataset is None:
-        rest = [dataset, *rest]
-    config = tyro.cli(
+        source = Path(given.resume) / "config.toml"
+    settings = {} if source is None else read_toml(source)
+    dataset = next((argument for argument in arguments if argument in DATASETS), settings.get("dataset"))
+    backend = given.backend if given.backend in BACKENDS else settings.get("backend", BACKENDS[0])
+    preset = given.preset or settings.get("preset", "")
+    base = from_preset(
+        dataset or DATASETS[0], backend, preset, **{k: v for k, v in settings.items() if k not in PLACED}
+    )
+    config: RunConfig = tyro.cli(
         RunConfig,
-        args=rest,
+        args=_without(arguments, "--config"),
         default=base,
         prog="eqspike run",
         description="Train and test a network; flags override --config FILE.toml, which overrides the preset.",
     )
-    return checked(config.model_dump())
+    if dataset is None:
+        raise ConfigError(f"the dataset is missing: expected one of {', '.join(DATASETS)}, as in `eqspike run imdb`")
+    return config
 
 
 def _without(arguments: list[str], flag: str) -> list[str]:

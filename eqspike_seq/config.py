@@ -16,6 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from eqspike_seq.errors import ConfigError
 
 FORMAT = 1
+DATASETS = ("imdb", "mini")
+BACKENDS = ("dense", "spiking")
 DEFAULT_PRESET = {"imdb": "cpu", "mini": "mini"}
 WHERE = {"out", "resume", "data_dir", "device"}  # say where a run happens, not what it computes
 
@@ -99,6 +101,13 @@ class RunConfig(BaseModel):
     output_tau: float = Field(default=20.0, ge=1)
     """Spiking: time constant, in steps, of the output rate that the nudge reads."""
 
+    def __init__(self, **settings: Any) -> None:
+        """Raises ConfigError, which names each flag at fault."""
+        try:
+            super().__init__(**settings)
+        except ValidationError as error:
+            raise ConfigError(explain(error)) from error
+
     @model_validator(mode="after")
     def _fit_together(self) -> "RunConfig":
         layers = len(self.hidden) + 2
@@ -153,13 +162,13 @@ def presets() -> list[str]:
 
 def from_preset(dataset: str, backend: str, preset: str = "", **overrides: Any) -> RunConfig:
     """The preset's common part, its part for the backend, then ``overrides``. Raises ConfigError."""
-    name = preset or DEFAULT_PRESET.get(dataset, "cpu")
+    name = preset or DEFAULT_PRESET[dataset]
     if name not in presets():
         raise ConfigError(f"--preset: got {name!r}, expected one of {', '.join(presets())}")
     text = (resources.files("eqspike_seq") / "presets" / f"{name}.toml").read_text()
     parts = tomllib.loads(text)
     settings = {**parts["common"], **parts[backend], **overrides}
-    return checked({**settings, "dataset": dataset, "backend": backend, "preset": name})
+    return RunConfig(**{**settings, "dataset": dataset, "backend": backend, "preset": name})
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -173,14 +182,6 @@ def read_toml(path: Path) -> dict[str, Any]:
     if (version := settings.pop("format", FORMAT)) != FORMAT:
         raise ConfigError(f"--config: {path} has format {version}, this eqspike reads format {FORMAT}")
     return settings
-
-
-def checked(settings: dict[str, Any]) -> RunConfig:
-    """``RunConfig`` of ``settings``; a ConfigError that names each flag at fault."""
-    try:
-        return RunConfig.model_validate(settings)
-    except ValidationError as error:
-        raise ConfigError(explain(error)) from error
 
 
 def explain(error: ValidationError) -> str:

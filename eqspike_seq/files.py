@@ -64,7 +64,7 @@ def write_arrays(path: Path, arrays: dict[str, NDArray[Any]]) -> None:
 
 def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
     """Every array of an ``.npz``; nothing is unpickled. Raises OSError, ValueError or BadZipFile if it is corrupt."""
-    with np.load(path, allow_pickle=False) as file:
+    with path.open("rb") as handle, np.load(handle, allow_pickle=False) as file:
         return {name: file[name] for name in file.files}
 
 

@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from eqspike_seq.config import FORMAT, RunConfig, checked, read_toml
+from eqspike_seq.config import FORMAT, RunConfig, read_toml
 from eqspike_seq.errors import RunError
 from eqspike_seq.files import write_bytes, write_json
 
@@ -65,21 +65,30 @@ class RunFolder:
         return cls(path, lock)
 
     def close(self) -> None:
-        """Let the folder go."""
-        self.lock.release()
+        """Let the folder go; one in which nothing was written is removed."""
         (self.path / ".lock").unlink(missing_ok=True)
+        self.lock.release()
+        if not any(self.path.iterdir()):
+            self.path.rmdir()
+
+    def check_config(self, config: RunConfig) -> None:
+        """Raises RunError where the run here is complete, or was made with settings that compute something else."""
+        path = self.path / "config.toml"
+        if not path.exists():
+            return
+        if is_complete(self.path):
+            raise RunError(f"{self.path}: this run is complete; there is nothing to resume")
+        if different := RunConfig(**read_toml(path)).differences(config):
+            raise RunError(
+                f"--resume: {self.path} was made with other settings (saved != given): "
+                f"{'; '.join(different)}. Give the same settings, or another --out."
+            )
 
     def write_config(self, config: RunConfig) -> None:
-        """``config.toml``; where there is one already, it must describe the same computation."""
+        """``config.toml``, unless this is a resumed run, which keeps its own."""
         path = self.path / "config.toml"
-        if path.exists():
-            if different := checked(read_toml(path)).differences(config):
-                raise RunError(
-                    f"--resume: {self.path} was made with other settings (saved != given): "
-                    f"{'; '.join(different)}. Give the same settings, or another --out."
-                )
-            return
-        write_bytes(path, config.to_toml())
+        if not path.exists():
+            write_bytes(path, config.to_toml())
 
     def write_json(self, name: str, value: dict[str, Any]) -> None:
         """``value`` with the format number, as ``name``."""
@@ -170,7 +179,7 @@ def unfinished(path: Path, config: RunConfig) -> bool:
     """True if ``path`` holds a run of the same settings that is not complete."""
     if not (path / "config.toml").is_file():
         return not any(path.iterdir())
-    return not is_complete(path) and not checked(read_toml(path / "config.toml")).differences(config)
+    return not is_complete(path) and not RunConfig(**read_toml(path / "config.toml")).differences(config)
 
 
 def is_complete(path: Path) -> bool:

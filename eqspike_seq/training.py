@@ -22,7 +22,7 @@ from eqspike_seq.ledger import Ledger
 from eqspike_seq.memory import keep_freed_memory
 from eqspike_seq.network import Network, Shape
 from eqspike_seq.progress import Reporter
-from eqspike_seq.runs import Checkpoint, RunFolder, environment, is_complete
+from eqspike_seq.runs import Checkpoint, RunFolder, environment
 
 SILENT, SATURATED = 0.01, 0.99  # rates beyond which a unit tells nothing
 STUCK = 0.95  # share of such units at which a layer is warned of
@@ -165,9 +165,7 @@ def run(config: RunConfig, reporter: Reporter) -> dict[str, Any]:
     keep_freed_memory()
     folder = RunFolder.open(config)
     try:
-        folder.write_config(config)
-        if is_complete(folder.path):
-            raise RunError(f"{folder.path}: this run is complete; there is nothing to resume")
+        folder.check_config(config)
         dataset = load_dataset(config, reporter.status)
         reporter.dataset(dataset)
         trainer = Trainer(config, dataset, device)
@@ -189,6 +187,7 @@ def run(config: RunConfig, reporter: Reporter) -> dict[str, Any]:
                 "counts": dataset.counts,
             },
         )
+        folder.write_config(config)
         train(trainer, folder, metrics, reporter)
         test, columns = finish(trainer, folder, reporter)
         result = summary(trainer, metrics, test)

@@ -20,7 +20,7 @@ from eqspike_seq.data.locate import cache_dir
 from eqspike_seq.errors import DataError
 
 REVIEWS = {
-    f"{split}/{kind}/{number}_{8 if kind == 'pos' else 2 if kind == 'neg' else 0}.txt": f"{kind} review {number} {split}"
+    f"{split}/{kind}/{number}_{dict(pos=8, neg=2, unsup=0)[kind]}.txt": f"{kind} review {number} {split}"
     for split in ("train", "test")
     for kind in ("neg", "pos", "unsup")
     for number in (0, 1, 2)

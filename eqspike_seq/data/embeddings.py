@@ -178,6 +178,10 @@ def google_news(vocabulary: Iterable[str]) -> Embeddings:
 
 
 def _select(words: list[str], vectors: NDArray[Any], vocabulary: Iterable[str], source: str) -> Embeddings:
+    if len(words) != len(vectors):
+        raise DataError(
+            f"word vectors from {source}: got {len(words)} words and {len(vectors)} vectors; they must match"
+        )
     wanted = set(vocabulary)
     rows = [row for row, word in enumerate(words) if word in wanted]
     if not rows:

@@ -1,0 +1,84 @@
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from eqspike_seq.cli import parse_run
+from eqspike_seq.config import RunConfig, from_preset, presets, read_toml
+from eqspike_seq.errors import ConfigError
+
+
+@pytest.mark.parametrize("preset", presets())
+@pytest.mark.parametrize("backend", ["dense", "spiking"])
+def test_every_preset_parses_and_survives_its_own_file(preset: str, backend: str, tmp_path: Path) -> None:
+    config = from_preset("imdb", backend, preset)
+    (tmp_path / "config.toml").write_bytes(config.to_toml())
+    assert RunConfig(**read_toml(tmp_path / "config.toml")) == config
+    assert tomllib.loads(config.to_toml().decode())["format"] == 1
+
+
+def test_paper_preset_is_the_papers() -> None:
+    config = from_preset("imdb", "dense", "paper")
+    assert (config.tokens, config.dim, config.hidden, config.beta) == (600, 300, (1000, 40), 0.1)
+    assert (config.free_steps, config.nudge_steps, config.batch, config.epochs) == (50, 25, 128, 40)
+    assert config.learning_rate == (1e-4, 5e-5, 5e-5, 5e-5)
+
+
+def test_flags_override_the_file_and_the_file_the_preset(tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text("beta = 0.3\nepochs = 2\n")
+    config = parse_run(["imdb", "--config", str(file), "--epochs", "7", "--hidden", "12", "5"])
+    assert (config.beta, config.epochs, config.hidden, config.tokens) == (0.3, 7, (12, 5), 256)
+    assert parse_run(["--beta", "0.2", "mini"]).tokens == 40
+    assert config.preset == "cpu" and parse_run(["mini", "--backend", "spiking"]).preset == "mini"
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"beta": 0.0}, "--beta"),
+        ({"free_steps": 0}, "--free-steps"),
+        ({"nudge_steps": 0}, "--nudge-steps"),
+        ({"tokens": 0}, "--tokens"),
+        ({"batch": 0}, "--batch"),
+        ({"hidden": (4, 0)}, "--hidden"),
+        ({"learning_rate": (1e-3, 1e-3)}, "--learning-rate: got 2 values, expected 1 or 4"),
+        ({"backend": "analog"}, "--backend"),
+        ({"backend": "spiking", "estimator": "bptt"}, "--estimator bptt"),
+        ({"backend": "spiking", "window": 150}, "--window"),
+        ({"backend": "spiking", "window": 240}, "--window"),
+        ({"backend": "spiking", "free_steps": 210}, "--free-steps"),
+        ({"neurons": 5}, "unknown setting 'neurons'"),
+    ],
+)
+def test_settings_that_cannot_be_are_named(changes: dict[str, object], says: str) -> None:
+    settings = from_preset("imdb", "spiking").model_dump() | {"backend": "dense"} | changes
+    with pytest.raises(ConfigError, match=says):
+        RunConfig(**settings)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("beta = ", "not TOML"),
+        ("format = 9", "format 9"),
+        ("neurons = 5", "unknown setting 'neurons'"),
+        ("beta = 'much'", "--beta"),
+    ],
+)
+def test_config_files_that_will_not_do(tmp_path: Path, text: str, says: str) -> None:
+    file = tmp_path / "bad.toml"
+    file.write_text(text)
+    with pytest.raises(ConfigError, match=says):
+        parse_run(["imdb", "--config", str(file)])
+
+
+def test_unknown_preset_and_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="expected one of cpu, mini, paper"):
+        parse_run(["imdb", "--preset", "huge"])
+    with pytest.raises(ConfigError, match="cannot read"):
+        parse_run(["imdb", "--config", str(tmp_path / "none.toml")])
+
+
+def test_every_field_has_help() -> None:
+    assert all(field.description for name, field in RunConfig.model_fields.items())

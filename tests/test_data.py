@@ -1,0 +1,159 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from eqspike_seq.config import RunConfig, from_preset
+from eqspike_seq.data import dataset as module
+from eqspike_seq.data.corpus import Corpus, Split
+from eqspike_seq.data.dataset import fit, limited, load_dataset, split, token_ids
+from eqspike_seq.data.embeddings import Embeddings, read_vectors, standardise, tokenise, train_word2vec
+from eqspike_seq.data.locate import cache_dir
+from eqspike_seq.errors import DataError
+
+
+def corpus(train: list[tuple[str, int]], test: list[tuple[str, int]]) -> Corpus:
+    def part(rows: list[tuple[str, int]]) -> Split:
+        return Split([t for t, _ in rows], np.array([y for _, y in rows], dtype=np.int64))
+
+    return Corpus("made up", ("negative", "positive"), part(train), part(test))
+
+
+MANY = [(f"text number {i} of class {i % 2}", i % 2) for i in range(200)]
+
+
+def vectors(words: str, dim: int = 3) -> Embeddings:
+    names = words.split()
+    return standardise(names, np.random.default_rng(0).standard_normal((len(names), dim)), "test")
+
+
+def test_tokens() -> None:
+    assert tokenise("Don't STOP!<br />It's 10/10, isn't it?") == [
+        "don't",
+        "stop",
+        "!",
+        "it's",
+        "10",
+        "10",
+        "isn't",
+        "it",
+        "?",
+    ]
+    assert tokenise("") == [] and tokenise("x" * 1000) == []
+
+
+def test_validation_is_a_tenth_stratified_and_the_same_every_time() -> None:
+    a, b = split(corpus(MANY, [("t", 0), ("u", 1)])), split(corpus(MANY, [("t", 0), ("u", 1)]))
+    assert a.validation is not None and b.validation is not None
+    assert len(a.validation) == 20 and a.validation.labels.sum() == 10 and len(a.train) == 180
+    assert a.validation.texts == b.validation.texts
+    assert not set(a.validation.texts) & set(a.train.texts)
+
+
+def test_identical_texts_stay_together_and_those_in_test_are_dropped() -> None:
+    twins = [(f"twin {i // 5}", (i // 5) % 2) for i in range(200)]
+    made = split(corpus(twins + [("in test", 0)] * 3, [("in test", 1), ("other", 0)]))
+    assert made.counts["train_texts_dropped_as_in_test"] == 3
+    assert made.validation is not None and not set(made.validation.texts) & set(made.train.texts)
+    assert len(made.validation) + len(made.train) == 200
+
+
+def test_limit_takes_classes_in_equal_numbers() -> None:
+    made = limited(split(corpus(MANY, [("t", 0), ("u", 1)])), 10)
+    assert len(made.train) == 10 and made.train.labels.sum() == 5
+
+
+@pytest.mark.parametrize(
+    ("keep", "expected"), [("ends", [1, 2, 3, 8, 9]), ("head", [1, 2, 3, 4, 5]), ("tail", [5, 6, 7, 8, 9])]
+)
+def test_long_texts_keep_what_was_asked_for(keep: str, expected: list[int]) -> None:
+    ids = np.arange(1, 12, dtype=np.int32)
+    found = fit(ids, np.array([9, 0, 2]), 5, keep)
+    assert found.tolist() == [expected, [0] * 5, [10, 11, 0, 0, 0]]
+    assert fit(ids, np.array([9, 0, 2]), 1, keep)[0, 0] in (1, 9)
+
+
+def test_shuffled_words_are_the_same_words() -> None:
+    ids = np.arange(1, 10, dtype=np.int32)
+    found = fit(ids, np.array([9]), 12, "ends", np.random.default_rng(0))
+    assert sorted(found[0]) == [0, 0, 0, *range(1, 10)] and found[0, :9].tolist() != list(range(1, 10))
+
+
+def test_standardised_vectors_and_zero_padding() -> None:
+    made = vectors("a b c d e")
+    np.testing.assert_allclose(made.table[1:].mean(0), 0, atol=1e-6)
+    np.testing.assert_allclose(made.table[1:].std(0), 1, atol=1e-6)
+    assert (made.table[0] == 0).all() and made.index["a"] == 1
+
+
+@pytest.mark.parametrize("text", ["", "unknown words only", "a", "a " * 100_000, "\ufffd\x00 b", "c" * 100_000])
+def test_odd_texts_are_encoded(text: str) -> None:
+    made = vectors("a b")
+    ids, lengths, unknown = token_ids([text, "a b a"], made)
+    assert len(ids) == lengths.sum() and lengths[1] == 3
+    assert lengths[0] + unknown == len(tokenise(text))
+
+
+def test_ids_are_cached_and_a_damaged_cache_is_made_anew() -> None:
+    made = vectors("a b")
+    first = token_ids(["a b x", "b"], made)
+    (file,) = (cache_dir() / "ids").iterdir()
+    for damage in (b"", file.read_bytes()[:60], b"PK\x03\x04 nonsense"):
+        file.write_bytes(damage)
+        again = token_ids(["a b x", "b"], made)
+        assert again[0].tolist() == first[0].tolist() and again[2] == first[2] == 1
+    assert len(list((cache_dir() / "ids").iterdir())) == 1
+
+
+def test_word2vec_is_repeatable_cached_and_mended() -> None:
+    texts = [f"the film was {w} and the plot was {w} too" for w in ("good", "bad", "dull", "fine") for _ in range(9)]
+    first = train_word2vec(texts, 6, 2, 0)
+    (file,) = (cache_dir() / "embeddings").iterdir()
+    stamp = file.stat().st_mtime_ns
+    assert train_word2vec(texts, 6, 2, 0).digest == first.digest and file.stat().st_mtime_ns == stamp
+    file.write_bytes(file.read_bytes()[:100])
+    assert train_word2vec(texts, 6, 2, 0).digest == first.digest
+    with pytest.raises(DataError, match="--min-count"):
+        train_word2vec(texts, 6, 10_000, 0)
+
+
+def test_vectors_from_files(tmp_path: Path) -> None:
+    table = np.random.default_rng(0).standard_normal((3, 4)).astype(np.float32)
+    np.savez(tmp_path / "v.npz", words=np.array(["a", "b", "zebra"]), vectors=table)
+    (tmp_path / "v.txt").write_text(
+        "3 4\n" + "".join(f"{w} {' '.join(map(str, row))}\n" for w, row in zip(["a", "b", "zebra"], table, strict=True))
+    )
+    a, b = (read_vectors(tmp_path / name, ["a", "b", "c"]) for name in ("v.npz", "v.txt"))
+    assert list(a.index) == list(b.index) == ["a", "b"] and a.dim == 4
+    np.testing.assert_allclose(a.table, b.table, rtol=1e-5)
+
+
+def test_files_that_are_no_vectors(tmp_path: Path) -> None:
+    np.savez(tmp_path / "pickled.npz", words=np.array(["a", None], dtype=object), vectors=np.zeros((2, 3)))
+    np.savez(tmp_path / "nan.npz", words=np.array(["a", "b"]), vectors=np.full((2, 3), np.nan))
+    np.savez(tmp_path / "short.npz", words=np.array(["a", "b", "c"]), vectors=np.zeros((2, 3)))
+    (tmp_path / "half.bin").write_bytes(b"10 300\nthe \x00\x01")
+    (tmp_path / "text.txt").write_text("no vectors here")
+    for name in ("pickled.npz", "nan.npz", "short.npz", "half.bin", "text.txt", "missing.npz"):
+        with pytest.raises(DataError):
+            read_vectors(tmp_path / name, ["a", "b"])
+
+
+@pytest.mark.parametrize(
+    ("train", "says"),
+    [
+        ([("a film", 1)] * 30, "one class only"),
+        ([*MANY, ("", 0), ("", 1)], None),
+    ],
+)
+def test_data_sets_that_teach_nothing(
+    train: list[tuple[str, int]], says: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [(f"{text} {i}" if text else "", label) for i, (text, label) in enumerate(train)]
+    monkeypatch.setattr(module, "load_corpus", lambda *_: corpus(rows, [("t", 0), ("u", 1)]))
+    config: RunConfig = from_preset("mini", "dense")
+    if says is None:
+        assert load_dataset(config).counts["train_texts"] > 100  # empty texts carry a label and nothing else
+        return
+    with pytest.raises(DataError, match=says):
+        load_dataset(config)
