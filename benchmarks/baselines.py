@@ -1,6 +1,6 @@
 """What backpropagation and plain statistics reach on the same texts, vectors and split.
 
-    python -m benchmarks.baselines imdb --json results/imdb-baselines.json
+    python -m benchmarks.baselines imdb --json-file results/imdb-baselines.json
 
 An LSTM trained by backpropagation (its epoch chosen on validation), logistic regression on mean embeddings, and
 logistic regression on bags of words; each reads the test split once, at the end.
@@ -20,11 +20,12 @@ from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
 from eqspike_seq.config import from_preset
-from eqspike_seq.data.dataset import Dataset, Encoded, load_dataset
+from eqspike_seq.data.dataset import Batches, load_dataset
 from eqspike_seq.progress import Reporter
 from eqspike_seq.runs import environment
 
 HIDDEN, RATE = 128, 1e-3
+Part = tuple[NDArray[np.int32], NDArray[np.int64]]  # ids (n, N) as the networks see them, labels (n,)
 
 
 class Classifier(torch.nn.Module):
@@ -39,31 +40,29 @@ class Classifier(torch.nn.Module):
     def forward(self, ids: Tensor) -> Tensor:
         """(B, N) ids → (B, classes) logits; padding is skipped."""
         lengths = (ids > 0).sum(1).clamp(min=1).cpu()
-        packed = torch.nn.utils.rnn.pack_padded_sequence(
-            self.table[ids], lengths, batch_first=True, enforce_sorted=False
-        )
-        _, (state, _) = self.lstm(packed)
+        pack = torch.nn.utils.rnn.pack_padded_sequence
+        _, (state, _) = self.lstm(pack(self.table[ids], lengths, batch_first=True, enforce_sorted=False))
         return self.read(state[-1])
 
 
-def lstm(data: Dataset, epochs: int, batch: int, seed: int, reporter: Reporter) -> dict[str, Any]:
+def lstm(parts: list[Part], table: Tensor, epochs: int, batch: int, seed: int, reporter: Reporter) -> dict[str, Any]:
     """Train by backpropagation with Adam; the weights of the epoch with the best validation accuracy are tested."""
     torch.manual_seed(seed)
-    model = Classifier(torch.from_numpy(data.embeddings.table), len(data.corpus.classes))
+    (ids, labels), validation, test = parts
+    model = Classifier(table, int(labels.max()) + 1)
     optimizer = torch.optim.Adam(model.parameters(), lr=RATE)
     rng, started, best, kept, chosen = np.random.default_rng(seed), time.perf_counter(), 0.0, {}, 0
     for epoch in range(1, epochs + 1):
         model.train()
-        order = rng.permutation(len(data.train))
+        order = rng.permutation(len(ids))
         for start in range(0, len(order), batch):
             rows = order[start : start + batch]
-            ids, labels = torch.from_numpy(data.train.ids[rows]).long(), torch.from_numpy(data.train.labels[rows])
-            loss = torch.nn.functional.cross_entropy(model(ids), labels)
+            logits = model(torch.from_numpy(ids[rows]).long())
             optimizer.zero_grad()
-            loss.backward()
+            torch.nn.functional.cross_entropy(logits, torch.from_numpy(labels[rows])).backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
-        accuracy = _accuracy(model, data.validation)
+        accuracy = accuracy_of(model, validation)
         reporter.status(f"lstm epoch {epoch}: validation {accuracy:.4f}")
         if accuracy > best:
             best, chosen = accuracy, epoch
@@ -72,7 +71,7 @@ def lstm(data: Dataset, epochs: int, batch: int, seed: int, reporter: Reporter) 
     model.load_state_dict(kept)
     return {
         "validation_accuracy": best,
-        "test_accuracy": _accuracy(model, data.test),
+        "test_accuracy": accuracy_of(model, test),
         "epochs": epochs,
         "chosen_epoch": chosen,
         "hidden": HIDDEN,
@@ -82,42 +81,47 @@ def lstm(data: Dataset, epochs: int, batch: int, seed: int, reporter: Reporter) 
 
 
 @torch.no_grad()
-def _accuracy(model: Classifier, part: Encoded) -> float:
+def accuracy_of(model: Classifier, part: Part) -> float:
+    """Share of the texts whose label has the largest logit."""
     model.eval()
+    ids, labels = part
     right = 0
-    for start in range(0, len(part), 500):
-        ids = torch.from_numpy(part.ids[start : start + 500]).long()
-        right += int((model(ids).argmax(1).numpy() == part.labels[start : start + 500]).sum())
-    return right / len(part)
+    for start in range(0, len(ids), 500):
+        found = model(torch.from_numpy(ids[start : start + 500]).long()).argmax(1).numpy()
+        right += int((found == labels[start : start + 500]).sum())
+    return right / len(ids)
 
 
-def logistic(features: list[Any], data: Dataset) -> dict[str, Any]:
+def logistic(features: list[Any], parts: list[Part]) -> dict[str, Any]:
     """Logistic regression, its C chosen on validation."""
+    (_, y), (_, y_validation), (_, y_test) = parts
     train, validation, test = features
-    started, fitted = time.perf_counter(), []
+    started, tried = time.perf_counter(), []
     for c in (0.01, 0.1, 1.0, 10.0):
-        model = LogisticRegression(C=c, max_iter=2000).fit(train, data.train.labels)
-        fitted.append((model.score(validation, data.validation.labels), c, model))
-    accuracy, c, model = max(fitted, key=lambda entry: entry[0])
+        model = LogisticRegression(C=c, max_iter=2000).fit(train, y)
+        tried.append((model.score(validation, y_validation), c, model))
+    accuracy, c, model = max(tried, key=lambda entry: entry[0])
     return {
         "validation_accuracy": accuracy,
-        "test_accuracy": model.score(test, data.test.labels),
+        "test_accuracy": model.score(test, y_test),
         "c": c,
         "train_seconds": time.perf_counter() - started,
     }
 
 
-def mean_vectors(part: Encoded, table: NDArray[np.float32]) -> NDArray[np.float32]:
+def mean_vectors(part: Part, table: NDArray[np.float32]) -> NDArray[np.float32]:
     """The mean vector of each text's tokens, (n, D)."""
-    counts = np.maximum((part.ids > 0).sum(1, keepdims=True), 1)
-    pieces = [table[part.ids[i : i + 1000]].sum(1) for i in range(0, len(part), 1000)]
+    ids, _ = part
+    counts = np.maximum((ids > 0).sum(1, keepdims=True), 1)
+    pieces = [table[ids[i : i + 1000]].sum(1) for i in range(0, len(ids), 1000)]
     return (np.concatenate(pieces) / counts).astype(np.float32)
 
 
-def bags(part: Encoded, words: int) -> csr_matrix:
+def bags(part: Part, words: int) -> csr_matrix:
     """How often each word occurs in each text, (n, V)."""
-    rows, columns = np.nonzero(part.ids)
-    return csr_matrix((np.ones(len(rows)), (rows, part.ids[rows, columns])), shape=(len(part), words))
+    ids, _ = part
+    rows, columns = np.nonzero(ids)
+    return csr_matrix((np.ones(len(rows)), (rows, ids[rows, columns])), shape=(len(ids), words))
 
 
 def main(
@@ -139,8 +143,10 @@ def main(
     reporter = Reporter()
     config = from_preset(dataset, "dense", data_dir=data_dir)
     data = load_dataset(config, reporter.status)
-    parts = (data.train, data.validation, data.test)
     table = data.embeddings.table
+    gather = Batches(torch.from_numpy(table), config.tokens, config.keep)
+    splits = (data.train, data.validation, data.test)
+    parts: list[Part] = [(gather.ids(part, np.arange(len(part))), part.labels) for part in splits]
     found: dict[str, Any] = {
         "format": 1,
         "dataset": dataset,
@@ -148,14 +154,15 @@ def main(
         "preset": config.preset,
         "environment": environment(),
         "n_test": len(data.test),
-        "logistic_bag_of_words": logistic([bags(part, len(table)) for part in parts], data),
-        "logistic_mean_vectors": logistic([mean_vectors(part, table) for part in parts], data),
-        "lstm": lstm(data, epochs, config.batch, seed, reporter),
+        "logistic_bag_of_words": logistic([bags(part, len(table)) for part in parts], parts),
+        "logistic_mean_vectors": logistic([mean_vectors(part, table) for part in parts], parts),
+        "lstm": lstm(parts, gather.table, epochs, config.batch, seed, reporter),
     }
     json_file.write_text(json.dumps(found, indent=2) + "\n")
     for name in ("logistic_bag_of_words", "logistic_mean_vectors", "lstm"):
+        scores = found[name]
         reporter.out.print(
-            f"{name}: validation {found[name]['validation_accuracy']:.4f}, test {found[name]['test_accuracy']:.4f}"
+            f"{name}: validation {scores['validation_accuracy']:.4f}, test {scores['test_accuracy']:.4f}"
         )
 
 

@@ -80,6 +80,8 @@ class RunConfig(BaseModel):
     """Sweeps that bptt unrolls from the fixed point."""
     batch: int = Field(default=128, ge=1)
     """Texts in a batch."""
+    word_dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Probability with which a word of a training text is left out of a batch; the rest closes up."""
     learning_rate: tuple[Annotated[float, Field(gt=0)], ...] = (3e-4,)
     """Adam's step size: one for all layers, or one for each of w1, w2, … (biases go with their layer)."""
 

@@ -135,8 +135,8 @@ def samples(
         "format": np.array(1),
         "rows": rows,
         "labels": part.labels[rows],
-        "tokens": np.array([[words[i] for i in ids] for ids in part.ids[rows]]),
-        "mask": part.ids[rows] > 0,
+        "tokens": np.array([[words[i] for i in text] for text in gather.ids(part, rows)]),
+        "mask": batch.mask[:, 0].cpu().numpy(),
         "reading_steps": np.array(free.reading_steps),
     }
     if network.shape.attention:

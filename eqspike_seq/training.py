@@ -88,7 +88,7 @@ class Trainer:
         self.rates = {name: rates[int(name[1:]) - 1] for name in self.parameters}
         groups = [{"params": [tensor], "lr": self.rates[name]} for name, tensor in self.parameters.items()]
         self.optimizer = torch.optim.Adam(groups, fused=True)
-        self.gather = Batches(dataset.embeddings, device)
+        self.gather = Batches(torch.from_numpy(dataset.embeddings.table).to(device), config.tokens, config.keep)
         self.backend, self.estimator = make_backend(config, device), make_estimator(config)
         self.rng = np.random.default_rng(config.seed)
         self.batches = math.ceil(len(dataset.train) / config.batch)
@@ -105,7 +105,8 @@ class Trainer:
             self.drawn_from = self.rng.bit_generator.state
             self.order = self.rng.permutation(len(self.dataset.train))
         rows = self.order[position * self.config.batch : (position + 1) * self.config.batch]
-        batch = self.gather(self.dataset.train, rows)
+        words = np.random.default_rng([self.config.seed, self.step])  # which words are left out, anew for each step
+        batch = self.gather(self.dataset.train, rows, self.config.word_dropout, words)
         estimate = self.estimator(self.backend, self.network, batch)
         decay = 0.5 * (1 + math.cos(math.pi * self.step / self.total))
         for group, (name, tensor) in zip(self.optimizer.param_groups, self.parameters.items(), strict=True):

@@ -2,11 +2,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from eqspike_seq.config import RunConfig, from_preset
 from eqspike_seq.data import dataset as module
 from eqspike_seq.data.corpus import Corpus, Split
-from eqspike_seq.data.dataset import fit, limited, load_dataset, split, token_ids
+from eqspike_seq.data.dataset import Batches, Encoded, limited, load_dataset, shuffled, split, token_ids
 from eqspike_seq.data.embeddings import Embeddings, read_vectors, standardise, tokenise, train_word2vec
 from eqspike_seq.data.locate import cache_dir
 from eqspike_seq.errors import DataError
@@ -68,15 +69,26 @@ def test_limit_takes_classes_in_equal_numbers() -> None:
 )
 def test_long_texts_keep_what_was_asked_for(keep: str, expected: list[int]) -> None:
     ids = np.arange(1, 12, dtype=np.int32)
-    found = fit(ids, np.array([9, 0, 2]), 5, keep)
-    assert found.tolist() == [expected, [0] * 5, [10, 11, 0, 0, 0]]
-    assert fit(ids, np.array([9, 0, 2]), 1, keep)[0, 0] in (1, 9)
+    part = Encoded(ids, np.array([0, 9, 9, 11]), np.zeros(3, dtype=np.int64))
+    rows, table = np.arange(3), torch.randn(12, 4)
+    assert Batches(table, 5, keep).ids(part, rows).tolist() == [expected, [0] * 5, [10, 11, 0, 0, 0]]
+    assert Batches(table, 1, keep).ids(part, rows)[0, 0] in (1, 9)
+    batch = Batches(table, 5, keep)(part, rows)
+    assert batch.x.shape == (3, 1, 5, 4) and torch.equal(batch.x[0, 0, 0], table[expected[0]])
+    assert batch.mask.sum((1, 2)).tolist() == [5, 0, 2]
 
 
 def test_shuffled_words_are_the_same_words() -> None:
-    ids = np.arange(1, 10, dtype=np.int32)
-    found = fit(ids, np.array([9]), 12, "ends", np.random.default_rng(0))
-    assert sorted(found[0]) == [0, 0, 0, *range(1, 10)] and found[0, :9].tolist() != list(range(1, 10))
+    part = Encoded(np.arange(1, 10, dtype=np.int32), np.array([0, 9]), np.zeros(1, dtype=np.int64))
+    found = shuffled(part).text(0).tolist()
+    assert sorted(found) == list(range(1, 10)) != found
+
+
+def test_word_dropout_leaves_out_its_share_and_closes_up() -> None:
+    part = Encoded(np.arange(1, 10_001, dtype=np.int32), np.array([0, 10_000]), np.zeros(1, dtype=np.int64))
+    found = Batches(torch.zeros(1, 1), 10_000, "ends").ids(part, np.arange(1), 0.3, np.random.default_rng(0))[0]
+    left = found[found > 0]
+    assert len(left) == pytest.approx(7000, abs=150) and (np.diff(left) > 0).all() and (found[: len(left)] > 0).all()
 
 
 def test_standardised_vectors_and_zero_padding() -> None:

@@ -32,13 +32,21 @@ Progress = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Encoded:
-    """A split as the network takes it: ``ids`` (n, N) int32, 0 where there is no token; ``labels`` (n,) int64."""
+    """A split as token ids: those of all texts end to end, text i from ``starts[i]`` to ``starts[i + 1]``.
+
+    ``ids`` int32 (all tokens,), ``starts`` int64 (n + 1,), ``labels`` int64 (n,).
+    """
 
     ids: NDArray[np.int32]
+    starts: NDArray[np.int64]
     labels: NDArray[np.int64]
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def text(self, row: int) -> NDArray[np.int32]:
+        """The ids of one text, (tokens,)."""
+        return self.ids[self.starts[row] : self.starts[row + 1]]
 
 
 @dataclass(frozen=True)
@@ -93,8 +101,9 @@ def load_dataset(config: RunConfig, progress: Progress = lambda _: None) -> Data
         counts[f"{name}_tokens"] = int(len(ids)) + unknown
         counts[f"{name}_tokens_without_vector"] = unknown
         counts[f"{name}_texts_without_known_token"] = int((lengths == 0).sum())
-        rng = np.random.default_rng(SPLIT_SEED) if config.shuffle_words else None
-        encoded[name] = Encoded(fit(ids, lengths, config.tokens, config.keep, rng), part.labels)
+        part_starts = np.concatenate([[0], np.cumsum(lengths)])
+        found = Encoded(ids, part_starts, part.labels)
+        encoded[name] = shuffled(found) if config.shuffle_words else found
     return Dataset(corpus, embeddings, **encoded, counts=counts)
 
 
@@ -188,33 +197,49 @@ def token_ids(texts: list[str], embeddings: Embeddings) -> tuple[NDArray[np.int3
     return flat, lengths, unknown
 
 
-def fit(
-    ids: NDArray[np.int32], lengths: NDArray[np.int64], tokens: int, keep: str, rng: np.random.Generator | None = None
-) -> NDArray[np.int32]:
-    """Each text in ``tokens`` places, padded with 0 at the end: its ends, head or tail where it is longer.
+def shuffled(part: Encoded) -> Encoded:
+    """The same texts, each with its words in random order."""
+    rng = np.random.default_rng(SPLIT_SEED)
+    texts = [rng.permutation(part.text(row)) for row in range(len(part))]
+    return Encoded(np.concatenate(texts), part.starts, part.labels)
 
-    With ``rng`` the words of each text are put in random order first.
-    """
-    result = np.zeros((len(lengths), tokens), dtype=np.int32)
+
+def fit(text: NDArray[np.int32], tokens: int, keep: str) -> NDArray[np.int32]:
+    """At most ``tokens`` ids of a text: its ends, head or tail where it is longer."""
+    if len(text) <= tokens:
+        return text
     head = {"head": tokens, "tail": 0, "ends": tokens - tokens // 2}[keep]
-    stop = 0
-    for row, length in enumerate(lengths):
-        start, stop = stop, stop + int(length)
-        text = ids[start:stop] if rng is None else rng.permutation(ids[start:stop])
-        if length > tokens:
-            text = np.concatenate([text[:head], text[length - (tokens - head) :]])
-        result[row, : len(text)] = text
-    return result
+    return np.concatenate([text[:head], text[len(text) - (tokens - head) :]])
 
 
+@dataclass(frozen=True)
 class Batches:
-    """Gathers X for rows of a split, on the device."""
+    """Gathers X for rows of a split: ``table`` (V + 1, D) on the device, N ``tokens`` a text, ``keep`` as ``fit``."""
 
-    def __init__(self, embeddings: Embeddings, device: torch.device) -> None:
-        self.table = torch.from_numpy(embeddings.table).to(device)
+    table: torch.Tensor
+    tokens: int
+    keep: str
 
-    def __call__(self, part: Encoded, rows: NDArray[np.int64]) -> Batch:
+    def ids(
+        self, part: Encoded, rows: NDArray[np.int64], dropout: float = 0.0, rng: np.random.Generator | None = None
+    ) -> NDArray[np.int32]:
+        """Token ids (B, N), 0 after a text's end; with ``rng`` each word is left out with probability ``dropout``.
+
+        What remains closes up, so that words also move a little and long texts show other words each time.
+        """
+        result = np.zeros((len(rows), self.tokens), dtype=np.int32)
+        for place, row in enumerate(rows):
+            text = part.text(row)
+            if rng is not None and dropout > 0:
+                text = text[rng.random(len(text)) >= dropout]
+            text = fit(text, self.tokens, self.keep)
+            result[place, : len(text)] = text
+        return result
+
+    def __call__(
+        self, part: Encoded, rows: NDArray[np.int64], dropout: float = 0.0, rng: np.random.Generator | None = None
+    ) -> Batch:
         """The texts ``rows`` of ``part`` as x (B, 1, N, D), mask (B, 1, N), labels (B,)."""
-        ids = torch.from_numpy(part.ids[rows]).to(self.table.device).long().unsqueeze(1)
+        ids = torch.from_numpy(self.ids(part, rows, dropout, rng)).to(self.table.device).long().unsqueeze(1)
         labels = torch.from_numpy(part.labels[rows]).to(self.table.device)
         return Batch(self.table[ids], ids > 0, labels)
