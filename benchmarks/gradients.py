@@ -39,7 +39,7 @@ def main(
     data = load_dataset(config, reporter.status)
     gather = Batches(torch.from_numpy(data.embeddings.table).double(), config.tokens, config.keep)
     batch = gather(data.train, np.random.default_rng(seed).permutation(len(data.train))[:TEXTS])
-    shape = Shape(config.tokens, data.embeddings.dim, config.hidden, len(data.corpus.classes))
+    shape = Shape(config.tokens, data.embeddings.dim, config.hidden, len(data.classes))
     network = Network.create(shape, torch.Generator().manual_seed(seed)).to(torch.float64)
     backend = DenseBackend(free_steps=200, nudge_steps=200, tolerance=1e-12, dtype=torch.float64)
     truth = BPTT(steps=60, order="alternating")(backend, network, batch).gradients

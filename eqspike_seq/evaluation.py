@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from eqspike_seq.attention import weights
-from eqspike_seq.data.corpus import Split
 from eqspike_seq.data.dataset import Batches, Encoded
 from eqspike_seq.dynamics import Backend, Equilibrium, prepare
 from eqspike_seq.ledger import Ledger
@@ -108,9 +107,9 @@ def _padded(readings: Tensor, length: int) -> Tensor:
     return torch.cat([readings, readings[-1:].expand(missing, *readings.shape[1:])]) if missing else readings
 
 
-def prediction_columns(evaluation: Evaluation, texts: Split, classes: tuple[str, ...]) -> dict[str, Any]:
+def prediction_columns(evaluation: Evaluation, texts: list[str], classes: tuple[str, ...]) -> dict[str, Any]:
     """The columns of ``predictions.parquet``."""
-    hashes = [hashlib.sha256(text.encode("utf-8", "replace")).hexdigest() for text in texts.texts]
+    hashes = [hashlib.sha256(text.encode("utf-8", "replace")).hexdigest() for text in texts]
     rates = {f"rate_{name}": evaluation.rates[:, i] for i, name in enumerate(classes)}
     return {
         "row": np.arange(len(texts)),

@@ -2,9 +2,15 @@
 
 import ctypes
 import sys
+from collections.abc import Callable
 
 TRIM_THRESHOLD, MMAP_MAX = -1, -4  # numbers of glibc's mallopt parameters
 LARGE = 2**31 - 1
+
+
+def _glibc(name: str) -> Callable[..., int] | None:
+    """A function of glibc, or None on another system."""
+    return getattr(ctypes.CDLL(None), name, None) if sys.platform == "linux" else None
 
 
 def keep_freed_memory() -> None:
@@ -12,9 +18,12 @@ def keep_freed_memory() -> None:
 
     Half of a training batch on a processor can otherwise go to page faults. Without glibc nothing happens.
     """
-    if sys.platform != "linux":
-        return
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
+    if mallopt := _glibc("mallopt"):
         mallopt(MMAP_MAX, 0)
         mallopt(TRIM_THRESHOLD, LARGE)
+
+
+def release_freed_memory() -> None:
+    """Hand back what has been freed: called now and then, so that blocks of changing sizes do not pile up."""
+    if trim := _glibc("malloc_trim"):
+        trim(0)

@@ -32,10 +32,10 @@ class Reporter:
     def dataset(self, dataset: "Dataset") -> None:
         """Sizes, what was dropped, what has no vector."""
         counts = dataset.counts
-        if dataset.corpus.synthetic:
-            self.warn(f"{dataset.corpus.name} is synthetic: its figures say nothing about real text")
+        if dataset.synthetic:
+            self.warn(f"{dataset.name} is synthetic: its figures say nothing about real text")
         self.status(
-            f"{dataset.corpus.name}: {len(dataset.train):,} training, {len(dataset.validation):,} validation, "
+            f"{dataset.name}: {len(dataset.train):,} training, {len(dataset.validation):,} validation, "
             f"{len(dataset.test):,} test texts; {counts['train_texts_dropped_as_in_test']:,} training texts "
             "dropped as they occur in test"
         )

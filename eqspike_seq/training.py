@@ -19,7 +19,7 @@ from eqspike_seq.evaluation import Evaluation, evaluate, prediction_columns, sam
 from eqspike_seq.files import write_arrays, write_atomically
 from eqspike_seq.learning import Estimate
 from eqspike_seq.ledger import Ledger
-from eqspike_seq.memory import keep_freed_memory
+from eqspike_seq.memory import keep_freed_memory, release_freed_memory
 from eqspike_seq.network import Network, Shape
 from eqspike_seq.progress import Reporter
 from eqspike_seq.runs import Checkpoint, RunFolder, environment
@@ -77,7 +77,7 @@ class Trainer:
             config.tokens,
             dataset.embeddings.dim,
             config.hidden,
-            len(dataset.corpus.classes),
+            len(dataset.classes),
             attention=config.attention,
             masked=config.masked,
         )
@@ -169,6 +169,7 @@ def run(config: RunConfig, reporter: Reporter) -> dict[str, Any]:
         folder.check_config(config)
         dataset = load_dataset(config, reporter.status)
         reporter.dataset(dataset)
+        release_freed_memory()
         trainer = Trainer(config, dataset, device)
         metrics: list[dict[str, Any]] = []
         if config.resume is not None and (saved := folder.load_checkpoint()) is not None:
@@ -184,7 +185,7 @@ def run(config: RunConfig, reporter: Reporter) -> dict[str, Any]:
                 "seed": config.seed,
                 "embedding_sha256": dataset.embeddings.digest,
                 "embeddings": dataset.embeddings.source,
-                "data": dataset.corpus.source,
+                "data": dataset.source,
                 "counts": dataset.counts,
             },
         )
@@ -221,6 +222,7 @@ def train(trainer: Trainer, folder: RunFolder, metrics: list[dict[str, Any]], re
                 trainer.window = Window()
                 folder.write_metrics(metrics)
                 folder.save_checkpoint(trainer.checkpoint())
+                release_freed_memory()
             elif interrupted():
                 folder.save_checkpoint(trainer.checkpoint())
             if interrupted():
@@ -245,7 +247,7 @@ def finish(trainer: Trainer, folder: RunFolder, reporter: Reporter) -> tuple[Eva
     )
     arrays = samples(trainer.backend, trainer.network, trainer.gather, dataset.test, dataset.words(), config.beta)
     write_arrays(folder.path / "samples.npz", arrays)
-    return test, prediction_columns(test, dataset.corpus.test, dataset.corpus.classes)
+    return test, prediction_columns(test, dataset.test_texts, dataset.classes)
 
 
 def summary(trainer: Trainer, metrics: list[dict[str, Any]], test: Evaluation) -> dict[str, Any]:
@@ -257,7 +259,7 @@ def summary(trainer: Trainer, metrics: list[dict[str, Any]], test: Evaluation) -
         peak = torch.cuda.max_memory_allocated()
     return {
         "dataset": config.dataset,
-        "synthetic": trainer.dataset.corpus.synthetic,
+        "synthetic": trainer.dataset.synthetic,
         "backend": config.backend,
         "neuron": "if" if spiking else None,
         "circuit": "clocked" if spiking and config.attention else None,

@@ -53,11 +53,15 @@ class Encoded:
 class Dataset:
     """Encoded splits, the vectors, and what happened on the way (``counts``)."""
 
-    corpus: Corpus
+    name: str
+    classes: tuple[str, ...]
+    synthetic: bool
+    source: str
     embeddings: Embeddings
     train: Encoded
     validation: Encoded
     test: Encoded
+    test_texts: list[str]
     counts: dict[str, int]
 
     def words(self) -> list[str]:
@@ -104,7 +108,16 @@ def load_dataset(config: RunConfig, progress: Progress = lambda _: None) -> Data
         part_starts = np.concatenate([[0], np.cumsum(lengths)])
         found = Encoded(ids, part_starts, part.labels)
         encoded[name] = shuffled(found) if config.shuffle_words else found
-    return Dataset(corpus, embeddings, **encoded, counts=counts)
+    return Dataset(
+        name=corpus.name,
+        classes=corpus.classes,
+        synthetic=corpus.synthetic,
+        source=corpus.source,
+        embeddings=embeddings,
+        **encoded,
+        test_texts=corpus.test.texts,
+        counts=counts,
+    )
 
 
 def split(corpus: Corpus) -> Corpus:
