@@ -24,7 +24,7 @@ from eqspike_seq.files import read_arrays, sha256_of, write_arrays
 
 TOKEN = re.compile(r"[a-z0-9]+(?:'[a-z]+)?|[!?]")
 LONGEST_TOKEN = 64  # characters; longer runs of letters are no words
-WORD2VEC: dict[str, Any] = dict(sg=1, window=5, negative=5, sample=1e-4, epochs=5, workers=1)
+WORD2VEC: dict[str, Any] = dict(sg=1, window=10, negative=5, sample=1e-4, epochs=5, workers=1)
 
 
 def tokenise(text: str) -> list[str]:
