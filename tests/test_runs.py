@@ -19,7 +19,16 @@ from eqspike_seq.training import Trainer, run
 
 
 def small(out: Path | None, backend: str = "dense", **settings: object) -> RunConfig:
-    fixed = {"limit": 96, "epochs": 2, "checkpoint_every": 2, "free_steps": 60, "nudge_steps": 60, "window": 40}
+    fixed = {
+        "batch": 32,
+        "beta": 0.1,
+        "limit": 96,
+        "epochs": 2,
+        "checkpoint_every": 2,
+        "free_steps": 60,
+        "nudge_steps": 60,
+        "window": 40,
+    }
     return from_preset("mini", backend, out=out, **(fixed | settings))
 
 
