@@ -64,8 +64,8 @@ class _Counts:
     projection: Tensor | None = None
     output: list[Tensor] = field(default_factory=list)  # cumulative output spikes at each tick
     fired: list[list[Tensor]] = field(default_factory=list)  # cumulative spikes of each layer at each tick, (B, G)
-    fired1: list[Tensor] = field(default_factory=list)  # the same for s¹, where it spikes
     spikes: list[list[Tensor]] = field(default_factory=list)  # recorded: each step's spikes by layer
+    sent: list[Tensor] = field(default_factory=list)  # recorded: s¹ (or its change) at each tick
 
 
 @dataclass(frozen=True)
@@ -118,19 +118,21 @@ class SpikingBackend:
         inputs, groups = start.memory.inputs, len(betas)
         neurons = start.memory.neurons.split(groups)
         free = start.memory.core
-        core = NudgedCore(inputs, free.w2, free.attention, self.tick_steps, self.neuron)
+        core: ClockedCore
         base: Tensor | None = None
         if free.attention:
-            drive0 = core.anchor(network.weights[0], start.memory.neurons.feedback_trace[:, 0])
-            assert core.s1 is not None
-            base = core.s1.unsqueeze(1)
+            core = nudged = NudgedCore(inputs, free.w2, True, self.tick_steps, self.neuron)
+            drive0 = nudged.anchor(network.weights[0], start.memory.neurons.feedback_trace[:, 0])
+            assert nudged.s1 is not None
+            base = nudged.s1.unsqueeze(1)
 
             def tick(trace: Tensor) -> tuple[Tensor, Tensor]:
-                delta = core.change(trace)
-                return delta, drive0 + core.forward(delta)
+                delta = nudged.change(trace)
+                return delta, drive0 + nudged.forward(delta)
         else:
             assert free.membrane is not None
-            core.membrane = free.membrane.expand(-1, groups, -1, -1, -1).clone()
+            membrane = free.membrane.expand(-1, groups, -1, -1, -1).clone()
+            core = ClockedCore(inputs, free.w2, False, self.tick_steps, self.neuron, membrane)
 
             def tick(trace: Tensor) -> tuple[Tensor, Tensor]:
                 s1 = core.output(trace)
@@ -158,7 +160,7 @@ class SpikingBackend:
         opening, middle = steps - self.window, steps - self.window // 2
         last = len(weights) - 1
         current, sent = zeros[0], zeros[0]
-        low_pass = 1 - math.exp(-self.tick_steps / self.feedback_tau) if self.feedback_tau else 1.0
+        low_pass = 1 - math.exp(-self.tick_steps / self.feedback_tau)
         for step in range(steps):
             if step == opening:
                 counts.window = [-total for total in counts.total]
@@ -166,6 +168,8 @@ class SpikingBackend:
                 counts.halfway = [total.clone() for total in counts.total]
             if step % self.tick_steps == 0:
                 s1, current = tick(neurons.feedback_trace)
+                if record:
+                    counts.sent.append(s1.float())
                 inside = min(step + self.tick_steps, steps) - max(step, opening)
                 if inside > 0:
                     add = s1.float() * inside
@@ -228,7 +232,8 @@ class SpikingBackend:
             if counts.spikes:
                 for index in range(len(counts.total)):
                     trace[f"spikes_s{index + 2}"] = torch.stack([fired[index][:, g].bool() for fired in counts.spikes])
-                trace["residual"], trace["phi"] = self._over_time(network, inputs, rates, trace)
+                projections = [s1[:, g] + (0 if base is None else base[:, 0]) for s1 in counts.sent]
+                trace["residual"], trace["phi"] = self._over_time(network, inputs, projections, trace)
             found.append(
                 Equilibrium(
                     rates=rates,
@@ -251,6 +256,7 @@ class SpikingBackend:
         readings = []
         for index, now in enumerate(cumulative):
             before = cumulative[index - back] if index >= back else torch.zeros_like(now)
+            # whole spikes before the window are taken away; the part of now below one spike breaks ties
             readings.append((now - before.floor()) / (min(index + 1, back) * self.tick_steps))
         return torch.stack(readings)
 
@@ -267,23 +273,25 @@ class SpikingBackend:
         )
 
     def _over_time(
-        self, network: Network, inputs: Inputs, rates: State, trace: dict[str, Tensor]
+        self, network: Network, inputs: Inputs, projections: list[Tensor], trace: dict[str, Tensor]
     ) -> tuple[Tensor, Tensor]:
-        """Residual and φ of the recorded phase at each tick, from the spike rates of that tick, (ticks, B)."""
+        """Residual and φ of a recorded phase at each tick, from the spike rates of that tick, both (ticks, B).
+
+        The residual is the largest change of such a rate since the tick before; at the first tick, from the middle of σ.
+        """
         drive = inputs.drive.to(network.w1.dtype)
-        size = self.tick_steps
-        binned = [
-            torch.stack([chunk.float().mean(0) for chunk in trace[f"spikes_s{i + 2}"].split(size)])
-            for i in range(len(rates.layers))
+        layers = [
+            torch.stack([tick.float().mean(0) for tick in trace[f"spikes_s{index}"].split(self.tick_steps)])
+            for index in range(2, len(network.weights) + 2)
+        ]  # each (ticks, B, Hᵢ)
+        before = [torch.cat([torch.full_like(rates[:1], 0.5), rates[:-1]]) for rates in layers]
+        pairs = zip(layers, before, strict=True)
+        residual = torch.stack([(now - then).abs().amax(2) for now, then in pairs]).amax(0)
+        values = [
+            phi(network, drive, State(s1, tuple(rates[tick] for rates in layers)))
+            for tick, s1 in enumerate(projections)
         ]
-        residual, values = [], []
-        for tick in range(len(binned[0])):
-            layers = tuple(b[tick] for b in binned)
-            values.append(phi(network, drive, State(rates.projection, layers)))
-            if tick:
-                residual.append(torch.stack([(b[tick] - b[tick - 1]).abs().amax(1) for b in binned]).amax(0))
-        first = torch.full_like(values[0], math.inf)
-        return torch.stack([first, *residual]), torch.stack(values)
+        return residual, torch.stack(values)
 
 
 def spiking_ledger(
