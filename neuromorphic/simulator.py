@@ -277,7 +277,7 @@ class SpikingBackend:
     ) -> tuple[Tensor, Tensor]:
         """Residual and φ of a recorded phase at each tick, from the spike rates of that tick, both (ticks, B).
 
-        The residual is the largest change of such a rate since the tick before; at the first tick, from the middle of σ.
+        The residual is the largest change of such a rate since the tick before; at first, from the middle of σ.
         """
         drive = inputs.drive.to(network.w1.dtype)
         layers = [
