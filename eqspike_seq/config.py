@@ -60,6 +60,8 @@ class RunConfig(BaseModel):
     """Put the words of every text in random order (a control: what is left without word order)."""
     embeddings: str = "word2vec"
     """word2vec (trained on the training texts), random, google-news, or a FILE of vectors."""
+    trust_pickle: bool = False
+    """Read gensim KeyedVectors (.kv) given with --embeddings; such a file can run any code, so only your own."""
     dim: int = Field(default=100, ge=1)
     """D, the components of a word vector where vectors are made here; a file's own D otherwise."""
     min_count: int = Field(default=5, ge=1)

@@ -135,7 +135,16 @@ def test_vectors_from_files(tmp_path: Path) -> None:
     (tmp_path / "v.txt").write_text(
         "3 4\n" + "".join(f"{w} {' '.join(map(str, row))}\n" for w, row in zip(["a", "b", "zebra"], table, strict=True))
     )
+    from gensim.models import KeyedVectors
+
+    keyed = KeyedVectors.load_word2vec_format(str(tmp_path / "v.txt"))
+    keyed.save_word2vec_format(str(tmp_path / "v.bin"), binary=True)
+    keyed.save(str(tmp_path / "v.kv"))
     a, b = (read_vectors(tmp_path / name, ["a", "b", "c"]) for name in ("v.npz", "v.txt"))
+    assert read_vectors(tmp_path / "v.bin", ["a", "b"]).digest == b.digest
+    assert read_vectors(tmp_path / "v.kv", ["a", "b"], trust_pickle=True).digest == b.digest
+    with pytest.raises(DataError, match="--trust-pickle"):
+        read_vectors(tmp_path / "v.kv", ["a", "b"])
     assert list(a.index) == list(b.index) == ["a", "b"] and a.dim == 4
     np.testing.assert_allclose(a.table, b.table, rtol=1e-5)
 

@@ -184,7 +184,7 @@ def embed(config: RunConfig, corpus: Corpus, progress: Progress) -> Embeddings:
     vocabulary = [word for word, count in counted.items() if count >= config.min_count]
     if config.embeddings == "google-news":
         return google_news(vocabulary)
-    return read_vectors(Path(config.embeddings), vocabulary)
+    return read_vectors(Path(config.embeddings), vocabulary, config.trust_pickle)
 
 
 def token_ids(texts: list[str], embeddings: Embeddings) -> tuple[NDArray[np.int32], NDArray[np.int64], int]:

@@ -6,6 +6,7 @@ Whatever their origin they are standardised: zero mean and unit variance in each
 
 import json
 import os
+import pickle
 import re
 import tempfile
 import zipfile
@@ -132,22 +133,36 @@ def random_vectors(texts: list[str], dim: int, min_count: int, seed: int) -> Emb
     return standardise(words, vectors, f"random, seed {seed}")
 
 
-def read_vectors(path: Path, vocabulary: Iterable[str]) -> Embeddings:
-    """Vectors of a file: gensim ``.kv``, word2vec ``.bin[.gz]`` or text, or ``.npz`` with ``words`` and ``vectors``.
+def read_vectors(path: Path, vocabulary: Iterable[str], trust_pickle: bool = False) -> Embeddings:
+    """Vectors of a file: word2vec ``.bin[.gz]`` or text, ``.npz`` with ``words`` and ``vectors``, or gensim ``.kv``.
 
-    Only words of ``vocabulary`` are kept. Raises DataError for a missing, corrupt or empty file.
+    Only words of ``vocabulary`` are kept. A ``.kv`` file (KeyedVectors) is a pickle, which can run any code when it is
+    read: it is refused without ``trust_pickle``. Raises DataError for a missing, corrupt or empty file too.
     """
     if not path.is_file():
         raise DataError(
             f"--embeddings: no file {path}. Give a KeyedVectors, word2vec or .npz file, "
             "or one of: word2vec, random, google-news."
         )
+    if path.suffix == ".kv" and not trust_pickle:
+        raise DataError(
+            f"--embeddings: {path} is a pickle and can run any code when it is read. If it is your own, add "
+            "--trust-pickle; or save it with save_word2vec_format(..., binary=True) and give that."
+        )
     try:
         words, vectors = _read(path)
-    except (OSError, ValueError, KeyError, EOFError, UnicodeDecodeError, zipfile.BadZipFile) as error:
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        EOFError,
+        AttributeError,
+        pickle.UnpicklingError,
+        zipfile.BadZipFile,
+    ) as error:
         raise DataError(
-            f"--embeddings: {path} cannot be read as word vectors ({error}). Expected word2vec .bin, .bin.gz "
-            "or text, or an .npz of words (V,) and vectors (V, D)."
+            f"--embeddings: {path} cannot be read as word vectors ({error}). Expected word2vec .bin, "
+            ".bin.gz or text, an .npz of words (V,) and vectors (V, D), or gensim's .kv."
         ) from error
     return _select(words, vectors, vocabulary, path.name)
 
@@ -158,8 +173,10 @@ def _read(path: Path) -> tuple[list[str], NDArray[Any]]:
         return [str(word) for word in arrays["words"]], arrays["vectors"]
     from gensim.models import KeyedVectors
 
-    binary = ".bin" in path.suffixes
-    vectors = KeyedVectors.load_word2vec_format(str(path), binary=binary)
+    if path.suffix == ".kv":
+        vectors = KeyedVectors.load(str(path))
+    else:
+        vectors = KeyedVectors.load_word2vec_format(str(path), binary=".bin" in path.suffixes)
     return list(vectors.index_to_key), vectors.vectors
 
 
