@@ -8,17 +8,33 @@ a stored pattern and hugely negative for padding.
 """
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 BLOCKED = -1e9  # the score of padding; finite, so that a text without a known word gives rows of numbers, not NaN
+TEXTS_AT_ONCE = 8  # whose N×N scores a processor works on together
 LARGEST_CHANGE = 20.0  # of a score, up to which exp(δa) − 1 is taken; beyond it, the softmax itself
 
 
 def key_bias(mask: Tensor, dtype: torch.dtype) -> Tensor:
     """0 where ``mask`` (…, N) holds, ``BLOCKED`` elsewhere; (…, 1, N)."""
     return torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill_(~mask, BLOCKED).unsqueeze(-2)
+
+
+def by_text(function: Callable[..., Tensor], *tensors: Tensor | None) -> Tensor:
+    """``function`` of the tensors a few texts (rows of the first axis) at a time.
+
+    The N×N scores of a few texts stay in a processor's cache; those of a whole batch would fill it many times over, and
+    memory too. On another device, or where there are few texts, ``function`` is called once.
+    """
+    first = tensors[0]
+    assert first is not None
+    if first.device.type != "cpu" or len(first) <= TEXTS_AT_ONCE:
+        return function(*tensors)
+    pieces = [slice(start, start + TEXTS_AT_ONCE) for start in range(0, len(first), TEXTS_AT_ONCE)]
+    return torch.cat([function(*(None if tensor is None else tensor[piece] for tensor in tensors)) for piece in pieces])
 
 
 def weights(queries: Tensor, patterns: Tensor, bias: Tensor | None) -> Tensor:
@@ -29,7 +45,7 @@ def weights(queries: Tensor, patterns: Tensor, bias: Tensor | None) -> Tensor:
 
 def hopattn(queries: Tensor, patterns: Tensor, bias: Tensor | None = None) -> Tensor:
     """HopAttn(q, K), (…, R, D)."""
-    return weights(queries, patterns, bias) @ patterns
+    return by_text(lambda q, k, b: weights(q, k, b) @ k, queries, patterns, bias)
 
 
 def potential(queries: Tensor, patterns: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -46,8 +62,15 @@ def hopattn_change(change: Tensor, patterns: Tensor, probabilities: Tensor) -> T
 
         δp = p (e^{δa} − 1 − E)/(1 + E),   δs¹ = δp K
 
-    so that the result keeps its relative precision in bf16 however small δq is.
+    so that the result keeps its relative precision in bf16 however small δq is. δq may have G·N rows, those of G nudges
+    one after the other, to N rows of p.
     """
+    return by_text(_hopattn_change, change, patterns, probabilities)
+
+
+def _hopattn_change(change: Tensor, patterns: Tensor, probabilities: Tensor) -> Tensor:
+    nudges = change.shape[-2] // probabilities.shape[-2]
+    probabilities = torch.cat([probabilities] * nudges, dim=-2)
     scores = (change / math.sqrt(patterns.shape[-1])) @ patterns.mT
     wide = torch.promote_types(scores.dtype, torch.float32)
     if scores.amax() > LARGEST_CHANGE:

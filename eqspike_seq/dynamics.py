@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from eqspike_seq.attention import hopattn, hopattn_change, key_bias, weights
+from eqspike_seq.attention import by_text, hopattn, hopattn_change, key_bias, weights
 from eqspike_seq.ledger import Ledger, sweep_products
 from eqspike_seq.network import Batch, Network, State, phi, sigma
 
@@ -295,7 +295,7 @@ def _anchor(network: Network, inputs: Inputs, base: State, dtype: torch.dtype) -
     probabilities = None
     if network.shape.attention:
         bias = None if inputs.bias is None else inputs.bias.to(full)
-        probabilities = weights(query, inputs.patterns.to(full), bias).to(dtype)
+        probabilities = by_text(lambda q, k, b: weights(q, k.to(full), b).to(dtype), query, inputs.patterns, bias)
     below = [base.projection.to(full).flatten(1), *base.layers[:-1]]
     u = [
         low @ w.T + above(network, base.layers, i)
@@ -324,8 +324,7 @@ def _change_sweep(network: Network, anchor: _Anchor, delta: State, beta: Tensor,
             # the two nudges side by side as rows of one product: (B, P, G·N, D)
             rows, dim = change.shape[3:]
             joined = change.transpose(1, 2).reshape(count, -1, groups * rows, dim)
-            p = anchor.probabilities.repeat(1, 1, groups, 1) if groups > 1 else anchor.probabilities
-            moved = hopattn_change(joined, anchor.patterns, p)
+            moved = hopattn_change(joined, anchor.patterns, anchor.probabilities)
             moved = moved.view(count, -1, groups, rows, dim).transpose(1, 2)
         else:
             query = anchor.query.unsqueeze(1)

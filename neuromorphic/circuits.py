@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from eqspike_seq.attention import hopattn, hopattn_change, weights
+from eqspike_seq.attention import by_text, hopattn, hopattn_change, weights
 from eqspike_seq.dynamics import Inputs
 from neuromorphic.neurons import IntegrateAndFire
 
@@ -82,12 +82,12 @@ class NudgedCore(ClockedCore):
         full = w2.dtype
         self.trace0 = trace
         query = self.inputs.drive.to(full) + (trace @ w2).view(self.inputs.drive.shape)
-        patterns = self.inputs.patterns.to(full)
-        bias = None if self.inputs.bias is None else self.inputs.bias.to(full)
-        p = weights(query, patterns, bias)
-        s1 = p @ patterns
+        patterns, low = self.inputs.patterns, self.w2.dtype
+        bias = self.inputs.bias
+        s1 = by_text(lambda q, k, b: hopattn(q, k.to(full), b), query, patterns, bias)
         s1 = s1 if self.inputs.rows is None else s1 * self.inputs.rows
-        self.probabilities, self.s1 = p.to(self.w2.dtype), s1
+        self.s1 = s1
+        self.probabilities = by_text(lambda q, k, b: weights(q, k.to(full), b).to(low), query, patterns, bias)
         return (s1.flatten(1) @ w2.T).unsqueeze(1)
 
     def change(self, trace: Tensor) -> Tensor:
@@ -96,6 +96,5 @@ class NudgedCore(ClockedCore):
         moved = self.feedback(trace - self.trace0.unsqueeze(1))
         count, groups, projections, rows, dim = moved.shape
         joined = moved.transpose(1, 2).reshape(count, projections, groups * rows, dim)
-        p = self.probabilities.repeat(1, 1, groups, 1)
-        new = hopattn_change(joined, self.inputs.patterns, p)
+        new = hopattn_change(joined, self.inputs.patterns, self.probabilities)
         return self._only_rows(new.view(count, projections, groups, rows, dim).transpose(1, 2))

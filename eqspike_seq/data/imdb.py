@@ -99,16 +99,14 @@ def _column(path: Path, name: str) -> list:  # type: ignore[type-arg]
     import pyarrow.parquet as pq
 
     try:
-        table = pq.read_table(path)
+        names = pq.read_schema(path).names
+        if name not in names:
+            raise DataError(f"{path} has no column {name!r}; it has {', '.join(names)}. Expected text and label.")
+        values = pq.read_table(path, columns=[name])[name].to_pylist()
     except (OSError, pa.ArrowException) as error:
-        raise DataError(
-            f"{path} is not a whole Parquet file ({str(error).splitlines()[0]}). Fetch it again."
-        ) from error
-    if name not in table.column_names:
-        raise DataError(
-            f"{path} has no column {name!r}; it has {', '.join(table.column_names)}. Expected text and label."
-        )
-    values = table[name].to_pylist()
+        reason = str(error).splitlines()[0]
+        raise DataError(f"{path} is not a whole Parquet file ({reason}). Fetch it again.") from error
+    pa.default_memory_pool().release_unused()
     wanted = str if name == "text" else int
     for row, value in enumerate(values):
         if not isinstance(value, wanted):
