@@ -9,6 +9,7 @@ import os
 import pickle
 import re
 import tempfile
+import time
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -94,11 +95,14 @@ def _fit(
     from gensim.models.word2vec import Word2Vec
 
     class Report(CallbackAny2Vec):  # type: ignore[misc]
-        epoch = 0
+        done, started = 0, 0.0
 
         def on_epoch_begin(self, model: object) -> None:
-            self.epoch += 1
-            progress(f"word2vec, pass {self.epoch} of {settings['epochs']} over {len(texts):,} texts")
+            self.started = self.started or time.perf_counter()
+            passes, spent = settings["epochs"], time.perf_counter() - self.started
+            left = f", about {spent / self.done * (passes - self.done):.0f} s left" if self.done else ""
+            progress(f"word2vec, pass {self.done + 1} of {passes} over {len(texts):,} texts{left}")
+            self.done += 1
 
     progress(f"word2vec: splitting {len(texts):,} texts into words")
     handle, name = tempfile.mkstemp(suffix=".txt")
