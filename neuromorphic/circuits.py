@@ -25,7 +25,7 @@ from neuromorphic.neurons import IntegrateAndFire
 class ClockedCore:
     """The projection layer of one phase, for ``groups`` nudges side by side.
 
-    ``w2`` (H, P·N·D) is in the type of the large products; ``query0``/``s1``/``p`` belong to the start of the nudges.
+    ``w2`` (H, P·N·D) is in the type of the large products.
     """
 
     inputs: Inputs
@@ -34,7 +34,7 @@ class ClockedCore:
     tick_steps: int
     neuron: IntegrateAndFire
     membrane: Tensor | None = None  # (B, G, P, N, D), without attention only
-    spikes: Tensor | None = None  # (B,) spikes of s¹ so far, without attention only
+    spikes: Tensor | None = None  # (B, G) spikes of s¹ so far, without attention only
 
     def feedback(self, trace: Tensor) -> Tensor:
         """F⁻¹(w₂ᵀ r²): (B, G, H) → (B, G, P, N, D)."""
@@ -52,10 +52,10 @@ class ClockedCore:
         return self._only_rows(hopattn(query[:, 0], self.inputs.patterns, self.inputs.bias).unsqueeze(1))
 
     def _spiking(self, query: Tensor) -> Tensor:
-        v = self.membrane
-        count = torch.zeros_like(query, dtype=torch.float32)
+        """Spikes a step of s¹ over this tick, on a constant query; (B, G, P, N, D)."""
         current = query.float()
-        v = torch.full_like(current, self.neuron.start) if v is None else v
+        count = torch.zeros_like(current)
+        v = torch.full_like(current, self.neuron.start) if self.membrane is None else self.membrane
         for _ in range(self.tick_steps):
             v, z = self.neuron.step(v, current)
             count += z
@@ -71,7 +71,10 @@ class ClockedCore:
 
 @dataclass
 class NudgedCore(ClockedCore):
-    """The same during the nudges: δ¹ since the end of the free phase, whose trace was ``trace0`` (B, H)."""
+    """The same during the nudges: δ¹ since the end of the free phase.
+
+    ``trace0`` (B, H) is the trace at that moment, ``s1`` (B, P, N, D) and ``probabilities`` (B, P, N, N) belong to it.
+    """
 
     trace0: Tensor | None = None
     probabilities: Tensor | None = None
@@ -82,13 +85,11 @@ class NudgedCore(ClockedCore):
         full = w2.dtype
         self.trace0 = trace
         query = self.inputs.drive.to(full) + (trace @ w2).view(self.inputs.drive.shape)
-        patterns, low = self.inputs.patterns, self.w2.dtype
-        bias = self.inputs.bias
+        patterns, bias, low = self.inputs.patterns, self.inputs.bias, self.w2.dtype
         s1 = by_text(lambda q, k, b: hopattn(q, k.to(full), b), query, patterns, bias)
-        s1 = s1 if self.inputs.rows is None else s1 * self.inputs.rows
-        self.s1 = s1
+        self.s1 = s1 if self.inputs.rows is None else s1 * self.inputs.rows
         self.probabilities = by_text(lambda q, k, b: weights(q, k.to(full), b).to(low), query, patterns, bias)
-        return (s1.flatten(1) @ w2.T).unsqueeze(1)
+        return (self.s1.flatten(1) @ w2.T).unsqueeze(1)
 
     def change(self, trace: Tensor) -> Tensor:
         """δ¹ of this tick, (B, G, P, N, D)."""
