@@ -1,9 +1,11 @@
-"""The IMDB Large Movie Review Dataset (Maas et al., ACL 2011): 25,000 + 25,000 labelled reviews, 50,000 unlabelled.
+"""The IMDB Large Movie Review Dataset (Maas et al., ACL 2011): 25,000 + 25,000 reviews, 50,000 unlabelled.
 
-Read from the official ``aclImdb_v1.tar.gz`` (member by member, never unpacked to disk), from the unpacked folder
+Read from the official ``aclImdb_v1.tar.gz`` (member by member, never unpacked to disk), from the folder
 ``aclImdb/``, or from Parquet files ``imdb_train``, ``imdb_test`` and, where there is one, ``imdb_unsup``.
 """
 
+import gzip
+import hashlib
 import re
 import tarfile
 import zlib
@@ -24,7 +26,7 @@ OFFICIAL = Source(
     84_125_825,
     "c40f74a18d3b61f90feba1e17730e0d38e8b97c05fde7008942e91923d1658fe",
 )
-MEMBER = re.compile(r"(?:.*/)?(train|test)/(neg|pos|unsup)/(\d+)_\d+\.txt")
+MEMBER = re.compile(r"(?:\./)?aclImdb/(train|test)/(neg|pos|unsup)/(\d+)_\d+\.txt")
 LARGEST_REVIEW, LARGEST_ARCHIVE = 2_000_000, 1_000_000_000  # bytes; the official ones are far smaller
 ADVICE = "Give the data with --data-dir or EQSPIKE_DATA, or try the embedded set: eqspike run mini"
 
@@ -52,41 +54,56 @@ def find_imdb(data_dir: Path | None, source: Source = OFFICIAL) -> Found | None:
     return None
 
 
-def load_imdb(data_dir: Path | None = None, source: Source = OFFICIAL) -> Corpus:
-    """The data set, found or downloaded. Raises DataError where it cannot be had or read."""
-    found = find_imdb(data_dir, source)
-    if found is None:
-        looked = "; ".join(f"{name} {folder}" for name, folder in search_places(data_dir))
-        try:
-            found = Found("tar", fetch(source), "download")
-        except DataError as error:
-            raise DataError(
-                f"imdb was not found. Looked in {looked}, for imdb_train.parquet and imdb_test.parquet, "
-                f"aclImdb/ or {source.file}. {error} {ADVICE}"
-            ) from error
+def load_imdb(data_dir: Path | None = None, download: bool = True, source: Source = OFFICIAL) -> Corpus:
+    """The data set, found or, with ``download``, fetched. Raises DataError where it cannot be had or read.
+
+    An archive in the cache must have the SHA-256 of ``source``; one from elsewhere is taken as it is.
+    """
+    found = find_imdb(data_dir, source) or _fetched(data_dir, download, source)
     if found.kind == "parquet":
         return read_parquet(found)
-    reviews = _tar_members(found.path) if found.kind == "tar" else _folder_members(found.path)
-    return _collect(reviews, found)
+    if found.kind == "folder":
+        return _collect(_folder_members(found.path), found)
+    if found.place == "cache":
+        _check_sum(found.path, source)
+    return _collect(_tar_members(found.path, source), found)
+
+
+def _fetched(data_dir: Path | None, download: bool, source: Source) -> Found:
+    """The archive from its publisher. DataError, saying what was looked for and where, if there is none."""
+    try:
+        if not download:
+            raise DataError("It was not to be downloaded.")
+        return Found("tar", fetch(source), "download")
+    except DataError as error:
+        looked = "; ".join(f"{name} {folder}" for name, folder in search_places(data_dir))
+        raise DataError(
+            f"imdb was not found. Looked in {looked}, for imdb_train.parquet and imdb_test.parquet, "
+            f"aclImdb/ or {source.file}. {error} {ADVICE}"
+        ) from error
+
+
+def _check_sum(path: Path, source: Source) -> None:
+    """Raises DataError unless the file is the one that ``source`` names."""
+    try:
+        with path.open("rb") as file:
+            got = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}") from error
+    if got != source.sha256:
+        expected = f"{source.sha256} ({source.size:,} bytes)"
+        raise DataError(f"{path} has SHA-256 {got}, expected {expected}. Delete it and fetch it again.")
 
 
 def read_parquet(found: Found) -> Corpus:
-    """Parquet files with the columns ``text`` (string) and ``label`` (0 or 1)."""
+    """Parquet files with the columns ``text`` (string) and ``label`` (0 or 1), DataError where not so."""
+    train, test = _table(found.path / "imdb_train.parquet"), _table(found.path / "imdb_test.parquet")
     unlabelled = found.path / "imdb_unsup.parquet"
-    return _checked(
-        Corpus(
-            "imdb",
-            ("negative", "positive"),
-            _table(found.path / "imdb_train.parquet"),
-            _table(found.path / "imdb_test.parquet"),
-            unlabelled=_column(unlabelled, "text") if unlabelled.is_file() else [],
-            source=f"{found.kind} ({found.place})",
-        ),
-        found,
-    )
+    return _corpus(train, test, _column(unlabelled, "text") if unlabelled.is_file() else [], {}, found)
 
 
 def _table(path: Path) -> Split:
+    """Texts and labels. Raises DataError at the first row that will not do."""
     texts, labels = _column(path, "text"), _column(path, "label")
     for row, label in enumerate(labels):
         if label not in (0, 1):
@@ -95,55 +112,54 @@ def _table(path: Path) -> Split:
 
 
 def _column(path: Path, name: str) -> list:  # type: ignore[type-arg]
+    """One column. Raises DataError where the file is damaged, the column missing, a cell of another type."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
         names = pq.read_schema(path).names
         if name not in names:
-            raise DataError(f"{path} has no column {name!r}; it has {', '.join(names)}. Expected text and label.")
+            raise DataError(f"{path} has no column {name!r}: expected text and label, got {', '.join(names)}")
         values = pq.read_table(path, columns=[name])[name].to_pylist()
-    except (OSError, pa.ArrowException) as error:
+    except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
         reason = str(error).splitlines()[0]
-        raise DataError(f"{path} is not a whole Parquet file ({reason}). Fetch it again.") from error
+        raise DataError(f"{path}: not a whole Parquet file of UTF-8 text ({reason}). Replace it.") from error
     pa.default_memory_pool().release_unused()
-    wanted = str if name == "text" else int
+    wanted, expected = (str, "a string") if name == "text" else (int, "0 or 1")
     for row, value in enumerate(values):
         if not isinstance(value, wanted):
-            raise DataError(
-                f"{path}: row {row} has {name} {value!r}, expected {'a string' if wanted is str else '0 or 1'}"
-            )
+            raise DataError(f"{path}: row {row} has {name} {value!r}, expected {expected}")
     return values
 
 
-def _tar_members(path: Path) -> Iterator[tuple[str, bytes]]:
+def _tar_members(path: Path, source: Source) -> Iterator[tuple[str, bytes]]:
+    """(name, content) of reviews; all else, links too, is passed over. DataError: damaged or too large."""
     total = 0
     try:
-        with tarfile.open(path, "r|gz") as archive:
+        with gzip.open(path) as stream, tarfile.open(fileobj=stream, mode="r|") as archive:
             for member in archive:
                 if not member.isfile() or not MEMBER.fullmatch(member.name):
                     continue
                 total += member.size
                 if member.size > LARGEST_REVIEW or total > LARGEST_ARCHIVE:
-                    raise DataError(
-                        f"{path}: {member.name} is larger than any review ({member.size:,} bytes, {total:,} in "
-                        "all); this is not the official archive"
-                    )
-                file = archive.extractfile(member)
-                assert file is not None
-                yield member.name, file.read()
+                    raise DataError(f"{path}: {member.name} is larger than any review; {total:,} bytes")
+                if (file := archive.extractfile(member)) is not None:
+                    yield member.name, file.read()
+            while stream.read(1 << 20):  # to the end, where gzip checks length and checksum
+                pass
     except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
-        raise DataError(
-            f"{path} is not a whole archive ({error}). Delete it and fetch it again; "
-            f"the official one has SHA-256 {OFFICIAL.sha256}."
-        ) from error
+        advice = f"Delete it and fetch it again; expected SHA-256 {source.sha256}."
+        raise DataError(f"{path} is not a whole archive ({error}). {advice}") from error
 
 
 def _folder_members(path: Path) -> Iterator[tuple[str, bytes]]:
-    for split in ("train", "test"):
-        for kind in ("neg", "pos", "unsup"):
-            for file in sorted((path / split / kind).glob("*.txt")):
-                yield f"{split}/{kind}/{file.name}", file.read_bytes()
+    """(name as in the archive, content) of reviews. Raises DataError where one cannot be read."""
+    for kind in ("train/neg", "train/pos", "train/unsup", "test/neg", "test/pos"):
+        for file in sorted((path / kind).glob("*.txt")):
+            try:
+                yield f"aclImdb/{kind}/{file.name}", file.read_bytes()
+            except OSError as error:
+                raise DataError(f"{file} cannot be read: {error.strerror}") from error
 
 
 def _collect(reviews: Iterable[tuple[str, bytes]], found: Found) -> Corpus:
@@ -154,37 +170,31 @@ def _collect(reviews: Iterable[tuple[str, bytes]], found: Found) -> Corpus:
         if (match := MEMBER.fullmatch(name)) is None:
             continue
         split, kind, number = match.groups()
-        try:
-            text = content.decode()
-        except UnicodeDecodeError:
-            text, undecodable = content.decode(errors="replace"), undecodable + 1
+        text = content.decode(errors="replace")
+        undecodable += text.encode() != content
         rows["unsup" if kind == "unsup" else split].append((kind, int(number), text))
 
     def split_of(name: str) -> Split:
         ordered = sorted(rows[name])
-        return Split(
-            [text for _, _, text in ordered], np.array([kind == "pos" for kind, _, _ in ordered], dtype=np.int64)
-        )
+        labels = np.array([kind == "pos" for kind, _, _ in ordered], dtype=np.int64)
+        return Split([text for _, _, text in ordered], labels)
 
-    return _checked(
-        Corpus(
-            "imdb",
-            ("negative", "positive"),
-            split_of("train"),
-            split_of("test"),
-            unlabelled=[text for _, _, text in sorted(rows["unsup"])],
-            source=f"{found.kind} ({found.place})",
-            counts={"undecodable_texts": undecodable},
-        ),
-        found,
+    unlabelled = [text for _, _, text in sorted(rows["unsup"])]
+    return _corpus(split_of("train"), split_of("test"), unlabelled, {"undecodable_texts": undecodable}, found)
+
+
+def _corpus(train: Split, test: Split, unlabelled: list[str], counts: dict[str, int], found: Found) -> Corpus:
+    """The corpus with its counts. Raises DataError where a split lacks a class."""
+    for name, part in (("training", train), ("test", test)):
+        if (classes := len(np.unique(part.labels))) < 2:
+            has = f"the {name} split holds {len(part):,} texts of {classes} class(es)"
+            raise DataError(f"{found.path}: {has}, expected both classes")
+    return Corpus(
+        "imdb",
+        ("negative", "positive"),
+        train,
+        test,
+        unlabelled=unlabelled,
+        source=f"{found.kind} ({found.place})",
+        counts={**counts, "train_texts": len(train), "test_texts": len(test)},
     )
-
-
-def _checked(corpus: Corpus, found: Found) -> Corpus:
-    for name, part in (("training", corpus.train), ("test", corpus.test)):
-        if len(np.unique(part.labels)) < 2:
-            raise DataError(
-                f"{found.path}: the {name} split holds {len(part):,} texts of "
-                f"{len(np.unique(part.labels))} class(es), expected both classes"
-            )
-    return corpus

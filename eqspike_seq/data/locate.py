@@ -15,11 +15,14 @@ def cache_dir() -> Path:
 
 
 def search_places(data_dir: Path | None) -> list[tuple[str, Path]]:
-    """(name, folder) in order: --data-dir, EQSPIKE_DATA, the cache. A --data-dir that is not there: DataError."""
+    """(name, folder) in order: --data-dir, EQSPIKE_DATA, the cache; only those set.
+
+    Raises DataError where --data-dir is given and not there.
+    """
     places = []
     if data_dir is not None:
         if not data_dir.exists():
-            raise DataError(f"--data-dir: no folder or file {data_dir}. Give the place of the data, or leave it out.")
+            raise DataError(f"--data-dir: no folder or file {data_dir}. Name another or leave it out.")
         places.append(("--data-dir", data_dir))
     if named := os.environ.get("EQSPIKE_DATA"):
         places.append(("EQSPIKE_DATA", Path(named)))
