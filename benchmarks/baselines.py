@@ -38,10 +38,9 @@ class Classifier(torch.nn.Module):
         self.read = torch.nn.Linear(HIDDEN, classes)
 
     def forward(self, ids: Tensor) -> Tensor:
-        """(B, N) ids → (B, classes) logits; padding is skipped."""
-        lengths = (ids > 0).sum(1).clamp(min=1).cpu()
-        pack = torch.nn.utils.rnn.pack_padded_sequence
-        _, (state, _) = self.lstm(pack(self.table[ids], lengths, batch_first=True, enforce_sorted=False))
+        """(B, N) ids → (B, classes) logits; padding is moved to the front, so that the last state has read the end."""
+        places = (torch.arange(ids.shape[1]) - (ids == 0).sum(1, keepdim=True)) % ids.shape[1]
+        _, (state, _) = self.lstm(self.table[ids.gather(1, places)])
         return self.read(state[-1])
 
 
