@@ -9,7 +9,7 @@ from typing import Any
 
 import tyro
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # Okabe & Ito: safe for colour-blind eyes
+from analysis.style import COLOURS, figure, save
 
 
 def read_run(folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
@@ -26,13 +26,7 @@ def label_of(result: dict[str, Any]) -> str:
 
 def accuracy_over_time(runs: list[Path], out: Path) -> None:
     """Validation accuracy (lines), training accuracy (thin) and final test accuracy (dashes) against training time."""
-    import matplotlib
-
-    matplotlib.use("svg")
-    import matplotlib.pyplot as plt
-
-    plt.rcParams.update({"svg.hashsalt": "eqspike", "font.size": 10, "svg.fonttype": "none"})
-    figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
+    drawn, ((axes,),) = figure()
     for folder, colour in zip(runs, COLOURS, strict=False):
         result, lines = read_run(folder)
         minutes = [line["seconds"] / 60 for line in lines]
@@ -48,10 +42,8 @@ def accuracy_over_time(runs: list[Path], out: Path) -> None:
         )
         axes.axhline(100 * result["test_accuracy"], color=colour, linewidth=0.8, linestyle="--")
     axes.set(xlabel="training time (minutes)", ylabel="accuracy (%)", ylim=(75, 95))
-    axes.grid(alpha=0.3)
     axes.legend(loc="lower right")
-    figure.savefig(out, metadata={"Date": None})
-    plt.close(figure)
+    save(drawn, out)
 
 
 def main(runs: tyro.conf.Positional[list[Path]], out: Path) -> None:

@@ -2,15 +2,21 @@
 
 from dataclasses import fields
 from importlib import import_module
+from typing import Any, TypeVar, cast
 
 import torch
 
 from eqspike_seq.config import RunConfig
-from eqspike_seq.dynamics import Backend
+from eqspike_seq.dynamics import Backend, DenseBackend
 from eqspike_seq.errors import ConfigError
 from eqspike_seq.learning import BPTT, GradientEstimator, ThreePhase, TwoPhase
 
-BACKENDS = {"dense": ("eqspike_seq.dynamics", "DenseBackend"), "spiking": ("neuromorphic.simulator", "SpikingBackend")}
+Made = TypeVar("Made")
+BACKENDS = {
+    "dense": ("eqspike_seq.backends", "dense"),
+    "spiking": ("neuromorphic.registry", "spiking"),
+    "brian2": ("neuromorphic.brian", "brian2"),
+}
 
 
 def product_dtype(precision: str, device: torch.device) -> torch.dtype:
@@ -31,12 +37,21 @@ def torch_device(name: str) -> torch.device:
     return torch.device(name)
 
 
+def filled(kind: type[Made], config: RunConfig, **given: Any) -> Made:
+    """A dataclass with ``given`` and, for its other fields, the settings of the same names."""
+    names = [field.name for field in fields(cast(Any, kind)) if hasattr(config, field.name)]
+    return kind(**{**{name: getattr(config, name) for name in names}, **given})
+
+
+def dense(config: RunConfig, dtype: torch.dtype) -> Backend:
+    """The dense backend with these settings."""
+    return filled(DenseBackend, config, dtype=dtype)
+
+
 def make_backend(config: RunConfig, device: torch.device) -> Backend:
     """The backend that ``config`` names, with those of its settings that the backend has."""
     module, name = BACKENDS[config.backend]
-    backend = getattr(import_module(module), name)
-    settings = {field.name: getattr(config, field.name) for field in fields(backend) if hasattr(config, field.name)}
-    made: Backend = backend(**settings, dtype=product_dtype(config.precision, device))
+    made: Backend = getattr(import_module(module), name)(config, product_dtype(config.precision, device))
     return made
 
 

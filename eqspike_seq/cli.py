@@ -9,6 +9,7 @@ if TYPE_CHECKING:
 PLACED = ("dataset", "backend", "preset", "out", "resume")  # not taken over from a file of settings
 COMMANDS = {
     "run": "train and test a network on a data set",
+    "check": "measure gradients or convergence of a run or a preset",
     "data": "list data sets, and where each is or would be found",
     "env": "print versions, cores, devices and found data",
 }
@@ -21,7 +22,7 @@ def main() -> None:
     arguments = sys.argv[1:]
     command = parse_command(arguments)
     try:
-        {"run": run, "data": data, "env": env}[command](arguments[1:])
+        {"run": run, "check": check, "data": data, "env": env}[command](arguments[1:])
     except EqspikeError as error:
         print(f"eqspike: {error}", file=sys.stderr)
         sys.exit(2)
@@ -60,6 +61,7 @@ def parse_run(arguments: list[str]) -> "RunConfig":
     """The configuration of a run: preset, then --config or the resumed run's own, then flags; checked as a whole."""
     import argparse
     from pathlib import Path
+    from typing import get_args
 
     import tyro
 
@@ -67,7 +69,7 @@ def parse_run(arguments: list[str]) -> "RunConfig":
     from eqspike_seq.errors import ConfigError
 
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    for flag in ("--backend", "--preset", "--config", "--resume"):
+    for flag in ("--backend", "--neuron", "--preset", "--config", "--resume"):
         first.add_argument(flag)
     given, _ = first.parse_known_args(arguments)
     source = Path(given.config) if given.config else None
@@ -77,9 +79,10 @@ def parse_run(arguments: list[str]) -> "RunConfig":
     dataset = next((argument for argument in arguments if argument in DATASETS), settings.get("dataset"))
     backend = given.backend if given.backend in BACKENDS else settings.get("backend", BACKENDS[0])
     preset = given.preset or settings.get("preset", "")
-    base = from_preset(
-        dataset or DATASETS[0], backend, preset, **{k: v for k, v in settings.items() if k not in PLACED}
-    )
+    settings = {name: value for name, value in settings.items() if name not in PLACED}
+    if given.neuron in get_args(RunConfig.model_fields["neuron"].annotation):
+        settings["neuron"] = given.neuron
+    base = from_preset(dataset or DATASETS[0], backend, preset, **settings)
     config: RunConfig = tyro.cli(
         RunConfig,
         args=_without(arguments, "--config"),
@@ -103,6 +106,15 @@ def _without(arguments: list[str], flag: str) -> list[str]:
         elif not argument.startswith(flag + "="):
             kept.append(argument)
     return kept
+
+
+def check(arguments: list[str]) -> None:
+    """``eqspike check gradients|convergence [RUN] [--flags]``."""
+    from analysis.checks import draw
+    from eqspike_seq.checks import check as examine
+
+    for path in draw(*examine(arguments)):
+        print(f"wrote {path}", file=sys.stderr)
 
 
 def data(arguments: list[str]) -> None:

@@ -1,7 +1,7 @@
 """One typed configuration: its fields are the command line's flags, a TOML file's keys and what a run folder saves.
 
-Settings come, each overriding the one before, from the preset's common part, the preset's part for the backend, a
-``--config`` file and the command line.
+Settings come, each overriding the one before, from the preset's common part, its part for the backend, its part for
+the backend's neuron, a ``--config`` file and the command line.
 """
 
 import tomllib
@@ -17,7 +17,7 @@ from eqspike_seq.errors import ConfigError
 
 FORMAT = 1
 DATASETS = ("imdb", "mini")
-BACKENDS = ("dense", "spiking")
+BACKENDS = ("dense", "spiking", "brian2")
 DEFAULT_PRESET = {"imdb": "cpu", "mini": "mini"}
 WHERE = {"out", "resume", "data_dir", "device"}  # say where a run happens, not what it computes
 
@@ -29,8 +29,8 @@ class RunConfig(BaseModel):
 
     dataset: tyro.conf.Positional[Literal["imdb", "mini"]]
     """imdb: 50,000 film reviews (Maas et al. 2011). mini: the embedded synthetic set."""
-    backend: Literal["dense", "spiking"] = "dense"
-    """dense: rates relaxed to the fixed point. spiking: integrate-and-fire neurons."""
+    backend: Literal["dense", "spiking", "brian2"] = "dense"
+    """dense: rates relaxed to the fixed point. spiking: the neurons of --neuron. brian2: the same in Brian2, slowly."""
     preset: str = ""
     """Named settings to start from: mini, cpu or paper. Default: cpu for imdb, mini for mini."""
     seed: int = Field(default=0, ge=0)
@@ -84,8 +84,10 @@ class RunConfig(BaseModel):
     """Texts in a batch."""
     word_dropout: float = Field(default=0.0, ge=0, lt=1)
     """Probability with which a word of a training text is left out of a batch; the rest closes up."""
+    optimizer: Literal["adam", "sgd"] = "adam"
+    """adam, or sgd without momentum: no state at the synapse but its weight."""
     learning_rate: tuple[Annotated[float, Field(gt=0)], ...] = (3e-4,)
-    """Adam's step size: one for all layers, or one for each of w1, w2, … (biases go with their layer)."""
+    """The optimiser's step size: one for all layers, or one for each of w1, w2, … (biases go with their layer)."""
 
     free_steps: int = Field(default=50, ge=1)
     """T, the most sweeps (dense) or the time steps (spiking) of the free phase."""
@@ -96,6 +98,12 @@ class RunConfig(BaseModel):
     order: Literal["alternating", "synchronous"] = "alternating"
     """Order of updates in a dense sweep."""
 
+    neuron: Literal["if", "lif", "bernoulli", "sigma-delta"] = "if"
+    """Spiking: integrate-and-fire, leaky integrate-and-fire, stochastic, or spikes that say what has changed."""
+    circuit: Literal["clocked"] = "clocked"
+    """Spiking: what computes HopAttn. clocked: a digital softmax, read every --tick-steps."""
+    rule: Literal["count", "trace", "eqspike", "membrane"] = "count"
+    """Spiking: what a synapse learns from: spike counts, slow traces, spike times against traces, or membranes."""
     window: int = Field(default=140, ge=2)
     """Spiking: last steps of a phase over which spikes are counted."""
     tick_steps: int = Field(default=20, ge=1)
@@ -104,6 +112,32 @@ class RunConfig(BaseModel):
     """Spiking: time constant, in steps, of the low-pass before the core's query."""
     output_tau: float = Field(default=20.0, ge=1)
     """Spiking: time constant, in steps, of the output rate that the nudge reads."""
+    trace_tau: float = Field(default=200.0, ge=1)
+    """Rules trace and eqspike: time constant, in steps, of the slow trace."""
+    membrane_tau: float = Field(default=50.0, ge=1)
+    """lif: time constant, in steps, of the membrane."""
+    refractory: int = Field(default=0, ge=0)
+    """lif: steps after a spike in which input is ignored."""
+    reset: Literal["soft", "hard"] = "soft"
+    """lif: after a spike the threshold is subtracted (soft), or the membrane is set to 0 (hard)."""
+    common_noise: bool = True
+    """bernoulli: the same random numbers in both nudges, as a digital circuit can by reseeding."""
+    threshold: float = Field(default=0.5, gt=0)
+    """sigma-delta: change of a hidden neuron's activation that one spike of the free phase stands for."""
+    projection_threshold: float = Field(default=0.5, gt=0)
+    """sigma-delta: the same at s1."""
+    baseline: float = Field(default=0.5, ge=0, le=1)
+    """sigma-delta: what a hidden neuron is taken to have transmitted before it has sent anything."""
+    deadband: float = Field(default=0.5, ge=0.5, le=1)
+    """sigma-delta: how far, in thresholds, s1 or a hidden neuron may be off what it has sent before it sends."""
+    output_threshold: float = Field(default=0.05, gt=0)
+    """sigma-delta: the same at the output."""
+    nudge_threshold: float = Field(default=0.01, gt=0)
+    """sigma-delta: the same above s1 in the nudges."""
+    projection_nudge_threshold: float = Field(default=0.02, gt=0)
+    """sigma-delta: the same at s1 in the nudges."""
+    events: Literal["unit", "graded"] = "unit"
+    """sigma-delta: count what a neuron sends at once as unit spikes, or as one event with a payload."""
 
     def __init__(self, **settings: Any) -> None:
         """Raises ConfigError, which names each flag at fault."""
@@ -120,12 +154,19 @@ class RunConfig(BaseModel):
                 f"--learning-rate: got {len(self.learning_rate)} values, expected 1 or {layers} "
                 f"(w1 and one for each of the {layers - 1} layers above, with --hidden {self.hidden})"
             )
-        if self.backend == "spiking":
+        if self.backend != "dense":
             if self.estimator == "bptt":
                 raise ValueError(
                     "--estimator bptt: there is no backpropagation through spikes here. "
                     "Take three-phase or two-phase, or --backend dense."
                 )
+            if self.neuron == "sigma-delta":
+                if self.rule in ("trace", "eqspike"):
+                    raise ValueError(
+                        f"--rule {self.rule}: with --neuron sigma-delta the sum of the spikes received is the trace, "
+                        "and trace and eqspike compute what count does. Take count or membrane."
+                    )
+                return self
             for flag, value in (
                 ("--window", self.window),
                 ("--free-steps", self.free_steps),
@@ -165,13 +206,16 @@ def presets() -> list[str]:
 
 
 def from_preset(dataset: str, backend: str, preset: str = "", **overrides: Any) -> RunConfig:
-    """The preset's common part, its part for the backend, then ``overrides``. Raises ConfigError."""
+    """The preset's common part, its parts for the backend and its neuron, then ``overrides``. Raises ConfigError."""
     name = preset or DEFAULT_PRESET[dataset]
     if name not in presets():
         raise ConfigError(f"--preset: got {name!r}, expected one of {', '.join(presets())}")
     text = (resources.files("eqspike_seq") / "presets" / f"{name}.toml").read_text()
     parts = tomllib.loads(text)
-    settings = {**parts["common"], **parts[backend], **overrides}
+    part = parts["dense" if backend == "dense" else "spiking"]
+    neuron = overrides.get("neuron", part.get("neuron", RunConfig.model_fields["neuron"].default))
+    common = {key: value for key, value in part.items() if not isinstance(value, dict)}
+    settings = {**parts["common"], **common, **part.get(neuron, {}), **overrides}
     return RunConfig(**{**settings, "dataset": dataset, "backend": backend, "preset": name})
 
 

@@ -9,6 +9,7 @@ The layers form a chain, so even and odd layers are updated in turn (*alternatin
 sweeps of the *synchronous* update, which moves all layers from the same state.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
 
@@ -32,7 +33,9 @@ class Equilibrium:
     ``steps`` (B,) those taken, ``converged`` (B,) whether the residual passed the tolerance. ``outputs`` (R, B, C) are
     the output rates at R readings, ``reading_steps`` apart, and ``events`` (R, B) what it took until then: synaptic
     events where there are spikes, else multiply-accumulates. ``memory`` is what the backend needs to start a nudge
-    from here. ``trace`` holds what a recorded phase adds, each (steps or R, B, …): residual, phi, spikes.
+    from here. ``trace`` holds what a recorded phase adds, each (steps or R, B, …): residual, phi, spikes. ``local``
+    gives, where synapses do not learn from ``rates``, what each of them holds at the end of the phase in place of
+    r_post r_pre, summed over the batch, by parameter name.
     """
 
     rates: State
@@ -46,6 +49,7 @@ class Equilibrium:
     deviation: State | None = None
     memory: object = None
     trace: dict[str, Tensor] = field(default_factory=dict)
+    local: Callable[[], dict[str, Tensor]] | None = None
 
 
 class Backend(Protocol):
@@ -76,7 +80,7 @@ class Inputs:
     drive: Tensor
     target: Tensor
 
-    def take(self, keep: Tensor) -> "Inputs":
+    def take(self, keep: Tensor | slice) -> "Inputs":
         """The texts named only."""
         return Inputs(
             self.patterns[keep],
@@ -214,7 +218,7 @@ class DenseBackend:
         """All nudges in one batch, as changes from ``start``."""
         assert isinstance(start.memory, Inputs)
         inputs, base = start.memory, start.rates
-        anchor = _anchor(network, inputs, base, self.dtype)
+        anchor = make_anchor(network, inputs, base, self.dtype)
         w2 = network.weights[0].to(self.dtype)
         count, groups = len(batch), len(betas)
         beta = torch.tensor(betas, dtype=network.w1.dtype, device=batch.labels.device).view(1, groups, 1)
@@ -266,7 +270,7 @@ class DenseBackend:
 
 
 @dataclass(frozen=True)
-class _Anchor:
+class Anchor:
     """What the change of every layer is taken from: inputs u* of each layer, and softmax weights or q* of s¹."""
 
     patterns: Tensor
@@ -276,7 +280,7 @@ class _Anchor:
     u: tuple[Tensor, ...]
     error: Tensor  # y − s*ⁿ
 
-    def take(self, keep: Tensor) -> "_Anchor":
+    def take(self, keep: Tensor | slice) -> "Anchor":
         return replace(
             self,
             patterns=self.patterns[keep],
@@ -288,7 +292,7 @@ class _Anchor:
         )
 
 
-def _anchor(network: Network, inputs: Inputs, base: State, dtype: torch.dtype) -> _Anchor:
+def make_anchor(network: Network, inputs: Inputs, base: State, dtype: torch.dtype) -> Anchor:
     """u* once, in the precision of the weights, from s*; in the shapes of a nudge: (B, 1, Hᵢ)."""
     full = network.w1.dtype
     query = inputs.drive.to(full) + (base.layers[0] @ network.weights[0]).view(inputs.drive.shape)
@@ -301,7 +305,7 @@ def _anchor(network: Network, inputs: Inputs, base: State, dtype: torch.dtype) -
         low @ w.T + above(network, base.layers, i)
         for i, (low, w) in enumerate(zip(below, network.weights, strict=True))
     ]
-    return _Anchor(
+    return Anchor(
         inputs.patterns,
         inputs.rows,
         probabilities,
@@ -311,25 +315,28 @@ def _anchor(network: Network, inputs: Inputs, base: State, dtype: torch.dtype) -
     )
 
 
-def _change_sweep(network: Network, anchor: _Anchor, delta: State, beta: Tensor, w2: Tensor, order: Order) -> State:
+def project_change(network: Network, anchor: Anchor, change: Tensor) -> Tensor:
+    """Change of s¹ that a change of its query brings, both (B, G, P, N, D), padding rows 0."""
+    if network.shape.attention:
+        assert anchor.probabilities is not None
+        # the nudges side by side as rows of one product: (B, P, G·N, D)
+        count, groups, projections, rows, dim = change.shape
+        joined = change.transpose(1, 2).reshape(count, projections, groups * rows, dim)
+        moved = hopattn_change(joined, anchor.patterns, anchor.probabilities)
+        moved = moved.view(count, projections, groups, rows, dim).transpose(1, 2)
+    else:
+        query = anchor.query.unsqueeze(1)
+        moved = (sigma(query + change) - sigma(query)).to(change.dtype)
+    return moved if anchor.rows is None else moved * anchor.rows.unsqueeze(1)
+
+
+def _change_sweep(network: Network, anchor: Anchor, delta: State, beta: Tensor, w2: Tensor, order: Order) -> State:
     """One sweep of the changes δ, (B, G, …): δs = σ(u* + δu) − σ(u*), δs¹ by ``hopattn_change``."""
-    count, groups = delta.output.shape[:2]
     layers = list(delta.layers)
     old = tuple(layers)
 
-    def project_change() -> Tensor:
-        change = (old[0].to(w2.dtype) @ w2).view(delta.projection.shape)  # (B, G, P, N, D)
-        if network.shape.attention:
-            assert anchor.probabilities is not None
-            # the two nudges side by side as rows of one product: (B, P, G·N, D)
-            rows, dim = change.shape[3:]
-            joined = change.transpose(1, 2).reshape(count, -1, groups * rows, dim)
-            moved = hopattn_change(joined, anchor.patterns, anchor.probabilities)
-            moved = moved.view(count, -1, groups, rows, dim).transpose(1, 2)
-        else:
-            query = anchor.query.unsqueeze(1)
-            moved = (sigma(query + change) - sigma(query)).to(change.dtype)
-        return moved if anchor.rows is None else moved * anchor.rows.unsqueeze(1)
+    def projected() -> Tensor:
+        return project_change(network, anchor, (old[0].to(w2.dtype) @ w2).view(delta.projection.shape))
 
     def update(index: int, below: Tensor, source: tuple[Tensor, ...]) -> Tensor:
         weight = w2 if index == 0 else network.weights[index]
@@ -342,8 +349,8 @@ def _change_sweep(network: Network, anchor: _Anchor, delta: State, beta: Tensor,
 
     if order == "synchronous":
         new = [update(i, delta.projection.flatten(2) if i == 0 else old[i - 1], old) for i in range(len(old))]
-        return State(project_change(), tuple(new))
-    projection = project_change()
+        return State(projected(), tuple(new))
+    projection = projected()
     for index in [*range(1, len(layers), 2), *range(0, len(layers), 2)]:
         below = projection.flatten(2) if index == 0 else layers[index - 1]
         layers[index] = update(index, below, tuple(layers))

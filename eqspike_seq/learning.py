@@ -62,6 +62,15 @@ def local_update(network: Network, batch: Batch, difference: State, mean: State,
     return gradients
 
 
+def local_contrast(plus: Equilibrium, minus: Equilibrium, scale: float) -> Gradients | None:
+    """−Δθ from what the synapses hold at the ends of two phases; None where they learn from rates."""
+    if plus.local is None or minus.local is None:
+        return None
+    factor = -scale / len(plus.residual)
+    before = minus.local()
+    return {name: value.sub_(before[name]).mul_(factor) for name, value in plus.local().items()}
+
+
 @dataclass(frozen=True)
 class ThreePhase:
     """Centred EP: free, +β, −β (Eq. 7, 18)."""
@@ -72,7 +81,10 @@ class ThreePhase:
         """The gradients and the three equilibria."""
         free = backend.free(network, batch)
         plus, minus = backend.nudge(network, batch, free, (self.beta, -self.beta))
-        gradients = local_update(network, batch, *contrast(plus, minus), scale=1 / (2 * self.beta))
+        scale = 1 / (2 * self.beta)
+        gradients = local_contrast(plus, minus, scale)
+        if gradients is None:
+            gradients = local_update(network, batch, *contrast(plus, minus), scale)
         return Estimate(gradients, [free, plus, minus])
 
 
@@ -86,6 +98,9 @@ class TwoPhase:
         """The gradients and the two equilibria."""
         free = backend.free(network, batch)
         (plus,) = backend.nudge(network, batch, free, (self.beta,))
+        gradients = local_contrast(plus, free, 1 / self.beta)
+        if gradients is not None:
+            return Estimate(gradients, [free, plus])
         if plus.deviation is None:
             difference, mean = contrast(plus, free)
         else:

@@ -69,11 +69,15 @@ class State:
 
 @dataclass(frozen=True)
 class Batch:
-    """Texts as the network sees them: ``x`` (B, inputs, N, D), ``mask`` (B, inputs, N) bool, ``labels`` (B,)."""
+    """Texts as the network sees them: ``x`` (B, inputs, N, D), ``mask`` (B, inputs, N) bool, ``labels`` (B,).
+
+    ``seed`` is that of whatever is random while they are relaxed: dither, stochastic neurons.
+    """
 
     x: Tensor
     mask: Tensor
     labels: Tensor
+    seed: int = 0
 
     def __len__(self) -> int:
         return len(self.labels)

@@ -75,6 +75,13 @@ class Reporter:
             task = progress.add_task("reading the test split", total=total)
             yield lambda count: progress.advance(task, count)
 
+    @contextmanager
+    def checking(self, total: int) -> Iterator[Callable[[], None]]:
+        """A bar over all comparisons."""
+        with self._progress("checking") as progress:
+            task = progress.add_task("checking", total=total)
+            yield lambda: progress.advance(task)
+
     def _progress(self, _: str) -> Progress:
         return Progress(
             TextColumn("{task.description}"),
@@ -93,7 +100,7 @@ class Reporter:
         share = result["test_accuracy"]
         table.add_row("test accuracy", f"{share:.2%} of {result['n_test']:,} texts")
         table.add_row("validation accuracy", f"{result['validation_accuracy']:.2%}")
-        if result["backend"] == "spiking":
+        if result["neuron"]:
             table.add_row(
                 "spikes",
                 f"{result['spikes_per_inference']:,.0f} an inference "

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from eqspike_seq.config import FORMAT, RunConfig, read_toml
 from eqspike_seq.errors import RunError
-from eqspike_seq.files import write_bytes, write_json
+from eqspike_seq.files import write_atomically, write_bytes, write_json
 
 PACKAGES = (
     "eqspike",
@@ -104,6 +104,11 @@ class RunFolder:
         path = self.path / "metrics.jsonl"
         lines = path.read_text().splitlines() if path.exists() else []
         return [line for line in map(json.loads, lines) if line["step"] <= last_step]
+
+    def save_halfway(self, model: dict[str, Tensor]) -> None:
+        """``halfway.safetensors``: the weights in the middle of training, for checks of the gradient there."""
+        weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.items()}
+        write_atomically(self.path / "halfway.safetensors", lambda path: save_file(weights, path))
 
     def save_checkpoint(self, checkpoint: Checkpoint) -> None:
         """Replace ``checkpoint/`` as a whole: written beside it, then renamed; the old one is kept until then."""

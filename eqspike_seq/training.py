@@ -87,7 +87,7 @@ class Trainer:
         rates = config.learning_rate * (len(shape.sizes) if len(config.learning_rate) == 1 else 1)
         self.rates = {name: rates[int(name[1:]) - 1] for name in self.parameters}
         groups = [{"params": [tensor], "lr": self.rates[name]} for name, tensor in self.parameters.items()]
-        self.optimizer = torch.optim.Adam(groups, fused=True)
+        self.optimizer = {"adam": torch.optim.Adam, "sgd": torch.optim.SGD}[config.optimizer](groups, fused=True)
         self.gather = Batches(torch.from_numpy(dataset.embeddings.table).to(device), config.tokens, config.keep)
         self.backend, self.estimator = make_backend(config, device), make_estimator(config)
         self.rng = np.random.default_rng(config.seed)
@@ -129,6 +129,7 @@ class Trainer:
             f"{name}.{key}": value
             for name, tensor in self.parameters.items()
             for key, value in self.optimizer.state[tensor].items()
+            if value is not None
         }
         state = {
             "step": self.step,
@@ -147,9 +148,10 @@ class Trainer:
                 got = None if found is None else tuple(found.shape)
                 raise RunError(f"checkpoint: parameter {name} has shape {got}, expected {tuple(tensor.shape)}")
             tensor.copy_(found)
-            keys = ("step", "exp_avg", "exp_avg_sq")
-            device = tensor.device
-            self.optimizer.state[tensor] = {k: saved.optimizer[f"{name}.{k}"].to(device) for k in keys}
+            moments = {key: value for key, value in saved.optimizer.items() if key.startswith(f"{name}.")}
+            self.optimizer.state[tensor] = {
+                key.removeprefix(f"{name}."): value.to(tensor.device) for key, value in moments.items()
+            }
         self.step, self.seconds = saved.state["step"], saved.state["seconds"]
         self.window, self.ledger = Window(**saved.state["window"]), Ledger(**saved.state["ledger"])
         self.rng.bit_generator.state = self.drawn_from = saved.state["rng"]
@@ -208,6 +210,8 @@ def train(trainer: Trainer, folder: RunFolder, metrics: list[dict[str, Any]], re
         while trainer.step < trainer.total:
             trainer.train_batch()
             trainer.seconds = time.perf_counter() - started
+            if trainer.step == trainer.total // 2:
+                folder.save_halfway(trainer.parameters)
             ended = trainer.step % trainer.batches == 0
             if ended or trainer.step % config.checkpoint_every == 0:
                 line = {"step": trainer.step, "epoch": trainer.step / trainer.batches, **trainer.window.line()}
@@ -252,7 +256,7 @@ def finish(trainer: Trainer, folder: RunFolder, reporter: Reporter) -> tuple[Eva
 
 def summary(trainer: Trainer, metrics: list[dict[str, Any]], test: Evaluation) -> dict[str, Any]:
     """What ``result.json`` holds."""
-    config, spiking = trainer.config, trainer.config.backend == "spiking"
+    config, spiking = trainer.config, trainer.config.backend != "dense"
     phases = tuple(trainer.ledger.samples)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     if config.device == "cuda":
@@ -261,9 +265,9 @@ def summary(trainer: Trainer, metrics: list[dict[str, Any]], test: Evaluation) -
         "dataset": config.dataset,
         "synthetic": trainer.dataset.synthetic,
         "backend": config.backend,
-        "neuron": "if" if spiking else None,
-        "circuit": "clocked" if spiking and config.attention else None,
-        "rule": "count" if spiking else None,
+        "neuron": config.neuron if spiking else None,
+        "circuit": config.circuit if spiking and config.attention else None,
+        "rule": config.rule if spiking else None,
         "attention": config.attention,
         "preset": config.preset,
         "seed": config.seed,

@@ -7,8 +7,8 @@ w₂ᵀ r² are formed once a tick and are exact.
 Nudges put out s¹* + δ¹, where s¹* belongs to the query of the moment at which the free phase ended and δ¹ is the exact
 change since (``hopattn_change``): the same numbers, but the small contrast of the nudges is not lost in bf16.
 
-Without attention the projection layer is integrate-and-fire too: the neurons of s¹ run the M steps of a tick on their
-constant query, and the spike count of the tick, divided by M, is what w₂ delivers.
+Without attention the projection layer spikes as the layers above do: the neurons of s¹ run the M steps of a tick on
+their constant query, and the spike count of the tick, divided by M, is what w₂ delivers.
 """
 
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from eqspike_seq.attention import by_text, hopattn, hopattn_change, weights
 from eqspike_seq.dynamics import Inputs
-from neuromorphic.neurons import IntegrateAndFire
+from neuromorphic.neurons import Membrane, Neuron, Noise
 
 
 @dataclass
@@ -32,8 +32,9 @@ class ClockedCore:
     w2: Tensor
     attention: bool
     tick_steps: int
-    neuron: IntegrateAndFire
-    membrane: Tensor | None = None  # (B, G, P, N, D), without attention only
+    neuron: Neuron
+    noise: Noise
+    membrane: Membrane | None = None  # (B, G, P, N, D), without attention only
     spikes: Tensor | None = None  # (B, G) spikes of s¹ so far, without attention only
 
     def feedback(self, trace: Tensor) -> Tensor:
@@ -42,7 +43,7 @@ class ClockedCore:
 
     def forward(self, s1: Tensor) -> Tensor:
         """w₂ F(s¹): (B, G, P, N, D) → (B, G, H)."""
-        return (s1.flatten(2).to(self.w2.dtype) @ self.w2.T).float()
+        return (s1.flatten(2).to(self.w2.dtype) @ self.w2.T).to(self.inputs.target.dtype)
 
     def output(self, trace: Tensor) -> Tensor:
         """s¹ of this tick in the free phase, (B, 1, P, N, D), from the low-passed spikes r² (B, 1, H)."""
@@ -53,13 +54,13 @@ class ClockedCore:
 
     def _spiking(self, query: Tensor) -> Tensor:
         """Spikes a step of s¹ over this tick, on a constant query; (B, G, P, N, D)."""
-        current = query.float()
+        current = query.to(self.inputs.target.dtype)
         count = torch.zeros_like(current)
-        v = torch.full_like(current, self.neuron.start) if self.membrane is None else self.membrane
+        state = self.neuron.rest(current) if self.membrane is None else self.membrane
         for _ in range(self.tick_steps):
-            v, z = self.neuron.step(v, current)
+            state, z = self.neuron.step(state, current, self.noise.draw(current))
             count += z
-        self.membrane = v
+        self.membrane = state
         count = self._only_rows(count)
         sent = count.flatten(2).sum(2)  # (B, G)
         self.spikes = sent if self.spikes is None else self.spikes + sent

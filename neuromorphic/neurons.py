@@ -1,30 +1,171 @@
-"""Spiking neurons as pure step functions."""
+"""Spiking neurons as pure step functions: small frozen parameters, explicit state, spikes out.
 
+``u`` is the input that σ takes in a rate network; the neurons aim at a rate of σ(u) = clip(u/2, 0, 1) spikes a step.
+Units: thresholds for membranes, steps for times.
+"""
+
+import math
 from dataclasses import dataclass
+from typing import ClassVar, Protocol
 
+import torch
 from torch import Tensor
 
 
 @dataclass(frozen=True)
+class Membrane:
+    """State of neurons that spike: potential ``v``, what the clamps added so far, refractory steps left (or None)."""
+
+    v: Tensor
+    clamped: Tensor
+    wait: Tensor | None = None
+
+    def copies(self, groups: int) -> "Membrane":
+        """(B, 1, …) → (B, groups, …), each its own."""
+
+        def copied(tensor: Tensor) -> Tensor:
+            return tensor.expand(-1, groups, *tensor.shape[2:]).clone()
+
+        return Membrane(copied(self.v), copied(self.clamped), None if self.wait is None else copied(self.wait))
+
+
+class Noise:
+    """Uniform random numbers for stochastic neurons; ``common`` gives all nudges of a text the same ones."""
+
+    def __init__(self, seed: int, on: bool, common: bool = True) -> None:
+        self.generator = torch.Generator().manual_seed(seed) if on else None
+        self.common = common
+
+    def draw(self, like: Tensor) -> Tensor | None:
+        """U[0, 1) for ``like`` (B, G, …); None where no neuron asks for it."""
+        if self.generator is None:
+            return None
+        shape = (like.shape[0], 1 if self.common else like.shape[1], *like.shape[2:])
+        return torch.rand(shape, generator=self.generator, dtype=like.dtype).to(like.device)
+
+
+class Neuron(Protocol):
+    """A model of a neuron that fires at most once a step."""
+
+    stochastic: ClassVar[bool]  # whether a step takes uniform random numbers
+
+    def rest(self, like: Tensor) -> Membrane:
+        """The state before the free phase."""
+        ...
+
+    def step(self, state: Membrane, u: Tensor, uniform: Tensor | None = None) -> tuple[Membrane, Tensor]:
+        """(state after the step, spikes 0 or 1 of the shape of ``u``); ``uniform`` in [0, 1) if ``stochastic``."""
+        ...
+
+
+@dataclass(frozen=True)
 class IntegrateAndFire:
-    """Integrate-and-fire with reset by subtraction, at most one spike a step.
+    """Integrate-and-fire, reset by subtraction.
 
-        v ← v + u/2,   z = 1[v > threshold],   v ← clip(v − z · threshold, low, high)
+        v ← v + u/2,   z = 1[v > θ],   v ← clip(v − θz, low, high),   θ = 1
 
-    ``u`` is the input that σ takes in a rate network, so that for a constant u in [0, 2] the mean of z is σ(u) = u/2
-    (threshold 1). Outside, v would run away; it is held in [``low``, ``high``], from where it recovers in
-    (high − threshold)/(1 − u/2) or (threshold − low)/(u/2) steps. Units: thresholds, one step. The comparison with
-    the threshold is strict.
+    For a constant u in [0, 2] the mean of z is σ(u) = u/2. Outside, v would run away; it is held in [``low``,
+    ``high``], from where it recovers in (high − θ)/(1 − u/2) or (θ − low)/(u/2) steps. The comparison is strict.
     Source: Gerstner & Kistler, Spiking Neuron Models (2002), ch. 4, without leak; snnTorch's ``Leaky`` with beta 1.
     """
 
-    threshold: float = 1.0
     low: float = -1.0
     high: float = 2.0
     start: float = 0.5
+    stochastic: ClassVar[bool] = False
 
-    def step(self, v: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
-        """(membrane after the step, spikes 0 or 1), both of the shape of ``v``."""
-        v = v + 0.5 * u
-        z = (v > self.threshold).to(v.dtype)
-        return (v - self.threshold * z).clamp_(self.low, self.high), z
+    def rest(self, like: Tensor) -> Membrane:
+        """v at ``start``."""
+        return Membrane(torch.full_like(like, self.start), torch.zeros_like(like))
+
+    def step(self, state: Membrane, u: Tensor, uniform: Tensor | None = None) -> tuple[Membrane, Tensor]:
+        """One step of the equation above."""
+        v = state.v + 0.5 * u
+        z = (v > 1).to(v.dtype)
+        v -= z
+        held = v.clamp(self.low, self.high)
+        return Membrane(held, state.clamped + (held - v)), z
+
+
+@dataclass(frozen=True)
+class LeakyIntegrateAndFire:
+    """Leaky integrate-and-fire with a refractory period.
+
+        v ← λ v + u/2 unless refractory,   λ = exp(−1/τ)
+        z = 1[v > θ],   v ← v − θz (soft reset) or v ← (1 − z) v (hard reset),   θ = 1,   v ≥ low
+
+    After a spike the neuron ignores its input and holds v for ``refractory`` steps. Rates for a constant input I = u/2:
+    hard reset 1/(k + refractory), k the least number with I (1 − λᵏ)/(1 − λ) > 1; soft reset without refractoriness
+    I − (1 − λ) v̄, v̄ the mean membrane before the input, silent for I ≤ 1 − λ. Both are σ(u) as τ → ∞ (hard: at rates
+    that are reciprocals of integers).
+    Source: Gerstner & Kistler (2002), ch. 4, exact for input held over a step; snnTorch's ``Leaky`` with beta λ.
+    """
+
+    membrane_tau: float = 50.0
+    refractory: int = 0
+    reset: str = "soft"
+    low: float = -1.0
+    start: float = 0.5
+    stochastic: ClassVar[bool] = False
+
+    def rest(self, like: Tensor) -> Membrane:
+        """v at ``start``, not refractory."""
+        return Membrane(torch.full_like(like, self.start), torch.zeros_like(like), torch.zeros_like(like))
+
+    def step(self, state: Membrane, u: Tensor, uniform: Tensor | None = None) -> tuple[Membrane, Tensor]:
+        """One step of the equations above."""
+        assert state.wait is not None
+        v = math.exp(-1 / self.membrane_tau) * state.v + 0.5 * u
+        if self.refractory:
+            v = torch.where(state.wait > 0, state.v, v)
+        z = (v > 1).to(v.dtype)
+        if self.refractory:
+            z = torch.where(state.wait > 0, torch.zeros_like(z), z)
+        v = v - z if self.reset == "soft" else v * (1 - z)
+        held = v.clamp(min=self.low)
+        wait = (state.wait - 1).clamp_(min=0) + self.refractory * z if self.refractory else state.wait
+        return Membrane(held, state.clamped + (held - v), wait), z
+
+
+@dataclass(frozen=True)
+class Bernoulli:
+    """A stochastic neuron: z = 1[U < σ(u)], U ~ U[0, 1) anew each step, so that E z = σ(u).
+
+    v ← v + σ(u) − z is the spikes it owes; it has no part in when the neuron fires.
+    Source: the stochastic quantiser of O'Connor, Gavves & Welling (AISTATS 2019).
+    """
+
+    stochastic: ClassVar[bool] = True
+
+    def rest(self, like: Tensor) -> Membrane:
+        """Nothing owed."""
+        return Membrane(torch.zeros_like(like), torch.zeros_like(like))
+
+    def step(self, state: Membrane, u: Tensor, uniform: Tensor | None = None) -> tuple[Membrane, Tensor]:
+        """One step of the equation above."""
+        assert uniform is not None
+        rate = (0.5 * u).clamp(0, 1)
+        z = (uniform < rate).to(rate.dtype)
+        return Membrane(state.v + rate - z, state.clamped), z
+
+
+def send_on_change(sent: Tensor, activation: Tensor, threshold: float, deadband: float = 0.5) -> Tensor:
+    """Sigma-delta neuron: signed unit spikes of this step, integers of the shape of ``sent``.
+
+        e = a/θ − sent,   n = sign(e) ⌊|e| + 1 − deadband⌋
+
+    ``sent`` is the sum of the units sent before, a the activation, both from one origin. The neuron is silent while a
+    is within ``deadband`` thresholds of what it has transmitted, θ·sent; ½ rounds to the nearest.
+    Source: sigma-delta coding, O'Connor & Welling (2016); Yousefzadeh et al. (2019).
+    """
+    error = activation.mul(1 / threshold).sub_(sent)
+    return error.abs().add_(1 - deadband).floor_().mul_(error.sign_())
+
+
+def send_dithered(sent: Tensor, activation: Tensor, threshold: float, xi: Tensor) -> Tensor:
+    """The same with a dither ξ that is drawn from U[0, 1) once and kept: n = ⌊a/θ + ξ⌋ − sent.
+
+    What has been transmitted, θ(sent + n), is an unbiased estimate of a, however small a is.
+    Source: Schuchman (1964), dithered quantisation; fixed dither for changes is ours.
+    """
+    return torch.add(xi, activation, alpha=1 / threshold).floor_() - sent

@@ -1,23 +1,26 @@
-"""The spiking backend: integrate-and-fire neurons around a clocked HopAttn core.
+"""The spiking backend for neurons that fire at most once a step, around a clocked HopAttn core.
 
-Each step, every neuron above s¹ integrates the spikes that arrived, fires at most once and is reset by subtraction;
-spikes arrive one step later. The core is read every ``tick_steps`` steps. Eq. 18 is fed with spike counts over the
-last ``window`` steps of each nudge divided by ``window``, and with the mean of s¹ over the same steps. Both nudges
-start from the membranes that the free phase left. No autograd on this path: rates, counts and local products only.
+Each step, every neuron above s¹ takes in the spikes that arrived and fires or not; spikes arrive one step later. The
+core is read every ``tick_steps`` steps. Rates are spike counts over the last ``window`` steps of a phase divided by
+``window``, and for s¹ its mean over the same steps; what synapses learn from is the rule's business (``plasticity``).
+Both nudges start from the membranes that the free phase left. No autograd on this path: local products only.
 """
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from eqspike_seq.dynamics import Equilibrium, Inputs, prepare
-from eqspike_seq.ledger import Ledger, layer_products, real_units
+from eqspike_seq.ledger import real_units
 from eqspike_seq.network import Batch, Network, State, phi
 from neuromorphic.circuits import ClockedCore, NudgedCore
-from neuromorphic.neurons import IntegrateAndFire
+from neuromorphic.events import fan_outs, spiking_ledger
+from neuromorphic.neurons import IntegrateAndFire, Membrane, Neuron, Noise
+from neuromorphic.plasticity import Count, Rule, Side, local_products
 
 TIE = 1e-3  # of one spike: the weight of the output trace where spike counts are equal
 
@@ -26,7 +29,7 @@ TIE = 1e-3  # of one spike: the weight of the output trace where spike counts ar
 class _Neurons:
     """All that the neurons above s¹ keep, each (B, G, Hᵢ): membranes, last spikes, low-passed spikes of s² and sⁿ."""
 
-    v: list[Tensor]
+    membranes: list[Membrane]
     z: list[Tensor]
     feedback_trace: Tensor
     output_trace: Tensor
@@ -38,7 +41,7 @@ class _Neurons:
             return tensor.expand(-1, groups, -1).clone()
 
         return _Neurons(
-            [copies(v) for v in self.v],
+            [membrane.copies(groups) for membrane in self.membranes],
             [copies(z) for z in self.z],
             copies(self.feedback_trace),
             copies(self.output_trace),
@@ -47,11 +50,37 @@ class _Neurons:
 
 @dataclass
 class _Memory:
-    """What nudges need of the free phase; ``spikes1`` is the state of s¹ without attention."""
+    """What nudges need of the free phase."""
 
     inputs: Inputs
     neurons: _Neurons
     core: ClockedCore
+
+
+@dataclass
+class _Slow:
+    """Slow traces of one phase, (B, G, …): of s¹ less its value at the start, of each layer above; courses if kept."""
+
+    gain: float
+    keep: bool
+    projection: Tensor
+    layers: list[Tensor]
+    spikes: list[list[Tensor]] = field(default_factory=list)  # [step][layer], if kept
+    courses: list[list[Tensor]] = field(default_factory=list)
+    held: list[Tensor] = field(default_factory=list)  # [tick], if kept
+
+    def tick(self, s1: Tensor, steps: int) -> None:
+        """s¹ is held for ``steps`` steps."""
+        self.projection += (1 - (1 - self.gain) ** steps) * (s1 - self.projection)
+        if self.keep:
+            self.held.append(s1)
+
+    def step(self, fired: list[Tensor]) -> None:
+        """r ← r + a(z − r)."""
+        self.layers = [r + self.gain * (z - r) for z, r in zip(fired, self.layers, strict=True)]
+        if self.keep:
+            self.spikes.append(fired)
+            self.courses.append(self.layers)
 
 
 @dataclass
@@ -61,6 +90,7 @@ class _Counts:
     total: list[Tensor]
     window: list[Tensor]
     halfway: list[Tensor]
+    own: list[Tensor] = field(default_factory=list)  # spikes of the window less quantisation errors
     projection: Tensor | None = None
     output: list[Tensor] = field(default_factory=list)  # cumulative output spikes at each tick
     fired: list[list[Tensor]] = field(default_factory=list)  # cumulative spikes of each layer at each tick, (B, G)
@@ -70,7 +100,7 @@ class _Counts:
 
 @dataclass(frozen=True)
 class SpikingBackend:
-    """Integrate-and-fire phases of ``free_steps`` and ``nudge_steps`` steps.
+    """Phases of ``free_steps`` and ``nudge_steps`` steps of ``neuron``, whose synapses learn by ``rule``.
 
     ``feedback_tau`` and ``output_tau`` (steps) low-pass what the core's query and the nudge read. ``tolerance`` bounds
     the difference between the rates of the two halves of the window, which is the residual reported. ``dtype`` is that
@@ -81,67 +111,77 @@ class SpikingBackend:
     nudge_steps: int = 200
     window: int = 140
     tick_steps: int = 20
-    feedback_tau: float = 20.0
+    feedback_tau: float = 40.0
     output_tau: float = 20.0
+    trace_tau: float = 200.0
     tolerance: float = 0.1
+    common_noise: bool = True
+    neuron: Neuron = IntegrateAndFire()
+    rule: Rule = Count()
     dtype: torch.dtype = torch.float32
-    neuron: IntegrateAndFire = IntegrateAndFire()
 
     def free(self, network: Network, batch: Batch, record: bool = False) -> Equilibrium:
-        """The free phase, from membranes at half the threshold."""
+        """The free phase, from neurons at rest."""
         inputs = prepare(network, batch, self.dtype)
-        rest = network.rest(len(batch))
-        layers = [layer.unsqueeze(1) for layer in rest.layers]
+        layers = [layer.unsqueeze(1) for layer in network.rest(len(batch)).layers]
         neurons = _Neurons(
-            [torch.full_like(layer, self.neuron.start) for layer in layers],
+            [self.neuron.rest(layer) for layer in layers],
             [torch.zeros_like(layer) for layer in layers],
             layers[0].clone(),
             layers[-1].clone(),
         )
+        noise = Noise(batch.seed, self.neuron.stochastic)
         core = ClockedCore(
-            inputs, network.weights[0].to(self.dtype), network.shape.attention, self.tick_steps, self.neuron
+            inputs, network.weights[0].to(self.dtype), network.shape.attention, self.tick_steps, self.neuron, noise
         )
 
         def tick(trace: Tensor) -> tuple[Tensor, Tensor]:
             s1 = core.output(trace)
             return s1, core.forward(s1)
 
-        counts = self._run(network, neurons, tick, self.free_steps, record=record)
+        counts = self._run(network, neurons, tick, self.free_steps, noise, record=record)
         memory = _Memory(inputs, neurons, core)
-        return self._equilibria(network, batch, inputs, counts, core, None, ("free",), self.free_steps, memory)[0]
+        return self._equilibria(network, batch, inputs, counts, core, None, None, ("free",), self.free_steps, memory)[0]
 
     def nudge(
         self, network: Network, batch: Batch, start: Equilibrium, betas: tuple[float, ...], record: bool = False
     ) -> list[Equilibrium]:
         """All nudges side by side, each with a current β(y − r) into the output, r its low-passed spikes."""
         assert isinstance(start.memory, _Memory)
-        inputs, groups = start.memory.inputs, len(betas)
+        inputs, groups, base = start.memory.inputs, len(betas), start.rates.projection
         neurons = start.memory.neurons.split(groups)
+        noise = Noise(batch.seed + 1, self.neuron.stochastic, self.common_noise)
         free = start.memory.core
         core: ClockedCore
-        base: Tensor | None = None
         if free.attention:
-            core = nudged = NudgedCore(inputs, free.w2, True, self.tick_steps, self.neuron)
+            core = nudged = NudgedCore(inputs, free.w2, True, self.tick_steps, self.neuron, noise)
             drive0 = nudged.anchor(network.weights[0], start.memory.neurons.feedback_trace[:, 0])
             assert nudged.s1 is not None
-            base = nudged.s1.unsqueeze(1)
+            base = nudged.s1
 
             def tick(trace: Tensor) -> tuple[Tensor, Tensor]:
                 delta = nudged.change(trace)
                 return delta, drive0 + nudged.forward(delta)
         else:
             assert free.membrane is not None
-            membrane = free.membrane.expand(-1, groups, -1, -1, -1).clone()
-            core = ClockedCore(inputs, free.w2, False, self.tick_steps, self.neuron, membrane)
+            membrane = free.membrane.copies(groups)
+            core = ClockedCore(inputs, free.w2, False, self.tick_steps, self.neuron, noise, membrane)
 
             def tick(trace: Tensor) -> tuple[Tensor, Tensor]:
                 s1 = core.output(trace)
-                return s1, core.forward(s1)
+                return s1 - base.unsqueeze(1), core.forward(s1)
 
+        slow = None
+        if self.rule.follows != "window":
+            layers = [layer.unsqueeze(1).expand(-1, groups, -1).clone() for layer in start.rates.layers]
+            still = base.new_zeros(len(batch), groups, *base.shape[1:])
+            slow = _Slow(1 - math.exp(-1 / self.trace_tau), self.rule.follows == "events", still, layers)
         strength = torch.tensor(betas, device=inputs.target.device, dtype=inputs.target.dtype).view(1, groups, 1)
-        counts = self._run(network, neurons, tick, self.nudge_steps, strength, inputs.target.unsqueeze(1), record)
+        target = inputs.target.unsqueeze(1)
+        counts = self._run(network, neurons, tick, self.nudge_steps, noise, strength, target, slow, record)
         phases = tuple("nudge+" if beta > 0 else "nudge-" for beta in betas)
-        return self._equilibria(network, batch, inputs, counts, core, base, phases, self.nudge_steps, None)
+        begun = State(base, start.rates.layers)
+        return self._equilibria(network, batch, inputs, counts, core, begun, slow, phases, self.nudge_steps, None)
 
     def _run(
         self,
@@ -149,43 +189,49 @@ class SpikingBackend:
         neurons: _Neurons,
         tick: Callable[[Tensor], tuple[Tensor, Tensor]],
         steps: int,
+        noise: Noise,
         strength: Tensor | None = None,
         target: Tensor | None = None,
+        slow: _Slow | None = None,
         record: bool = False,
     ) -> _Counts:
         """Step all neurons ``steps`` times, ``neurons`` in place."""
         weights, biases = network.weights, network.biases
-        zeros = [torch.zeros_like(v) for v in neurons.v]
+        zeros = [torch.zeros_like(z) for z in neurons.z]
         counts = _Counts([z.clone() for z in zeros], [], [])
         opening, middle = steps - self.window, steps - self.window // 2
         last = len(weights) - 1
-        current, sent = zeros[0], zeros[0]
+        current, sent, opened = zeros[0], zeros[0], neurons.membranes
         low_pass = 1 - math.exp(-self.tick_steps / self.feedback_tau)
         for step in range(steps):
             if step == opening:
                 counts.window = [-total for total in counts.total]
+                opened = neurons.membranes
             if step == middle:
                 counts.halfway = [total.clone() for total in counts.total]
             if step % self.tick_steps == 0:
                 s1, current = tick(neurons.feedback_trace)
                 if record:
-                    counts.sent.append(s1.float())
+                    counts.sent.append(s1.to(current.dtype))
+                if slow is not None:
+                    slow.tick(s1, self.tick_steps)
                 inside = min(step + self.tick_steps, steps) - max(step, opening)
                 if inside > 0:
-                    add = s1.float() * inside
+                    add = s1.to(current.dtype) * inside
                     counts.projection = add if counts.projection is None else counts.projection.add_(add)
-            z = neurons.z
-            fired = []
+            z, fired, membranes = neurons.z, [], list(neurons.membranes)
             for index in range(last + 1):
                 u = current + biases[0] if index == 0 else z[index - 1] @ weights[index].T + biases[index]
                 if index < last:
                     u = u + z[index + 1] @ weights[index + 1]
                 elif strength is not None and target is not None:
                     u = u + strength * (target - neurons.output_trace)
-                neurons.v[index], spikes = self.neuron.step(neurons.v[index], u)
+                membranes[index], spikes = self.neuron.step(neurons.membranes[index], u, noise.draw(u))
                 counts.total[index] += spikes
                 fired.append(spikes)
-            neurons.z = fired
+            neurons.membranes, neurons.z = membranes, fired
+            if slow is not None:
+                slow.step(fired)
             neurons.output_trace += (fired[-1] - neurons.output_trace) / self.output_tau
             if record:
                 counts.spikes.append(fired)
@@ -197,6 +243,8 @@ class SpikingBackend:
                 counts.fired.append([total.sum(2) for total in counts.total])
                 counts.output.append(counts.total[-1] + TIE * neurons.output_trace)
         counts.window = [start + total for start, total in zip(counts.window, counts.total, strict=True)]
+        for count, now, then in zip(counts.window, neurons.membranes, opened, strict=True):
+            counts.own.append(count + (now.v - then.v) - (now.clamped - then.clamped))
         return counts
 
     def _equilibria(
@@ -206,33 +254,38 @@ class SpikingBackend:
         inputs: Inputs,
         counts: _Counts,
         core: ClockedCore,
-        base: Tensor | None,
+        begun: State | None,
+        slow: _Slow | None,
         phases: tuple[str, ...],
         steps: int,
         memory: _Memory | None,
     ) -> list[Equilibrium]:
-        """Rates, residual and ledger of each group from its counts."""
+        """Rates, residual and ledger of each group from its counts; s¹ is counted from that of ``begun``."""
         window, half = self.window, self.window - self.window // 2
         assert counts.projection is not None
         projection = counts.projection / window
-        if base is not None:
-            projection = projection + base
+        if begun is not None:
+            projection = projection + begun.projection.unsqueeze(1)
         late = [t - h for t, h in zip(counts.total, counts.halfway, strict=True)]
         changes = [  # rates of the later half of the window less those of the earlier
             (b / (window - half) - (w - b) / half).abs().amax(2) for w, b in zip(counts.window, late, strict=True)
         ]
         residual = torch.stack(changes).amax(0)
-        outputs = self._readings(counts.output)
+        outputs, sizes = self._readings(counts.output), network.shape.sizes[1:]
         found = []
         for g, phase in enumerate(phases):
             rates = State(projection[:, g], tuple(w[:, g] / window for w in counts.window))
-            spikes = [t[:, g].sum(1) for t in counts.total]
-            sent = None if core.spikes is None else core.spikes[:, g]
+            units1 = real_units(network.shape, batch.mask)
+            none = torch.zeros_like(units1)
+            spiking1 = none if core.spikes is None else core.spikes[:, g]
+            graded1 = none if core.spikes is not None else len(counts.fired) * units1
+            spikes = [spiking1, *(t[:, g].sum(1) for t in counts.total)]
+            readings, updates = torch.full_like(none, len(counts.fired)), torch.full_like(none, steps)
             trace: dict[str, Tensor] = {}
             if counts.spikes:
                 for index in range(len(counts.total)):
                     trace[f"spikes_s{index + 2}"] = torch.stack([fired[index][:, g].bool() for fired in counts.spikes])
-                projections = [s1[:, g] + (0 if base is None else base[:, 0]) for s1 in counts.sent]
+                projections = [s1[:, g] + (0 if begun is None else begun.projection) for s1 in counts.sent]
                 trace["residual"], trace["phi"] = self._over_time(network, inputs, projections, trace)
             found.append(
                 Equilibrium(
@@ -241,11 +294,18 @@ class SpikingBackend:
                     steps=torch.full_like(batch.labels, steps),
                     converged=residual[:, g] <= self.tolerance,
                     outputs=outputs[:, :, g],
-                    events=self._events(network, batch, [[f[:, g] for f in fired] for fired in counts.fired], sent),
+                    events=self._events(
+                        network, batch, [[f[:, g] for f in fired] for fired in counts.fired], spikes[0]
+                    ),
                     reading_steps=self.tick_steps,
-                    ledger=spiking_ledger(network, batch, phase, steps, self.tick_steps, spikes, sent),
+                    ledger=spiking_ledger(
+                        network, batch, phase, spikes, [graded1, *[none] * len(sizes)], readings, updates
+                    ),
                     memory=memory,
                     trace=trace,
+                    local=partial(
+                        self._local, network, batch, rates, [own[:, g] for own in counts.own], begun, slow, g
+                    ),
                 )
             )
         return found
@@ -260,14 +320,41 @@ class SpikingBackend:
             readings.append((now - before.floor()) / (min(index + 1, back) * self.tick_steps))
         return torch.stack(readings)
 
-    def _events(self, network: Network, batch: Batch, fired: list[list[Tensor]], sent: Tensor | None) -> Tensor:
+    def _local(
+        self,
+        network: Network,
+        batch: Batch,
+        rates: State,
+        own: list[Tensor],
+        begun: State | None,
+        slow: _Slow | None,
+        group: int,
+    ) -> dict[str, Tensor]:
+        """What the synapses hold at the end of a phase by ``rule``."""
+        counts = [rates.projection.flatten(1), *rates.layers]
+        owns = [counts[0], *((spikes / self.window).clamp(0, 1) for spikes in own)]
+        if slow is None or begun is None:
+            sides = [Side(count, known, count, count) for count, known in zip(counts, owns, strict=True)]
+            return local_products(self.rule, network, batch, sides[0], sides)
+        starts = [begun.projection.flatten(1), *begun.layers]
+        ends = [starts[0] + slow.projection[:, group].flatten(1), *(layer[:, group] for layer in slow.layers)]
+        held = torch.stack([s1[:, group].flatten(1) for s1 in slow.held]) if slow.keep else None
+        sides = [Side(counts[0], owns[0], starts[0], ends[0], held=held)]
+        for index in range(len(slow.layers)):
+            z = torch.stack([step[index][:, group] for step in slow.spikes]) if slow.keep else None
+            course = torch.stack([step[index][:, group] for step in slow.courses]) if slow.keep else None
+            at = index + 1
+            sides.append(Side(counts[at], owns[at], starts[at], ends[at], z, course))
+        return local_products(self.rule, network, batch, sides[0], sides)
+
+    def _events(self, network: Network, batch: Batch, fired: list[list[Tensor]], spikes1: Tensor) -> Tensor:
         """Synaptic events of each text until each tick, (ticks, B); spikes of s¹ are spread evenly over the ticks."""
         units1 = real_units(network.shape, batch.mask)
-        outs = fan_outs(network, units1)
-        each = units1 if sent is None else sent / len(fired)
+        first, *outs = fan_outs(network, units1)
+        each = units1 if network.shape.attention else spikes1 / len(fired)
         return torch.stack(
             [
-                sum((f * out for f, out in zip(layers, outs, strict=True)), (tick + 1) * each * network.shape.sizes[1])
+                sum((f * out for f, out in zip(layers, outs, strict=True)), (tick + 1) * each * first)
                 for tick, layers in enumerate(fired)
             ]
         )
@@ -281,7 +368,7 @@ class SpikingBackend:
         """
         drive = inputs.drive.to(network.w1.dtype)
         layers = [
-            torch.stack([tick.float().mean(0) for tick in trace[f"spikes_s{index}"].split(self.tick_steps)])
+            torch.stack([tick.to(drive).mean(0) for tick in trace[f"spikes_s{index}"].split(self.tick_steps)])
             for index in range(2, len(network.weights) + 2)
         ]  # each (ticks, B, Hᵢ)
         before = [torch.cat([torch.full_like(rates[:1], 0.5), rates[:-1]]) for rates in layers]
@@ -292,65 +379,3 @@ class SpikingBackend:
             for tick, s1 in enumerate(projections)
         ]
         return residual, torch.stack(values)
-
-
-def spiking_ledger(
-    network: Network, batch: Batch, phase: str, steps: int, tick_steps: int, spikes: list[Tensor], sent: Tensor | None
-) -> Ledger:
-    """Events of one phase. ``spikes`` of each layer above s¹, (B,); ``sent`` the spikes of s¹ where it has any.
-
-    s² sends each spike up to s³ and down to every real unit of s¹; graded s¹ values are events *and* products.
-    """
-    shape = network.shape
-    sizes, ticks, count = shape.sizes, -(-steps // tick_steps), len(batch)
-    units1 = real_units(shape, batch.mask)
-    first = int(units1.sum())
-    ledger = Ledger(samples={phase: count})
-    if sent is None:
-        graded = ticks * first
-        ledger.add(
-            "s1",
-            phase,
-            graded_events=graded,
-            synaptic_events=graded * sizes[1],
-            multiply_accumulates=graded * sizes[1],
-            neuron_updates=graded,
-        )
-    else:
-        events = int(sent.sum())
-        ledger.add(
-            "s1",
-            phase,
-            spikes=events,
-            synaptic_events=events * sizes[1],
-            accumulates=events * sizes[1],
-            neuron_updates=steps * first,
-        )
-    if phase == "free":
-        ledger.add("s1", phase, multiply_accumulates=first * shape.dim)  # x w₁, once a text
-    if shape.attention:
-        products = layer_products(shape, batch.mask)["hopattn"]
-        ledger.add("hopattn", phase, multiply_accumulates=ticks * int(products.sum()))
-    for index, (fired, fan_out) in enumerate(zip(spikes, fan_outs(network, units1), strict=True), start=2):
-        synaptic = int((fired.double() * fan_out).sum())
-        ledger.add(
-            f"s{index}",
-            phase,
-            spikes=int(fired.sum()),
-            synaptic_events=synaptic,
-            accumulates=synaptic,
-            neuron_updates=steps * count * sizes[index - 1],
-        )
-    if phase == "free":
-        ledger.synapses = {"w2": 2 * first * sizes[1]}
-        pairs = zip(sizes[1:-1], sizes[2:], strict=True)
-        ledger.synapses |= {f"w{i}": 2 * pre * post * count for i, (pre, post) in enumerate(pairs, start=3)}
-    return ledger
-
-
-def fan_outs(network: Network, units1: Tensor) -> list[Tensor]:
-    """Synapses that one spike of each layer above s¹ reaches, down and up, for each text; each (B,)."""
-    sizes = network.shape.sizes
-    below = [units1, *(units1.new_full(units1.shape, size) for size in sizes[1:-1])]
-    above = [*sizes[2:], 0]
-    return [down + up for down, up in zip(below, above, strict=True)]

@@ -252,7 +252,8 @@ class Batches:
     def __call__(
         self, part: Encoded, rows: NDArray[np.int64], dropout: float = 0.0, rng: np.random.Generator | None = None
     ) -> Batch:
-        """The texts ``rows`` of ``part`` as x (B, 1, N, D), mask (B, 1, N), labels (B,)."""
+        """The texts ``rows`` of ``part`` as x (B, 1, N, D), mask (B, 1, N), labels (B,), seeded by ``rng`` or row."""
         ids = torch.from_numpy(self.ids(part, rows, dropout, rng)).to(self.table.device).long().unsqueeze(1)
         labels = torch.from_numpy(part.labels[rows]).to(self.table.device)
-        return Batch(self.table[ids], ids > 0, labels)
+        seed = int(rows[0]) if rng is None else int(rng.integers(2**62))
+        return Batch(self.table[ids], ids > 0, labels, seed)

@@ -1,0 +1,156 @@
+"""``eqspike check gradients`` and ``eqspike check convergence``: measure a run or a preset, write ``checks/``."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import tyro
+from rich.table import Table
+
+from eqspike_seq.config import FORMAT, RunConfig, from_preset, read_toml
+from eqspike_seq.data.dataset import load_dataset
+from eqspike_seq.errors import ConfigError
+from eqspike_seq.files import write_json
+from eqspike_seq.progress import Reporter
+from eqspike_seq.runs import environment
+
+
+@dataclass
+class Subject:
+    """What is examined."""
+
+    run: tyro.conf.Positional[Path | None] = None
+    """A run folder: its network at the start, in the middle and at the end of training. Without: a preset's start."""
+    dataset: Literal["imdb", "mini"] = "imdb"
+    """Without a run folder: the data set."""
+    preset: str = ""
+    """Without a run folder: the preset. Default: cpu for imdb, mini for mini."""
+    seed: int = 0
+    """Without a run folder: seed of the weights."""
+    texts: int = 128
+    """Training texts that are looked at."""
+    data_dir: Path | None = None
+    """Where the data lies. Default: EQSPIKE_DATA, then the cache, then a download."""
+    out: Path | None = None
+    """Folder for the figures. Default: checks/ in the run folder, or here."""
+
+    def config(self, **changes: Any) -> RunConfig:
+        """The run's settings, or the preset's with --backend spiking, with ``changes`` that are not None."""
+        given = {name: value for name, value in changes.items() if value is not None}
+        if self.texts < 1:
+            raise ConfigError(f"--texts: got {self.texts}, expected at least 1")
+        if self.run is None:
+            made = from_preset(self.dataset, "spiking", self.preset, seed=self.seed, data_dir=self.data_dir, **given)
+            return made
+        path = self.run / "config.toml"
+        if not path.is_file():
+            raise ConfigError(
+                f"{self.run} is no run folder (it has no config.toml). Give one that `eqspike run` wrote."
+            )
+        saved = {**read_toml(path), **given}
+        return RunConfig(**saved if self.data_dir is None else {**saved, "data_dir": self.data_dir})
+
+    def folder(self) -> Path:
+        """Where the figures go."""
+        return self.out or (Path("checks") if self.run is None else self.run / "checks")
+
+
+@dataclass
+class GradientFlags(Subject):
+    """Compare gradients: EP with BPTT over time, and a spiking rule with converged dense Eq. 18."""
+
+    neuron: Literal["if", "lif", "bernoulli", "sigma-delta"] | None = None
+    """Another neuron than the run's."""
+    rule: Literal["count", "trace", "eqspike", "membrane"] | None = None
+    """Another rule than the run's."""
+    betas: tuple[float, ...] = ()
+    """Influence factors. Default: the run's."""
+    windows: tuple[int, ...] = ()
+    """Windows, with which T and K grow. Default: half the run's, the run's, and twice the run's."""
+    tick_steps: int | None = None
+    """Another M than the run's."""
+    feedback_tau: float | None = None
+    """Another low-pass before the core's query than the run's."""
+    trace_tau: float | None = None
+    """Another slow trace than the run's."""
+
+
+@dataclass
+class ConvergenceFlags(Subject):
+    """Show φ and the residual over the three phases, with and without HopAttn, and HopAttn applied again."""
+
+
+def check(arguments: list[str]) -> tuple[str, dict[str, Any], Path]:
+    """Run one of the two checks, write its JSON, print a summary; (its name, what it found, the folder)."""
+    if not arguments or arguments[0] not in ("gradients", "convergence"):
+        got = f"got {arguments[0]!r}" if arguments and not arguments[0].startswith("-") else "nothing given"
+        raise ConfigError(f"check: {got}, expected gradients or convergence, as in `eqspike check gradients RUN`")
+    name, prog = arguments[0], f"eqspike check {arguments[0]}"
+    flags: Subject
+    if name == "gradients":
+        found = gradients(flags := tyro.cli(GradientFlags, args=arguments[1:], prog=prog))
+    else:
+        found = convergence(flags := tyro.cli(ConvergenceFlags, args=arguments[1:], prog=prog))
+    return name, found, flags.folder()
+
+
+def gradients(flags: GradientFlags) -> dict[str, Any]:
+    """``eqspike check gradients``."""
+    from eqspike_seq.gradcheck import check_gradients
+
+    reporter = Reporter()
+    config = flags.config(
+        backend="spiking",
+        neuron=flags.neuron,
+        rule=flags.rule,
+        tick_steps=flags.tick_steps,
+        feedback_tau=flags.feedback_tau,
+        trace_tau=flags.trace_tau,
+    )
+    windows = flags.windows or (config.window // 2, config.window, 2 * config.window)
+    dataset = load_dataset(config, reporter.status)
+    found = check_gradients(config, dataset, flags.run, flags.texts, flags.betas or (config.beta,), windows, reporter)
+    write_json(flags.folder() / "gradients.json", {"format": FORMAT, "environment": environment(), **found})
+    table = Table(box=None, pad_edge=False, title="cosine (relative RMSE)")
+    for heading in ("stage", "reference", "β", "window"):
+        table.add_column(heading)
+    names = list(dict.fromkeys(record["parameter"] for record in found["records"]))
+    for name in names:
+        table.add_column(name, justify="right")
+    rows: dict[tuple[str, str, str, str], dict[str, str]] = {}
+    for record in found["records"]:
+        key = (record["stage"], record["reference"], f"{record['beta']:g}", str(record["window"] or "–"))
+        cosine = record["cosine"]
+        text = "zero" if cosine is None else f"{cosine:.4f} ({record['relative_rmse']:.2g})"
+        rows.setdefault(key, {})[record["parameter"]] = text
+    for key, row in rows.items():
+        table.add_row(*key, *(row[name] for name in names))
+    reporter.out.print(table)
+    return found
+
+
+def convergence(flags: ConvergenceFlags) -> dict[str, Any]:
+    """``eqspike check convergence``."""
+    from eqspike_seq.convergence import check_convergence
+
+    reporter = Reporter()
+    config = flags.config()
+    dataset = load_dataset(config, reporter.status)
+    found = check_convergence(config, dataset, flags.run, flags.texts, reporter)
+    write_json(flags.folder() / "convergence.json", {"format": FORMAT, "environment": environment(), **found})
+    table = Table(box=None, pad_edge=False)
+    for heading in ("stage", "HopAttn", "phase", "φ at the end", "residual at the end"):
+        table.add_column(heading)
+    for stage, about in found["stages"].items():
+        for name, text in (("hopattn", "yes"), ("no_hopattn", "no")):
+            for phase, course in about[name].items():
+                table.add_row(stage, text, phase, f"{course['phi'][-1]:.4g}", f"{course['residual'][-1]:.2g}")
+    reporter.out.print(table)
+    for stage, about in found["stages"].items():
+        twice = about["hopattn_twice"]
+        reporter.out.print(
+            f"{stage}: HopAttn moves a query by {twice['first_less_query_mean']:.1%} of its norm, "
+            f"a second HopAttn the result by {twice['second_less_first_mean']:.1%} "
+            f"(at most {twice['second_less_first_max']:.1%})"
+        )
+    return found

@@ -1,0 +1,215 @@
+"""How good are the gradients? EP against BPTT over time, and spiking updates against converged dense Eq. 18.
+
+The records say for each parameter, with g the gradient examined and r the reference,
+
+    cosine = g·r/(‖g‖‖r‖),   relative RMSE = ‖g − r‖/‖r‖.
+
+*bptt*: EP with nudges ±β, cut off after t = 1, 2, … steps, against BPTT through the last t steps: the
+gradient-descending updates of Bal & Sengupta (2023), Eq. 5–6 and Fig. 2a (Ernoult et al. 2019). Synchronous updates,
+float64, no early stop.
+*eq18*: a spiking neuron, circuit and rule against Eq. 18 on dense rates that have converged, at the same β.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file
+
+from eqspike_seq.backends import make_backend
+from eqspike_seq.config import RunConfig
+from eqspike_seq.data.dataset import Batches, Dataset
+from eqspike_seq.dynamics import DenseBackend, Inputs, prepare, sweep
+from eqspike_seq.errors import RunError
+from eqspike_seq.learning import Gradients, ThreePhase, local_update
+from eqspike_seq.network import Batch, Network, Shape, State
+from eqspike_seq.progress import Reporter
+
+CURVE_TEXTS = 16  # in float64
+CURVE_STEPS = 30
+FOLLOWED = 4  # single weights of each parameter whose updates over time are kept
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A network at one moment of training: "initial", "halfway" or "end"."""
+
+    name: str
+    network: Network
+
+
+def stages(config: RunConfig, dataset: Dataset, run: Path | None) -> list[Stage]:
+    """The network before training and, of a run folder, in the middle and at the end. Raises RunError."""
+    shape = Shape(
+        config.tokens,
+        dataset.embeddings.dim,
+        config.hidden,
+        len(dataset.classes),
+        attention=config.attention,
+        masked=config.masked,
+    )
+
+    def made() -> Network:
+        return Network.create(shape, torch.Generator().manual_seed(config.seed))
+
+    found = [Stage("initial", made())]
+    if run is None:
+        return found
+    for name, path in (
+        ("halfway", run / "halfway.safetensors"),
+        ("end", run / "checkpoint" / "model.safetensors"),
+    ):
+        if not path.is_file():
+            continue
+        network, saved = made(), load_file(path)
+        for parameter, tensor in network.named():
+            if parameter not in saved or saved[parameter].shape != tensor.shape:
+                raise RunError(f"{path}: parameter {parameter} is missing or not of shape {tuple(tensor.shape)}")
+            tensor.copy_(saved[parameter])
+        found.append(Stage(name, network))
+    return found
+
+
+def compare(found: Gradients, reference: Gradients, **about: Any) -> list[dict[str, Any]]:
+    """A record for each parameter; cosine and error are None where the reference is zero."""
+    records = []
+    for name, truth in reference.items():
+        g, r = found[name].double().flatten(), truth.double().flatten()
+        silent = not bool(r.any())
+        records.append(
+            {
+                "parameter": name,
+                "cosine": None if silent else float(F.cosine_similarity(g, r, 0)),
+                "relative_rmse": None if silent else float((g - r).norm() / r.norm()),
+                **about,
+            }
+        )
+    return records
+
+
+def ep_course(network: Network, inputs: Inputs, batch: Batch, free: State, beta: float, steps: int) -> list[Gradients]:
+    """−Δθ of Eq. 18 as it stands after 1, 2, … steps of both nudges, synchronous."""
+    plus, minus, course = free, free, []
+    for _ in range(steps):
+        plus = sweep(network, inputs, plus, beta, order="synchronous")
+        minus = sweep(network, inputs, minus, -beta, order="synchronous")
+        difference, mean = plus + minus.scaled(-1), (plus + minus).scaled(0.5)
+        course.append(local_update(network, batch, difference, mean, scale=1 / (2 * beta)))
+    return course
+
+
+def bptt_course(network: Network, inputs: Inputs, batch: Batch, free: State, steps: int) -> list[Gradients]:
+    """−dL/dθ through the last 1, 2, … steps before the fixed point ``free``, each a synchronous sweep.
+
+    At a fixed point all steps have the same Jacobians, so one recorded sweep is pulled back through again and again.
+    """
+    names, values = zip(*network.named(), strict=True)
+    parameters = [value.detach().clone().requires_grad_() for value in values]
+    traced = Network(network.shape, parameters[0], parameters[1::2], parameters[2::2])  # w1, w2, b2, w3, b3, …
+    state = [layer.detach().clone().requires_grad_() for layer in (free.projection, *free.layers)]
+    with torch.enable_grad():
+        prepared = prepare(traced, batch, network.w1.dtype)
+        after = sweep(traced, prepared, State(state[0], tuple(state[1:])), order="synchronous")
+    outputs = [after.projection, *after.layers]
+    pulled = [torch.zeros_like(layer) for layer in outputs]
+    pulled[-1] = (free.output - inputs.target) / len(batch)
+    total = [torch.zeros_like(parameter) for parameter in parameters]
+    course = []
+    for _ in range(steps):
+        found = torch.autograd.grad(
+            outputs, [*state, *parameters], pulled, retain_graph=True, allow_unused=True, materialize_grads=True
+        )
+        pulled = list(found[: len(state)])
+        total = [sum_ + step for sum_, step in zip(total, found[len(state) :], strict=True)]
+        course.append(dict(zip(names, total, strict=True)))
+    return course
+
+
+def against_bptt(
+    network: Network, batch: Batch, beta: float, steps: int
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """(records after ``steps`` steps, curves over time of every parameter) of EP against BPTT."""
+    network = network.to(torch.float64)
+    few = Batch(batch.x[:CURVE_TEXTS].double(), batch.mask[:CURVE_TEXTS], batch.labels[:CURVE_TEXTS])
+    backend = DenseBackend(free_steps=1000, tolerance=1e-13, dtype=torch.float64)
+    free = backend.free(network, few).rates
+    inputs = prepare(network, few, torch.float64)
+    ep = ep_course(network, inputs, few, free, beta, steps)
+    bptt = bptt_course(network, inputs, few, free, steps)
+    by_step = [{r["parameter"]: r for r in compare(e, b)} for e, b in zip(ep, bptt, strict=True)]
+    rng = np.random.default_rng(0)
+    curves: dict[str, Any] = {}
+    for name, value in bptt[-1].items():
+        largest = value.abs().flatten().topk(min(100, value.numel())).indices.numpy()
+        followed = rng.choice(largest, min(FOLLOWED, len(largest)), replace=False)
+        curves[name] = {
+            "cosine": [records[name]["cosine"] for records in by_step],
+            "relative_rmse": [records[name]["relative_rmse"] for records in by_step],
+            "followed": followed.tolist(),
+            "ep": [e[name].flatten()[followed].tolist() for e in ep],
+            "bptt": [b[name].flatten()[followed].tolist() for b in bptt],
+        }
+    return list(by_step[-1].values()), curves
+
+
+def scaled_to_window(config: RunConfig, window: int) -> RunConfig:
+    """The settings with T, K and the window lengthened alike, in whole ticks."""
+    if config.neuron == "sigma-delta":
+        return config
+    tick, settings = config.tick_steps, config.model_dump()
+    for name in ("free_steps", "nudge_steps"):
+        settings[name] = round(window * settings[name] / config.window / tick) * tick
+    return RunConfig(**{**settings, "window": window})
+
+
+@torch.no_grad()
+def check_gradients(
+    config: RunConfig,
+    dataset: Dataset,
+    run: Path | None,
+    texts: int,
+    betas: tuple[float, ...],
+    windows: tuple[int, ...],
+    reporter: Reporter,
+) -> dict[str, Any]:
+    """What ``checks/gradients.json`` holds: records of both comparisons at every stage, curves of the first."""
+    table = torch.from_numpy(dataset.embeddings.table)
+    gather = Batches(table, config.tokens, config.keep)
+    rows = np.random.default_rng(config.seed).permutation(len(dataset.train))[:texts]
+    batch = gather(dataset.train, rows)
+    records: list[dict[str, Any]] = []
+    curves: dict[str, Any] = {}
+    device = torch.device("cpu")
+    found = stages(config, dataset, run)
+    sweeps = windows if config.neuron != "sigma-delta" else (None,)
+    total = len(found) * (1 + len(betas) * (len(sweeps) + 1))
+    with reporter.checking(total) as advance:
+        for stage in found:
+            at = {"stage": stage.name}
+            short, curves[stage.name] = against_bptt(stage.network, batch, 0.01, CURVE_STEPS)
+            none = {"window": None, "beta": 0.01, "neuron": None, "circuit": None, "rule": None}
+            records += [{**record, "reference": "bptt", **none, **at} for record in short]
+            advance()
+            for beta in betas:
+                exact = DenseBackend(free_steps=300, nudge_steps=300, tolerance=1e-6)
+                truth = ThreePhase(beta)(exact, stage.network, batch).gradients
+                advance()
+                for window in sweeps:
+                    spiking = config if window is None else scaled_to_window(config, window)
+                    estimate = ThreePhase(beta)(make_backend(spiking, device), stage.network, batch)
+                    about = {
+                        "reference": "eq18",
+                        "window": window,
+                        "free_steps": spiking.free_steps,
+                        "nudge_steps": spiking.nudge_steps,
+                        "beta": beta,
+                        "neuron": config.neuron,
+                        "circuit": config.circuit if config.attention else None,
+                        "rule": config.rule,
+                    }
+                    records += compare(estimate.gradients, truth, **about, **at)
+                    advance()
+    return {"records": records, "curves": curves, "texts": texts, "curve_texts": min(texts, CURVE_TEXTS)}

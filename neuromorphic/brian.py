@@ -1,0 +1,289 @@
+"""The same spiking network in Brian2: an independent simulator, for parity and as a baseline.
+
+Neurons and synapses are Brian's (one NeuronGroup a layer, the texts of a batch side by side in it); the clocked HopAttn
+core is written out in numpy, one softmax after the other. Everything is float64. A step is 1 ms of Brian's time, in
+which neurons take in what arrived, fire, deliver to the next step and reset, in Brian's standard order of slots.
+Source: Stimberg, Brette & Goodman (2019), Brian 2.
+"""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from eqspike_seq.config import RunConfig
+from eqspike_seq.dynamics import Equilibrium
+from eqspike_seq.errors import ConfigError
+from eqspike_seq.ledger import real_units
+from eqspike_seq.network import Batch, Network, State
+from neuromorphic.events import fan_outs, spiking_ledger
+from neuromorphic.neurons import IntegrateAndFire
+
+Array = NDArray[np.float64]
+MODEL = """
+v : 1
+arrived : 1
+constant_current : 1
+target : 1
+rate : 1
+fired : 1
+"""
+
+
+@dataclass
+class _State:
+    """Where a phase ended: per layer (B, H) membranes and what arrives next; low-passed s² and sⁿ."""
+
+    v: list[Array]
+    arrived: list[Array]
+    feedback: Array
+    rate: Array
+
+
+@dataclass(frozen=True)
+class BrianBackend:
+    """Integrate-and-fire phases around a clocked HopAttn core, as ``SpikingBackend`` with the rule count."""
+
+    free_steps: int = 200
+    nudge_steps: int = 200
+    window: int = 140
+    tick_steps: int = 20
+    feedback_tau: float = 40.0
+    output_tau: float = 20.0
+    tolerance: float = 0.1
+    dtype: torch.dtype = torch.float64
+    neuron: IntegrateAndFire = IntegrateAndFire()
+
+    def free(self, network: Network, batch: Batch, record: bool = False) -> Equilibrium:
+        """The free phase, from neurons at rest."""
+        count, sizes = len(batch), network.shape.sizes[1:]
+        start = _State(
+            [np.full((count, size), self.neuron.start) for size in sizes],
+            [np.zeros((count, size)) for size in sizes],
+            np.full((count, sizes[0]), 0.5),
+            np.full((count, sizes[-1]), 0.5),
+        )
+        return self._phase(network, batch, start, self.free_steps, 0.0, "free")
+
+    def nudge(
+        self, network: Network, batch: Batch, start: Equilibrium, betas: tuple[float, ...], record: bool = False
+    ) -> list[Equilibrium]:
+        """One after the other, each from where the free phase ended."""
+        assert isinstance(start.memory, _State)
+        phases = [(beta, "nudge+" if beta > 0 else "nudge-") for beta in betas]
+        return [self._phase(network, batch, start.memory, self.nudge_steps, beta, name) for beta, name in phases]
+
+    def _phase(self, network: Network, batch: Batch, start: _State, steps: int, beta: float, name: str) -> Equilibrium:
+        rasters, ticks, end = self._simulate(network, batch, start, steps, beta)
+        opening = steps - self.window
+        counts = [torch.from_numpy(raster[opening:].sum(0)) for raster in rasters]
+        inside = [min(t + self.tick_steps, steps) - max(t, opening) for t in range(0, steps, self.tick_steps)]
+        held = [torch.from_numpy(s1) * max(share, 0) for s1, share in zip(ticks, inside, strict=True)]
+        rates = State(torch.stack(held).sum(0) / self.window, tuple(c / self.window for c in counts))
+        half = self.window - self.window // 2
+        early = [torch.from_numpy(raster[opening : opening + half].mean(0)) for raster in rasters]
+        late = [torch.from_numpy(raster[opening + half :].mean(0)) for raster in rasters]
+        residual = torch.stack([(b - a).abs().amax(1) for a, b in zip(early, late, strict=True)]).amax(0)
+        units1 = real_units(network.shape, batch.mask)
+        none, readings = torch.zeros_like(units1), len(ticks)
+        fired = [torch.from_numpy(raster.sum(0)).sum(1) for raster in rasters]
+        fan_out = fan_outs(network, units1)
+        by_tick = [torch.from_numpy(raster).unflatten(0, (readings, -1)).sum((1, 3)) for raster in rasters]
+        events = sum((b * out for b, out in zip(by_tick, fan_out[1:], strict=True)), units1 * fan_out[0])
+        sums = torch.from_numpy(rasters[-1]).unflatten(0, (readings, -1)).sum(1).cumsum(0)
+        back = self.window // self.tick_steps
+        outputs = [
+            (sums[i] - (sums[i - back] if i >= back else 0)) / (min(i + 1, back) * self.tick_steps)
+            for i in range(readings)
+        ]
+        return Equilibrium(
+            rates=rates,
+            residual=residual,
+            steps=torch.full_like(batch.labels, steps),
+            converged=residual <= self.tolerance,
+            outputs=torch.stack(outputs),
+            events=torch.as_tensor(events).cumsum(0),
+            ledger=spiking_ledger(
+                network,
+                batch,
+                name,
+                [none, *fired],
+                [readings * units1, *[none] * len(fired)],
+                torch.full_like(none, readings),
+                torch.full_like(none, steps),
+            ),
+            reading_steps=self.tick_steps,
+            memory=end,
+            trace={f"spikes_s{i}": torch.from_numpy(raster > 0) for i, raster in enumerate(rasters, start=2)},
+        )
+
+    def _simulate(
+        self, network: Network, batch: Batch, start: _State, steps: int, beta: float
+    ) -> tuple[list[Array], list[Array], _State]:
+        """(spikes (steps, B, H) of each layer above s¹, s¹ (B, P, N, D) at each tick, the state at the end)."""
+        import brian2 as b2
+
+        b2.prefs.codegen.target = "numpy"
+        weights = [w.double().numpy() for w in network.weights]
+        biases = [b.double().numpy() for b in network.biases]
+        count, sizes = len(batch), network.shape.sizes[1:]
+        clock = b2.Clock(dt=1 * b2.ms)
+        groups, monitors = stack(b2, clock, biases, count, self.neuron, beta, self.output_tau)
+        for group, v, arrived in zip(groups, start.v, start.arrived, strict=True):
+            group.v, group.arrived = v.ravel(), arrived.ravel()
+        groups[-1].rate = start.rate.ravel()
+        groups[-1].target = torch.nn.functional.one_hot(batch.labels, network.shape.classes).double().numpy().ravel()
+        synapses = connect(b2, clock, groups, weights, count)
+        core = _Core(network, batch)
+        trace, sent, ticks = start.feedback.copy(), np.zeros((count, sizes[0])), []
+        gain = 1 - math.exp(-self.tick_steps / self.feedback_tau)
+
+        def close_tick() -> None:
+            nonlocal trace, sent
+            fired = np.array(monitors[0].count, dtype=np.float64).reshape(count, sizes[0])
+            trace = trace + gain * ((fired - sent) / self.tick_steps - trace)
+            sent = fired
+
+        def tick(t: Any) -> None:
+            step = round(float(t / clock.dt))
+            if step % self.tick_steps:
+                return
+            if step:
+                close_tick()
+            s1 = core.output(trace)
+            ticks.append(s1)
+            groups[0].constant_current = (biases[0] + s1.reshape(count, -1) @ weights[0].T).ravel()
+
+        operation = b2.NetworkOperation(tick, clock=clock, when="start")
+        b2.Network(*groups, *monitors, *synapses, operation).run(steps * b2.ms, namespace={})
+        close_tick()
+        rasters = []
+        for monitor, size in zip(monitors, sizes, strict=True):
+            raster = np.zeros((steps, count * size))
+            raster[np.rint(np.asarray(monitor.t / clock.dt)).astype(int), np.asarray(monitor.i)] = 1
+            rasters.append(raster.reshape(steps, count, size))
+        end = _State(
+            [np.array(group.v).reshape(count, -1) for group in groups],
+            [np.array(group.arrived).reshape(count, -1) for group in groups],
+            trace,
+            np.array(groups[-1].rate).reshape(count, -1),
+        )
+        return rasters, ticks, end
+
+
+class _Core:
+    """HopAttn in plain numpy, one row of one text at a time."""
+
+    def __init__(self, network: Network, batch: Batch) -> None:
+        self.shape, self.w2 = network.shape, network.weights[0].double().numpy()
+        self.x, self.mask = batch.x.double().numpy(), batch.mask.numpy()
+        self.w1 = network.w1.double().numpy()
+
+    def output(self, feedback: Array) -> Array:
+        """s¹ (B, P, N, D) from the low-passed spikes of s² (B, H)."""
+        shape = self.shape
+        down = (feedback @ self.w2).reshape(len(feedback), len(shape.projections), shape.tokens, shape.dim)
+        result = np.zeros(down.shape)
+        for text in range(len(down)):
+            for place, (query_input, key_input) in enumerate(shape.projections):
+                keys = np.ones(shape.tokens, dtype=bool) if not shape.masked else self.mask[text, key_input]
+                patterns = self.x[text, key_input][keys]
+                for row in range(shape.tokens):
+                    if not len(patterns) or (shape.masked and not self.mask[text, query_input, row]):
+                        continue
+                    query = self.x[text, query_input, row] @ self.w1[place] + down[text, place, row]
+                    scores = patterns @ query / math.sqrt(shape.dim)
+                    p = np.exp(scores - scores.max())
+                    result[text, place, row] = p @ patterns / p.sum()
+        return result
+
+
+def stack(
+    b2: Any, clock: Any, biases: list[Array], count: int, neuron: IntegrateAndFire, beta: float, output_tau: float
+) -> tuple[list[Any], list[Any]]:
+    """(a NeuronGroup, a SpikeMonitor) for each layer above s¹, ``count`` texts side by side."""
+    groups, monitors = [], []
+    for bias in biases:
+        last = bias is biases[-1]
+        group = b2.NeuronGroup(
+            count * len(bias), MODEL, threshold="v > 1", reset="v -= 1\nfired = 1", method="euler", clock=clock
+        )
+        group.v = neuron.start
+        group.constant_current = np.tile(bias, count)
+        nudge = f" + {beta!r} * (target - rate)" if last and beta else ""
+        group.run_regularly(
+            f"v = v + 0.5 * (constant_current + arrived{nudge})\narrived = 0", clock=clock, when="groups"
+        )
+        after = f"v = clip(v, {neuron.low!r}, {neuron.high!r})"
+        after += f"\nrate = rate + (fired - rate) / {output_tau!r}\nfired = 0"
+        group.run_regularly(after, clock=clock, when="end")
+        groups.append(group)
+        monitors.append(b2.SpikeMonitor(group))
+    return groups, monitors
+
+
+def connect(b2: Any, clock: Any, groups: list[Any], weights: list[Array], count: int) -> list[Any]:
+    """Symmetric synapses between neighbouring layers above s¹, each text to itself."""
+    made = []
+    for low, high, weight in zip(groups[:-1], groups[1:], weights[1:], strict=True):
+        post, pre = weight.shape
+        text, j, i = (a.ravel() for a in np.meshgrid(range(count), range(post), range(pre), indexing="ij"))
+        for source, target, from_, to in (
+            (low, high, text * pre + i, text * post + j),
+            (high, low, text * post + j, text * pre + i),
+        ):
+            synapses = b2.Synapses(source, target, "w : 1", on_pre="arrived_post += w", clock=clock)
+            synapses.connect(i=from_, j=to)
+            synapses.w = weight[j, i]
+            made.append(synapses)
+    return made
+
+
+def standalone_stack(
+    weights: list[Array], biases: list[Array], current: Array, steps: int, folder: Path
+) -> list[Array]:
+    """The layers above s¹ for one text in Brian's C++ standalone mode, under a constant current (H₂,) into s².
+
+    The code is generated, compiled and run in ``folder``. Returns the spikes of each layer, (steps, H).
+    """
+    import brian2 as b2
+
+    b2.set_device("cpp_standalone", directory=str(folder), build_on_run=False)
+    try:
+        clock = b2.Clock(dt=1 * b2.ms)
+        groups, monitors = stack(b2, clock, biases, 1, IntegrateAndFire(), 0.0, 20.0)
+        groups[0].constant_current = biases[0] + current
+        synapses = connect(b2, clock, groups, weights, 1)
+        b2.Network(*groups, *monitors, *synapses).run(steps * b2.ms, namespace={})
+        b2.device.build(directory=str(folder), compile=True, run=True)
+        rasters = []
+        for monitor, bias in zip(monitors, biases, strict=True):
+            raster = np.zeros((steps, len(bias)))
+            raster[np.rint(np.asarray(monitor.t / b2.ms)).astype(int), np.asarray(monitor.i)] = 1
+            rasters.append(raster)
+        return rasters
+    finally:
+        b2.device.reinit()
+        b2.set_device("runtime")
+
+
+def brian2(config: RunConfig, dtype: torch.dtype) -> BrianBackend:
+    """The Brian2 backend with these settings. Raises ConfigError for what it does not simulate."""
+    from eqspike_seq.backends import filled
+
+    for flag, got, only in (
+        ("--neuron", config.neuron, "if"),
+        ("--rule", config.rule, "count"),
+        ("--attention", config.attention, True),
+    ):
+        if got != only:
+            raise ConfigError(f"{flag}: got {got}, expected {only}: all that --backend brian2 simulates")
+    try:
+        import brian2 as b2  # noqa: F401
+    except ImportError as error:
+        raise ConfigError("--backend brian2 needs brian2: pip install 'eqspike[brian2]'") from error
+    return filled(BrianBackend, config, neuron=IntegrateAndFire(), dtype=torch.float64)

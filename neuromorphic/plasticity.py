@@ -1,0 +1,184 @@
+"""Local plasticity rules: what a synapse makes of its two sides, in place of the rates of Eq. 18.
+
+EP asks each synapse for (r_post r_pre at the end of +β) − (the same of −β), Eq. 18. A rule says what stands for
+r_post r_pre. It is given what the two sides show (``Side``) and nothing else: no other neuron, no error, no weight.
+
+    count     r = spikes of the window / window
+    trace     r = the end of a slow trace r ← r + a(z − r), which starts at the free phase's rate
+    eqspike   at each spike of one side: its trace × the change of the other side's trace since its last spike
+    membrane  r = clip((spikes + ΔV − what the clamps added)/window, 0, 1): the count less the neuron's own
+              quantisation error, which it knows from its membrane
+
+``eqspike`` is our reading of Martin et al. (iScience 2021), whose full text was not available: spikes of one side gate
+the change of the other side's rate; before it Bengio et al. (2015), presynaptic activity × rate of change, and Ernoult
+et al. (2020), C-EP. It sums Δ(r_post r_pre) = Δr_post r_pre(t−1) + r_post(t) Δr_pre over the events of a nudge. To take
+the spike itself for r and the change within that one step for Δr also has the right mean, E z = r, but spike trains
+that interact are not independent from step to step: of integrate-and-fire neurons it gave a gradient with cosine 0.25
+to Eq. 18 between two hidden layers where this one gives that of ``trace``. ``membrane`` is ours.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar, Protocol
+
+import torch
+from torch import Tensor
+
+from eqspike_seq.network import Batch, Network
+
+
+@dataclass(frozen=True)
+class Side:
+    """What the neurons of one layer show their synapses over one phase; (B, H), a row a text.
+
+    ``count`` is spikes a step over the window (for a graded value its mean), ``own`` the neuron's own estimate of its
+    rate, ``trace0`` and ``trace`` the slow trace at both ends. Where a rule follows single events: ``spikes`` and
+    ``course`` (the trace after each step), both (K, B, H), or for values held over a tick ``held`` (ticks, B, H) less
+    ``trace0``.
+    """
+
+    count: Tensor
+    own: Tensor
+    trace0: Tensor
+    trace: Tensor
+    spikes: Tensor | None = None
+    course: Tensor | None = None
+    held: Tensor | None = None
+
+
+class Rule(Protocol):
+    """What a synapse holds at the end of a phase, summed over the texts of a batch."""
+
+    follows: ClassVar[str]  # "window": counts and membranes; "trace": traces; "events": traces and single events
+
+    def synapse(self, post: Side, pre: Side) -> Tensor:
+        """For each pair of neurons, (H_post, H_pre)."""
+        ...
+
+    def input(self, post: Side) -> Tensor:
+        """For a constant input of 1 (biases, static currents) and each text, (B, H_post)."""
+        ...
+
+
+@dataclass(frozen=True)
+class Count:
+    """r = spikes of the window / window."""
+
+    follows: ClassVar[str] = "window"
+
+    def synapse(self, post: Side, pre: Side) -> Tensor:
+        """Σ_b r_post r_pre."""
+        return post.count.T @ pre.count
+
+    def input(self, post: Side) -> Tensor:
+        """r_post."""
+        return post.count
+
+
+@dataclass(frozen=True)
+class MembraneCount:
+    """r = (spikes + ΔV − what the clamps added)/window, clipped to [0, 1]; see ``Side.own``."""
+
+    follows: ClassVar[str] = "window"
+
+    def synapse(self, post: Side, pre: Side) -> Tensor:
+        """Σ_b r_post r_pre."""
+        return post.own.T @ pre.own
+
+    def input(self, post: Side) -> Tensor:
+        """r_post."""
+        return post.own
+
+
+@dataclass(frozen=True)
+class Trace:
+    """r = the slow trace at the end of the phase."""
+
+    follows: ClassVar[str] = "trace"
+
+    def synapse(self, post: Side, pre: Side) -> Tensor:
+        """Σ_b r_post r_pre."""
+        return post.trace.T @ pre.trace
+
+    def input(self, post: Side) -> Tensor:
+        """r_post."""
+        return post.trace
+
+
+@dataclass(frozen=True)
+class EqSpike:
+    """Σ over spikes of post r_post(t) (r_pre(t) − r_pre(t')) + the same with the sides exchanged, over a nudge.
+
+    t' is the last spike of the same neuron, or the start of the nudge. A held value is an event at the end of each
+    tick. Nothing is learnt in a free phase.
+    """
+
+    trace_tau: float = 200.0
+    tick_steps: int = 20
+    follows: ClassVar[str] = "events"
+
+    def synapse(self, post: Side, pre: Side) -> Tensor:
+        """The sum above; (H_post, H_pre)."""
+        if post.spikes is None or post.course is None:
+            return post.trace.new_zeros(post.trace.shape[1], pre.trace.shape[1])
+        moved, events = post.course - post.trace0, event_weights(post.spikes, post.course)
+        if pre.held is not None:
+            return self._with_held(moved, events, pre.held, pre.trace0)
+        assert pre.spikes is not None and pre.course is not None
+        pre_moved, pre_events = pre.course - pre.trace0, event_weights(pre.spikes, pre.course)
+        return torch.cat([events, moved]).flatten(0, 1).T @ torch.cat([pre_moved, pre_events]).flatten(0, 1)
+
+    def _with_held(self, moved: Tensor, events: Tensor, held: Tensor, start: Tensor) -> Tensor:
+        """The same where pre holds h(τ) over each tick τ: its trace is linear in h, so that one product is enough.
+
+        With ρ(τ) the change of its trace at the end of τ, ρ(τ) = (1 − g) ρ(τ−1) + g h(τ), g = 1 − (1 − a)^M, the sum is
+        Σ_τ (C − D)(τ) h(τ) + D(τ) ρ(τ−1) + (m(τ) − m(τ−1)) ρ(τ) + m(end) start, where m is ``moved`` at the end of a
+        tick, C the sum of ``events`` over it and D the same weighted by (1 − a)^(k+1) at its step k.
+        """
+        ticks, remains = len(held), math.exp(-1 / self.trace_tau)
+        by_tick = events.unflatten(0, (ticks, self.tick_steps))
+        decay = remains ** torch.arange(1, self.tick_steps + 1, device=events.device, dtype=events.dtype)
+        late = torch.einsum("tmbh,m->tbh", by_tick, decay)
+        ends = moved[self.tick_steps - 1 :: self.tick_steps]
+        factors = torch.diff(ends, dim=0, prepend=torch.zeros_like(ends[:1]))
+        factors[:-1] += late[1:]
+        kept = remains**self.tick_steps
+        for tick in range(ticks - 2, -1, -1):
+            factors[tick] += kept * factors[tick + 1]
+        factors = by_tick.sum(1) - late + (1 - kept) * factors
+        total = factors.to(held.dtype).flatten(0, 1).T @ held.flatten(0, 1)
+        return ends[-1].T @ start + total.to(start.dtype)
+
+    def input(self, post: Side) -> Tensor:
+        """r(K) − r(0): an input of 1 has a trace of 1."""
+        return post.trace - post.trace0
+
+
+def event_weights(spikes: Tensor, course: Tensor) -> Tensor:
+    """c(t) = z(t) (r(t) − r(next spike)), the last term 0 where there is none; (K, B, H).
+
+    Then Σ over spikes of r(t) (x(t) − x(t')) = Σ_t c(t) x(t) for every x that is 0 at the start.
+    """
+    weights, following = torch.zeros_like(course), torch.zeros_like(course[0])
+    for step in range(len(course) - 1, -1, -1):
+        now = spikes[step] > 0
+        weights[step] = torch.where(now, course[step] - following, weights[step])
+        following = torch.where(now, course[step], following)
+    return weights
+
+
+def local_products(
+    rule: Rule, network: Network, batch: Batch, projection: Side, sides: list[Side]
+) -> dict[str, Tensor]:
+    """What every synapse and bias holds at the end of a phase, summed over the batch, by parameter name.
+
+    ``projection`` is s¹ as the synapses w₁ of its static input see it, ``sides`` s¹ as w₂ sees it and the layers above.
+    """
+    shape = network.shape
+    queries = batch.x[:, [query for query, _ in shape.projections]].to(network.w1.dtype)
+    moved = rule.input(projection).view(queries.shape)
+    held = {"w1": torch.einsum("bpnd,bpne->pde", queries, moved)}
+    for index, (post, pre) in enumerate(zip(sides[1:], sides[:-1], strict=True), start=2):
+        held[f"w{index}"] = rule.synapse(post, pre)
+        held[f"b{index}"] = rule.input(post).sum(0)
+    return held

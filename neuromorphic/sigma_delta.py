@@ -1,0 +1,328 @@
+"""Change-coded neurons: a signed unit spike says that an activation has moved by one threshold; who rests is silent.
+
+Free phase. Each neuron has its activation a = σ(u) (HopAttn at s¹) and what it has transmitted so far, h. Where they
+differ by more than half a threshold θ it sends ⌊(a − h)/θ + ½⌋ signed unit spikes, and its synapses add them up.
+
+Nudges. Each neuron transmits h* + d: h* is what it had transmitted when the free phase ended, d the *dithered* change
+of its own activation since then, d = θ' ⌊(a − a*)/θ' + ξ⌋, with a fine θ' and one ξ ~ U[0, 1) for each neuron and text,
+the same in both nudges, so that E d = a − a*. The quantisation error of the free phase, e = h* − a*, thereby stays
+fixed: this is the same symmetric network with shifted activations, h = σ(u(h)) + e, it has a φ of its own, and Eq. 18
+on what is *transmitted* is its EP gradient. Coarse spikes make the state inexact, not the gradient.
+
+Only unit spikes cross a connection. The output's own activation is read and nudged, which is local to it.
+Layers are updated in turn as in the dense backend; a text in which no neuron sends any more is done.
+Sources: sigma-delta coding, O'Connor & Welling (2016), with EP O'Connor, Gavves & Welling (AISTATS 2019); the fixed
+offset and the dither are ours.
+"""
+
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+from eqspike_seq.attention import hopattn
+from eqspike_seq.dynamics import Anchor, Equilibrium, Inputs, make_anchor, prepare, project_change
+from eqspike_seq.ledger import real_units
+from eqspike_seq.network import Batch, Network, State, phi, sigma
+from neuromorphic.events import fan_outs, spiking_ledger
+from neuromorphic.neurons import send_dithered, send_on_change
+from neuromorphic.plasticity import Count, Rule, Side, local_products
+
+
+@dataclass
+class _Record:
+    """What happened, an entry a step; tensors begin with the texts and, in nudges, with the nudges: (B, [G,] …)."""
+
+    units1: list[Tensor] = field(default_factory=list)  # unit spikes of s¹
+    sendings1: list[Tensor] = field(default_factory=list)  # the same, units sent at once counted once
+    above: list[list[Tensor]] = field(default_factory=list)  # signed units of each neuron of s², s³, …
+    readings: list[Tensor] = field(default_factory=list)  # (B,) whether HopAttn was computed
+    outputs: list[Tensor] = field(default_factory=list)  # the output's own activation
+    projections: list[Tensor] = field(default_factory=list)  # if recorded: signed units of s¹ so far
+
+    def add(self, sent1: Tensor | None, above: list[Tensor], reading: Tensor, output: Tensor, graded: bool) -> None:
+        """Count one step; ``sent1`` (of the texts in ``reading``) None if s¹ was not computed."""
+        units = output.new_zeros(output.shape[:-1])
+        sendings = units
+        if sent1 is not None:
+            flat = sent1.flatten(output.dim() - 1)
+            units[reading] = flat.abs().sum(-1)
+            if graded:
+                sendings = torch.zeros_like(units)
+                sendings[reading] = (flat != 0).sum(-1).to(units.dtype)
+        self.units1.append(units)
+        self.sendings1.append(sendings)
+        self.above.append(above)
+        self.readings.append(reading)
+        self.outputs.append(output)
+
+    def of(self, group: int) -> "_Record":
+        """That of one nudge."""
+        return _Record(
+            [x[:, group] for x in self.units1],
+            [x[:, group] for x in self.sendings1],
+            [[x[:, group] for x in step] for step in self.above],
+            self.readings,
+            [x[:, group] for x in self.outputs],
+            [x[:, group] for x in self.projections],
+        )
+
+    def busy(self) -> Tensor:
+        """Texts in which somebody sent something, by step; (steps, B)."""
+        above = [torch.stack([layer.abs().sum(-1) for layer in step]).sum(0) for step in self.above]
+        return torch.stack([one + rest for one, rest in zip(self.units1, above, strict=True)]) > 0
+
+
+@dataclass(frozen=True)
+class _Memory:
+    inputs: Inputs
+    output: Tensor  # the output's own activation when the free phase ended
+
+
+@dataclass(frozen=True)
+class SigmaDeltaBackend:
+    """Change-coded phases of at most ``free_steps`` and ``nudge_steps`` steps.
+
+    Hidden neurons are taken to have transmitted ``baseline`` before the free phase, the output ½, s¹ nothing. θ is
+    ``projection_threshold`` at s¹, ``threshold`` in hidden layers, ``output_threshold`` at the output; θ' is
+    ``projection_nudge_threshold`` at s¹, ``nudge_threshold`` above. ``events`` "graded" counts the units that a neuron
+    sends at once as one event with a payload, and so as products. ``dither`` and ``offset`` False take away what makes
+    it learn. ``dtype`` is that of the N·D-sized products; whole numbers up to 256 are exact in bf16.
+    """
+
+    free_steps: int = 12
+    nudge_steps: int = 8
+    threshold: float = 0.5
+    projection_threshold: float = 0.5
+    deadband: float = 0.5
+    output_threshold: float = 0.05
+    baseline: float = 0.5
+    nudge_threshold: float = 0.01
+    projection_nudge_threshold: float = 0.02
+    events: str = "unit"
+    dither: bool = True
+    offset: bool = True
+    tolerance: float = 0.1
+    rule: Rule = Count()
+    dtype: torch.dtype = torch.float32
+
+    def free(self, network: Network, batch: Batch, record: bool = False) -> Equilibrium:
+        """From s¹ = 0 and ``baseline`` until all are silent."""
+        inputs, w2 = prepare(network, batch, self.dtype), network.weights[0].to(self.dtype)
+        rest, kept = network.rest(len(batch)), _Record()
+        thresholds = self.thresholds(len(rest.layers))
+        deadbands = [*[self.deadband] * (len(rest.layers) - 1), 0.5]
+        origins = [*[self.baseline] * (len(rest.layers) - 1), 0.5]
+        rest = State(rest.projection, tuple(torch.full_like(s, o) for s, o in zip(rest.layers, origins, strict=True)))
+        units1, units = rest.projection.clone(), [torch.zeros_like(layer) for layer in rest.layers]
+        h, output = list(rest.layers), rest.output
+        current = torch.zeros_like(h[0])  # w₂ F(h¹)
+        stale = torch.ones_like(batch.labels, dtype=torch.bool)  # where s² has sent something since s¹ last looked
+        for _ in range(self.free_steps):
+            reading, sent1 = stale, None
+            if bool(stale.any()):
+                rows = _rows(stale)
+                part = inputs.take(rows)
+                query = part.drive + (h[0][rows].to(w2.dtype) @ w2).view(part.drive.shape)
+                own = hopattn(query, part.patterns, part.bias) if network.shape.attention else sigma(query)
+                own = own if part.rows is None else own * part.rows
+                own = own.to(output.dtype)
+                sent1 = send_on_change(units1[rows], own, self.projection_threshold, self.deadband)
+                units1[rows] += sent1
+                current[rows] = self.projection_threshold * (units1[rows].flatten(1).to(w2.dtype) @ w2.T).to(
+                    current.dtype
+                )
+            sent = list(units)
+            for index in _in_turn(len(h)):
+                u = network.biases[index] + (current if index == 0 else h[index - 1] @ network.weights[index].T)
+                if index + 1 < len(h):
+                    u = u + h[index + 1] @ network.weights[index + 1]
+                own = sigma(u)
+                if index + 1 == len(h):
+                    output = own
+                sent[index] = send_on_change(units[index], own - origins[index], thresholds[index], deadbands[index])
+                units[index] = units[index] + sent[index]
+                h[index] = origins[index] + thresholds[index] * units[index]
+            stale = (sent[0] != 0).any(1)
+            kept.add(sent1, sent, reading, output, self.events == "graded")
+            if record:
+                kept.projections.append(units1.clone())
+            if not kept.busy()[-1].any():
+                break
+        transmitted = State(self.projection_threshold * units1, tuple(h))
+        return self._equilibrium(network, batch, inputs, kept, "free", rest, transmitted, transmitted)
+
+    def nudge(
+        self, network: Network, batch: Batch, start: Equilibrium, betas: tuple[float, ...], record: bool = False
+    ) -> list[Equilibrium]:
+        """All nudges side by side, from what has been transmitted, the dither in common."""
+        assert isinstance(start.memory, _Memory)
+        inputs, base, w2 = start.memory.inputs, start.rates, network.weights[0].to(self.dtype)
+        anchor = replace(
+            make_anchor(network, inputs, base, self.dtype),
+            error=(inputs.target - start.memory.output).unsqueeze(1),
+        )
+        groups, last, kept = len(betas), len(base.layers) - 1, _Record()
+        beta = torch.tensor(betas, dtype=network.w1.dtype, device=batch.labels.device).view(1, groups, 1)
+        xi1, xi = self._dither(batch, base)
+        error1, error = self._errors(inputs, anchor, start)
+        units1 = self._like(base.projection, groups)
+        units = [self._like(layer, groups) for layer in base.layers]
+        own1, own, d = torch.zeros_like(units1, dtype=self.dtype), list(units), list(units)
+        current = torch.zeros_like(units[0])
+        stale = torch.full_like(batch.labels, not self.offset, dtype=torch.bool)  # with it, s¹ has nothing to say yet
+        for _ in range(self.nudge_steps):
+            reading, sent1 = stale, None
+            if bool(stale.any()):
+                rows = _rows(stale)
+                change = (d[0][rows].to(w2.dtype) @ w2).view(-1, *units1.shape[1:])
+                own1[rows] = project_change(network, anchor.take(rows), change)
+                moved = own1[rows] if error1 is None else own1[rows] - error1[rows]
+                sent1 = send_dithered(units1[rows], moved, self.projection_nudge_threshold, xi1[rows])
+                units1[rows] += sent1
+                current[rows] = self.projection_nudge_threshold * (units1[rows].flatten(2).to(w2.dtype) @ w2.T).to(
+                    current.dtype
+                )
+            sent = list(units)
+            for index in _in_turn(len(d)):
+                u = current if index == 0 else d[index - 1] @ network.weights[index].T
+                if index < last:
+                    u = u + d[index + 1] @ network.weights[index + 1]
+                else:
+                    u = u + beta * (anchor.error - own[index])
+                own[index] = sigma(anchor.u[index] + u) - sigma(anchor.u[index])
+                moved = own[index] if error is None else own[index] - error[index]
+                sent[index] = send_dithered(units[index], moved, self.nudge_threshold, xi[index])
+                units[index] = units[index] + sent[index]
+                d[index] = self.nudge_threshold * units[index]
+            stale = (sent[0] != 0).flatten(1).any(1)
+            output = start.memory.output.unsqueeze(1) + own[last]
+            kept.add(sent1, sent, reading, output, self.events == "graded")
+            if record:
+                kept.projections.append(units1.clone())
+        found = []
+        for g in range(groups):
+            change1 = self.projection_nudge_threshold * units1[:, g]
+            transmitted = base + State(change1, tuple(layer[:, g] for layer in d))
+            known = base + State(own1[:, g].to(base.output.dtype), tuple(layer[:, g] for layer in own))
+            phase = "nudge+" if betas[g] > 0 else "nudge-"
+            found.append(self._equilibrium(network, batch, inputs, kept.of(g), phase, base, transmitted, known))
+        return found
+
+    def _like(self, layer: Tensor, groups: int) -> Tensor:
+        return layer.new_zeros(len(layer), groups, *layer.shape[1:])
+
+    def _dither(self, batch: Batch, base: State) -> tuple[Tensor, list[Tensor]]:
+        """ξ of s¹ and of the layers above, one for each text and neuron, shared by the nudges."""
+        generator = torch.Generator().manual_seed(batch.seed)
+
+        def drawn(layer: Tensor) -> Tensor:
+            shape = (len(layer), 1, *layer.shape[1:])
+            if not self.dither:
+                return layer.new_full(shape, 0.5)
+            return torch.rand(shape, generator=generator, dtype=layer.dtype).to(layer.device)
+
+        return drawn(base.projection), [drawn(layer) for layer in base.layers]
+
+    def _errors(self, inputs: Inputs, anchor: Anchor, start: Equilibrium) -> tuple[Tensor | None, list[Tensor] | None]:
+        """(0, 0) with the fixed offset; without, the errors e = h* − a*, which the nudges then transmit as well."""
+        if self.offset:
+            return None, None
+        full = start.rates.output.dtype
+        if anchor.probabilities is None:
+            own = sigma(anchor.query)
+        else:
+            own = (anchor.probabilities @ anchor.patterns).to(full)
+        own = own if inputs.rows is None else own * inputs.rows
+        layers = zip(start.rates.layers, anchor.u, strict=True)
+        return (start.rates.projection - own).unsqueeze(1), [h.unsqueeze(1) - sigma(u) for h, u in layers]
+
+    def _equilibrium(
+        self,
+        network: Network,
+        batch: Batch,
+        inputs: Inputs,
+        kept: _Record,
+        phase: str,
+        before: State,
+        transmitted: State,
+        known: State,
+    ) -> Equilibrium:
+        """``before`` is what had been transmitted when the phase began, ``known`` the neurons' own activations."""
+        free = phase == "free"
+        theta1 = self.projection_threshold if free else self.projection_nudge_threshold
+        theta = self.thresholds(len(before.layers)) if free else [self.nudge_threshold] * len(before.layers)
+        busy = kept.busy()
+        steps = (busy * torch.arange(1, len(busy) + 1, device=busy.device).unsqueeze(1)).amax(0) + 1
+        above = [[layer.abs().sum(1) for layer in step] for step in kept.above]
+        units = [torch.stack(kept.units1), *(torch.stack(layer) for layer in zip(*above, strict=True))]
+        sendings = units
+        if self.events == "graded":
+            moved = [[(layer != 0).sum(1).float() for layer in step] for step in kept.above]
+            sendings = [torch.stack(kept.sendings1), *(torch.stack(layer) for layer in zip(*moved, strict=True))]
+        totals, none = [events.sum(0) for events in sendings], [torch.zeros_like(steps)] * len(sendings)
+        readings = torch.stack(kept.readings).sum(0)
+        fan_out = fan_outs(network, real_units(network.shape, batch.mask))
+        reached = sum((events * out for events, out in zip(sendings, fan_out, strict=True)), torch.zeros_like(units[0]))
+        residual = torch.stack([m.abs().amax(1) * t for m, t in zip(kept.above[-1], theta, strict=True)]).amax(0)
+        seen = [Side(h, a, b, h) for h, a, b in zip(_flat(transmitted), _flat(known), _flat(before), strict=True)]
+        projection = replace(seen[0], count=seen[0].own)  # w₁ sees the neuron's own activation
+        steps = steps.clamp(max=len(busy))
+        ledger = spiking_ledger(
+            network,
+            batch,
+            phase,
+            none if self.events == "graded" else totals,
+            totals if self.events == "graded" else none,
+            readings,
+            steps,
+        )
+        return Equilibrium(
+            rates=transmitted,
+            residual=residual,
+            steps=steps,
+            converged=residual <= self.tolerance,
+            outputs=torch.stack(kept.outputs),
+            events=reached.cumsum(0),
+            ledger=ledger,
+            memory=_Memory(inputs, kept.outputs[-1]) if free else None,
+            trace=self._recorded(network, inputs, kept, before, theta1, theta) if kept.projections else {},
+            local=lambda: local_products(self.rule, network, batch, projection, seen),
+        )
+
+    def _recorded(
+        self, network: Network, inputs: Inputs, kept: _Record, before: State, theta1: float, theta: list[float]
+    ) -> dict[str, Tensor]:
+        """Spikes of every neuron above s¹, spikes of s¹ in all, residual and φ of what is transmitted, by step."""
+        trace = {
+            f"spikes_s{i}": torch.stack(layer).to(torch.int16)
+            for i, layer in enumerate(zip(*kept.above, strict=True), start=2)
+        }
+        trace["spikes_s1"] = torch.stack(kept.units1)
+        drive, values, residuals = inputs.drive.to(network.w1.dtype), [], []
+        h = list(before.layers)
+        for step, units1 in zip(kept.above, kept.projections, strict=True):
+            changes = [t * move for t, move in zip(theta, step, strict=True)]
+            h = [layer + change for layer, change in zip(h, changes, strict=True)]
+            state = State(before.projection + theta1 * units1, tuple(h))
+            values.append(phi(network, drive, state))
+            residuals.append(torch.stack([change.abs().amax(1) for change in changes]).amax(0))
+        return {**trace, "residual": torch.stack(residuals), "phi": torch.stack(values)}
+
+    def thresholds(self, layers: int) -> list[float]:
+        """θ of s², … sⁿ in the free phase."""
+        return [*[self.threshold] * (layers - 1), self.output_threshold]
+
+
+def _in_turn(layers: int) -> list[int]:
+    """Positions of s², s³, … in the order of their updates: those that w₂ does not reach first."""
+    return [*range(1, layers, 2), *range(0, layers, 2)]
+
+
+def _rows(chosen: Tensor) -> Tensor | slice:
+    """The rows chosen; all of them without a copy."""
+    return slice(None) if bool(chosen.all()) else chosen.nonzero().squeeze(1)
+
+
+def _flat(state: State) -> list[Tensor]:
+    return [state.projection.flatten(1), *state.layers]
