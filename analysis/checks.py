@@ -47,7 +47,7 @@ def draw_fidelity(found: dict[str, Any], folder: Path) -> list[Path]:
     for axis, stage in zip(axes[0], stages, strict=True):
         mine = [r for r in records if r["stage"] == stage]
         for style, beta in zip(("-", "--", ":", "-."), dict.fromkeys(r["beta"] for r in mine), strict=False):
-            for colour, name in zip(COLOURS, dict.fromkeys(r["parameter"] for r in mine), strict=True):
+            for colour, name in zip(COLOURS, dict.fromkeys(r["parameter"] for r in mine), strict=False):
                 line = [r for r in mine if r["parameter"] == name and (by == "beta" or r["beta"] == beta)]
                 label = name + ("" if by == "beta" else f", β {beta:g}")
                 axis.plot([r[by] for r in line], [r["cosine"] for r in line], style + "o", color=colour, label=label)

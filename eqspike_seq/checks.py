@@ -40,8 +40,8 @@ class Subject:
         if self.texts < 1:
             raise ConfigError(f"--texts: got {self.texts}, expected at least 1")
         if self.run is None:
-            made = from_preset(self.dataset, "spiking", self.preset, seed=self.seed, data_dir=self.data_dir, **given)
-            return made
+            given = {"backend": "spiking", "seed": self.seed, "data_dir": self.data_dir, **given}
+            return from_preset(self.dataset, given.pop("backend"), self.preset, **given)
         path = self.run / "config.toml"
         if not path.is_file():
             raise ConfigError(

@@ -73,11 +73,11 @@ def stages(config: RunConfig, dataset: Dataset, run: Path | None) -> list[Stage]
     return found
 
 
-def compare(found: Gradients, reference: Gradients, **about: Any) -> list[dict[str, Any]]:
+def compare(found: Gradients, truth: Gradients, **about: Any) -> list[dict[str, Any]]:
     """A record for each parameter; cosine and error are None where the reference is zero."""
     records = []
-    for name, truth in reference.items():
-        g, r = found[name].double().flatten(), truth.double().flatten()
+    for name, value in truth.items():
+        g, r = found[name].double().flatten(), value.double().flatten()
         silent = not bool(r.any())
         records.append(
             {
