@@ -27,11 +27,11 @@ def by_text(function: Callable[..., Tensor], *tensors: Tensor | None) -> Tensor:
     """``function`` of the tensors a few texts (rows of the first axis) at a time.
 
     The N×N scores of a few texts stay in a processor's cache; those of a whole batch would fill it many times over, and
-    memory too. On another device, or where there are few texts, ``function`` is called once.
+    memory too. On another device, or where there are few texts or only one, ``function`` is called once.
     """
     first = tensors[0]
     assert first is not None
-    if first.device.type != "cpu" or len(first) <= TEXTS_AT_ONCE:
+    if first.device.type != "cpu" or first.dim() < 3 or len(first) <= TEXTS_AT_ONCE:
         return function(*tensors)
     pieces = [slice(start, start + TEXTS_AT_ONCE) for start in range(0, len(first), TEXTS_AT_ONCE)]
     return torch.cat([function(*(None if tensor is None else tensor[piece] for tensor in tensors)) for piece in pieces])

@@ -122,12 +122,12 @@ class RunConfig(BaseModel):
     """lif: after a spike the threshold is subtracted (soft), or the membrane is set to 0 (hard)."""
     common_noise: bool = True
     """bernoulli: the same random numbers in both nudges, as a digital circuit can by reseeding."""
-    threshold: float = Field(default=0.5, gt=0)
-    """sigma-delta: change of a hidden neuron's activation that one spike of the free phase stands for."""
+    threshold: tuple[Annotated[float, Field(gt=0)], ...] = (0.5,)
+    """sigma-delta: change of activation that one spike of the free phase stands for: for all hidden layers, or each."""
     projection_threshold: float = Field(default=0.5, gt=0)
     """sigma-delta: the same at s1."""
-    baseline: float = Field(default=0.5, ge=0, le=1)
-    """sigma-delta: what a hidden neuron is taken to have transmitted before it has sent anything."""
+    baseline: tuple[Annotated[float, Field(ge=0, le=1)], ...] = (0.5,)
+    """sigma-delta: what neurons are taken to have transmitted at first: for all hidden layers, or each."""
     deadband: float = Field(default=0.5, ge=0.5, le=1)
     """sigma-delta: how far, in thresholds, s1 or a hidden neuron may be off what it has sent before it sends."""
     output_threshold: float = Field(default=0.05, gt=0)
@@ -154,6 +154,11 @@ class RunConfig(BaseModel):
                 f"--learning-rate: got {len(self.learning_rate)} values, expected 1 or {layers} "
                 f"(w1 and one for each of the {layers - 1} layers above, with --hidden {self.hidden})"
             )
+        for flag, values in (("--threshold", self.threshold), ("--baseline", self.baseline)):
+            if len(values) not in (1, len(self.hidden)):
+                raise ValueError(
+                    f"{flag}: got {len(values)} values, expected 1 or {len(self.hidden)} (one for each of --hidden)"
+                )
         if self.backend != "dense":
             if self.estimator == "bptt":
                 raise ValueError(

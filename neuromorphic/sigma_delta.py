@@ -92,11 +92,11 @@ class SigmaDeltaBackend:
 
     free_steps: int = 12
     nudge_steps: int = 8
-    threshold: float = 0.5
+    threshold: tuple[float, ...] = (0.5,)
     projection_threshold: float = 0.5
     deadband: float = 0.5
     output_threshold: float = 0.05
-    baseline: float = 0.5
+    baseline: tuple[float, ...] = (0.5,)
     nudge_threshold: float = 0.01
     projection_nudge_threshold: float = 0.02
     events: str = "unit"
@@ -112,7 +112,7 @@ class SigmaDeltaBackend:
         rest, kept = network.rest(len(batch)), _Record()
         thresholds = self.thresholds(len(rest.layers))
         deadbands = [*[self.deadband] * (len(rest.layers) - 1), 0.5]
-        origins = [*[self.baseline] * (len(rest.layers) - 1), 0.5]
+        origins = [*_for_each(self.baseline, len(rest.layers) - 1), 0.5]
         rest = State(rest.projection, tuple(torch.full_like(s, o) for s, o in zip(rest.layers, origins, strict=True)))
         units1, units = rest.projection.clone(), [torch.zeros_like(layer) for layer in rest.layers]
         h, output = list(rest.layers), rest.output
@@ -311,12 +311,17 @@ class SigmaDeltaBackend:
 
     def thresholds(self, layers: int) -> list[float]:
         """θ of s², … sⁿ in the free phase."""
-        return [*[self.threshold] * (layers - 1), self.output_threshold]
+        return [*_for_each(self.threshold, layers - 1), self.output_threshold]
 
 
 def _in_turn(layers: int) -> list[int]:
     """Positions of s², s³, … in the order of their updates: those that w₂ does not reach first."""
     return [*range(1, layers, 2), *range(0, layers, 2)]
+
+
+def _for_each(values: tuple[float, ...], layers: int) -> tuple[float, ...]:
+    """One value for each hidden layer: those given, or the only one again and again."""
+    return values * layers if len(values) == 1 else values
 
 
 def _rows(chosen: Tensor) -> Tensor | slice:

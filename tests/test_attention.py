@@ -56,3 +56,9 @@ def test_change_keeps_its_precision_in_bf16_where_a_difference_drowns() -> None:
     p = weights(query, patterns, None).bfloat16()
     assert error(hopattn_change(low[2], low[1], p)) < 0.03
     assert error(hopattn(low[0] + low[2], low[1]) - hopattn(low[0], low[1])) > 0.5
+
+
+def test_one_text_without_a_leading_axis_is_one_text_however_many_rows_it_has() -> None:
+    generator = torch.Generator().manual_seed(3)
+    queries, patterns = torch.randn(20, 4, generator=generator), torch.randn(9, 4, generator=generator)
+    torch.testing.assert_close(hopattn(queries, patterns), hopattn(queries[None], patterns[None])[0])

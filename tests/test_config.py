@@ -9,9 +9,12 @@ from eqspike_seq.errors import ConfigError
 
 
 @pytest.mark.parametrize("preset", presets())
-@pytest.mark.parametrize("backend", ["dense", "spiking"])
-def test_every_preset_parses_and_survives_its_own_file(preset: str, backend: str, tmp_path: Path) -> None:
-    config = from_preset("imdb", backend, preset)
+@pytest.mark.parametrize(
+    ("backend", "neuron"),
+    [("dense", "if"), ("brian2", "if"), *(("spiking", neuron) for neuron in ("if", "lif", "bernoulli", "sigma-delta"))],
+)
+def test_every_preset_parses_and_survives_its_own_file(preset: str, backend: str, neuron: str, tmp_path: Path) -> None:
+    config = from_preset("imdb", backend, preset, neuron=neuron)
     (tmp_path / "config.toml").write_bytes(config.to_toml())
     assert RunConfig(**read_toml(tmp_path / "config.toml")) == config
     assert tomllib.loads(config.to_toml().decode())["format"] == 1
@@ -33,6 +36,13 @@ def test_flags_override_the_file_and_the_file_the_preset(tmp_path: Path) -> None
     assert config.preset == "cpu" and parse_run(["mini", "--backend", "spiking"]).preset == "mini"
 
 
+def test_a_neuron_has_its_own_part_of_a_preset() -> None:
+    config = parse_run(["mini", "--backend", "spiking", "--neuron", "sigma-delta"])
+    assert config.neuron == "sigma-delta" and config.free_steps == 12
+    assert parse_run(["mini", "--backend", "spiking"]).free_steps == 100
+    assert parse_run(["mini", "--backend", "spiking", "--neuron=sigma-delta", "--free-steps", "9"]).free_steps == 9
+
+
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
@@ -48,6 +58,12 @@ def test_flags_override_the_file_and_the_file_the_preset(tmp_path: Path) -> None
         ({"backend": "spiking", "window": 150}, "--window"),
         ({"backend": "spiking", "window": 240}, "--window"),
         ({"backend": "spiking", "free_steps": 210}, "--free-steps"),
+        ({"backend": "spiking", "neuron": "sigma-delta", "rule": "trace"}, "--rule trace"),
+        ({"neuron": "hodgkin-huxley"}, "--neuron"),
+        ({"rule": "hebb"}, "--rule"),
+        ({"threshold": (0.0,)}, "--threshold"),
+        ({"baseline": (0.1, 0.2, 0.3)}, "--baseline: got 3 values, expected 1 or 2"),
+        ({"deadband": 0.4}, "--deadband"),
         ({"neurons": 5}, "unknown setting 'neurons'"),
     ],
 )

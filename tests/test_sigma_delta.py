@@ -5,16 +5,20 @@ from dataclasses import replace
 import pytest
 import torch
 
+from eqspike_seq.config import RunConfig, from_preset
+from eqspike_seq.data.dataset import load_dataset
 from eqspike_seq.dynamics import DenseBackend, prepare, project
+from eqspike_seq.evaluation import evaluate
 from eqspike_seq.learning import ThreePhase
 from eqspike_seq.network import Batch, Network, Shape, sigma
+from eqspike_seq.training import Trainer
 from neuromorphic.plasticity import MembraneCount
 from neuromorphic.sigma_delta import SigmaDeltaBackend
 from tests.conftest import make_batch, make_network
 
 EXACT = DenseBackend(free_steps=300, nudge_steps=300, tolerance=1e-13, dtype=torch.float64)
 COARSE = SigmaDeltaBackend(free_steps=200, nudge_steps=200, projection_threshold=0.3, dtype=torch.float64)
-FINE = replace(COARSE, threshold=1e-4, projection_threshold=1e-4, output_threshold=1e-4)
+FINE = replace(COARSE, threshold=(1e-4,), projection_threshold=1e-4, output_threshold=1e-4)
 
 
 def gradients(backend: SigmaDeltaBackend | DenseBackend, network: Network, batch: Batch, beta: float = 0.1) -> dict:
@@ -31,7 +35,7 @@ def test_free_phase_ends_near_the_dense_fixed_point_and_nearer_the_finer_it_is(a
     truth = EXACT.free(network, batch).rates
     errors = []
     for threshold in (0.1, 0.01, 0.001):
-        backend = replace(COARSE, threshold=threshold, projection_threshold=threshold, output_threshold=threshold)
+        backend = replace(COARSE, threshold=(threshold,), projection_threshold=threshold, output_threshold=threshold)
         found = backend.free(network, batch)
         errors.append(max(float((a - b).abs().max()) for a, b in zip(found.rates.layers, truth.layers, strict=True)))
     assert errors[0] < 0.2 and errors[1] < errors[0] / 3 and errors[2] < errors[1] / 3
@@ -186,7 +190,9 @@ def test_ledger_agrees_with_a_count_by_hand(events: str) -> None:
     x = 2 * torch.randn(1, 1, 3, 2, generator=torch.Generator().manual_seed(4))
     x[0, 0, 2] = 0
     batch = Batch(x, torch.tensor([[[True, True, False]]]), torch.tensor([1]))
-    found = SigmaDeltaBackend(threshold=0.1, projection_threshold=0.5, events=events).free(network, batch, record=True)
+    found = SigmaDeltaBackend(threshold=(0.1,), projection_threshold=0.5, events=events).free(
+        network, batch, record=True
+    )
     counts = found.ledger.counts
     kind = {"unit": "spikes", "graded": "graded_events"}[events]
     synaptic = 0
@@ -215,8 +221,28 @@ def test_ledger_agrees_with_a_count_by_hand(events: str) -> None:
 
 def test_low_precision_leaves_the_contrast_intact() -> None:
     network, batch = make_network((32, 8), 24, 16, dtype=torch.float32), make_batch(16, 24, 16, dtype=torch.float32)
-    full = replace(COARSE, dtype=torch.float32, threshold=0.05, projection_threshold=0.05)
+    full = replace(COARSE, dtype=torch.float32, threshold=(0.05,), projection_threshold=0.05)
     full = replace(full, nudge_threshold=1e-4, projection_nudge_threshold=1e-3, nudge_steps=30)
     low = replace(full, dtype=torch.bfloat16)
     for name, value in gradients(full, network, batch).items():
         assert cosine(gradients(low, network, batch)[name], value) > 0.95, name
+
+
+def test_without_dither_nothing_is_learnt_and_without_offset_nudges_are_dear() -> None:
+    """Real training from scratch on ``mini``, with nudges as coarse as a fifth of a unit's range."""
+    config = from_preset("mini", "spiking", neuron="sigma-delta", limit=800, epochs=8)
+    config = RunConfig(**{**config.model_dump(), "nudge_threshold": 0.1, "projection_nudge_threshold": 0.2})
+    data = load_dataset(config)
+    found: dict[str, float] = {}
+    nudges: dict[str, float] = {}
+    for name, changes in (("both", {}), ("no dither", {"dither": False}), ("no offset", {"offset": False})):
+        trainer = Trainer(config, data, torch.device("cpu"))
+        assert isinstance(trainer.backend, SigmaDeltaBackend)
+        trainer.backend = replace(trainer.backend, **changes)
+        while trainer.step < trainer.total:
+            with torch.no_grad():
+                trainer.train_batch()
+        found[name] = evaluate(trainer.backend, trainer.network, trainer.gather, data.validation, 64).accuracy
+        nudges[name] = trainer.ledger.spikes_per_synapse(("nudge+", "nudge-"))
+    assert found["both"] > 0.75 and found["no dither"] < 0.6
+    assert nudges["no offset"] > 10 * nudges["both"]  # they send the free phase's quantisation errors

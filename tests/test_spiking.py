@@ -6,6 +6,7 @@ import torch
 from eqspike_seq.dynamics import DenseBackend
 from eqspike_seq.learning import ThreePhase
 from eqspike_seq.network import Batch, Network, Shape
+from neuromorphic.neurons import Bernoulli, LeakyIntegrateAndFire, Neuron
 from neuromorphic.simulator import SpikingBackend
 from tests.conftest import make_batch, make_network
 
@@ -137,3 +138,33 @@ def test_low_precision_products_leave_the_nudged_contrast_intact() -> None:
     low = ThreePhase(0.5)(replace(SPIKING, dtype=torch.bfloat16), network, batch).gradients
     for name, value in full.items():
         assert torch.cosine_similarity(low[name].flatten(), value.flatten(), 0) > 0.8, name
+
+
+@pytest.mark.parametrize("neuron", [LeakyIntegrateAndFire(1e9), Bernoulli()], ids=["lif", "bernoulli"])
+@pytest.mark.parametrize("attention", [True, False])
+def test_other_neurons_settle_at_the_dense_fixed_point(neuron: Neuron, attention: bool) -> None:
+    network, batch = pair(attention)
+    dense = DENSE.free(network, batch).rates
+    found = replace(SPIKING, free_steps=2000, window=1800, nudge_steps=2000, neuron=neuron).free(network, batch).rates
+    for rate, truth in zip(found.layers, dense.layers, strict=True):
+        assert (rate - truth).abs().mean() < 0.02
+
+
+def test_same_random_numbers_in_both_nudges_rescue_stochastic_neurons() -> None:
+    network, batch = pair()
+    truth = ThreePhase(0.5)(DENSE, network, batch).gradients
+    cosines = {}
+    for common in (True, False):
+        backend = replace(SPIKING, neuron=Bernoulli(), common_noise=common)
+        found = ThreePhase(0.5)(backend, network, batch).gradients
+        cosines[common] = float(torch.cosine_similarity(found["w3"].flatten(), truth["w3"].flatten(), 0))
+    assert cosines[True] > 0.9 and cosines[True] > cosines[False] + 0.05, cosines
+
+
+def test_random_numbers_are_those_of_the_batch_seed() -> None:
+    network, batch = pair()
+    backend = replace(SPIKING, neuron=Bernoulli())
+    one, again = backend.free(network, batch), backend.free(network, batch)
+    other = backend.free(network, replace(batch, seed=5))
+    assert torch.equal(one.rates.layers[0], again.rates.layers[0])
+    assert not torch.equal(one.rates.layers[0], other.rates.layers[0])

@@ -1,0 +1,137 @@
+"""What ``eqspike check`` computes, against autograd and mathematics; and the command itself."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+from eqspike_seq.attention import hopattn
+from eqspike_seq.cli import main
+from eqspike_seq.convergence import hopfield_energy, over_time, temperature_sweep
+from eqspike_seq.dynamics import DenseBackend, prepare
+from eqspike_seq.gradcheck import bptt_course, compare, ep_course
+from eqspike_seq.learning import BPTT
+from tests.conftest import make_batch, make_network
+
+EXACT = DenseBackend(free_steps=500, tolerance=1e-14, dtype=torch.float64)
+
+
+def test_bptt_course_is_autograd_through_the_last_steps() -> None:
+    network, batch = make_network(), make_batch()
+    course = bptt_course(network, prepare(network, batch, torch.float64), batch, EXACT.free(network, batch).rates, 12)
+    for steps in (1, 2, 5, 12):
+        truth = BPTT(steps)(EXACT, network, batch).gradients
+        for name, value in truth.items():
+            torch.testing.assert_close(course[steps - 1][name], value, atol=1e-10, rtol=1e-7)
+
+
+@pytest.mark.parametrize("attention", [True, False])
+def test_ep_follows_bptt_step_by_step(attention: bool) -> None:
+    """The gradient-descending updates: EP after t nudged steps is BPTT through t steps, for every t, as β → 0."""
+    network, batch = make_network(attention=attention), make_batch()
+    free, inputs = EXACT.free(network, batch).rates, prepare(network, batch, torch.float64)
+    ep = ep_course(network, inputs, batch, free, 0.001, 10)
+    bptt = bptt_course(network, inputs, batch, free, 10)
+    for t in range(10):
+        for name, value in bptt[t].items():
+            torch.testing.assert_close(ep[t][name], value, atol=1e-6, rtol=1e-3)
+    assert not ep[0]["w1"].any() and ep[9]["w1"].any()  # the nudge takes its time to come down
+
+
+def test_compare_says_cosine_and_relative_error() -> None:
+    truth = {"a": torch.tensor([3.0, 4.0]), "b": torch.zeros(2)}
+    records = compare({"a": torch.tensor([4.0, 3.0]), "b": torch.ones(2)}, truth, stage="end")
+    assert records[0]["cosine"] == pytest.approx(24 / 25)
+    assert records[0]["relative_rmse"] == pytest.approx(math.sqrt(2) / 5)
+    assert records[1] == {"parameter": "b", "cosine": None, "relative_rmse": None, "stage": "end"}
+
+
+def test_hopattn_is_the_update_that_lowers_the_hopfield_energy() -> None:
+    generator = torch.Generator().manual_seed(0)
+    patterns = torch.randn(9, 5, generator=generator, dtype=torch.float64)
+    state = torch.randn(30, 5, generator=generator, dtype=torch.float64)
+    beta = 1 / math.sqrt(5)
+    for _ in range(5):
+        new = hopattn(state, patterns)
+        before, after = hopfield_energy(state, patterns, beta), hopfield_energy(new, patterns, beta)
+        assert (after <= before + 1e-12).all() and (after >= -1e-12).all()
+        state = new
+    leaf = state[0].clone().requires_grad_()
+    with torch.enable_grad():
+        (slope,) = torch.autograd.grad(hopfield_energy(leaf.unsqueeze(0), patterns, beta).sum(), leaf)
+    torch.testing.assert_close(leaf.detach() - slope, hopattn(state[:1], patterns)[0])
+
+
+def test_temperature_leads_from_the_mean_of_all_patterns_to_one() -> None:
+    text = torch.randn(20, 16, generator=torch.Generator().manual_seed(0))
+    found = temperature_sweep(text, 1 / 4)
+    assert found["effective_patterns"][0] > 19 and found["effective_patterns"][-1] == pytest.approx(1, abs=1e-3)
+    assert found["retrieved"][0] < 0.2 and found["retrieved"][-1] == 1
+    assert max(found["largest_rise_of_energy"]) < 1e-9 and found["second_less_first"][-1] < 1e-3
+
+
+def test_phases_settle() -> None:
+    found = over_time(make_network(dim=4), make_batch(), 0.5)
+    free = found["free"]
+    assert len(free["phi"]) == 50 and free["residual"][-1] < 1e-3 * free["residual"][0]
+    assert found["nudge+"]["residual"][-1] < 1e-3
+
+
+def run_check(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
+    monkeypatch.setattr("sys.argv", ["eqspike", "check", *arguments])
+    main()
+
+
+def test_check_gradients_of_a_run_at_three_stages(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    short = ["--limit", "80", "--epochs", "2", "--out", "run", "--free-steps", "40", "--nudge-steps", "40"]
+    monkeypatch.setattr("sys.argv", ["eqspike", "run", "mini", "--backend", "spiking", "--window", "20", *short])
+    main()
+    run_check(monkeypatch, "gradients", "run", "--texts", "20", "--windows", "40", "80", "--betas", "0.5", "1.0")
+    found = json.loads((tmp_path / "run/checks/gradients.json").read_text())
+    records = found["records"]
+    assert found["format"] == 1
+    assert {r["stage"] for r in records} == {"initial", "halfway", "end"}
+    assert {r["parameter"] for r in records} == {"w1", "w2", "b2", "w3", "b3"}
+    spiking = [r for r in records if r["reference"] == "eq18"]
+    assert {(r["beta"], r["window"]) for r in spiking} == {(0.5, 40), (0.5, 80), (1.0, 40), (1.0, 80)}
+    assert all(r["neuron"] == "if" and r["circuit"] == "clocked" for r in spiking)
+    assert all(r["cosine"] > 0.999 for r in records if r["reference"] == "bptt")
+    for stage in ("initial", "halfway", "end"):
+        assert "<svg" in (tmp_path / f"run/checks/gradients-over-time-{stage}.svg").read_text()
+    assert "<svg" in (tmp_path / "run/checks/gradients-fidelity.svg").read_text()
+    run_check(monkeypatch, "convergence", "run", "--texts", "8")
+    found = json.loads((tmp_path / "run/checks/convergence.json").read_text())
+    assert set(found["stages"]) == {"initial", "halfway", "end"} and "spiking" in found["stages"]["end"]
+    assert "<svg" in (tmp_path / "run/checks/hopfield.svg").read_text()
+    assert "a second HopAttn" in capsys.readouterr().out
+
+
+def test_check_gradients_of_a_preset_with_another_neuron(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    run_check(monkeypatch, "gradients", "--dataset", "mini", "--neuron", "sigma-delta", "--texts", "16", "--out", "c")
+    records = json.loads((tmp_path / "c/gradients.json").read_text())["records"]
+    assert {r["stage"] for r in records} == {"initial"}
+    assert {r["neuron"] for r in records if r["reference"] == "eq18"} == {"sigma-delta"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ((), "expected gradients or convergence"),
+        (("everything",), "'everything'"),
+        (("gradients", "nowhere"), "nowhere"),
+        (("gradients", "--texts", "0", "--dataset", "mini"), "--texts"),
+        (("gradients", "--dataset", "mini", "--neuron", "sigma-delta", "--rule", "trace"), "--rule trace"),
+    ],
+)
+def test_mistakes_are_named(
+    arguments: tuple[str, ...], says: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        run_check(monkeypatch, *arguments)
+    assert ended.value.code == 2 and says in capsys.readouterr().err
