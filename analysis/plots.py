@@ -1,11 +1,12 @@
 """Pictures made from run folders, and from nothing else.
 
 python -m analysis.plots RUN RUN … --out accuracy.svg
+python -m analysis.plots RUN RUN … --against spikes --out spikes.svg
 """
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import tyro
 
@@ -21,7 +22,8 @@ def read_run(folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
 
 def label_of(result: dict[str, Any]) -> str:
     """What a run is called in a legend."""
-    return f"{result['backend']} EP" + ("" if result["attention"] else ", no attention")
+    parts = [f"{result['backend']} EP", result["neuron"], result["rule"]]
+    return ", ".join(part for part in parts if part) + ("" if result["attention"] else ", no attention")
 
 
 def accuracy_over_time(runs: list[Path], out: Path) -> None:
@@ -46,14 +48,35 @@ def accuracy_over_time(runs: list[Path], out: Path) -> None:
     save(drawn, out)
 
 
-def main(runs: tyro.conf.Positional[list[Path]], out: Path) -> None:
-    """Plot accuracy against training time for run folders.
+def accuracy_over_spikes(runs: list[Path], out: Path) -> None:
+    """Test accuracy against spikes per synapse and inference; dense runs as lines across."""
+    drawn, ((axes,),) = figure()
+    axes.axvline(1.72, color="grey", linewidth=0.8, label="break-even of rate codes, Davidson & Furber (2021)")
+    labels: list[str] = []
+    for folder in runs:
+        result, _ = read_run(folder)
+        label = label_of(result)
+        colour = COLOURS[(labels if label in labels else labels + [label]).index(label)]
+        shown = None if label in labels else label
+        labels += [] if label in labels else [label]
+        if (spikes := result["spikes_per_synapse_per_inference"]) is None:
+            axes.axhline(100 * result["test_accuracy"], color=colour, linestyle="--", label=shown)
+        else:
+            axes.semilogx(spikes, 100 * result["test_accuracy"], "o", color=colour, label=shown)
+    axes.set(xlabel="spikes per synapse and inference", ylabel="test accuracy (%)")
+    axes.legend(fontsize=7)
+    save(drawn, out)
+
+
+def main(runs: tyro.conf.Positional[list[Path]], out: Path, against: Literal["time", "spikes"] = "time") -> None:
+    """Plot the accuracy of run folders.
 
     Args:
         runs: Run folders.
         out: The SVG file.
+        against: Training time, or spikes per synapse and inference.
     """
-    accuracy_over_time(runs, out)
+    {"time": accuracy_over_time, "spikes": accuracy_over_spikes}[against](runs, out)
 
 
 if __name__ == "__main__":

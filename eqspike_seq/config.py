@@ -217,7 +217,7 @@ def from_preset(dataset: str, backend: str, preset: str = "", **overrides: Any) 
         raise ConfigError(f"--preset: got {name!r}, expected one of {', '.join(presets())}")
     text = (resources.files("eqspike_seq") / "presets" / f"{name}.toml").read_text()
     parts = tomllib.loads(text)
-    part = parts["dense" if backend == "dense" else "spiking"]
+    part = parts[backend] if backend == "dense" else {**parts["spiking"], **parts.get(backend, {})}
     neuron = overrides.get("neuron", part.get("neuron", RunConfig.model_fields["neuron"].default))
     common = {key: value for key, value in part.items() if not isinstance(value, dict)}
     settings = {**parts["common"], **common, **part.get(neuron, {}), **overrides}

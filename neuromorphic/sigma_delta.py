@@ -263,7 +263,7 @@ class SigmaDeltaBackend:
         totals, none = [events.sum(0) for events in sendings], [torch.zeros_like(steps)] * len(sendings)
         readings = torch.stack(kept.readings).sum(0)
         fan_out = fan_outs(network, real_units(network.shape, batch.mask))
-        reached = sum((events * out for events, out in zip(sendings, fan_out, strict=True)), torch.zeros_like(units[0]))
+        reached = torch.stack([events.double() * out for events, out in zip(sendings, fan_out, strict=True)]).sum(0)
         residual = torch.stack([m.abs().amax(1) * t for m, t in zip(kept.above[-1], theta, strict=True)]).amax(0)
         seen = [Side(h, a, b, h) for h, a, b in zip(_flat(transmitted), _flat(known), _flat(before), strict=True)]
         projection = replace(seen[0], count=seen[0].own)  # w₁ sees the neuron's own activation

@@ -46,6 +46,7 @@ def test_a_run_folder_holds_what_reports_rely_on(tmp_path: Path, backend: str) -
         "environment.json",
         "metrics.jsonl",
         "checkpoint",
+        "halfway.safetensors",
         "ledger.json",
         "result.json",
         "predictions.parquet",

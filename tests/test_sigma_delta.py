@@ -230,7 +230,7 @@ def test_low_precision_leaves_the_contrast_intact() -> None:
 
 def test_without_dither_nothing_is_learnt_and_without_offset_nudges_are_dear() -> None:
     """Real training from scratch on ``mini``, with nudges as coarse as a fifth of a unit's range."""
-    config = from_preset("mini", "spiking", neuron="sigma-delta", limit=800, epochs=8)
+    config = from_preset("mini", "spiking", neuron="sigma-delta", rule="count", limit=800, epochs=8)
     config = RunConfig(**{**config.model_dump(), "nudge_threshold": 0.1, "projection_nudge_threshold": 0.2})
     data = load_dataset(config)
     found: dict[str, float] = {}
