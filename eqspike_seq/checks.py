@@ -73,6 +73,8 @@ class GradientFlags(Subject):
     """Another low-pass before the core's query than the run's."""
     trace_tau: float | None = None
     """Another slow trace than the run's."""
+    common_noise: bool | None = None
+    """bernoulli: the same random numbers in both nudges, or not, whatever the run did."""
 
 
 @dataclass
@@ -106,26 +108,28 @@ def gradients(flags: GradientFlags) -> dict[str, Any]:
         tick_steps=flags.tick_steps,
         feedback_tau=flags.feedback_tau,
         trace_tau=flags.trace_tau,
+        common_noise=flags.common_noise,
     )
     windows = flags.windows or (config.window // 2, config.window, 2 * config.window)
     dataset = load_dataset(config, reporter.status)
     found = check_gradients(config, dataset, flags.run, flags.texts, flags.betas or (config.beta,), windows, reporter)
     write_json(flags.folder() / "gradients.json", {"format": FORMAT, "environment": environment(), **found})
-    table = Table(box=None, pad_edge=False, title="cosine (relative RMSE)")
-    for heading in ("stage", "reference", "β", "window"):
-        table.add_column(heading)
     names = list(dict.fromkeys(record["parameter"] for record in found["records"]))
-    for name in names:
-        table.add_column(name, justify="right")
-    rows: dict[tuple[str, str, str, str], dict[str, str]] = {}
-    for record in found["records"]:
-        key = (record["stage"], record["reference"], f"{record['beta']:g}", str(record["window"] or "–"))
-        cosine = record["cosine"]
-        text = "zero" if cosine is None else f"{cosine:.4f} ({record['relative_rmse']:.2g})"
-        rows.setdefault(key, {})[record["parameter"]] = text
-    for key, row in rows.items():
-        table.add_row(*key, *(row[name] for name in names))
-    reporter.out.print(table)
+    for title, figure in (("cosine", "cosine"), ("relative RMSE", "relative_rmse")):
+        table = Table(box=None, pad_edge=False, title=title)
+        for heading in ("stage", "reference", "β", "window"):
+            table.add_column(heading)
+        for name in names:
+            table.add_column(name, justify="right")
+        rows: dict[tuple[str, str, str, str], dict[str, str]] = {}
+        for record in found["records"]:
+            key = (record["stage"], record["reference"], f"{record['beta']:g}", str(record["window"] or "–"))
+            value = record[figure]
+            text = "zero" if value is None else f"{value:.4f}" if figure == "cosine" else f"{value:.1e}"
+            rows.setdefault(key, {})[record["parameter"]] = text
+        for key, row in rows.items():
+            table.add_row(*key, *(row[name] for name in names))
+        reporter.out.print(table)
     return found
 
 

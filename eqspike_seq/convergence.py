@@ -20,7 +20,7 @@ from torch import Tensor
 
 from eqspike_seq.attention import hopattn
 from eqspike_seq.backends import make_backend
-from eqspike_seq.config import RunConfig
+from eqspike_seq.config import WHERE, RunConfig
 from eqspike_seq.data.dataset import Batches, Dataset
 from eqspike_seq.dynamics import DenseBackend, prepare
 from eqspike_seq.gradcheck import stages
@@ -109,7 +109,8 @@ def check_convergence(
     gather = Batches(torch.from_numpy(dataset.embeddings.table), config.tokens, config.keep)
     batch = gather(dataset.train, np.random.default_rng(config.seed).permutation(len(dataset.train))[:texts])
     found = stages(config, dataset, run)
-    result: dict[str, Any] = {"texts": texts, "beta": config.beta, "stages": {}}
+    settings = config.model_dump(mode="json", exclude=set(WHERE), exclude_none=True)
+    result: dict[str, Any] = {"settings": settings, "texts": texts, "beta": config.beta, "stages": {}}
     with reporter.checking(3 * len(found)) as advance:
         for stage in found:
             about: dict[str, Any] = {}

@@ -8,6 +8,8 @@ The records say for each parameter, with g the gradient examined and r the refer
 gradient-descending updates of Bal & Sengupta (2023), Eq. 5–6 and Fig. 2a (Ernoult et al. 2019). Synchronous updates,
 float64, no early stop.
 *eq18*: a spiking neuron, circuit and rule against Eq. 18 on dense rates that have converged, at the same β.
+*offset*: sigma-delta against Eq. 18 of its own network, that of the coarse state it settled in: the same free phase,
+nudged to convergence in steps of 10⁻⁵.
 """
 
 from dataclasses import dataclass
@@ -20,9 +22,9 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 
 from eqspike_seq.backends import make_backend
-from eqspike_seq.config import RunConfig
+from eqspike_seq.config import WHERE, RunConfig
 from eqspike_seq.data.dataset import Batches, Dataset
-from eqspike_seq.dynamics import DenseBackend, Inputs, prepare, sweep
+from eqspike_seq.dynamics import Backend, DenseBackend, Equilibrium, Inputs, prepare, sweep
 from eqspike_seq.errors import RunError
 from eqspike_seq.learning import Gradients, ThreePhase, local_update
 from eqspike_seq.network import Batch, Network, Shape, State
@@ -71,6 +73,31 @@ def stages(config: RunConfig, dataset: Dataset, run: Path | None) -> list[Stage]
             tensor.copy_(saved[parameter])
         found.append(Stage(name, network))
     return found
+
+
+@dataclass(frozen=True)
+class FineNudges:
+    """A sigma-delta backend whose free phase is that of ``coarse`` and whose nudges are those of ``fine``."""
+
+    coarse: Backend
+    fine: Backend
+
+    @classmethod
+    def of(cls, config: RunConfig) -> "FineNudges":
+        """The backend of ``config``, and the same with nudges all but continuous and run to convergence."""
+        fine = {"nudge_threshold": 1e-5, "projection_nudge_threshold": 1e-5, "nudge_steps": 60, "rule": "membrane"}
+        device = torch.device("cpu")
+        return cls(make_backend(config, device), make_backend(RunConfig(**{**config.model_dump(), **fine}), device))
+
+    def free(self, network: Network, batch: Batch, record: bool = False) -> Equilibrium:
+        """The coarse free phase."""
+        return self.coarse.free(network, batch, record)
+
+    def nudge(
+        self, network: Network, batch: Batch, start: Equilibrium, betas: tuple[float, ...], record: bool = False
+    ) -> list[Equilibrium]:
+        """The fine nudges."""
+        return self.fine.nudge(network, batch, start, betas, record)
 
 
 def compare(found: Gradients, truth: Gradients, **about: Any) -> list[dict[str, Any]]:
@@ -211,5 +238,14 @@ def check_gradients(
                         "rule": config.rule,
                     }
                     records += compare(estimate.gradients, truth, **about, **at)
+                    if window is None:
+                        own = ThreePhase(beta)(FineNudges.of(spiking), stage.network, batch).gradients
+                        records += compare(estimate.gradients, own, **{**about, "reference": "offset"}, **at)
                     advance()
-    return {"records": records, "curves": curves, "texts": texts, "curve_texts": min(texts, CURVE_TEXTS)}
+    return {
+        "settings": config.model_dump(mode="json", exclude=set(WHERE), exclude_none=True),
+        "records": records,
+        "curves": curves,
+        "texts": texts,
+        "curve_texts": min(texts, CURVE_TEXTS),
+    }

@@ -117,6 +117,19 @@ def test_check_gradients_of_a_preset_with_another_neuron(tmp_path: Path, monkeyp
     records = json.loads((tmp_path / "c/gradients.json").read_text())["records"]
     assert {r["stage"] for r in records} == {"initial"}
     assert {r["neuron"] for r in records if r["reference"] == "eq18"} == {"sigma-delta"}
+    assert all(r["cosine"] > 0.95 for r in records if r["reference"] == "offset" and r["parameter"] != "w1")
+
+
+def test_common_random_numbers_leave_more_of_the_contrast(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    cosines: dict[str, list[float]] = {}
+    for common in ("True", "False"):
+        flags = ["--neuron", "bernoulli", "--common-noise", common, "--windows", "140", "--out", common]
+        run_check(monkeypatch, "gradients", "--dataset", "mini", "--texts", "32", *flags)
+        found = json.loads((tmp_path / common / "gradients.json").read_text())
+        assert found["settings"]["common_noise"] is (common == "True")
+        cosines[common] = [r["cosine"] for r in found["records"] if r["parameter"] in ("w2", "w3") and r["rule"]]
+    assert all(same > other + 0.05 for same, other in zip(cosines["True"], cosines["False"], strict=True)), cosines
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from analysis.tables import BLOCK, IMDB, IMDB_SPIKING, MINI, filled
 from eqspike_seq.cli import COMMANDS, parse_run
+from eqspike_seq.config import RunConfig, read_toml
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -21,6 +23,19 @@ def value(file: str, key: str) -> float:
     for part in (key or "test_accuracy").split("."):
         found = found[part]
     return float(found)
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/rates-to-spikes.md"])
+def test_tables_are_what_the_result_files_say(page: str) -> None:
+    text = (ROOT / page).read_text()
+    assert len(BLOCK.findall(text)) >= 2 and filled(text) == text
+
+
+@pytest.mark.parametrize("row", [*IMDB_SPIKING, *IMDB, *MINI], ids=lambda row: row[1])
+def test_command_of_a_row_has_the_settings_that_its_run_had(row: tuple[str, str, str]) -> None:
+    _, folder, command = row
+    saved = RunConfig(**read_toml(ROOT / "results" / folder / "config.toml"))
+    assert not saved.differences(parse_run(shlex.split(command)[2:]))
 
 
 def test_there_are_figures() -> None:

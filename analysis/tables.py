@@ -1,0 +1,212 @@
+"""The tables of the documentation, filled from results/.
+
+python -m analysis.tables README.md docs/rates-to-spikes.md
+
+A page holds ``<!-- table: NAME -->`` … ``<!-- end of table -->``; what stands between is replaced.
+"""
+
+import json
+import re
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import tyro
+
+RESULTS = Path(__file__).parent.parent / "results"
+BLOCK = re.compile(r"(<!-- table: ([\w-]+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
+HEAD = """\
+| | test | validation | training | peak memory | spikes per synapse | command, result |
+| --- | ---: | ---: | ---: | ---: | ---: | --- |"""
+
+SPIKING = "eqspike run imdb --backend spiking"
+DENSE = (
+    ("dense EP", "imdb-dense-seed0", "eqspike run imdb"),
+    ("dense EP without attention", "imdb-dense-no-attention-seed0", "eqspike run imdb --no-attention"),
+)
+RATES = (
+    ("rates, `eqspike`", "imdb-spiking-eqspike-seed0", f"{SPIKING} --rule eqspike"),
+    ("rates, `trace`", "imdb-spiking-trace-seed0", f"{SPIKING} --rule trace"),
+    ("rates, `count`", "imdb-spiking-seed0", f"{SPIKING} --rule count"),
+)
+CHANGES = (
+    ("changes, `membrane`", "imdb-sigma-delta-seed0", f"{SPIKING} --neuron sigma-delta"),
+    (
+        "changes, coarser s¹",
+        "imdb-sigma-delta-coarser-seed0",
+        f"{SPIKING} --neuron sigma-delta --projection-threshold 1.0",
+    ),
+    (
+        "changes, plain SGD",
+        "imdb-sigma-delta-sgd-seed0",
+        f"{SPIKING} --neuron sigma-delta --optimizer sgd --learning-rate 2.5 0.8 0.2 0.012",
+    ),
+)
+MINI = tuple(
+    (f"{backend} EP{label}", f"mini-{backend}{name}-seed0", f"eqspike run mini --backend {backend}{flags}")
+    for backend, flags in (("spiking", ""), ("dense", ""))
+    for label, name, flags in (
+        ("", "", ""),
+        (" without attention", "-no-attention", " --no-attention"),
+        (", words shuffled", "-shuffled-words", " --shuffle-words"),
+    )
+)
+CHECKS = (
+    ("if, `membrane`", "if-membrane", "eq18"),
+    ("if, `count`", "if-count", "eq18"),
+    ("if, `trace`", "if-trace", "eq18"),
+    ("if, `eqspike`", "if-eqspike", "eq18"),
+    ("lif, `membrane`", "lif-membrane", "eq18"),
+    ("bernoulli, `count`, common random numbers", "bernoulli-common", "eq18"),
+    ("bernoulli, `count`, own random numbers", "bernoulli-own", "eq18"),
+    ("sigma-delta, `membrane`", "sigma-delta-membrane", "eq18"),
+    ("sigma-delta, `membrane`, to its own network", "sigma-delta-membrane", "offset"),
+    ("sigma-delta, `count`, to its own network", "sigma-delta-count", "offset"),
+)
+BASELINES = (
+    ("LSTM, backpropagation", "lstm"),
+    ("logistic regression, mean vectors", "logistic_mean_vectors"),
+    ("logistic regression, bag of words", "logistic_bag_of_words"),
+)
+
+
+def read(name: str) -> dict[str, Any]:
+    """A JSON file of results/."""
+    found: dict[str, Any] = json.loads((RESULTS / name).read_text())
+    return found
+
+
+def row_of(cells: Iterable[str]) -> str:
+    """One line of a table."""
+    return "| " + " | ".join(cells) + " |"
+
+
+def run_row(label: str, folder: str, command: str) -> str:
+    """One run: its result file and the command that made it."""
+    result = read(f"{folder}/result.json")
+    spikes = result["spikes_per_synapse_per_inference"]
+    cells = (
+        label,
+        f"{100 * result['test_accuracy']:.2f} %",
+        f"{100 * result['validation_accuracy']:.1f}",
+        f"{result['train_seconds'] / 60:.1f} min",
+        f"{result['peak_memory_bytes'] / 1e9:.2f} GB",
+        "–" if spikes is None else f"{spikes:.3g}",
+        f"[`{command}`](results/{folder}/result.json)",
+    )
+    return row_of(cells)
+
+
+def baseline_row(label: str, dataset: str, key: str) -> str:
+    """One model of ``benchmarks.baselines``."""
+    found = read(f"{dataset}-baselines.json")[key]
+    cells = (
+        label,
+        f"{100 * found['test_accuracy']:.2f} %",
+        f"{100 * found['validation_accuracy']:.1f}",
+        f"{found['train_seconds'] / 60:.1f} min",
+        "–",
+        "–",
+        f"[`python -m benchmarks.baselines {dataset}`](results/{dataset}-baselines.json) `{key}.test_accuracy`",
+    )
+    return row_of(cells)
+
+
+def imdb() -> str:
+    """Spiking, dense and other models on IMDB."""
+    rows = [run_row(*row) for row in (RATES[0], RATES[-1], *CHANGES[:1], *DENSE)]
+    return "\n".join([HEAD, *rows, *(baseline_row(label, "imdb", key) for label, key in BASELINES)])
+
+
+def mini() -> str:
+    """The same on the embedded set."""
+    return "\n".join([HEAD, *(run_row(*row) for row in MINI), *(baseline_row(t, "mini", k) for t, k in BASELINES)])
+
+
+def spikes() -> str:
+    """All spiking runs on IMDB: accuracy and spikes, in inference and in training."""
+    heads = ("", "test", "less dense, points", "spikes per synapse, inference", "training sample, 3 phases", "")
+    lines = [row_of(heads), "| --- | ---: | ---: | ---: | ---: | --- |"]
+    dense = read(f"{DENSE[0][1]}/result.json")["test_accuracy"]
+    for label, folder, command in (*RATES, *CHANGES):
+        result = read(f"{folder}/result.json")
+        cells = (
+            label,
+            f"{100 * result['test_accuracy']:.2f} %",
+            f"{100 * (result['test_accuracy'] - dense):+.2f}",
+            f"{result['spikes_per_synapse_per_inference']:.3g}",
+            f"{result['spikes_per_synapse_per_training_sample']:.3g}",
+            f"[`{command}`](../results/{folder}/result.json)",
+        )
+        lines.append(row_of(cells))
+    return "\n".join(lines)
+
+
+def gradients() -> str:
+    """Cosine and relative RMSE of spiking updates to converged dense Eq. 18, by neuron, rule and stage of training."""
+    parameters = ("w1", "w2", "w3", "w4")
+    lines = [row_of(("neuron, rule", "T = K", "stage", *parameters)), "| --- | ---: | --- |" + " ---: |" * 4]
+    for label, name, reference in CHECKS:
+        found = read(f"checks/{name}/gradients.json")
+        records = [r for r in found["records"] if r["reference"] == reference]
+        longest, beta = records[-1]["window"], found["settings"]["beta"]
+        mine = [r for r in records if r["window"] == longest and r["beta"] == beta]
+        for stage in dict.fromkeys(r["stage"] for r in mine):
+            of = {r["parameter"]: r for r in mine if r["stage"] == stage}
+            steps = of["w1"]["free_steps"] if longest else "–"
+            cells = (f"{of[p]['cosine']:.4f} ({of[p]['relative_rmse']:.2g})" for p in parameters)
+            lines.append(row_of((f"[{label}](../results/checks/{name}/gradients.json)", str(steps), stage, *cells)))
+    return "\n".join(lines)
+
+
+def gradient_sweep() -> str:
+    """The rule ``membrane`` over window and β, at the end of training."""
+    parameters = ("w1", "w2", "w3", "w4")
+    lines = [row_of(("T = K", "window", "β", *parameters)), "| ---: | ---: | ---: |" + " ---: |" * 4]
+    records = [r for r in read("checks/if-membrane/gradients.json")["records"] if r["reference"] == "eq18"]
+    found = {(r["free_steps"], r["window"], r["beta"], r["parameter"]): r for r in records if r["stage"] == "end"}
+    for steps, window, beta in dict.fromkeys(key[:3] for key in found):
+        cells = (f"{found[steps, window, beta, p]['cosine']:.4f}" for p in parameters)
+        lines.append(row_of((str(steps), str(window), f"{beta:g}", *cells)))
+    return "\n".join(lines)
+
+
+def bptt() -> str:
+    """EP against BPTT through the same number of steps, at each stage: cosine and relative RMSE."""
+    parameters = ("w1", "w2", "b2", "w3", "b3", "w4", "b4")
+    lines = [row_of(("stage", *parameters)), "| --- |" + " ---: |" * len(parameters)]
+    records = [r for r in read("checks/if-membrane/gradients.json")["records"] if r["reference"] == "bptt"]
+    for stage in dict.fromkeys(r["stage"] for r in records):
+        found = {r["parameter"]: r for r in records if r["stage"] == stage}
+        cells = (f"{found[p]['cosine']:.5f} ({found[p]['relative_rmse']:.1g})" for p in parameters)
+        lines.append(row_of((stage, *cells)))
+    return "\n".join(lines)
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    "imdb": imdb,
+    "mini": mini,
+    "spikes": spikes,
+    "gradients": gradients,
+    "gradient-sweep": gradient_sweep,
+    "bptt": bptt,
+}
+
+
+def filled(page: str) -> str:
+    """``page`` with every table as the result files have it."""
+    return BLOCK.sub(lambda found: f"{found[1]}{TABLES[found[2]]()}\n{found[3]}", page)
+
+
+def main(pages: tyro.conf.Positional[list[Path]]) -> None:
+    """Fill the tables of Markdown pages.
+
+    Args:
+        pages: Files to be filled in place.
+    """
+    for page in pages:
+        page.write_text(filled(page.read_text()))
+
+
+if __name__ == "__main__":
+    tyro.cli(main)
