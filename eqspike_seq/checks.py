@@ -114,7 +114,7 @@ def gradients(flags: GradientFlags) -> dict[str, Any]:
     dataset = load_dataset(config, reporter.status)
     found = check_gradients(config, dataset, flags.run, flags.texts, flags.betas or (config.beta,), windows, reporter)
     write_json(flags.folder() / "gradients.json", {"format": FORMAT, "environment": environment(), **found})
-    names = list(dict.fromkeys(record["parameter"] for record in found["records"]))
+    names = [n for n in dict.fromkeys(record["parameter"] for record in found["records"]) if n.startswith("w")]
     for title, figure in (("cosine", "cosine"), ("relative RMSE", "relative_rmse")):
         table = Table(box=None, pad_edge=False, title=title)
         for heading in ("stage", "reference", "β", "window"):
@@ -130,6 +130,7 @@ def gradients(flags: GradientFlags) -> dict[str, Any]:
         for key, row in rows.items():
             table.add_row(*key, *(row[name] for name in names))
         reporter.out.print(table)
+    reporter.out.print(f"biases, settings and curves: {flags.folder() / 'gradients.json'}")
     return found
 
 
