@@ -71,6 +71,8 @@ class RunConfig(BaseModel):
     """Units of the hidden layers, from the projection to the output."""
     attention: bool = True
     """HopAttn in the projection layer; without it, σ (the paper's baseline)."""
+    bias: tuple[float, ...] = (1.0,)
+    """Where the biases of hidden layers start: all, or each. 1 is the middle of σ; less makes a sparser code."""
     masked: bool = True
     """Padding takes no part in attention; otherwise zero rows are patterns like any other (the paper's code)."""
 
@@ -154,7 +156,7 @@ class RunConfig(BaseModel):
                 f"--learning-rate: got {len(self.learning_rate)} values, expected 1 or {layers} "
                 f"(w1 and one for each of the {layers - 1} layers above, with --hidden {self.hidden})"
             )
-        for flag, values in (("--threshold", self.threshold), ("--baseline", self.baseline)):
+        for flag, values in (("--bias", self.bias), ("--threshold", self.threshold), ("--baseline", self.baseline)):
             if len(values) not in (1, len(self.hidden)):
                 raise ValueError(
                     f"{flag}: got {len(values)} values, expected 1 or {len(self.hidden)} (one for each of --hidden)"

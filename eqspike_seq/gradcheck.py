@@ -55,7 +55,7 @@ def stages(config: RunConfig, dataset: Dataset, run: Path | None) -> list[Stage]
     )
 
     def made() -> Network:
-        return Network.create(shape, torch.Generator().manual_seed(config.seed))
+        return Network.create(shape, torch.Generator().manual_seed(config.seed), config.bias)
 
     found = [Stage("initial", made())]
     if run is None:

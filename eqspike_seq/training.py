@@ -82,7 +82,7 @@ class Trainer:
             masked=config.masked,
         )
         generator = torch.Generator().manual_seed(config.seed)
-        self.network = Network.create(shape, generator).to(device)
+        self.network = Network.create(shape, generator, config.bias).to(device)
         self.parameters = dict(self.network.named())
         rates = config.learning_rate * (len(shape.sizes) if len(config.learning_rate) == 1 else 1)
         self.rates = {name: rates[int(name[1:]) - 1] for name in self.parameters}
