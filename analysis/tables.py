@@ -30,16 +30,27 @@ RATES = (
     ("rates, `count`", "imdb-spiking-seed0", f"{SPIKING} --rule count"),
 )
 CHANGES = (
-    ("changes, `membrane`", "imdb-sigma-delta-seed0", f"{SPIKING} --neuron sigma-delta"),
+    ("changes", "imdb-sigma-delta-seed0", f"{SPIKING} --neuron sigma-delta"),
     (
         "changes, coarser s¹",
-        "imdb-sigma-delta-coarser-seed0",
-        f"{SPIKING} --neuron sigma-delta --projection-threshold 1.0",
+        "imdb-sigma-delta-half-seed0",
+        f"{SPIKING} --neuron sigma-delta --projection-threshold 0.67",
     ),
     (
-        "changes, plain SGD",
+        "changes, denser s², finer s¹",
+        "imdb-sigma-delta-dense-code-seed0",
+        f"{SPIKING} --neuron sigma-delta --bias 1 --projection-threshold 0.5",
+    ),
+    (
+        "changes, denser s², far coarser s¹",
+        "imdb-sigma-delta-coarser-seed0",
+        f"{SPIKING} --neuron sigma-delta --bias 1 --projection-threshold 1",
+    ),
+    (
+        "changes, denser s², finer s¹, plain SGD",
         "imdb-sigma-delta-sgd-seed0",
-        f"{SPIKING} --neuron sigma-delta --optimizer sgd --learning-rate 2.5 0.8 0.2 0.012",
+        f"{SPIKING} --neuron sigma-delta --bias 1 --projection-threshold 0.5 --optimizer sgd "
+        "--learning-rate 2.5 0.8 0.2 0.012",
     ),
 )
 MINI = tuple(
