@@ -25,7 +25,7 @@ DENSE = (
     ("dense EP without attention", "imdb-dense-no-attention-seed0", "eqspike run imdb --no-attention"),
 )
 RATES = (
-    ("rates, `eqspike`", "imdb-spiking-eqspike-seed0", f"{SPIKING} --rule eqspike"),
+    ("rates, `eqspike`", "imdb-spiking-eqspike-seed0", SPIKING),
     ("rates, `trace`", "imdb-spiking-trace-seed0", f"{SPIKING} --rule trace"),
     ("rates, `count`", "imdb-spiking-seed0", f"{SPIKING} --rule count"),
 )

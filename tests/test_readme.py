@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from analysis.tables import BLOCK, IMDB, IMDB_SPIKING, MINI, filled
+from analysis.tables import BLOCK, CHANGES, DENSE, MINI, RATES, filled
 from eqspike_seq.cli import COMMANDS, parse_run
 from eqspike_seq.config import RunConfig, read_toml
 
@@ -31,7 +31,7 @@ def test_tables_are_what_the_result_files_say(page: str) -> None:
     assert len(BLOCK.findall(text)) >= 2 and filled(text) == text
 
 
-@pytest.mark.parametrize("row", [*IMDB_SPIKING, *IMDB, *MINI], ids=lambda row: row[1])
+@pytest.mark.parametrize("row", [*RATES, *CHANGES, *DENSE, *MINI], ids=lambda row: row[1])
 def test_command_of_a_row_has_the_settings_that_its_run_had(row: tuple[str, str, str]) -> None:
     _, folder, command = row
     saved = RunConfig(**read_toml(ROOT / "results" / folder / "config.toml"))
