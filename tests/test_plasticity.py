@@ -141,7 +141,9 @@ def test_every_rule_points_where_eq18_points(rule: Rule, estimator: type) -> Non
     found = estimator(0.5)(backend, network, batch).gradients
     for name, value in truth.items():
         cosine = float(torch.cosine_similarity(found[name].flatten(), value.flatten(), 0))
-        assert cosine > (0.65 if name == "w1" else 0.9), (name, cosine)
+        # with one nudge, what the free phase left unsettled does not cancel: worst where the contrast is smallest
+        least = 0.95 if estimator is ThreePhase else {"w1": 0.65, "w2": 0.85}.get(name, 0.9)
+        assert cosine > least, (name, cosine)
 
 
 def test_membrane_takes_away_the_neurons_own_quantisation_error() -> None:
