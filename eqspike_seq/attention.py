@@ -37,15 +37,20 @@ def by_text(function: Callable[..., Tensor], *tensors: Tensor | None) -> Tensor:
     return torch.cat([function(*(None if tensor is None else tensor[piece] for tensor in tensors)) for piece in pieces])
 
 
-def weights(queries: Tensor, patterns: Tensor, bias: Tensor | None) -> Tensor:
-    """softmax(q Kᵀ/√d), (…, R, N)."""
+def weights(queries: Tensor, patterns: Tensor, bias: Tensor | None, top: int = 0) -> Tensor:
+    """softmax(q Kᵀ/√d), (…, R, N); with ``top``, over that many patterns with the highest scores of each row only."""
     scores = (queries / math.sqrt(patterns.shape[-1])) @ patterns.mT
-    return torch.softmax(scores if bias is None else scores + bias, dim=-1)
+    if bias is not None:
+        scores = scores + bias
+    if 0 < top < scores.shape[-1]:
+        least = scores.topk(top, dim=-1, sorted=False).values.amin(-1, keepdim=True)
+        scores = scores.masked_fill(scores < least, BLOCKED)
+    return torch.softmax(scores, dim=-1)
 
 
-def hopattn(queries: Tensor, patterns: Tensor, bias: Tensor | None = None) -> Tensor:
-    """HopAttn(q, K), (…, R, D)."""
-    return by_text(lambda q, k, b: weights(q, k, b) @ k, queries, patterns, bias)
+def hopattn(queries: Tensor, patterns: Tensor, bias: Tensor | None = None, top: int = 0) -> Tensor:
+    """HopAttn(q, K), (…, R, D); ``top`` as in ``weights``."""
+    return by_text(lambda q, k, b: weights(q, k, b, top) @ k, queries, patterns, bias)
 
 
 def potential(queries: Tensor, patterns: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -66,6 +71,17 @@ def hopattn_change(change: Tensor, patterns: Tensor, probabilities: Tensor) -> T
     one after the other, to N rows of p.
     """
     return by_text(_hopattn_change, change, patterns, probabilities)
+
+
+def weights_change(change: Tensor, patterns: Tensor, probabilities: Tensor) -> Tensor:
+    """δp of ``hopattn_change``, (…, R, N), in the precision of ``probabilities``; δq has the rows of p."""
+    wide = probabilities.dtype
+    scores = ((change / math.sqrt(patterns.shape[-1])) @ patterns.mT).to(wide)
+    if scores.amax() > LARGEST_CHANGE:
+        return torch.softmax(probabilities.log() + scores, dim=-1) - probabilities
+    grown = torch.expm1_(scores)
+    excess = (probabilities * grown).sum(-1, keepdim=True)
+    return grown.sub_(excess).mul_(probabilities) / (1 + excess)
 
 
 def _hopattn_change(change: Tensor, patterns: Tensor, probabilities: Tensor) -> Tensor:

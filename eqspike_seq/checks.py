@@ -61,6 +61,14 @@ class GradientFlags(Subject):
 
     neuron: Literal["if", "lif", "bernoulli", "sigma-delta"] | None = None
     """Another neuron than the run's."""
+    circuit: Literal["clocked", "wta"] | None = None
+    """Another circuit than the run's."""
+    winners: int | None = None
+    """wta with sigma-delta: another number of winners than the run's."""
+    query_threshold: float | None = None
+    """sigma-delta: another threshold of the query than the run's."""
+    projection_nudge_threshold: float | None = None
+    """sigma-delta: another threshold of s1 in the nudges than the run's."""
     rule: Literal["count", "trace", "eqspike", "membrane"] | None = None
     """Another rule than the run's."""
     betas: tuple[float, ...] = ()
@@ -104,6 +112,10 @@ def gradients(flags: GradientFlags) -> dict[str, Any]:
     config = flags.config(
         backend="spiking",
         neuron=flags.neuron,
+        circuit=flags.circuit,
+        winners=flags.winners,
+        query_threshold=flags.query_threshold,
+        projection_nudge_threshold=flags.projection_nudge_threshold,
         rule=flags.rule,
         tick_steps=flags.tick_steps,
         feedback_tau=flags.feedback_tau,

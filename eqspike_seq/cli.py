@@ -69,7 +69,7 @@ def parse_run(arguments: list[str]) -> "RunConfig":
     from eqspike_seq.errors import ConfigError
 
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    for flag in ("--backend", "--neuron", "--preset", "--config", "--resume"):
+    for flag in ("--backend", "--neuron", "--circuit", "--preset", "--config", "--resume"):
         first.add_argument(flag)
     given, _ = first.parse_known_args(arguments)
     source = Path(given.config) if given.config else None
@@ -80,8 +80,9 @@ def parse_run(arguments: list[str]) -> "RunConfig":
     backend = given.backend if given.backend in BACKENDS else settings.get("backend", BACKENDS[0])
     preset = given.preset or settings.get("preset", "")
     settings = {name: value for name, value in settings.items() if name not in PLACED}
-    if given.neuron in get_args(RunConfig.model_fields["neuron"].annotation):
-        settings["neuron"] = given.neuron
+    for name in ("neuron", "circuit"):  # a preset has parts for them
+        if getattr(given, name) in get_args(RunConfig.model_fields[name].annotation):
+            settings[name] = getattr(given, name)
     base = from_preset(dataset or DATASETS[0], backend, preset, **settings)
     config: RunConfig = tyro.cli(
         RunConfig,

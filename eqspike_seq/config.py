@@ -16,9 +16,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from eqspike_seq.errors import ConfigError
 
 FORMAT = 1
-DATASETS = ("imdb", "mini")
+DATASETS = ("imdb", "mini", "mnist")
 BACKENDS = ("dense", "spiking", "brian2")
-DEFAULT_PRESET = {"imdb": "cpu", "mini": "mini"}
+DEFAULT_PRESET = {"imdb": "cpu", "mini": "mini", "mnist": "mnist"}
 WHERE = {"out", "resume", "data_dir", "device"}  # say where a run happens, not what it computes
 
 
@@ -27,12 +27,12 @@ class RunConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
-    dataset: tyro.conf.Positional[Literal["imdb", "mini"]]
-    """imdb: 50,000 film reviews (Maas et al. 2011). mini: the embedded synthetic set."""
+    dataset: tyro.conf.Positional[Literal["imdb", "mini", "mnist"]]
+    """imdb: 50,000 film reviews. mini: the embedded synthetic set. mnist: digits, whose pixels are the input layer."""
     backend: Literal["dense", "spiking", "brian2"] = "dense"
     """dense: rates relaxed to the fixed point. spiking: the neurons of --neuron. brian2: the same in Brian2, slowly."""
     preset: str = ""
-    """Named settings to start from: mini, cpu or paper. Default: cpu for imdb, mini for mini."""
+    """Named settings to start from: mini, mnist, cpu or paper. Default: cpu for imdb, else the data set's own."""
     seed: int = Field(default=0, ge=0)
     """Seed of the initial weights and of the order of the texts."""
     epochs: int = Field(default=4, ge=1)
@@ -102,8 +102,22 @@ class RunConfig(BaseModel):
 
     neuron: Literal["if", "lif", "bernoulli", "sigma-delta"] = "if"
     """Spiking: integrate-and-fire, leaky integrate-and-fire, stochastic, or spikes that say what has changed."""
-    circuit: Literal["clocked"] = "clocked"
-    """Spiking: what computes HopAttn. clocked: a digital softmax, read every --tick-steps."""
+    circuit: Literal["clocked", "wta"] = "clocked"
+    """Spiking: what computes HopAttn. clocked: a digital softmax. wta: a soft winner-take-all of spiking units."""
+    sampler: Literal["systematic", "iid", "sigma-delta"] = "systematic"
+    """wta: how winners are drawn: evenly over the cumulative probabilities, independently, or by what is owed."""
+    winners: int = Field(default=32, ge=1, le=256)
+    """wta with sigma-delta: spikes of a token row each time it is computed (else one a step)."""
+    query_threshold: float = Field(default=0.0, ge=0)
+    """sigma-delta: change of the query that one spike to the stored patterns stands for; 0: it is read as it is."""
+    query_nudge_threshold: float = Field(default=2e-3, gt=0)
+    """sigma-delta: the same in the nudges."""
+    pattern_nudge_threshold: float = Field(default=2e-4, gt=0)
+    """wta with sigma-delta: change of a pattern's probability that one of its spikes stands for in the nudges."""
+    attention_threshold: float = Field(default=0.0, ge=0)
+    """sigma-delta: a token row is computed anew when its query has moved by more than this (root mean square)."""
+    top_patterns: int = Field(default=0, ge=0)
+    """sigma-delta, clocked: mix only this many patterns with the highest scores of a row; 0: all."""
     rule: Literal["count", "trace", "eqspike", "membrane"] = "count"
     """Spiking: what a synapse learns from: spike counts, slow traces, spike times against traces, or membranes."""
     window: int = Field(default=140, ge=2)
@@ -150,17 +164,28 @@ class RunConfig(BaseModel):
 
     @model_validator(mode="after")
     def _fit_together(self) -> "RunConfig":
-        layers = len(self.hidden) + 2
+        mnist = self.dataset == "mnist"
+        layers = len(self.hidden) + (1 if mnist else 2)
         if len(self.learning_rate) not in (1, layers):
             raise ValueError(
                 f"--learning-rate: got {len(self.learning_rate)} values, expected 1 or {layers} "
-                f"(w1 and one for each of the {layers - 1} layers above, with --hidden {self.hidden})"
+                f"({'' if mnist else 'w1 and '}one for each layer above the first, with --hidden {self.hidden})"
             )
+        if mnist:
+            for flag, got, expected in (
+                ("--tokens", self.tokens, 784),
+                ("--attention", self.attention, False),
+                ("--word-dropout", self.word_dropout, 0),
+            ):
+                if got != expected:
+                    raise ValueError(f"{flag}: got {got}, mnist needs {expected}. Leave it, or take --preset mnist.")
         for flag, values in (("--bias", self.bias), ("--threshold", self.threshold), ("--baseline", self.baseline)):
             if len(values) not in (1, len(self.hidden)):
                 raise ValueError(
                     f"{flag}: got {len(values)} values, expected 1 or {len(self.hidden)} (one for each of --hidden)"
                 )
+        if self.top_patterns and self.circuit == "wta":
+            raise ValueError("--top-patterns: got it with --circuit wta, whose winners are few as they are. Leave it.")
         if self.backend != "dense":
             if self.estimator == "bptt":
                 raise ValueError(
@@ -188,6 +213,11 @@ class RunConfig(BaseModel):
                 )
         return self
 
+    def learning_rates(self) -> tuple[float, ...]:
+        """One for each weight matrix: w₁ (unless the input is s¹ itself), w₂, …"""
+        layers = len(self.hidden) + (1 if self.dataset == "mnist" else 2)
+        return self.learning_rate * (layers if len(self.learning_rate) == 1 else 1)
+
     def saved(self) -> dict[str, Any]:
         """What ``config.toml`` holds: every setting that is not None."""
         return {"format": FORMAT, **self.model_dump(mode="json", exclude_none=True)}
@@ -213,7 +243,7 @@ def presets() -> list[str]:
 
 
 def from_preset(dataset: str, backend: str, preset: str = "", **overrides: Any) -> RunConfig:
-    """The preset's common part, its parts for the backend and its neuron, then ``overrides``. Raises ConfigError."""
+    """The preset's common part, those for backend, neuron and circuit, then ``overrides``. Raises ConfigError."""
     name = preset or DEFAULT_PRESET[dataset]
     if name not in presets():
         raise ConfigError(f"--preset: got {name!r}, expected one of {', '.join(presets())}")
@@ -222,7 +252,8 @@ def from_preset(dataset: str, backend: str, preset: str = "", **overrides: Any) 
     part = parts[backend] if backend == "dense" else {**parts["spiking"], **parts.get(backend, {})}
     neuron = overrides.get("neuron", part.get("neuron", RunConfig.model_fields["neuron"].default))
     common = {key: value for key, value in part.items() if not isinstance(value, dict)}
-    settings = {**parts["common"], **common, **part.get(neuron, {}), **overrides}
+    circuit = overrides.get("circuit", part.get("circuit", RunConfig.model_fields["circuit"].default))
+    settings = {**parts["common"], **common, **part.get(neuron, {}), **part.get(circuit, {}), **overrides}
     return RunConfig(**{**settings, "dataset": dataset, "backend": backend, "preset": name})
 
 

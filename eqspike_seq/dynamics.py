@@ -71,7 +71,8 @@ class Inputs:
     """A batch made ready for a network: what stays constant over all phases.
 
     ``patterns`` (B, P, N, D) are the keys, ``bias`` (B, P, 1, N) or None their mask, ``rows`` (B, P, N, 1) or None the
-    mask of the queries, ``drive`` x w₁ (B, P, N, D), ``target`` one-hot labels (B, C).
+    mask of the queries, ``drive`` x w₁ (B, P, N, D), ``target`` one-hot labels (B, C). Where s¹ is clamped, ``drive``
+    is 2x, so that σ(drive) = x, and ``current`` (B, H₂) is w₂ x; else it is None.
     """
 
     patterns: Tensor
@@ -79,6 +80,7 @@ class Inputs:
     rows: Tensor | None
     drive: Tensor
     target: Tensor
+    current: Tensor | None = None
 
     def take(self, keep: Tensor | slice) -> "Inputs":
         """The texts named only."""
@@ -88,6 +90,7 @@ class Inputs:
             None if self.rows is None else self.rows[keep],
             self.drive[keep],
             self.target[keep],
+            None if self.current is None else self.current[keep],
         )
 
 
@@ -97,13 +100,17 @@ def prepare(network: Network, batch: Batch, dtype: torch.dtype) -> Inputs:
     queries = [query for query, _ in shape.projections]
     keys = [key for _, key in shape.projections]
     x = batch.x.to(dtype)
+    target = F.one_hot(batch.labels, shape.classes).to(network.w1.dtype)
+    if shape.clamped:
+        current = (x.flatten(1) @ network.weights[0].to(dtype).T).to(network.w1.dtype)
+        return Inputs(x, None, None, 2 * x, target, current)
     mask = batch.mask if shape.masked else None
     return Inputs(
         patterns=x[:, keys],
         bias=None if mask is None else key_bias(mask[:, keys], dtype),
         rows=None if mask is None else mask[:, queries].unsqueeze(-1),
         drive=x[:, queries] @ network.w1.to(dtype),
-        target=F.one_hot(batch.labels, shape.classes).to(network.w1.dtype),
+        target=target,
     )
 
 
@@ -116,6 +123,8 @@ def above(network: Network, layers: tuple[Tensor, ...], index: int) -> Tensor:
 
 def project(network: Network, inputs: Inputs, first: Tensor, w2: Tensor) -> Tensor:
     """s¹ from s²: HopAttn (or σ) of x w₁ + F⁻¹(w₂ᵀ s²), padding rows 0; (B, P, N, D)."""
+    if network.shape.clamped:
+        return inputs.patterns
     query = inputs.drive + (first.to(w2.dtype) @ w2).view(inputs.drive.shape)
     new = hopattn(query, inputs.patterns, inputs.bias) if network.shape.attention else sigma(query)
     return new if inputs.rows is None else new * inputs.rows
@@ -137,7 +146,10 @@ def sweep(
 
     def update(index: int, below: Tensor, source: tuple[Tensor, ...]) -> Tensor:
         weight = w2 if index == 0 else network.weights[index]
-        u = (below.to(weight.dtype) @ weight.T).to(network.w1.dtype) + above(network, source, index)
+        if index == 0 and inputs.current is not None:
+            u = inputs.current + above(network, source, index)
+        else:
+            u = (below.to(weight.dtype) @ weight.T).to(network.w1.dtype) + above(network, source, index)
         if beta and index + 1 == len(layers):
             u = u + beta * (inputs.target - source[index])
         return sigma(u)
@@ -292,14 +304,23 @@ class Anchor:
         )
 
 
-def make_anchor(network: Network, inputs: Inputs, base: State, dtype: torch.dtype) -> Anchor:
-    """u* once, in the precision of the weights, from s*; in the shapes of a nudge: (B, 1, Hᵢ)."""
+def make_anchor(
+    network: Network, inputs: Inputs, base: State, dtype: torch.dtype, query: Tensor | None = None, top: int = 0
+) -> Anchor:
+    """u* once, in the precision of the weights, from s*; in the shapes of a nudge: (B, 1, Hᵢ).
+
+    ``query`` is the one that s¹* belongs to, if not that of s²*; ``top`` as in ``weights``.
+    """
     full = network.w1.dtype
-    query = inputs.drive.to(full) + (base.layers[0] @ network.weights[0]).view(inputs.drive.shape)
+    if query is None:
+        query = inputs.drive.to(full)
+        if not network.shape.clamped:
+            query = query + (base.layers[0] @ network.weights[0]).view(inputs.drive.shape)
+    query = query.to(full)
     probabilities = None
     if network.shape.attention:
         bias = None if inputs.bias is None else inputs.bias.to(full)
-        probabilities = by_text(lambda q, k, b: weights(q, k.to(full), b).to(dtype), query, inputs.patterns, bias)
+        probabilities = by_text(lambda q, k, b: weights(q, k.to(full), b, top).to(dtype), query, inputs.patterns, bias)
     below = [base.projection.to(full).flatten(1), *base.layers[:-1]]
     u = [
         low @ w.T + above(network, base.layers, i)
@@ -309,7 +330,7 @@ def make_anchor(network: Network, inputs: Inputs, base: State, dtype: torch.dtyp
         inputs.patterns,
         inputs.rows,
         probabilities,
-        query.to(full),
+        query,
         tuple(v.unsqueeze(1) for v in u),
         (inputs.target - base.output).unsqueeze(1),
     )
@@ -317,6 +338,8 @@ def make_anchor(network: Network, inputs: Inputs, base: State, dtype: torch.dtyp
 
 def project_change(network: Network, anchor: Anchor, change: Tensor) -> Tensor:
     """Change of s¹ that a change of its query brings, both (B, G, P, N, D), padding rows 0."""
+    if network.shape.clamped:
+        return torch.zeros_like(change)
     if network.shape.attention:
         assert anchor.probabilities is not None
         # the nudges side by side as rows of one product: (B, P, G·N, D)
@@ -336,11 +359,16 @@ def _change_sweep(network: Network, anchor: Anchor, delta: State, beta: Tensor, 
     old = tuple(layers)
 
     def projected() -> Tensor:
+        if network.shape.clamped:
+            return delta.projection
         return project_change(network, anchor, (old[0].to(w2.dtype) @ w2).view(delta.projection.shape))
 
     def update(index: int, below: Tensor, source: tuple[Tensor, ...]) -> Tensor:
         weight = w2 if index == 0 else network.weights[index]
-        u = (below.to(weight.dtype) @ weight.T).to(network.w1.dtype)
+        if index == 0 and network.shape.clamped:
+            u = anchor.u[0].new_zeros(())
+        else:
+            u = (below.to(weight.dtype) @ weight.T).to(network.w1.dtype)
         if index + 1 < len(layers):
             u = u + source[index + 1] @ network.weights[index + 1]
         else:

@@ -9,7 +9,7 @@ gradient-descending updates of Bal & Sengupta (2023), Eq. 5–6 and Fig. 2a (Ern
 float64, no early stop.
 *eq18*: a spiking neuron, circuit and rule against Eq. 18 on dense rates that have converged, at the same β.
 *offset*: sigma-delta against Eq. 18 of its own network, that of the coarse state it settled in: the same free phase,
-nudged to convergence in steps of 10⁻⁵.
+nudged to convergence in steps of 10⁻⁵, with HopAttn itself in place of winners.
 """
 
 from dataclasses import dataclass
@@ -23,11 +23,11 @@ from safetensors.torch import load_file
 
 from eqspike_seq.backends import make_backend
 from eqspike_seq.config import WHERE, RunConfig
-from eqspike_seq.data.dataset import Batches, Dataset
+from eqspike_seq.data.dataset import Batches, Dataset, shape_of
 from eqspike_seq.dynamics import Backend, DenseBackend, Equilibrium, Inputs, prepare, sweep
 from eqspike_seq.errors import RunError
 from eqspike_seq.learning import Gradients, ThreePhase, local_update
-from eqspike_seq.network import Batch, Network, Shape, State
+from eqspike_seq.network import Batch, Network, State
 from eqspike_seq.progress import Reporter
 
 CURVE_TEXTS = 16  # in float64
@@ -45,17 +45,9 @@ class Stage:
 
 def stages(config: RunConfig, dataset: Dataset, run: Path | None) -> list[Stage]:
     """The network before training and, of a run folder, in the middle and at the end. Raises RunError."""
-    shape = Shape(
-        config.tokens,
-        dataset.embeddings.dim,
-        config.hidden,
-        len(dataset.classes),
-        attention=config.attention,
-        masked=config.masked,
-    )
 
     def made() -> Network:
-        return Network.create(shape, torch.Generator().manual_seed(config.seed), config.bias)
+        return Network.create(shape_of(config, dataset), torch.Generator().manual_seed(config.seed), config.bias)
 
     found = [Stage("initial", made())]
     if run is None:
@@ -85,7 +77,8 @@ class FineNudges:
     @classmethod
     def of(cls, config: RunConfig) -> "FineNudges":
         """The backend of ``config``, and the same with nudges all but continuous and run to convergence."""
-        fine = {"nudge_threshold": 1e-5, "projection_nudge_threshold": 1e-5, "nudge_steps": 60, "rule": "membrane"}
+        fine: dict[str, Any] = {"nudge_threshold": 1e-5, "projection_nudge_threshold": 1e-5, "nudge_steps": 60}
+        fine |= {"rule": "membrane", "circuit": "clocked", "query_threshold": 0.0}
         device = torch.device("cpu")
         return cls(make_backend(config, device), make_backend(RunConfig(**{**config.model_dump(), **fine}), device))
 
@@ -135,7 +128,8 @@ def bptt_course(network: Network, inputs: Inputs, batch: Batch, free: State, ste
     """
     names, values = zip(*network.named(), strict=True)
     parameters = [value.detach().clone().requires_grad_() for value in values]
-    traced = Network(network.shape, parameters[0], parameters[1::2], parameters[2::2])  # w1, w2, b2, w3, b3, …
+    stack = parameters if network.shape.clamped else parameters[1:]  # w2, b2, w3, b3, …
+    traced = Network(network.shape, network.w1 if network.shape.clamped else parameters[0], stack[::2], stack[1::2])
     state = [layer.detach().clone().requires_grad_() for layer in (free.projection, *free.layers)]
     with torch.enable_grad():
         prepared = prepare(traced, batch, network.w1.dtype)

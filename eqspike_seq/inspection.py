@@ -13,6 +13,7 @@ def show_data(arguments: list[str]) -> None:
     """A row for each data set: where it was found, or where it would be looked for."""
     from eqspike_seq.data.imdb import find_imdb
     from eqspike_seq.data.locate import search_places
+    from eqspike_seq.data.mnist import find_mnist
 
     def data(data_dir: Path | None = None) -> None:
         """List data sets and where each is or would be found.
@@ -20,7 +21,7 @@ def show_data(arguments: list[str]) -> None:
         Args:
             data_dir: Look here first.
         """
-        found = find_imdb(data_dir)
+        found, digits = find_imdb(data_dir), find_mnist(data_dir)
         places = ", ".join(f"{name} {path}" for name, path in search_places(data_dir))
         table = Table(box=None, pad_edge=False)
         for heading in ("data set", "what", "where"):
@@ -32,6 +33,13 @@ def show_data(arguments: list[str]) -> None:
             if found
             else f"not found in {places}; would be downloaded to the cache (84 MB)",
         )
+        table.add_row(
+            "mnist",
+            "60,000 + 10,000 digits of 28 × 28 pixels (LeCun et al. 1998)",
+            f"found: {digits.kind} in {digits.path} ({digits.place})"
+            if digits
+            else f"not found in {places}; would be downloaded to the cache (12 MB)",
+        )
         table.add_row("mini", "2,000 + 500 + 500 synthetic reviews", "embedded: generated from a seed")
         Console(highlight=False).print(table)
 
@@ -41,6 +49,7 @@ def show_data(arguments: list[str]) -> None:
 def show_environment(arguments: list[str]) -> None:
     """Versions, cores, devices and found data, to paste into a report of a fault."""
     from eqspike_seq.data.imdb import find_imdb
+    from eqspike_seq.data.mnist import find_mnist
     from eqspike_seq.runs import environment
 
     def env(json_output: bool = False) -> None:
@@ -49,8 +58,9 @@ def show_environment(arguments: list[str]) -> None:
         Args:
             json_output: Print JSON.
         """
-        imdb = find_imdb(None)
-        known: dict[str, Any] = {**environment(), "imdb": f"{imdb.kind} in {imdb.path}" if imdb else "not found"}
+        known: dict[str, Any] = environment()
+        for name, found in (("imdb", find_imdb(None)), ("mnist", find_mnist(None))):
+            known[name] = f"{found.kind} in {found.path}" if found else "not found"
         if json_output:
             print(json.dumps(known, indent=2))
             return

@@ -51,8 +51,10 @@ def local_update(network: Network, batch: Batch, difference: State, mean: State,
     Δw_{i+1} = scale · (d_post s̄_preᵀ + s̄_post d_preᵀ), Δb = scale · d, Δw₁ = scale · xᵀ d¹ (Eq. 18); batch mean.
     """
     factor = -scale / len(batch)
-    queries = batch.x[:, [query for query, _ in network.shape.projections]].to(network.w1.dtype)
-    gradients: Gradients = {"w1": factor * torch.einsum("bpnd,bpne->pde", queries, difference.projection)}
+    gradients: Gradients = {}
+    if not network.shape.clamped:
+        queries = batch.x[:, [query for query, _ in network.shape.projections]].to(network.w1.dtype)
+        gradients["w1"] = factor * torch.einsum("bpnd,bpne->pde", queries, difference.projection)
     below_d, below_m = difference.projection.flatten(1), mean.projection.flatten(1)
     for index, (d, m) in enumerate(zip(difference.layers, mean.layers, strict=True), start=2):
         # one product for both terms: [d; m]ᵀ [pre mean; pre difference]

@@ -5,6 +5,7 @@ A *connection* joins two neighbouring layers and is counted in both directions; 
 
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor
 
 from eqspike_seq.network import Shape
@@ -68,8 +69,10 @@ class Ledger:
         for layer, products in layer_products(shape, mask).items():
             ledger.add(layer, phase, multiply_accumulates=int((steps * products).sum()))
         units = real_units(shape, mask)
-        drive = int(units.sum()) * shape.dim if phase == "free" else 0
-        ledger.add("s1", phase, neuron_updates=int((steps * units).sum()), multiply_accumulates=drive)
+        reached = shape.sizes[1] if shape.clamped else shape.dim  # once a text: w₂ x, or x w₁
+        drive = int(units.sum()) * reached if phase == "free" else 0
+        updates = 0 if shape.clamped else int((steps * units).sum())
+        ledger.add("s1", phase, neuron_updates=updates, multiply_accumulates=drive)
         for index, size in enumerate(shape.sizes[1:], start=2):
             ledger.add(f"s{index}", phase, neuron_updates=int(steps.sum()) * size)
         return ledger
@@ -80,21 +83,31 @@ class Ledger:
 
 
 def real_units(shape: Shape, mask: Tensor) -> Tensor:
-    """Units of s¹ that belong to real tokens, for each text; (B,). ``mask`` is (B, inputs, N)."""
+    """Units of s¹ that belong to real tokens (all, where it is clamped), by text, (B,); ``mask`` (B, inputs, N)."""
     tokens = mask.sum(-1)
+    if shape.clamped:
+        return torch.full_like(tokens[:, 0], shape.flat)
     return sum((tokens[:, query] for query, _ in shape.projections), tokens.new_zeros(len(tokens))) * shape.dim
 
 
-def layer_products(shape: Shape, mask: Tensor) -> dict[str, Tensor]:
-    """Multiply-accumulates of one sweep of each text, (B,): n_q·n_k·D scores, as many to mix, each weight twice."""
+def row_tokens(shape: Shape, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """(token rows, stored patterns) of each projection, for each text; both (B, P)."""
     tokens = mask.sum(-1)
+    return tokens[:, [query for query, _ in shape.projections]], tokens[:, [key for _, key in shape.projections]]
+
+
+def layer_products(shape: Shape, mask: Tensor) -> dict[str, Tensor]:
+    """Multiply-accumulates of one sweep of each text, (B,): n_q·n_k·D scores, as many to mix, each weight twice.
+
+    Where s¹ is clamped, w₂ is not used in a sweep: w₂ x is formed once a text.
+    """
     products = {}
     if shape.attention:
-        pairs = sum((tokens[:, q] * tokens[:, k] for q, k in shape.projections), tokens.new_zeros(len(tokens)))
-        products["hopattn"] = 2 * shape.dim * pairs
+        rows, patterns = row_tokens(shape, mask)
+        products["hopattn"] = 2 * shape.dim * (rows * patterns).sum(1)
     below = real_units(shape, mask)
     for index, size in enumerate(shape.sizes[1:], start=2):
-        products[f"s{index}"] = 2 * size * below
+        products[f"s{index}"] = (0 if index == 2 and shape.clamped else 2) * size * below
         below = below.new_full(below.shape, size)
     return products
 

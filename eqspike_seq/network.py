@@ -19,7 +19,8 @@ from torch import Tensor
 class Shape:
     """What a network is before it has weights.
 
-    ``projections`` names for each projection layer (query input, key input); IMDB has the one (0, 0).
+    ``projections`` names for each projection layer (query input, key input); IMDB has the one (0, 0). Without any the
+    input itself is s¹, held fast in all phases (*clamped*: pixels), and there is no w₁.
     ``attention`` False replaces HopAttn by σ; ``masked`` False lets padding take part in the softmax.
     """
 
@@ -32,9 +33,14 @@ class Shape:
     masked: bool = True
 
     @property
+    def clamped(self) -> bool:
+        """Whether s¹ is the input itself."""
+        return not self.projections
+
+    @property
     def flat(self) -> int:
-        """Units of all projection layers together, P·N·D: what w₂ reads."""
-        return len(self.projections) * self.tokens * self.dim
+        """Units of s¹, those of all projection layers together, P·N·D (clamped: N·D): what w₂ reads."""
+        return max(1, len(self.projections)) * self.tokens * self.dim
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -44,7 +50,7 @@ class Shape:
 
 @dataclass(frozen=True)
 class State:
-    """Activations: ``projection`` s¹ (B, P, N, D); ``layers`` s² … sⁿ, each (B, Hᵢ)."""
+    """Activations: ``projection`` s¹ (B, P, N, D), P = 1 where clamped; ``layers`` s² … sⁿ, each (B, Hᵢ)."""
 
     projection: Tensor
     layers: tuple[Tensor, ...]
@@ -111,8 +117,9 @@ class Network:
         )
 
     def named(self) -> Iterator[tuple[str, Tensor]]:
-        """(name, tensor) of every parameter: w1, w2, b2, w3, b3, …"""
-        yield "w1", self.w1
+        """(name, tensor) of every parameter: w1 (unless clamped), w2, b2, w3, b3, …"""
+        if not self.shape.clamped:
+            yield "w1", self.w1
         for index, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True), start=2):
             yield f"w{index}", weight
             yield f"b{index}", bias
@@ -127,7 +134,7 @@ class Network:
         """The state every free phase starts from: s¹ = 0, hidden and output units in the middle of σ."""
         shape, like = self.shape, self.w1
         return State(
-            like.new_zeros(batch, len(shape.projections), shape.tokens, shape.dim),
+            like.new_zeros(batch, max(1, len(shape.projections)), shape.tokens, shape.dim),
             tuple(like.new_full((batch, size), 0.5) for size in shape.sizes[1:]),
         )
 
@@ -139,8 +146,8 @@ def sigma(u: Tensor) -> Tensor:
 
 def phi(network: Network, drive: Tensor, state: State) -> Tensor:
     """φ(x, s, θ) for each text, (B,); ``drive`` is x w₁, (B, P, N, D)."""
-    value = (state.projection * drive).flatten(1).sum(1)
     below = state.projection.flatten(1)
+    value = below.new_zeros(len(below)) if network.shape.clamped else (state.projection * drive).flatten(1).sum(1)
     for weight, bias, layer in zip(network.weights, network.biases, state.layers, strict=True):
         value = value + (layer * (below @ weight.T + bias)).sum(1)
         below = layer

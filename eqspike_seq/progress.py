@@ -34,11 +34,14 @@ class Reporter:
         counts = dataset.counts
         if dataset.synthetic:
             self.warn(f"{dataset.name} is synthetic: its figures say nothing about real text")
+        what = "images" if dataset.images else "texts"
         self.status(
             f"{dataset.name}: {len(dataset.train):,} training, {len(dataset.validation):,} validation, "
-            f"{len(dataset.test):,} test texts; {counts['train_texts_dropped_as_in_test']:,} training texts "
+            f"{len(dataset.test):,} test {what}; {counts['train_texts_dropped_as_in_test']:,} training {what} "
             "dropped as they occur in test"
         )
+        if dataset.images:
+            return
         unknown, tokens = counts["train_tokens_without_vector"], counts["train_tokens"]
         self.status(
             f"vectors: {len(dataset.embeddings.index):,} words × {dataset.embeddings.dim}, "

@@ -13,14 +13,14 @@ from torch import Tensor
 
 from eqspike_seq.backends import make_backend, make_estimator, torch_device
 from eqspike_seq.config import RunConfig
-from eqspike_seq.data.dataset import Batches, Dataset, load_dataset
+from eqspike_seq.data.dataset import Batches, Dataset, load_dataset, shape_of
 from eqspike_seq.errors import RunError
 from eqspike_seq.evaluation import Evaluation, evaluate, prediction_columns, samples
 from eqspike_seq.files import write_arrays, write_atomically
 from eqspike_seq.learning import Estimate
 from eqspike_seq.ledger import Ledger
 from eqspike_seq.memory import keep_freed_memory, release_freed_memory
-from eqspike_seq.network import Network, Shape
+from eqspike_seq.network import Network
 from eqspike_seq.progress import Reporter
 from eqspike_seq.runs import Checkpoint, RunFolder, environment
 
@@ -73,19 +73,12 @@ class Trainer:
 
     def __init__(self, config: RunConfig, dataset: Dataset, device: torch.device) -> None:
         self.config, self.dataset = config, dataset
-        shape = Shape(
-            config.tokens,
-            dataset.embeddings.dim,
-            config.hidden,
-            len(dataset.classes),
-            attention=config.attention,
-            masked=config.masked,
-        )
+        shape = shape_of(config, dataset)
         generator = torch.Generator().manual_seed(config.seed)
         self.network = Network.create(shape, generator, config.bias).to(device)
         self.parameters = dict(self.network.named())
-        rates = config.learning_rate * (len(shape.sizes) if len(config.learning_rate) == 1 else 1)
-        self.rates = {name: rates[int(name[1:]) - 1] for name in self.parameters}
+        rates = dict(zip((name for name in self.parameters if name[0] == "w"), config.learning_rates(), strict=True))
+        self.rates = {name: rates[f"w{name[1:]}"] for name in self.parameters}
         groups = [{"params": [tensor], "lr": self.rates[name]} for name, tensor in self.parameters.items()]
         self.optimizer = {"adam": torch.optim.Adam, "sgd": torch.optim.SGD}[config.optimizer](groups, fused=True)
         self.gather = Batches(torch.from_numpy(dataset.embeddings.table).to(device), config.tokens, config.keep)

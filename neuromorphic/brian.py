@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from eqspike_seq.config import RunConfig
 from eqspike_seq.dynamics import Equilibrium
 from eqspike_seq.errors import ConfigError
-from eqspike_seq.ledger import real_units
+from eqspike_seq.ledger import real_units, row_tokens
 from eqspike_seq.network import Batch, Network, State
-from neuromorphic.events import fan_outs, spiking_ledger
+from neuromorphic.events import AttentionEvents, fan_outs, spiking_ledger
 from neuromorphic.neurons import IntegrateAndFire
 
 Array = NDArray[np.float64]
@@ -113,8 +113,8 @@ class BrianBackend:
                 name,
                 [none, *fired],
                 [readings * units1, *[none] * len(fired)],
-                torch.full_like(none, readings),
                 torch.full_like(none, steps),
+                AttentionEvents(readings * row_tokens(network.shape, batch.mask)[0]),
             ),
             reading_steps=self.tick_steps,
             memory=end,

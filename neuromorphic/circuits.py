@@ -7,8 +7,12 @@ w₂ᵀ r² are formed once a tick and are exact.
 Nudges put out s¹* + δ¹, where s¹* belongs to the query of the moment at which the free phase ended and δ¹ is the exact
 change since (``hopattn_change``): the same numbers, but the small contrast of the nudges is not lost in bf16.
 
+With a sampler the circuit is a soft winner-take-all (``winners``): each step of a tick has one winner in every token
+row, and s¹ leaves it as ON and OFF spikes.
+
 Without attention the projection layer spikes as the layers above do: the neurons of s¹ run the M steps of a tick on
-their constant query, and the spike count of the tick, divided by M, is what w₂ delivers.
+their constant query, and the spike count of the tick, divided by M, is what w₂ delivers. Where s¹ is clamped to the
+input, the query is 2x: a pixel of x fires at rate x.
 """
 
 from dataclasses import dataclass
@@ -19,13 +23,17 @@ from torch import Tensor
 from eqspike_seq.attention import by_text, hopattn, hopattn_change, weights
 from eqspike_seq.dynamics import Inputs
 from neuromorphic.neurons import Membrane, Neuron, Noise
+from neuromorphic.winners import Sampler
+
+FULL_SCALE = 4.0  # s¹ of a unit that fires at every step
+GOLDEN = 0.6180339887498949  # a shift by which a sequence in [0, 1) never clusters
 
 
 @dataclass
 class ClockedCore:
     """The projection layer of one phase, for ``groups`` nudges side by side.
 
-    ``w2`` (H, P·N·D) is in the type of the large products.
+    ``w2`` (H, P·N·D) is in the type of the large products. With a ``sampler`` HopAttn is the mean pattern of M winners.
     """
 
     inputs: Inputs
@@ -34,8 +42,10 @@ class ClockedCore:
     tick_steps: int
     neuron: Neuron
     noise: Noise
-    membrane: Membrane | None = None  # (B, G, P, N, D), without attention only
-    spikes: Tensor | None = None  # (B, G) spikes of s¹ so far, without attention only
+    sampler: Sampler | None = None
+    membrane: Membrane | None = None  # (B, G, P, N, D), where s¹ spikes
+    spikes: Tensor | None = None  # (B, G) spikes of s¹ so far, where it spikes
+    u: Tensor | None = None  # (B, P, N, 1 or M), with a sampler only
 
     def feedback(self, trace: Tensor) -> Tensor:
         """F⁻¹(w₂ᵀ r²): (B, G, H) → (B, G, P, N, D)."""
@@ -47,9 +57,14 @@ class ClockedCore:
 
     def output(self, trace: Tensor) -> Tensor:
         """s¹ of this tick in the free phase, (B, 1, P, N, D), from the low-passed spikes r² (B, 1, H)."""
-        query = self.inputs.drive.unsqueeze(1) + self.feedback(trace)
+        query = self.inputs.drive.unsqueeze(1)
+        if self.inputs.current is not None:
+            return self._spiking(query.expand(-1, trace.shape[1], -1, -1, -1))
+        query = query + self.feedback(trace)
         if not self.attention:
             return self._spiking(query)
+        if self.sampler is not None:
+            return self._on_off(self.sampler, query)
         return self._only_rows(hopattn(query[:, 0], self.inputs.patterns, self.inputs.bias).unsqueeze(1))
 
     def _spiking(self, query: Tensor) -> Tensor:
@@ -65,6 +80,28 @@ class ClockedCore:
         sent = count.flatten(2).sum(2)  # (B, G)
         self.spikes = sent if self.spikes is None else self.spikes + sent
         return count / self.tick_steps
+
+    def _on_off(self, sampler: Sampler, query: Tensor) -> Tensor:
+        """The mean pattern of this tick's winners as ON and OFF spikes, at most one a step; (B, G, P, N, D).
+
+        n = ⌊v + M s/A + ½⌋ of them, v ← v + M s/A − n, A = ``FULL_SCALE``: what is left over waits for the next tick.
+        """
+        assert self.u is not None
+        steps, patterns, bias = self.tick_steps, self.inputs.patterns, self.inputs.bias
+
+        def of(q: Tensor, k: Tensor, b: Tensor | None, u: Tensor) -> Tensor:
+            return (sampler(weights(q, k, b).to(u.dtype), steps, u).to(k.dtype) @ k).to(u.dtype)
+
+        owed = torch.stack([by_text(of, query[:, g], patterns, bias, self.u) for g in range(query.shape[1])], 1)
+        owed = self._only_rows(owed) / FULL_SCALE
+        if self.membrane is not None:
+            owed += self.membrane.v
+        sent = owed.round().clamp_(-steps, steps)
+        self.membrane = Membrane(owed - sent, torch.zeros_like(owed))
+        self.u = (self.u + GOLDEN) % 1  # other winners each tick, evenly spread over time
+        count = sent.abs().flatten(2).sum(2)
+        self.spikes = count if self.spikes is None else self.spikes + count
+        return sent * (FULL_SCALE / steps)
 
     def _only_rows(self, s1: Tensor) -> Tensor:
         return s1 if self.inputs.rows is None else s1 * self.inputs.rows.unsqueeze(1)

@@ -174,10 +174,11 @@ def local_products(
 
     ``projection`` is s¹ as the synapses w₁ of its static input see it, ``sides`` s¹ as w₂ sees it and the layers above.
     """
-    shape = network.shape
-    queries = batch.x[:, [query for query, _ in shape.projections]].to(network.w1.dtype)
-    moved = rule.input(projection).view(queries.shape)
-    held = {"w1": torch.einsum("bpnd,bpne->pde", queries, moved)}
+    shape, held = network.shape, {}
+    if not shape.clamped:
+        queries = batch.x[:, [query for query, _ in shape.projections]].to(network.w1.dtype)
+        moved = rule.input(projection).view(queries.shape)
+        held["w1"] = torch.einsum("bpnd,bpne->pde", queries, moved)
     for index, (post, pre) in enumerate(zip(sides[1:], sides[:-1], strict=True), start=2):
         held[f"w{index}"] = rule.synapse(post, pre)
         held[f"b{index}"] = rule.input(post).sum(0)

@@ -5,6 +5,7 @@ import torch
 from eqspike_seq.backends import filled
 from eqspike_seq.config import RunConfig
 from eqspike_seq.dynamics import Backend
+from neuromorphic.change_core import Reading
 from neuromorphic.neurons import Bernoulli, IntegrateAndFire, LeakyIntegrateAndFire
 from neuromorphic.plasticity import Count, EqSpike, MembraneCount, Trace
 from neuromorphic.sigma_delta import SigmaDeltaBackend
@@ -18,5 +19,5 @@ def spiking(config: RunConfig, dtype: torch.dtype) -> Backend:
     """The spiking backend with the neuron, the circuit and the rule that ``config`` names."""
     rule = filled(RULES[config.rule], config)
     if config.neuron == "sigma-delta":
-        return filled(SigmaDeltaBackend, config, rule=rule, dtype=dtype)
+        return filled(SigmaDeltaBackend, config, rule=rule, reading=filled(Reading, config), dtype=dtype)
     return filled(SpikingBackend, config, neuron=filled(NEURONS[config.neuron], config), rule=rule, dtype=dtype)

@@ -20,11 +20,11 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from eqspike_seq.attention import hopattn
-from eqspike_seq.dynamics import Anchor, Equilibrium, Inputs, make_anchor, prepare, project_change
+from eqspike_seq.dynamics import Anchor, Equilibrium, Inputs, prepare
 from eqspike_seq.ledger import real_units
 from eqspike_seq.network import Batch, Network, State, phi, sigma
-from neuromorphic.events import fan_outs, spiking_ledger
+from neuromorphic.change_core import FreeCore, NudgedCore, Reading
+from neuromorphic.events import AttentionEvents, fan_outs, spiking_ledger
 from neuromorphic.neurons import send_dithered, send_on_change
 from neuromorphic.plasticity import Count, Rule, Side, local_products
 
@@ -36,7 +36,6 @@ class _Record:
     units1: list[Tensor] = field(default_factory=list)  # unit spikes of s¹
     sendings1: list[Tensor] = field(default_factory=list)  # the same, units sent at once counted once
     above: list[list[Tensor]] = field(default_factory=list)  # signed units of each neuron of s², s³, …
-    readings: list[Tensor] = field(default_factory=list)  # (B,) whether HopAttn was computed
     outputs: list[Tensor] = field(default_factory=list)  # the output's own activation
     projections: list[Tensor] = field(default_factory=list)  # if recorded: signed units of s¹ so far
 
@@ -53,7 +52,6 @@ class _Record:
         self.units1.append(units)
         self.sendings1.append(sendings)
         self.above.append(above)
-        self.readings.append(reading)
         self.outputs.append(output)
 
     def of(self, group: int) -> "_Record":
@@ -62,7 +60,6 @@ class _Record:
             [x[:, group] for x in self.units1],
             [x[:, group] for x in self.sendings1],
             [[x[:, group] for x in step] for step in self.above],
-            self.readings,
             [x[:, group] for x in self.outputs],
             [x[:, group] for x in self.projections],
         )
@@ -75,7 +72,7 @@ class _Record:
 
 @dataclass(frozen=True)
 class _Memory:
-    inputs: Inputs
+    core: FreeCore
     output: Tensor  # the output's own activation when the free phase ended
 
 
@@ -87,7 +84,8 @@ class SigmaDeltaBackend:
     ``projection_threshold`` at s¹, ``threshold`` in hidden layers, ``output_threshold`` at the output; θ' is
     ``projection_nudge_threshold`` at s¹, ``nudge_threshold`` above. ``events`` "graded" counts the units that a neuron
     sends at once as one event with a payload, and so as products. ``dither`` and ``offset`` False take away what makes
-    it learn. ``dtype`` is that of the N·D-sized products; whole numbers up to 256 are exact in bf16.
+    it learn. ``reading`` says how HopAttn is computed (``change_core``). ``dtype`` is that of the N·D-sized products;
+    whole numbers up to 256 are exact in bf16.
     """
 
     free_steps: int = 12
@@ -104,12 +102,14 @@ class SigmaDeltaBackend:
     offset: bool = True
     tolerance: float = 0.1
     rule: Rule = Count()
+    reading: Reading = Reading()
     dtype: torch.dtype = torch.float32
 
     def free(self, network: Network, batch: Batch, record: bool = False) -> Equilibrium:
         """From s¹ = 0 and ``baseline`` until all are silent."""
         inputs, w2 = prepare(network, batch, self.dtype), network.weights[0].to(self.dtype)
         rest, kept = network.rest(len(batch)), _Record()
+        core = FreeCore(self.reading, network, batch, inputs, w2)
         thresholds = self.thresholds(len(rest.layers))
         deadbands = [*[self.deadband] * (len(rest.layers) - 1), 0.5]
         origins = [*_for_each(self.baseline, len(rest.layers) - 1), 0.5]
@@ -122,11 +122,7 @@ class SigmaDeltaBackend:
             reading, sent1 = stale, None
             if bool(stale.any()):
                 rows = _rows(stale)
-                part = inputs.take(rows)
-                query = part.drive + (h[0][rows].to(w2.dtype) @ w2).view(part.drive.shape)
-                own = hopattn(query, part.patterns, part.bias) if network.shape.attention else sigma(query)
-                own = own if part.rows is None else own * part.rows
-                own = own.to(output.dtype)
+                own = core.read(rows, h[0][rows])
                 sent1 = send_on_change(units1[rows], own, self.projection_threshold, self.deadband)
                 units1[rows] += sent1
                 current[rows] = self.projection_threshold * (units1[rows].flatten(1).to(w2.dtype) @ w2.T).to(
@@ -143,29 +139,27 @@ class SigmaDeltaBackend:
                 sent[index] = send_on_change(units[index], own - origins[index], thresholds[index], deadbands[index])
                 units[index] = units[index] + sent[index]
                 h[index] = origins[index] + thresholds[index] * units[index]
-            stale = (sent[0] != 0).any(1)
+            stale = (sent[0] != 0).any(1) & (not network.shape.clamped)
             kept.add(sent1, sent, reading, output, self.events == "graded")
             if record:
                 kept.projections.append(units1.clone())
             if not kept.busy()[-1].any():
                 break
         transmitted = State(self.projection_threshold * units1, tuple(h))
-        return self._equilibrium(network, batch, inputs, kept, "free", rest, transmitted, transmitted)
+        return self._equilibrium(network, batch, core, kept, "free", rest, transmitted, transmitted, core.events())
 
     def nudge(
         self, network: Network, batch: Batch, start: Equilibrium, betas: tuple[float, ...], record: bool = False
     ) -> list[Equilibrium]:
         """All nudges side by side, from what has been transmitted, the dither in common."""
         assert isinstance(start.memory, _Memory)
-        inputs, base, w2 = start.memory.inputs, start.rates, network.weights[0].to(self.dtype)
-        anchor = replace(
-            make_anchor(network, inputs, base, self.dtype),
-            error=(inputs.target - start.memory.output).unsqueeze(1),
-        )
+        free, base, w2 = start.memory.core, start.rates, network.weights[0].to(self.dtype)
         groups, last, kept = len(betas), len(base.layers) - 1, _Record()
         beta = torch.tensor(betas, dtype=network.w1.dtype, device=batch.labels.device).view(1, groups, 1)
-        xi1, xi = self._dither(batch, base)
-        error1, error = self._errors(inputs, anchor, start)
+        xi1, xi, xi_query = self._dither(batch, base)
+        core = NudgedCore(self.reading, free, base, groups, xi_query)
+        u0, pull = core.anchor.u, (free.inputs.target - start.memory.output).unsqueeze(1)
+        error1, error = self._errors(free, core.anchor, start)
         units1 = self._like(base.projection, groups)
         units = [self._like(layer, groups) for layer in base.layers]
         own1, own, d = torch.zeros_like(units1, dtype=self.dtype), list(units), list(units)
@@ -175,8 +169,7 @@ class SigmaDeltaBackend:
             reading, sent1 = stale, None
             if bool(stale.any()):
                 rows = _rows(stale)
-                change = (d[0][rows].to(w2.dtype) @ w2).view(-1, *units1.shape[1:])
-                own1[rows] = project_change(network, anchor.take(rows), change)
+                own1[rows] = core.read(rows, d[0][rows]).to(own1.dtype)
                 moved = own1[rows] if error1 is None else own1[rows] - error1[rows]
                 sent1 = send_dithered(units1[rows], moved, self.projection_nudge_threshold, xi1[rows])
                 units1[rows] += sent1
@@ -189,13 +182,13 @@ class SigmaDeltaBackend:
                 if index < last:
                     u = u + d[index + 1] @ network.weights[index + 1]
                 else:
-                    u = u + beta * (anchor.error - own[index])
-                own[index] = sigma(anchor.u[index] + u) - sigma(anchor.u[index])
+                    u = u + beta * (pull - own[index])
+                own[index] = sigma(u0[index] + u) - sigma(u0[index])
                 moved = own[index] if error is None else own[index] - error[index]
                 sent[index] = send_dithered(units[index], moved, self.nudge_threshold, xi[index])
                 units[index] = units[index] + sent[index]
                 d[index] = self.nudge_threshold * units[index]
-            stale = (sent[0] != 0).flatten(1).any(1)
+            stale = (sent[0] != 0).flatten(1).any(1) & (not network.shape.clamped)
             output = start.memory.output.unsqueeze(1) + own[last]
             kept.add(sent1, sent, reading, output, self.events == "graded")
             if record:
@@ -206,14 +199,15 @@ class SigmaDeltaBackend:
             transmitted = base + State(change1, tuple(layer[:, g] for layer in d))
             known = base + State(own1[:, g].to(base.output.dtype), tuple(layer[:, g] for layer in own))
             phase = "nudge+" if betas[g] > 0 else "nudge-"
-            found.append(self._equilibrium(network, batch, inputs, kept.of(g), phase, base, transmitted, known))
+            events = core.events(g)
+            found.append(self._equilibrium(network, batch, free, kept.of(g), phase, base, transmitted, known, events))
         return found
 
     def _like(self, layer: Tensor, groups: int) -> Tensor:
         return layer.new_zeros(len(layer), groups, *layer.shape[1:])
 
-    def _dither(self, batch: Batch, base: State) -> tuple[Tensor, list[Tensor]]:
-        """ξ of s¹ and of the layers above, one for each text and neuron, shared by the nudges."""
+    def _dither(self, batch: Batch, base: State) -> tuple[Tensor, list[Tensor], Tensor]:
+        """ξ of s¹, of the layers above and of the query, one for each text and neuron, shared by the nudges."""
         generator = torch.Generator().manual_seed(batch.seed)
 
         def drawn(layer: Tensor) -> Tensor:
@@ -222,31 +216,27 @@ class SigmaDeltaBackend:
                 return layer.new_full(shape, 0.5)
             return torch.rand(shape, generator=generator, dtype=layer.dtype).to(layer.device)
 
-        return drawn(base.projection), [drawn(layer) for layer in base.layers]
+        above = drawn(base.projection), [drawn(layer) for layer in base.layers]
+        return *above, drawn(base.projection) if self.reading.query_threshold else base.projection[:0]
 
-    def _errors(self, inputs: Inputs, anchor: Anchor, start: Equilibrium) -> tuple[Tensor | None, list[Tensor] | None]:
+    def _errors(self, free: FreeCore, anchor: Anchor, start: Equilibrium) -> tuple[Tensor | None, list[Tensor] | None]:
         """(0, 0) with the fixed offset; without, the errors e = h* − a*, which the nudges then transmit as well."""
         if self.offset:
             return None, None
-        full = start.rates.output.dtype
-        if anchor.probabilities is None:
-            own = sigma(anchor.query)
-        else:
-            own = (anchor.probabilities @ anchor.patterns).to(full)
-        own = own if inputs.rows is None else own * inputs.rows
         layers = zip(start.rates.layers, anchor.u, strict=True)
-        return (start.rates.projection - own).unsqueeze(1), [h.unsqueeze(1) - sigma(u) for h, u in layers]
+        return (start.rates.projection - free.own).unsqueeze(1), [h.unsqueeze(1) - sigma(u) for h, u in layers]
 
     def _equilibrium(
         self,
         network: Network,
         batch: Batch,
-        inputs: Inputs,
+        core: FreeCore,
         kept: _Record,
         phase: str,
         before: State,
         transmitted: State,
         known: State,
+        attention: AttentionEvents | None,
     ) -> Equilibrium:
         """``before`` is what had been transmitted when the phase began, ``known`` the neurons' own activations."""
         free = phase == "free"
@@ -261,7 +251,6 @@ class SigmaDeltaBackend:
             moved = [[(layer != 0).sum(1).float() for layer in step] for step in kept.above]
             sendings = [torch.stack(kept.sendings1), *(torch.stack(layer) for layer in zip(*moved, strict=True))]
         totals, none = [events.sum(0) for events in sendings], [torch.zeros_like(steps)] * len(sendings)
-        readings = torch.stack(kept.readings).sum(0)
         fan_out = fan_outs(network, real_units(network.shape, batch.mask))
         reached = torch.stack([events.double() * out for events, out in zip(sendings, fan_out, strict=True)]).sum(0)
         residual = torch.stack([m.abs().amax(1) * t for m, t in zip(kept.above[-1], theta, strict=True)]).amax(0)
@@ -274,8 +263,8 @@ class SigmaDeltaBackend:
             phase,
             none if self.events == "graded" else totals,
             totals if self.events == "graded" else none,
-            readings,
             steps,
+            attention,
         )
         return Equilibrium(
             rates=transmitted,
@@ -285,8 +274,8 @@ class SigmaDeltaBackend:
             outputs=torch.stack(kept.outputs),
             events=reached.cumsum(0),
             ledger=ledger,
-            memory=_Memory(inputs, kept.outputs[-1]) if free else None,
-            trace=self._recorded(network, inputs, kept, before, theta1, theta) if kept.projections else {},
+            memory=_Memory(core, kept.outputs[-1]) if free else None,
+            trace=self._recorded(network, core.inputs, kept, before, theta1, theta) if kept.projections else {},
             local=lambda: local_products(self.rule, network, batch, projection, seen),
         )
 

@@ -8,19 +8,20 @@ Both nudges start from the membranes that the free phase left. No autograd on th
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import torch
 from torch import Tensor
 
 from eqspike_seq.dynamics import Equilibrium, Inputs, prepare
-from eqspike_seq.ledger import real_units
+from eqspike_seq.ledger import real_units, row_tokens
 from eqspike_seq.network import Batch, Network, State, phi
 from neuromorphic.circuits import ClockedCore, NudgedCore
-from neuromorphic.events import fan_outs, spiking_ledger
+from neuromorphic.events import AttentionEvents, fan_outs, spiking_ledger
 from neuromorphic.neurons import IntegrateAndFire, Membrane, Neuron, Noise
 from neuromorphic.plasticity import Count, Rule, Side, local_products
+from neuromorphic.winners import SAMPLERS
 
 TIE = 1e-3  # of one spike: the weight of the output trace where spike counts are equal
 
@@ -116,6 +117,8 @@ class SpikingBackend:
     trace_tau: float = 200.0
     tolerance: float = 0.1
     common_noise: bool = True
+    circuit: str = "clocked"
+    sampler: str = "systematic"
     neuron: Neuron = IntegrateAndFire()
     rule: Rule = Count()
     dtype: torch.dtype = torch.float32
@@ -131,9 +134,13 @@ class SpikingBackend:
             layers[-1].clone(),
         )
         noise = Noise(batch.seed, self.neuron.stochastic)
-        core = ClockedCore(
-            inputs, network.weights[0].to(self.dtype), network.shape.attention, self.tick_steps, self.neuron, noise
-        )
+        w2, attention = network.weights[0].to(self.dtype), network.shape.attention
+        core = ClockedCore(inputs, w2, attention, self.tick_steps, self.neuron, noise)
+        if attention and self.circuit == "wta":
+            core.sampler = SAMPLERS[self.sampler]
+            generator = torch.Generator().manual_seed(batch.seed + 2)
+            each = self.tick_steps if self.sampler == "iid" else 1
+            core.u = torch.rand(*inputs.drive.shape[:3], each, generator=generator).to(inputs.drive.device)
 
         def tick(trace: Tensor) -> tuple[Tensor, Tensor]:
             s1 = core.output(trace)
@@ -153,7 +160,7 @@ class SpikingBackend:
         noise = Noise(batch.seed + 1, self.neuron.stochastic, self.common_noise)
         free = start.memory.core
         core: ClockedCore
-        if free.attention:
+        if free.attention and free.sampler is None:
             core = nudged = NudgedCore(inputs, free.w2, True, self.tick_steps, self.neuron, noise)
             drive0 = nudged.anchor(network.weights[0], start.memory.neurons.feedback_trace[:, 0])
             assert nudged.s1 is not None
@@ -164,8 +171,7 @@ class SpikingBackend:
                 return delta, drive0 + nudged.forward(delta)
         else:
             assert free.membrane is not None
-            membrane = free.membrane.copies(groups)
-            core = ClockedCore(inputs, free.w2, False, self.tick_steps, self.neuron, noise, membrane)
+            core = replace(free, noise=noise, membrane=free.membrane.copies(groups), spikes=None)
 
             def tick(trace: Tensor) -> tuple[Tensor, Tensor]:
                 s1 = core.output(trace)
@@ -280,7 +286,10 @@ class SpikingBackend:
             spiking1 = none if core.spikes is None else core.spikes[:, g]
             graded1 = none if core.spikes is not None else len(counts.fired) * units1
             spikes = [spiking1, *(t[:, g].sum(1) for t in counts.total)]
-            readings, updates = torch.full_like(none, len(counts.fired)), torch.full_like(none, steps)
+            updates, attention = torch.full_like(none, steps), None
+            if network.shape.attention:
+                rows = len(counts.fired) * row_tokens(network.shape, batch.mask)[0]
+                attention = AttentionEvents(rows, patterns=None if core.sampler is None else rows * self.tick_steps)
             trace: dict[str, Tensor] = {}
             if counts.spikes:
                 for index in range(len(counts.total)):
@@ -295,11 +304,15 @@ class SpikingBackend:
                     converged=residual[:, g] <= self.tolerance,
                     outputs=outputs[:, :, g],
                     events=self._events(
-                        network, batch, [[f[:, g] for f in fired] for fired in counts.fired], spikes[0]
+                        network,
+                        batch,
+                        [[f[:, g] for f in fired] for fired in counts.fired],
+                        spikes[0],
+                        core.spikes is None,
                     ),
                     reading_steps=self.tick_steps,
                     ledger=spiking_ledger(
-                        network, batch, phase, spikes, [graded1, *[none] * len(sizes)], readings, updates
+                        network, batch, phase, spikes, [graded1, *[none] * len(sizes)], updates, attention
                     ),
                     memory=memory,
                     trace=trace,
@@ -347,11 +360,13 @@ class SpikingBackend:
             sides.append(Side(counts[at], owns[at], starts[at], ends[at], z, course))
         return local_products(self.rule, network, batch, sides[0], sides)
 
-    def _events(self, network: Network, batch: Batch, fired: list[list[Tensor]], spikes1: Tensor) -> Tensor:
+    def _events(
+        self, network: Network, batch: Batch, fired: list[list[Tensor]], spikes1: Tensor, graded: bool
+    ) -> Tensor:
         """Synaptic events of each text until each tick, (ticks, B); spikes of s¹ are spread evenly over the ticks."""
         units1 = real_units(network.shape, batch.mask)
         first, *outs = fan_outs(network, units1)
-        each = units1 if network.shape.attention else spikes1 / len(fired)
+        each = units1 if graded else spikes1 / len(fired)
         return torch.stack(
             [
                 sum((f * out for f, out in zip(layers, outs, strict=True)), (tick + 1) * each * first)

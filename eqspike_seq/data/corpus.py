@@ -26,7 +26,8 @@ class Corpus:
     """A data set as its source gives it.
 
     ``validation`` is None where the source has none: it is then cut from ``train``.
-    ``unlabelled`` texts serve the word vectors only. ``counts`` says what was dropped and why.
+    ``unlabelled`` texts serve the word vectors only. ``counts`` says what was dropped and why. With ``images`` a text
+    is an image: characters whose codes are its grey values.
     """
 
     name: str
@@ -36,5 +37,6 @@ class Corpus:
     validation: Split | None = None
     unlabelled: list[str] = field(default_factory=list)
     synthetic: bool = False
+    images: bool = False
     source: str = ""
     counts: dict[str, int] = field(default_factory=dict)

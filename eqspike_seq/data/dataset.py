@@ -15,6 +15,7 @@ from eqspike_seq.data.corpus import Corpus, Split
 from eqspike_seq.data.embeddings import (
     Embeddings,
     google_news,
+    grey_values,
     random_vectors,
     read_vectors,
     tokenise,
@@ -23,7 +24,7 @@ from eqspike_seq.data.embeddings import (
 from eqspike_seq.data.locate import cache_dir
 from eqspike_seq.errors import DataError
 from eqspike_seq.files import read_arrays, sha256_of, write_arrays
-from eqspike_seq.network import Batch
+from eqspike_seq.network import Batch, Shape
 
 VALIDATION_SHARE = 0.1
 SPLIT_SEED = 0  # the same for every run, so that word vectors and validation texts stay comparable across seeds
@@ -63,6 +64,7 @@ class Dataset:
     test: Encoded
     test_texts: list[str]
     counts: dict[str, int]
+    images: bool = False
 
     def words(self) -> list[str]:
         """Words by id; id 0 is padding."""
@@ -75,6 +77,10 @@ def load_corpus(name: str, data_dir: Path | None) -> Corpus:
         from eqspike_seq.data.mini import load_mini
 
         return load_mini()
+    if name == "mnist":
+        from eqspike_seq.data.mnist import load_mnist
+
+        return load_mnist(data_dir)
     from eqspike_seq.data.imdb import load_imdb
 
     return load_imdb(data_dir)
@@ -95,12 +101,12 @@ def load_dataset(config: RunConfig, progress: Progress = lambda _: None) -> Data
             f"{corpus.name}: the training texts hold one class only ({corpus.train.labels[0]}); "
             "expected at least two, so that there is something to tell apart"
         )
-    embeddings = embed(config, corpus, progress)
+    embeddings = grey_values() if corpus.images else embed(config, corpus, progress)
     counts = dict(corpus.counts)
     encoded: dict[str, Encoded] = {}
     for name, part in (("train", corpus.train), ("validation", corpus.validation), ("test", corpus.test)):
-        progress(f"encoding {len(part):,} {name} texts")
-        ids, lengths, unknown = token_ids(part.texts, embeddings)
+        progress(f"encoding {len(part):,} {name} {'images' if corpus.images else 'texts'}")
+        ids, lengths, unknown = pixels(part.texts) if corpus.images else token_ids(part.texts, embeddings)
         counts[f"{name}_texts"] = len(part)
         counts[f"{name}_tokens"] = int(len(ids)) + unknown
         counts[f"{name}_tokens_without_vector"] = unknown
@@ -117,6 +123,20 @@ def load_dataset(config: RunConfig, progress: Progress = lambda _: None) -> Data
         **encoded,
         test_texts=corpus.test.texts,
         counts=counts,
+        images=corpus.images,
+    )
+
+
+def shape_of(config: RunConfig, dataset: Dataset) -> Shape:
+    """The network's shape: images are clamped, texts have a projection."""
+    return Shape(
+        config.tokens,
+        dataset.embeddings.dim,
+        config.hidden,
+        len(dataset.classes),
+        projections=() if dataset.images else ((0, 0),),
+        attention=config.attention,
+        masked=config.masked,
     )
 
 
@@ -208,6 +228,12 @@ def token_ids(texts: list[str], embeddings: Embeddings) -> tuple[NDArray[np.int3
     flat = np.concatenate(ids)
     write_arrays(path, {"ids": flat, "lengths": lengths, "unknown": np.array(unknown)})
     return flat, lengths, unknown
+
+
+def pixels(texts: list[str]) -> tuple[NDArray[np.int32], NDArray[np.int64], int]:
+    """As ``token_ids``, of images: the grey values themselves, all known."""
+    values = np.frombuffer("".join(texts).encode("latin-1"), dtype=np.uint8).astype(np.int32)
+    return values, np.array([len(text) for text in texts], dtype=np.int64), 0
 
 
 def shuffled(part: Encoded) -> Encoded:

@@ -49,6 +49,12 @@ class Embeddings:
         return int(self.table.shape[1])
 
 
+def grey_values() -> Embeddings:
+    """Grey values as words of one component, v/255; 0, black, takes the place of padding."""
+    table = (np.arange(256) / 255).astype(np.float32)[:, None]
+    return Embeddings(table, {str(v): v for v in range(1, 256)}, sha256_of([table.tobytes()]), "grey values")
+
+
 def standardise(words: list[str], vectors: NDArray[Any], source: str) -> Embeddings:
     """Zero mean, unit variance in each component over the vocabulary; a constant component becomes 0."""
     if len(words) == 0 or vectors.ndim != 2 or len(words) != len(vectors):

@@ -1,0 +1,192 @@
+"""HopAttn beside change-coded neurons: which token rows are computed anew, from what query, and by what.
+
+A row's query q = x w₁ + F⁻¹(w₂ᵀ h²) is read as it is, or (``query_threshold`` above 0) its units are sigma-delta
+neurons too, which send signed unit spikes to the stored patterns, whose potentials q·x_j/√d add them up: scores then
+cost additions, and only where a query has changed. A row is computed anew when the root mean square of its query's
+change since it was last computed exceeds ``attention_threshold``. What it then puts out is the softmax mix of the
+patterns (``clocked``) or the mean pattern of ``winners`` spikes (``wta``, see ``winners``).
+
+In the nudges each row goes on from what it put out last, by the change that the change of its query brings. Everything
+is sent finely and dithered there, queries too; and the units of the patterns, whose winners are far too coarse for
+that, send the change of their own probability, each signed unit spike ``pattern_nudge_threshold`` of it.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from eqspike_seq.attention import by_text, hopattn, weights, weights_change
+from eqspike_seq.dynamics import Anchor, Inputs, make_anchor, project, project_change
+from eqspike_seq.ledger import row_tokens
+from eqspike_seq.network import Batch, Network, State
+from neuromorphic.events import AttentionEvents
+from neuromorphic.neurons import send_dithered, send_on_change
+from neuromorphic.winners import SAMPLERS
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Settings of the above; ``top_patterns`` above 0 mixes only that many patterns with the highest scores."""
+
+    circuit: str = "clocked"
+    sampler: str = "systematic"
+    winners: int = 32
+    query_threshold: float = 0.0
+    query_nudge_threshold: float = 2e-3
+    pattern_nudge_threshold: float = 2e-4
+    attention_threshold: float = 0.0
+    top_patterns: int = 0
+
+    @property
+    def spikes(self) -> int:
+        """Winners a row; 0 for a softmax."""
+        return self.winners if self.circuit == "wta" else 0
+
+
+class FreeCore:
+    """s¹ in the free phase: (B, P, N, D) of the texts asked for."""
+
+    def __init__(self, reading: Reading, network: Network, batch: Batch, inputs: Inputs, w2: Tensor) -> None:
+        self.reading, self.network, self.batch, self.inputs, self.w2 = reading, network, batch, inputs, w2
+        drive, full = inputs.drive, network.w1.dtype
+        self.query = torch.zeros_like(drive)  # that each row was last computed from
+        self.own = torch.zeros_like(drive, dtype=full)
+        self.units = torch.zeros_like(drive, dtype=full)  # signed units that the query has sent
+        self.known = torch.zeros(drive.shape[:3], dtype=torch.bool, device=drive.device)  # rows computed at least once
+        self.rows = torch.zeros(drive.shape[:2], dtype=torch.int64, device=drive.device)
+        self.sent = torch.zeros(drive.shape[:2], dtype=torch.float64, device=drive.device)
+        tokens = row_tokens(network.shape, batch.mask)[0]
+        self.tokens = tokens if network.shape.masked else torch.full_like(tokens, network.shape.tokens)
+        self.u = _uniform(reading, batch, self.own)
+
+    def read(self, texts: Tensor | slice, first: Tensor) -> Tensor:
+        """Their activations after s² has become ``first`` (b, H₂)."""
+        part, full = self.inputs.take(texts), self.own.dtype
+        if not self.network.shape.attention:
+            own = self.own[texts] = project(self.network, part, first, self.w2).to(full)
+            return own
+        reading = self.reading
+        query = part.drive + (first.to(self.w2.dtype) @ self.w2).view(part.drive.shape)
+        if reading.query_threshold:
+            query = query if part.rows is None else query * part.rows
+            sent = send_on_change(self.units[texts], query.to(full), reading.query_threshold)
+            self.units[texts] += sent
+            self.sent[texts] += sent.abs().sum((2, 3), dtype=torch.float64)
+            query = (reading.query_threshold * self.units[texts]).to(query.dtype)
+        own = self._computed(query, part, None if self.u is None else self.u[texts]).to(full)
+        if not reading.attention_threshold and not reading.query_threshold:
+            self.rows[texts] += self.tokens[texts]
+        else:
+            change = (query - self.query[texts]).to(full).square().mean(3).sqrt()
+            anew = (change > reading.attention_threshold) | ~self.known[texts]
+            real = anew if part.rows is None else anew & part.rows[..., 0].bool()
+            self.rows[texts] += real.sum(2)
+            own = torch.where(anew.unsqueeze(3), own, self.own[texts])
+            query = torch.where(anew.unsqueeze(3), query, self.query[texts])
+            self.known[texts] = True
+        self.query[texts], self.own[texts] = query, own
+        return own
+
+    def _computed(self, query: Tensor, part: Inputs, u: Tensor | None) -> Tensor:
+        reading = self.reading
+        if u is None:
+            own = hopattn(query, part.patterns, part.bias, reading.top_patterns)
+        else:
+
+            def of(q: Tensor, k: Tensor, b: Tensor | None, u: Tensor) -> Tensor:
+                counts = SAMPLERS[reading.sampler](weights(q, k, b).to(u.dtype), reading.winners, u)
+                return (counts.to(k.dtype) @ k) / reading.winners
+
+            own = by_text(of, query, part.patterns, part.bias, u)
+        return own if part.rows is None else own * part.rows
+
+    def events(self) -> AttentionEvents | None:
+        """What it took so far."""
+        if not self.network.shape.attention:
+            return None
+        query = self.sent if self.reading.query_threshold else None
+        patterns = self.rows * self.reading.spikes if self.reading.spikes else None
+        return AttentionEvents(self.rows, query, patterns, self.reading.top_patterns)
+
+
+class NudgedCore:
+    """The change of s¹ since the free phase ended, (B, G, P, N, D)."""
+
+    def __init__(self, reading: Reading, free: FreeCore, base: State, groups: int, xi: Tensor) -> None:
+        """``base`` is what had been transmitted then; ``xi`` (B, 1, P, N, D) dithers the query."""
+        self.reading, self.free, self.xi = reading, free, xi
+        network, drive = free.network, free.inputs.drive
+        attention = network.shape.attention
+        wta = attention and reading.spikes > 0
+        dtype = network.w1.dtype if wta else drive.dtype
+        query = free.query if attention else None
+        self.anchor = make_anchor(network, free.inputs, base, dtype, query, reading.top_patterns)
+        shape = (len(drive), groups, *drive.shape[1:])
+        self.units = drive.new_zeros(shape if reading.query_threshold and attention else (0,), dtype=network.w1.dtype)
+        self.rows = torch.zeros_like(free.rows).unsqueeze(1).repeat(1, groups, 1)
+        self.sent = torch.zeros_like(self.rows, dtype=torch.float64)
+        self.patterns: Tensor | None = None  # signed units that the patterns have sent, (B, G, P, N, N)
+        if wta:
+            assert self.anchor.probabilities is not None
+            like = self.anchor.probabilities
+            generator = torch.Generator().manual_seed(free.batch.seed + 3)
+            self.xi_patterns = torch.rand(like.shape, generator=generator).to(like)
+            self.patterns = like.new_zeros(len(like), groups, *like.shape[1:])
+            self.sent_patterns = torch.zeros_like(self.sent)
+
+    def read(self, texts: Tensor | slice, first: Tensor) -> Tensor:
+        """That of the texts named, after s² has changed by ``first`` (b, G, H₂)."""
+        free, reading, anchor = self.free, self.reading, self.anchor.take(texts)
+        shape = (len(first), first.shape[1], *free.inputs.drive.shape[1:])
+        change = (first.to(free.w2.dtype) @ free.w2).view(shape)
+        if not free.network.shape.attention:
+            return project_change(free.network, anchor, change)
+        if reading.query_threshold:
+            change = change if anchor.rows is None else change * anchor.rows.unsqueeze(1)
+            full = self.units.dtype
+            sent = send_dithered(self.units[texts], change.to(full), reading.query_nudge_threshold, self.xi[texts])
+            sent = sent if anchor.rows is None else sent * anchor.rows.unsqueeze(1)
+            self.units[texts] += sent
+            self.sent[texts] += sent.abs().sum((3, 4), dtype=torch.float64)
+            change = (reading.query_nudge_threshold * self.units[texts]).to(change.dtype)
+        self.rows[texts] += free.tokens[texts].unsqueeze(1)
+        if self.patterns is None:
+            return project_change(free.network, anchor, change)
+        return self._by_spikes(anchor, texts, change)
+
+    def _by_spikes(self, anchor: Anchor, texts: Tensor | slice, change: Tensor) -> Tensor:
+        """The change of s¹ that the spikes of the patterns bring, which send the change of their probabilities."""
+        assert self.patterns is not None and anchor.probabilities is not None
+        theta, dtype, moved = self.reading.pattern_nudge_threshold, anchor.patterns.dtype, []
+        for group in range(change.shape[1]):
+            units = self.patterns[texts, group]
+
+            def of(change: Tensor, k: Tensor, p: Tensor, sent: Tensor, xi: Tensor) -> Tensor:
+                return send_dithered(sent, weights_change(change, k, p), theta, xi)
+
+            fired = by_text(of, change[:, group], anchor.patterns, anchor.probabilities, units, self.xi_patterns[texts])
+            if anchor.rows is not None:
+                fired *= anchor.rows
+            self.patterns[texts, group] = units + fired
+            self.sent_patterns[texts, group] += fired.abs().sum((2, 3), dtype=torch.float64)
+            moved.append((theta * (units + fired)).to(dtype) @ anchor.patterns)
+        return torch.stack(moved, 1)
+
+    def events(self, group: int) -> AttentionEvents | None:
+        """What one nudge took so far."""
+        reading = self.reading
+        if not self.free.network.shape.attention:
+            return None
+        query = self.sent[:, group] if reading.query_threshold else None
+        patterns = None if self.patterns is None else self.sent_patterns[:, group]
+        return AttentionEvents(self.rows[:, group], query, patterns, reading.top_patterns)
+
+
+def _uniform(reading: Reading, batch: Batch, like: Tensor) -> Tensor | None:
+    """The u of every row, (B, P, N, 1 or M), kept for all phases of a text; None where a softmax computes HopAttn."""
+    if reading.circuit != "wta":
+        return None
+    generator = torch.Generator().manual_seed(batch.seed + 2)
+    each = reading.winners if reading.sampler == "iid" else 1
+    return torch.rand(*like.shape[:3], each, generator=generator).to(like)

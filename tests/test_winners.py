@@ -1,0 +1,112 @@
+"""Soft winner-take-all: what it estimates, how fast, and that only unit spikes cross it."""
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from eqspike_seq.attention import hopattn, weights
+from eqspike_seq.learning import ThreePhase
+from eqspike_seq.network import Batch
+from neuromorphic.change_core import Reading
+from neuromorphic.sigma_delta import SigmaDeltaBackend
+from neuromorphic.winners import SAMPLERS, iid, mean_pattern, one_hot_sigma_delta, systematic
+from tests.conftest import make_batch, make_network
+
+PATTERNS, DIM = 12, 6
+
+
+def some_rows(rows: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return (
+        torch.randn(rows, DIM, generator=generator, dtype=torch.float64),
+        torch.randn(PATTERNS, DIM, generator=generator, dtype=torch.float64),
+    )
+
+
+def uniform(*size: int, seed: int = 1) -> torch.Tensor:
+    return torch.rand(*size, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_m_winners_are_whole_spikes_and_none_is_of_padding(name: str) -> None:
+    queries, patterns = some_rows(40)
+    blocked = torch.zeros(1, PATTERNS, dtype=torch.float64)
+    blocked[:, 9:] = -1e9
+    counts = SAMPLERS[name](weights(queries, patterns, blocked), 17, uniform(40, 17))
+    assert (counts == counts.round()).all() and (counts >= 0).all() and (counts.sum(-1) == 17).all()
+    assert not counts[:, 9:].any()
+
+
+@pytest.mark.parametrize(("name", "winners"), [("iid", 5), ("systematic", 5), ("systematic", 1)])
+def test_expected_pattern_of_the_winners_is_hopattn(name: str, winners: int) -> None:
+    queries, patterns = some_rows(1)
+    draws = 40_000
+    p = weights(queries, patterns, None).expand(draws, PATTERNS)
+    counts = SAMPLERS[name](p, winners, uniform(draws, winners)) / winners
+    error = (counts.mean(0) - p[0]).abs()
+    assert (error < 5 * counts.std(0) / math.sqrt(draws) + 1e-12).all()
+    torch.testing.assert_close(counts.mean(0) @ patterns, hopattn(queries, patterns)[0], atol=0.03, rtol=0)
+
+
+def test_systematic_counts_are_the_floor_or_the_ceiling_of_what_is_expected() -> None:
+    p = weights(*some_rows(200), None)
+    for sampler in (systematic, one_hot_sigma_delta):
+        counts = sampler(p, 37, uniform(200, 37))
+        assert (counts - 37 * p).abs().max() < (1 if sampler is systematic else 2)
+
+
+@pytest.mark.parametrize(("name", "power"), [("iid", -0.5), ("systematic", -1.0), ("sigma-delta", -1.0)])
+def test_law_of_the_error(name: str, power: float) -> None:
+    """RMS distance to HopAttn against M winners: 1/√M for independent draws, 1/M for evenly spread ones."""
+    queries, patterns = some_rows(400)
+    p, exact = weights(queries, patterns, None), hopattn(queries, patterns)
+    sizes = [16, 32, 64, 128, 256]
+    errors = [
+        float((mean_pattern(SAMPLERS[name], p, patterns, m, uniform(400, m)) - exact).square().mean().sqrt())
+        for m in sizes
+    ]
+    slope = np.polyfit(np.log(sizes), np.log(errors), 1)[0]
+    assert slope == pytest.approx(power, abs=0.1), errors
+
+
+def test_independent_draws_have_the_variance_of_a_multinomial() -> None:
+    p = weights(*some_rows(1), None).expand(20_000, PATTERNS)
+    counts = iid(p, 8, uniform(20_000, 8))
+    torch.testing.assert_close(counts.var(0), 8 * p[0] * (1 - p[0]), rtol=0.06, atol=1e-3)
+
+
+WTA = Reading(circuit="wta", winners=64, query_threshold=0.1)
+
+
+def test_nothing_but_unit_spikes_crosses_a_connection() -> None:
+    network, batch = make_network(), make_batch()
+    estimate = ThreePhase(0.5)(SigmaDeltaBackend(reading=WTA, dtype=torch.float64), network, batch)
+    for found in estimate.equilibria:
+        ledger = found.ledger
+        assert ledger.total("graded_events") == 0
+        static = ledger.counts["s1"]
+        products = sum(kinds["multiply_accumulates"] for kinds in static.values())
+        assert ledger.total("multiply_accumulates") == products  # x w₁, once a text
+        for layer in ("query", "hopattn"):
+            (kinds,) = ledger.counts[layer].values()
+            assert kinds["spikes"] > 0 and kinds["multiply_accumulates"] == 0
+            assert kinds["accumulates"] == kinds["synaptic_events"]
+    (kinds,) = estimate.equilibria[0].ledger.counts["hopattn"].values()
+    assert kinds["spikes"] % 64 == 0 and kinds["accumulates"] == kinds["spikes"] * 4
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_gradient_by_winners_is_that_of_the_softmax_in_the_mean(sampler: str) -> None:
+    network, batch = make_network(), make_batch()
+    copies = 1 if sampler == "sigma-delta" else 40  # each with its own u
+    many = Batch(*(tensor.repeat(copies, *[1] * (tensor.dim() - 1)) for tensor in (batch.x, batch.mask, batch.labels)))
+    fine = {"nudge_threshold": 1e-3, "projection_nudge_threshold": 1e-3, "threshold": (0.1,)}
+    common: dict[str, Any] = {**fine, "projection_threshold": 0.1, "dtype": torch.float64}
+    truth = ThreePhase(0.5)(SigmaDeltaBackend(**common), network, batch).gradients
+    reading = Reading(circuit="wta", winners=256, sampler=sampler)
+    found = ThreePhase(0.5)(SigmaDeltaBackend(reading=reading, **common), network, many).gradients
+    for name in ("w2", "w3", "w4"):
+        assert torch.nn.functional.cosine_similarity(found[name].flatten(), truth[name].flatten(), 0) > 0.9, name
