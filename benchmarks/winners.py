@@ -58,7 +58,7 @@ def main(dataset: tyro.conf.Positional[Literal["imdb", "mini"]], json_file: Path
     data = load_dataset(config, Reporter().status)
     gather = Batches(torch.from_numpy(data.embeddings.table), config.tokens, config.keep)
     batch = gather(data.train, np.random.default_rng(seed).permutation(len(data.train))[:TEXTS])
-    network = Network.create(shape_of(config, data), torch.Generator().manual_seed(seed), config.bias)
+    network = Network.create(shape_of(config, data), torch.Generator().manual_seed(seed), config.bias, config.gain)
     inputs = prepare(network, batch, torch.float32)
     scores = inputs.drive @ inputs.patterns.mT / inputs.patterns.shape[-1] ** 0.5 + key_bias(batch.mask, torch.float32)
     p, real = scores.softmax(-1), batch.mask.unsqueeze(-1)

@@ -73,6 +73,8 @@ class RunConfig(BaseModel):
     """HopAttn in the projection layer; without it, σ (the paper's baseline)."""
     bias: tuple[float, ...] = (1.0,)
     """Where the biases of hidden layers start: all, or each. 1 is the middle of σ; less makes a sparser code."""
+    gain: float = Field(default=1.0, gt=0)
+    """w2 starts uniform in ±gain/√fan-in: above 1 where most of the input is near zero, as pixels are."""
     masked: bool = True
     """Padding takes no part in attention; otherwise zero rows are patterns like any other (the paper's code)."""
 

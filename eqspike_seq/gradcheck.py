@@ -47,7 +47,8 @@ def stages(config: RunConfig, dataset: Dataset, run: Path | None) -> list[Stage]
     """The network before training and, of a run folder, in the middle and at the end. Raises RunError."""
 
     def made() -> Network:
-        return Network.create(shape_of(config, dataset), torch.Generator().manual_seed(config.seed), config.bias)
+        generator = torch.Generator().manual_seed(config.seed)
+        return Network.create(shape_of(config, dataset), generator, config.bias, config.gain)
 
     found = [Stage("initial", made())]
     if run is None:

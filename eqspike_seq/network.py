@@ -99,20 +99,24 @@ class Network:
     biases: list[Tensor]
 
     @classmethod
-    def create(cls, shape: Shape, generator: torch.Generator, bias: tuple[float, ...] = (1.0,)) -> "Network":
-        """Weights uniform in ±1/√fan-in, biases of hidden layers at ``bias`` (one for all, or one each), where 1 is the
-        middle of σ and less makes a sparser code; those of the output at 2/C, a rate of 1/C."""
+    def create(
+        cls, shape: Shape, generator: torch.Generator, bias: tuple[float, ...] = (1.0,), gain: float = 1.0
+    ) -> "Network":
+        """Weights uniform in ±1/√fan-in, those of w₂ ``gain`` times as wide; biases of hidden layers at ``bias`` (one
+        for all, or one each), where 1 is the middle of σ and less makes a sparser code; those of the output at 2/C, a
+        rate of 1/C."""
 
         def uniform(*size: int) -> Tensor:
             return (2 * torch.rand(*size, generator=generator) - 1) / math.sqrt(size[-1])
 
         w1 = 2 * torch.rand(len(shape.projections), shape.dim, shape.dim, generator=generator) - 1
-        pairs = list(zip(shape.sizes[1:], shape.sizes[:-1], strict=True))
+        weights = [uniform(post, pre) for post, pre in zip(shape.sizes[1:], shape.sizes[:-1], strict=True)]
+        weights[0] *= gain
         starts = (*(bias * len(shape.hidden) if len(bias) == 1 else bias), 2 / shape.classes)
         return cls(
             shape,
             w1 / math.sqrt(shape.dim),
-            [uniform(post, pre) for post, pre in pairs],
+            weights,
             [torch.full((size,), value) for size, value in zip(shape.sizes[1:], starts, strict=True)],
         )
 

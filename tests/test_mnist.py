@@ -162,7 +162,7 @@ def test_real_digits_are_learnt(real_data: Path) -> None:
     from eqspike_seq.evaluation import evaluate
     from eqspike_seq.training import Trainer
 
-    config = from_preset("mnist", "spiking", neuron="sigma-delta", limit=4000, epochs=2, data_dir=real_data)
+    config = from_preset("mnist", "spiking", neuron="sigma-delta", limit=4000, epochs=4, data_dir=real_data)
     trainer = Trainer(config, load_dataset(config), torch.device("cpu"))
     with torch.no_grad():
         while trainer.step < trainer.total:
