@@ -194,6 +194,24 @@ def bptt() -> str:
     return "\n".join(lines)
 
 
+def less_attention() -> str:
+    """Validation accuracy against operations of HopAttn, by what is left out."""
+    heads = ("changed", "validation", "products", "additions", "fewer operations", "spikes per synapse")
+    lines = [row_of(heads), "| --- |" + " ---: |" * 5]
+    for row in read("less-attention.json")["rows"]:
+        flags = [f"--{name.replace('_', '-')} {value}" for name, value in row["changes"].items()]
+        cells = (
+            f"`{' '.join(flags)}`" if flags else "–",
+            f"{100 * row['validation_accuracy']:.2f} %",
+            f"{row['products_per_inference'] / 1e6:.1f} M",
+            f"{row['additions_per_inference'] / 1e6:.1f} M",
+            f"{row['fewer_operations']:.1f} ×",
+            f"{row['spikes_per_synapse']:.3g}",
+        )
+        lines.append(row_of(cells))
+    return "\n".join(lines)
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "imdb": imdb,
     "mini": mini,
@@ -201,6 +219,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "gradients": gradients,
     "gradient-sweep": gradient_sweep,
     "bptt": bptt,
+    "less-attention": less_attention,
 }
 
 

@@ -21,10 +21,10 @@ class Subject:
 
     run: tyro.conf.Positional[Path | None] = None
     """A run folder: its network at the start, in the middle and at the end of training. Without: a preset's start."""
-    dataset: Literal["imdb", "mini"] = "imdb"
+    dataset: Literal["imdb", "mini", "mnist"] = "imdb"
     """Without a run folder: the data set."""
     preset: str = ""
-    """Without a run folder: the preset. Default: cpu for imdb, mini for mini."""
+    """Without a run folder: the preset. Default: cpu for imdb, else the data set's own."""
     seed: int = 0
     """Without a run folder: seed of the weights."""
     texts: int = 128
@@ -152,6 +152,10 @@ def convergence(flags: ConvergenceFlags) -> dict[str, Any]:
 
     reporter = Reporter()
     config = flags.config()
+    if config.dataset == "mnist":
+        raise ConfigError(
+            "check convergence: mnist has no HopAttn to be looked at; expected imdb or mini, or such a run"
+        )
     dataset = load_dataset(config, reporter.status)
     found = check_convergence(config, dataset, flags.run, flags.texts, reporter)
     write_json(flags.folder() / "convergence.json", {"format": FORMAT, "environment": environment(), **found})

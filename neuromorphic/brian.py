@@ -279,6 +279,7 @@ def brian2(config: RunConfig, dtype: torch.dtype) -> BrianBackend:
         ("--neuron", config.neuron, "if"),
         ("--rule", config.rule, "count"),
         ("--attention", config.attention, True),
+        ("--circuit", config.circuit, "clocked"),
     ):
         if got != only:
             raise ConfigError(f"{flag}: got {got}, expected {only}: all that --backend brian2 simulates")

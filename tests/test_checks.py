@@ -140,6 +140,7 @@ def test_common_random_numbers_leave_more_of_the_contrast(tmp_path: Path, monkey
         (("gradients", "nowhere"), "nowhere"),
         (("gradients", "--texts", "0", "--dataset", "mini"), "--texts"),
         (("gradients", "--dataset", "mini", "--neuron", "sigma-delta", "--rule", "trace"), "--rule trace"),
+        (("convergence", "--dataset", "mnist"), "no HopAttn"),
     ],
 )
 def test_mistakes_are_named(

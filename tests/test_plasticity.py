@@ -1,3 +1,4 @@
+import math
 from dataclasses import fields, replace
 
 import pytest
@@ -162,3 +163,23 @@ def test_products_have_the_names_and_shapes_of_the_parameters() -> None:
     sides = [Side(r, r, r, r) for r in (torch.rand(7, size, dtype=torch.float64) for size in network.shape.sizes)]
     held = local_products(Count(), network, batch, sides[0], sides)
     assert {name: value.shape for name, value in held.items()} == {n: t.shape for n, t in network.named()}
+
+
+@pytest.mark.parametrize("difference", [-60, -7, 0, 7, 60])
+def test_eqspike_of_a_pair_of_spikes_is_an_exponential_window(difference: int) -> None:
+    """Traces from 0, one spike of each side: the later one finds the other side's trace risen by a e^(−|Δt|/τ)."""
+    tau, steps = 50.0, 300
+    gain = 1 - math.exp(-1 / tau)
+
+    def side(at: int) -> Side:
+        spikes, trace, course = torch.zeros(steps, 1, 1, dtype=torch.float64), 0.0, []
+        spikes[at] = 1
+        for z in spikes.flatten().tolist():
+            trace += gain * (z - trace)
+            course.append(trace)
+        none = torch.zeros(1, 1, dtype=torch.float64)
+        return Side(none, none, none, none + trace, spikes, torch.tensor(course, dtype=torch.float64).view(-1, 1, 1))
+
+    change = float(EqSpike(trace_tau=tau).synapse(side(150), side(150 - difference)))
+    both = 2 if difference == 0 else 1  # at once, each sees the other
+    assert change == pytest.approx(both * gain**2 * math.exp(-abs(difference) / tau), rel=1e-9)

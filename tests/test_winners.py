@@ -12,6 +12,7 @@ from eqspike_seq.learning import ThreePhase
 from eqspike_seq.network import Batch
 from neuromorphic.change_core import Reading
 from neuromorphic.sigma_delta import SigmaDeltaBackend
+from neuromorphic.simulator import SpikingBackend
 from neuromorphic.winners import SAMPLERS, iid, mean_pattern, one_hot_sigma_delta, systematic
 from tests.conftest import make_batch, make_network
 
@@ -110,3 +111,18 @@ def test_gradient_by_winners_is_that_of_the_softmax_in_the_mean(sampler: str) ->
     found = ThreePhase(0.5)(SigmaDeltaBackend(reading=reading, **common), network, many).gradients
     for name in ("w2", "w3", "w4"):
         assert torch.nn.functional.cosine_similarity(found[name].flatten(), truth[name].flatten(), 0) > 0.9, name
+
+
+def test_on_and_off_spikes_of_a_tick_lose_nothing() -> None:
+    """What the rate-coded circuit sends over many ticks is the mean of what its winners brought, within one spike."""
+    network, batch = make_network(), make_batch()
+    backend = SpikingBackend(circuit="wta", tick_steps=10, free_steps=400, window=400, nudge_steps=400)
+    found = backend.free(network.to(torch.float32), Batch(batch.x.float(), batch.mask, batch.labels), record=True)
+    exact = SpikingBackend(tick_steps=10, free_steps=400, window=400, nudge_steps=400).free(
+        network.to(torch.float32), Batch(batch.x.float(), batch.mask, batch.labels)
+    )
+    assert (found.rates.projection - exact.rates.projection).abs().mean() < 0.1
+    counts = found.ledger.counts
+    assert counts["s1"]["free"]["spikes"] > 0 and counts["s1"]["free"]["graded_events"] == 0
+    rows = int(batch.mask.sum()) * 40  # ticks
+    assert counts["hopattn"]["free"]["spikes"] == 10 * rows
