@@ -9,7 +9,7 @@ gradient-descending updates of Bal & Sengupta (2023), Eq. 5–6 and Fig. 2a (Ern
 float64, no early stop.
 *eq18*: a spiking neuron, circuit and rule against Eq. 18 on dense rates that have converged, at the same β.
 *offset*: sigma-delta against Eq. 18 of its own network, that of the coarse state it settled in: the same free phase,
-nudged to convergence in steps of 10⁻⁵, with HopAttn itself in place of winners.
+as many steps of each nudge, but of size 10⁻⁵, with HopAttn itself in place of winners.
 """
 
 from dataclasses import dataclass
@@ -77,8 +77,8 @@ class FineNudges:
 
     @classmethod
     def of(cls, config: RunConfig) -> "FineNudges":
-        """The backend of ``config``, and the same with nudges all but continuous and run to convergence."""
-        fine: dict[str, Any] = {"nudge_threshold": 1e-5, "projection_nudge_threshold": 1e-5, "nudge_steps": 60}
+        """The backend of ``config``, and the same with nudges all but continuous."""
+        fine: dict[str, Any] = {"nudge_threshold": 1e-5, "projection_nudge_threshold": 1e-5}
         fine |= {"rule": "membrane", "circuit": "clocked", "query_threshold": 0.0}
         device = torch.device("cpu")
         return cls(make_backend(config, device), make_backend(RunConfig(**{**config.model_dump(), **fine}), device))
