@@ -34,7 +34,8 @@ EVERY = f"{CHANGING} --attention-threshold 0"
 CHANGES = (
     ("changes", "imdb-sigma-delta-seed0", CHANGING),
     ("changes, HopAttn at every change", "imdb-sigma-delta-every-change-seed0", EVERY),
-    ("the same, coarser s¹", "imdb-sigma-delta-half-seed0", f"{EVERY} --projection-threshold 0.67"),
+    ("the same, HopAttn in spikes too", "imdb-sigma-delta-wta-seed0", f"{EVERY} --circuit wta"),
+    ("HopAttn at every change, coarser s¹", "imdb-sigma-delta-half-seed0", f"{EVERY} --projection-threshold 0.67"),
     (
         "the same, denser s², finer s¹",
         "imdb-sigma-delta-dense-code-seed0",
