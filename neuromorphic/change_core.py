@@ -74,15 +74,20 @@ class FreeCore:
             self.units[texts] += sent
             self.sent[texts] += sent.abs().sum((2, 3), dtype=torch.float64)
             query = (reading.query_threshold * self.units[texts]).to(query.dtype)
-        own = self._computed(query, part, None if self.u is None else self.u[texts]).to(full)
+        u = None if self.u is None else self.u[texts]
         if not reading.attention_threshold and not reading.query_threshold:
             self.rows[texts] += self.tokens[texts]
+            own = self._computed(query, part, u)
         else:
             change = (query - self.query[texts]).to(full).square().mean(3).sqrt()
             anew = (change > reading.attention_threshold) | ~self.known[texts]
             real = anew if part.rows is None else anew & part.rows[..., 0].bool()
             self.rows[texts] += real.sum(2)
-            own = torch.where(anew.unsqueeze(3), own, self.own[texts])
+            own = self.own[texts].clone()
+            moved = anew.flatten(1).any(1)  # the texts in which there is anything to compute
+            if bool(moved.any()):
+                new = self._computed(query[moved], part.take(moved), None if u is None else u[moved])
+                own[moved] = torch.where(anew[moved].unsqueeze(3), new, own[moved])
             query = torch.where(anew.unsqueeze(3), query, self.query[texts])
             self.known[texts] = True
         self.query[texts], self.own[texts] = query, own
@@ -99,7 +104,7 @@ class FreeCore:
                 return (counts.to(k.dtype) @ k) / reading.winners
 
             own = by_text(of, query, part.patterns, part.bias, u)
-        return own if part.rows is None else own * part.rows
+        return (own if part.rows is None else own * part.rows).to(self.own.dtype)
 
     def events(self) -> AttentionEvents | None:
         """What it took so far."""

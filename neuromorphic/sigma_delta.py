@@ -64,10 +64,9 @@ class _Record:
             [x[:, group] for x in self.projections],
         )
 
-    def busy(self) -> Tensor:
-        """Texts in which somebody sent something, by step; (steps, B)."""
-        above = [torch.stack([layer.abs().sum(-1) for layer in step]).sum(0) for step in self.above]
-        return torch.stack([one + rest for one, rest in zip(self.units1, above, strict=True)]) > 0
+    def busy(self, step: int) -> Tensor:
+        """Texts in which somebody sent something in one step, (B,)."""
+        return self.units1[step] + torch.stack([layer.abs().sum(-1) for layer in self.above[step]]).sum(0) > 0
 
 
 @dataclass(frozen=True)
@@ -143,7 +142,7 @@ class SigmaDeltaBackend:
             kept.add(sent1, sent, reading, output, self.events == "graded")
             if record:
                 kept.projections.append(units1.clone())
-            if not kept.busy()[-1].any():
+            if not kept.busy(-1).any():
                 break
         transmitted = State(self.projection_threshold * units1, tuple(h))
         return self._equilibrium(network, batch, core, kept, "free", rest, transmitted, transmitted, core.events())
@@ -242,7 +241,7 @@ class SigmaDeltaBackend:
         free = phase == "free"
         theta1 = self.projection_threshold if free else self.projection_nudge_threshold
         theta = self.thresholds(len(before.layers)) if free else [self.nudge_threshold] * len(before.layers)
-        busy = kept.busy()
+        busy = torch.stack([kept.busy(step) for step in range(len(kept.above))])
         steps = (busy * torch.arange(1, len(busy) + 1, device=busy.device).unsqueeze(1)).amax(0) + 1
         above = [[layer.abs().sum(1) for layer in step] for step in kept.above]
         units = [torch.stack(kept.units1), *(torch.stack(layer) for layer in zip(*above, strict=True))]
