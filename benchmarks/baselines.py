@@ -6,7 +6,6 @@ An LSTM trained by backpropagation (its epoch chosen on validation), logistic re
 logistic regression on bags of words; each reads the test split once, at the end.
 """
 
-import json
 import time
 from pathlib import Path
 from typing import Any, Literal
@@ -19,8 +18,9 @@ from scipy.sparse import csr_matrix
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
-from eqspike_seq.config import from_preset
+from eqspike_seq.config import FORMAT, from_preset
 from eqspike_seq.data.dataset import Batches, load_dataset
+from eqspike_seq.files import write_json
 from eqspike_seq.progress import Reporter
 from eqspike_seq.runs import environment
 
@@ -143,11 +143,11 @@ def main(
     config = from_preset(dataset, "dense", data_dir=data_dir)
     data = load_dataset(config, reporter.status)
     table = data.embeddings.table
-    gather = Batches(torch.from_numpy(table), config.tokens, config.keep)
+    gather = Batches.of(config, data)
     splits = (data.train, data.validation, data.test)
     parts: list[Part] = [(gather.ids(part, np.arange(len(part))), part.labels) for part in splits]
     found: dict[str, Any] = {
-        "format": 1,
+        "format": FORMAT,
         "dataset": dataset,
         "seed": seed,
         "preset": config.preset,
@@ -157,7 +157,7 @@ def main(
         "logistic_mean_vectors": logistic([mean_vectors(part, table) for part in parts], parts),
         "lstm": lstm(parts, gather.table, epochs, config.batch, seed, reporter),
     }
-    json_file.write_text(json.dumps(found, indent=2) + "\n")
+    write_json(json_file, found)
     for name in ("logistic_bag_of_words", "logistic_mean_vectors", "lstm"):
         scores = found[name]
         reporter.out.print(

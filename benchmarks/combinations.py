@@ -7,6 +7,7 @@ sigma-delta's with that of its own network too. What cannot be put together stay
 """
 
 import itertools
+import json
 import tempfile
 from pathlib import Path
 from typing import Any, get_args
@@ -59,8 +60,6 @@ def main(json_file: Path, limit: int | None = None, seed: int = 0) -> None:
         limit: Texts of each split.
         seed: Seed of the weights and of the order of the texts.
     """
-    import json
-
     rows: list[dict[str, Any]] = json.loads(json_file.read_text())["rows"] if json_file.exists() else []
     done = {(r["neuron"], r["circuit"], r["rule"]) for r in rows}
     reporter = Reporter()

@@ -3,19 +3,20 @@
 python -m benchmarks.gradients imdb --json-file results/imdb-gradients.json
 """
 
-import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
 import tyro
 
-from eqspike_seq.config import from_preset
-from eqspike_seq.data.dataset import Batches, load_dataset
+from eqspike_seq.config import FORMAT, from_preset
+from eqspike_seq.data.dataset import load_dataset, random_batch, shape_of
 from eqspike_seq.dynamics import DenseBackend
+from eqspike_seq.files import write_json
+from eqspike_seq.gradcheck import compare
 from eqspike_seq.learning import BPTT, ThreePhase
-from eqspike_seq.network import Network, Shape
+from eqspike_seq.network import Network
 from eqspike_seq.progress import Reporter
 from eqspike_seq.runs import environment
 
@@ -35,30 +36,17 @@ def main(
         data_dir: Where the data lies.
     """
     reporter = Reporter()
-    config = from_preset(dataset, "dense", data_dir=data_dir)
+    config = from_preset(dataset, "dense", data_dir=data_dir, seed=seed)
     data = load_dataset(config, reporter.status)
-    gather = Batches(torch.from_numpy(data.embeddings.table).double(), config.tokens, config.keep)
-    batch = gather(data.train, np.random.default_rng(seed).permutation(len(data.train))[:TEXTS])
-    shape = Shape(config.tokens, data.embeddings.dim, config.hidden, len(data.classes))
-    network = Network.create(shape, torch.Generator().manual_seed(seed)).to(torch.float64)
+    batch = random_batch(config, data, TEXTS)
+    batch = replace(batch, x=batch.x.double())
+    network = Network.create(shape_of(config, data), torch.Generator().manual_seed(seed)).to(torch.float64)
     backend = DenseBackend(free_steps=200, nudge_steps=200, tolerance=1e-12, dtype=torch.float64)
     truth = BPTT(steps=60, order="alternating")(backend, network, batch).gradients
     estimate = ThreePhase(BETA)(backend, network, batch)
-    records: list[dict[str, Any]] = []
-    for name, value in truth.items():
-        if not value.any():
-            records.append({"parameter": name, "cosine": None, "relative_rmse": None})
-            continue
-        found = estimate.gradients[name]
-        records.append(
-            {
-                "parameter": name,
-                "cosine": float(torch.cosine_similarity(found.flatten(), value.flatten(), 0)),
-                "relative_rmse": float((found - value).norm() / value.norm()),
-            }
-        )
+    records = compare(estimate.gradients, truth)
     result: dict[str, Any] = {
-        "format": 1,
+        "format": FORMAT,
         "dataset": dataset,
         "texts": TEXTS,
         "beta": BETA,
@@ -67,7 +55,7 @@ def main(
         "environment": environment(),
         "records": records,
     }
-    json_file.write_text(json.dumps(result, indent=2) + "\n")
+    write_json(json_file, result)
     for record in records:
         reporter.out.print(record)
 

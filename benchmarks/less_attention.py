@@ -14,7 +14,7 @@ import torch
 import tyro
 
 from eqspike_seq.backends import make_backend
-from eqspike_seq.config import FORMAT, WHERE, RunConfig, read_toml
+from eqspike_seq.config import FORMAT, RunConfig, read_toml
 from eqspike_seq.data.dataset import Batches, load_dataset
 from eqspike_seq.evaluation import evaluate
 from eqspike_seq.files import write_json
@@ -45,7 +45,7 @@ def main(run: tyro.conf.Positional[Path], json_file: Path) -> None:
     reporter, saved = Reporter(), read_toml(run / "config.toml")
     config = RunConfig(**saved)
     data = load_dataset(config, reporter.status)
-    gather = Batches(torch.from_numpy(data.embeddings.table), config.tokens, config.keep)
+    gather = Batches.of(config, data)
     network = stages(config, data, run)[-1].network
     tokens = torch.tensor(data.validation.starts[1:] - data.validation.starts[:-1]).clamp(max=config.tokens)
     mask = torch.arange(config.tokens) < tokens.view(-1, 1, 1)
@@ -72,12 +72,8 @@ def main(run: tyro.conf.Positional[Path], json_file: Path) -> None:
             }
         )
         reporter.out.print(rows[-1])
-    about: dict[str, Any] = {"operations_of_a_softmax_every_sweep": every_sweep}
-    about |= {
-        "settings": config.model_dump(mode="json", exclude=set(WHERE), exclude_none=True),
-        "environment": environment(),
-    }
-    write_json(json_file, {"format": FORMAT, **about, "texts": len(data.validation), "rows": rows})
+    about = {"settings": config.computed(), "environment": environment(), "texts": len(data.validation)}
+    write_json(json_file, {"format": FORMAT, "operations_of_a_softmax_every_sweep": every_sweep, **about, "rows": rows})
 
 
 if __name__ == "__main__":

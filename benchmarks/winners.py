@@ -18,7 +18,7 @@ from torch import Tensor
 
 from eqspike_seq.attention import key_bias
 from eqspike_seq.config import FORMAT, from_preset
-from eqspike_seq.data.dataset import Batches, load_dataset, shape_of
+from eqspike_seq.data.dataset import load_dataset, random_batch, shape_of
 from eqspike_seq.dynamics import prepare
 from eqspike_seq.files import write_json
 from eqspike_seq.network import Network
@@ -54,10 +54,9 @@ def main(dataset: tyro.conf.Positional[Literal["imdb", "mini"]], json_file: Path
         json_file: Where the figures go.
         seed: Seed of the weights and of all draws.
     """
-    config = from_preset(dataset, "spiking")
+    config = from_preset(dataset, "spiking", seed=seed)
     data = load_dataset(config, Reporter().status)
-    gather = Batches(torch.from_numpy(data.embeddings.table), config.tokens, config.keep)
-    batch = gather(data.train, np.random.default_rng(seed).permutation(len(data.train))[:TEXTS])
+    batch = random_batch(config, data, TEXTS)
     network = Network.create(shape_of(config, data), torch.Generator().manual_seed(seed), config.bias, config.gain)
     inputs = prepare(network, batch, torch.float32)
     scores = inputs.drive @ inputs.patterns.mT / inputs.patterns.shape[-1] ** 0.5 + key_bias(batch.mask, torch.float32)

@@ -166,8 +166,7 @@ class RunConfig(BaseModel):
 
     @model_validator(mode="after")
     def _fit_together(self) -> "RunConfig":
-        mnist = self.dataset == "mnist"
-        layers = len(self.hidden) + (1 if mnist else 2)
+        mnist, layers = self.dataset == "mnist", self.weight_matrices()
         if len(self.learning_rate) not in (1, layers):
             raise ValueError(
                 f"--learning-rate: got {len(self.learning_rate)} values, expected 1 or {layers} "
@@ -215,10 +214,17 @@ class RunConfig(BaseModel):
                 )
         return self
 
+    def weight_matrices(self) -> int:
+        """How many there are: w₁ (unless the input is s¹ itself), w₂, …"""
+        return len(self.hidden) + (1 if self.dataset == "mnist" else 2)
+
     def learning_rates(self) -> tuple[float, ...]:
-        """One for each weight matrix: w₁ (unless the input is s¹ itself), w₂, …"""
-        layers = len(self.hidden) + (1 if self.dataset == "mnist" else 2)
-        return self.learning_rate * (layers if len(self.learning_rate) == 1 else 1)
+        """One for each weight matrix."""
+        return self.learning_rate * (self.weight_matrices() if len(self.learning_rate) == 1 else 1)
+
+    def computed(self) -> dict[str, Any]:
+        """The settings that say what is computed, not where, for the head of a file of figures."""
+        return self.model_dump(mode="json", exclude=set(WHERE), exclude_none=True)
 
     def saved(self) -> dict[str, Any]:
         """What ``config.toml`` holds: every setting that is not None."""

@@ -20,8 +20,8 @@ from torch import Tensor
 
 from eqspike_seq.attention import hopattn
 from eqspike_seq.backends import make_backend
-from eqspike_seq.config import WHERE, RunConfig
-from eqspike_seq.data.dataset import Batches, Dataset
+from eqspike_seq.config import RunConfig
+from eqspike_seq.data.dataset import Dataset, random_batch
 from eqspike_seq.dynamics import DenseBackend, prepare
 from eqspike_seq.gradcheck import stages
 from eqspike_seq.network import Batch, Network
@@ -106,11 +106,9 @@ def check_convergence(
     config: RunConfig, dataset: Dataset, run: Path | None, texts: int, reporter: Reporter
 ) -> dict[str, Any]:
     """What ``checks/convergence.json`` holds: for each stage φ and residual with and without HopAttn, and the rest."""
-    gather = Batches(torch.from_numpy(dataset.embeddings.table), config.tokens, config.keep)
-    batch = gather(dataset.train, np.random.default_rng(config.seed).permutation(len(dataset.train))[:texts])
+    batch = random_batch(config, dataset, texts)
     found = stages(config, dataset, run)
-    settings = config.model_dump(mode="json", exclude=set(WHERE), exclude_none=True)
-    result: dict[str, Any] = {"settings": settings, "texts": texts, "beta": config.beta, "stages": {}}
+    result: dict[str, Any] = {"settings": config.computed(), "texts": texts, "beta": config.beta, "stages": {}}
     with reporter.checking(3 * len(found)) as advance:
         for stage in found:
             about: dict[str, Any] = {}

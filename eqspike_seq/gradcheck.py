@@ -22,8 +22,8 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 
 from eqspike_seq.backends import make_backend
-from eqspike_seq.config import WHERE, RunConfig
-from eqspike_seq.data.dataset import Batches, Dataset, shape_of
+from eqspike_seq.config import RunConfig
+from eqspike_seq.data.dataset import Dataset, random_batch, shape_of
 from eqspike_seq.dynamics import Backend, DenseBackend, Equilibrium, Inputs, prepare, sweep
 from eqspike_seq.errors import RunError
 from eqspike_seq.learning import Gradients, ThreePhase, local_update
@@ -198,10 +198,7 @@ def check_gradients(
     reporter: Reporter,
 ) -> dict[str, Any]:
     """What ``checks/gradients.json`` holds: records of both comparisons at every stage, curves of the first."""
-    table = torch.from_numpy(dataset.embeddings.table)
-    gather = Batches(table, config.tokens, config.keep)
-    rows = np.random.default_rng(config.seed).permutation(len(dataset.train))[:texts]
-    batch = gather(dataset.train, rows)
+    batch = random_batch(config, dataset, texts)
     records: list[dict[str, Any]] = []
     curves: dict[str, Any] = {}
     device = torch.device("cpu")
@@ -238,7 +235,7 @@ def check_gradients(
                         records += compare(estimate.gradients, own, **{**about, "reference": "offset"}, **at)
                     advance()
     return {
-        "settings": config.model_dump(mode="json", exclude=set(WHERE), exclude_none=True),
+        "settings": config.computed(),
         "records": records,
         "curves": curves,
         "texts": texts,

@@ -81,7 +81,7 @@ class Trainer:
         self.rates = {name: rates[f"w{name[1:]}"] for name in self.parameters}
         groups = [{"params": [tensor], "lr": self.rates[name]} for name, tensor in self.parameters.items()]
         self.optimizer = {"adam": torch.optim.Adam, "sgd": torch.optim.SGD}[config.optimizer](groups, fused=True)
-        self.gather = Batches(torch.from_numpy(dataset.embeddings.table).to(device), config.tokens, config.keep)
+        self.gather = Batches.of(config, dataset, device)
         self.backend, self.estimator = make_backend(config, device), make_estimator(config)
         self.rng = np.random.default_rng(config.seed)
         self.batches = math.ceil(len(dataset.train) / config.batch)

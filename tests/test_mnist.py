@@ -85,7 +85,7 @@ def test_pixels_reach_the_network_as_they_are(tmp_path: Path) -> None:
     write_npz(tmp_path)
     config = from_preset("mnist", "dense", data_dir=tmp_path)
     data = load_dataset(config)
-    batch = Batches(torch.from_numpy(data.embeddings.table), config.tokens, config.keep)(data.test, np.arange(40))
+    batch = Batches.of(config, data)(data.test, np.arange(40))
     torch.testing.assert_close(batch.x.view(40, 28, 28), torch.from_numpy(IMAGES[100:]) / 255)
     shape = shape_of(config, data)
     assert shape.clamped and shape.sizes == (784, *config.hidden, 10)

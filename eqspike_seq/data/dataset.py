@@ -259,6 +259,11 @@ class Batches:
     tokens: int
     keep: str
 
+    @classmethod
+    def of(cls, config: RunConfig, dataset: Dataset, device: torch.device | str = "cpu") -> "Batches":
+        """Those of a data set, as ``config`` wants them."""
+        return cls(torch.from_numpy(dataset.embeddings.table).to(device), config.tokens, config.keep)
+
     def ids(
         self, part: Encoded, rows: NDArray[np.int64], dropout: float = 0.0, rng: np.random.Generator | None = None
     ) -> NDArray[np.int32]:
@@ -283,3 +288,9 @@ class Batches:
         labels = torch.from_numpy(part.labels[rows]).to(self.table.device)
         seed = int(rows[0]) if rng is None else int(rng.integers(2**62))
         return Batch(self.table[ids], ids > 0, labels, seed)
+
+
+def random_batch(config: RunConfig, dataset: Dataset, texts: int) -> Batch:
+    """Training texts drawn by the seed of ``config``, to look at a network with."""
+    rows = np.random.default_rng(config.seed).permutation(len(dataset.train))[:texts]
+    return Batches.of(config, dataset)(dataset.train, rows)
