@@ -24,7 +24,7 @@ from eqspike_seq.files import write_json
 from eqspike_seq.network import Network
 from eqspike_seq.progress import Reporter
 from eqspike_seq.runs import environment
-from neuromorphic.winners import SAMPLERS, mean_pattern
+from neuromorphic.winners import SAMPLERS, pattern_sum
 
 WINNERS = (4, 8, 16, 32, 64, 128, 256)
 TEXTS = 16
@@ -59,8 +59,9 @@ def main(dataset: tyro.conf.Positional[Literal["imdb", "mini"]], json_file: Path
     batch = random_batch(config, data, TEXTS)
     network = Network.create(shape_of(config, data), torch.Generator().manual_seed(seed), config.bias, config.gain)
     inputs = prepare(network, batch, torch.float32)
-    scores = inputs.drive @ inputs.patterns.mT / inputs.patterns.shape[-1] ** 0.5 + key_bias(batch.mask, torch.float32)
-    p, real = scores.softmax(-1), batch.mask.unsqueeze(-1)
+    bias, real = key_bias(batch.mask, torch.float32), batch.mask.unsqueeze(-1)
+    scores = inputs.drive @ inputs.patterns.mT / inputs.patterns.shape[-1] ** 0.5 + bias
+    p = scores.softmax(-1)
     exact = (p @ inputs.patterns) * real
     generator = torch.Generator().manual_seed(seed)
 
@@ -70,8 +71,8 @@ def main(dataset: tyro.conf.Positional[Literal["imdb", "mini"]], json_file: Path
     rows: list[dict[str, Any]] = []
     for winners in WINNERS:
         u = torch.rand(*p.shape[:3], winners, generator=generator)
-        for name, sampler in SAMPLERS.items():
-            found = mean_pattern(sampler, p, inputs.patterns, winners, u)
+        for name in SAMPLERS:
+            found = pattern_sum(name, winners, inputs.drive, inputs.patterns, bias, u) / winners
             rows.append({"sampler": name, "spikes_per_row": winners, "relative_error": error(found)})
         found, spikes = without_normaliser(scores, inputs.patterns, winners, generator)
         rows.append({"sampler": "no normaliser", "spikes_per_row": spikes, "relative_error": error(found)})

@@ -61,39 +61,40 @@ def potential(queries: Tensor, patterns: Tensor, bias: Tensor | None = None) -> 
 
 
 def hopattn_change(change: Tensor, patterns: Tensor, probabilities: Tensor) -> Tensor:
-    """HopAttn(q* + δq, K) − HopAttn(q*, K) without subtracting nearly equal numbers, (…, R, D).
+    """HopAttn(q* + δq, K) − HopAttn(q*, K) without subtracting nearly equal numbers; δq (B, G, P, R, D), so the result.
 
     With p = softmax(q* Kᵀ/√d) given, δa = δq Kᵀ/√d and E = Σ p (e^{δa} − 1):
 
         δp = p (e^{δa} − 1 − E)/(1 + E),   δs¹ = δp K
 
-    so that the result keeps its relative precision in bf16 however small δq is. δq may have G·N rows, those of G nudges
-    one after the other, to N rows of p.
+    so that the result keeps its relative precision in bf16 however small δq is. p is (B, P, R, N), K (B, P, N, D); the
+    G nudges are side by side as rows of one product.
     """
-    return by_text(_hopattn_change, change, patterns, probabilities)
+
+    def of(change: Tensor, patterns: Tensor, probabilities: Tensor) -> Tensor:
+        moved, whole = _moved(change, patterns, torch.cat([probabilities] * groups, dim=-2))
+        return (moved @ patterns) / whole.to(patterns.dtype)
+
+    count, groups, projections, rows, dim = change.shape
+    joined = change.transpose(1, 2).reshape(count, projections, groups * rows, dim)
+    found = by_text(of, joined, patterns, probabilities)
+    return found.view(count, projections, groups, rows, dim).transpose(1, 2)
 
 
 def weights_change(change: Tensor, patterns: Tensor, probabilities: Tensor) -> Tensor:
-    """δp of ``hopattn_change``, (…, R, N), in the precision of ``probabilities``; δq has the rows of p."""
-    wide = probabilities.dtype
-    scores = ((change / math.sqrt(patterns.shape[-1])) @ patterns.mT).to(wide)
-    if scores.amax() > LARGEST_CHANGE:
-        return torch.softmax(probabilities.log() + scores, dim=-1) - probabilities
-    grown = torch.expm1_(scores)
-    excess = (probabilities * grown).sum(-1, keepdim=True)
-    return grown.sub_(excess).mul_(probabilities) / (1 + excess)
+    """δp of ``hopattn_change`` of one nudge, (…, R, N), in the precision of ``probabilities``."""
+    moved, whole = _moved(change, patterns, probabilities)
+    return moved / whole
 
 
-def _hopattn_change(change: Tensor, patterns: Tensor, probabilities: Tensor) -> Tensor:
-    nudges = change.shape[-2] // probabilities.shape[-2]
-    probabilities = torch.cat([probabilities] * nudges, dim=-2)
-    scores = (change / math.sqrt(patterns.shape[-1])) @ patterns.mT
+def _moved(change: Tensor, patterns: Tensor, probabilities: Tensor) -> tuple[Tensor, Tensor]:
+    """(p (e^{δa} − 1 − E), 1 + E), whose quotient is δp; for large δa (δp, 1)."""
+    scores = ((change / math.sqrt(patterns.shape[-1])) @ patterns.mT).to(probabilities.dtype)
     wide = torch.promote_types(scores.dtype, torch.float32)
     if scores.amax() > LARGEST_CHANGE:
         p = probabilities.to(wide)
         moved = torch.softmax(p.log() + scores.to(wide), dim=-1) - p
-        return moved.to(patterns.dtype) @ patterns
+        return moved.to(scores.dtype), torch.ones_like(moved[..., :1])
     grown = torch.expm1_(scores)
     excess = (probabilities * grown).sum(-1, keepdim=True, dtype=wide)
-    grown.sub_(excess.to(grown.dtype)).mul_(probabilities)
-    return (grown @ patterns) / (1 + excess).to(patterns.dtype)
+    return grown.sub_(excess.to(grown.dtype)).mul_(probabilities), 1 + excess

@@ -342,11 +342,7 @@ def project_change(network: Network, anchor: Anchor, change: Tensor) -> Tensor:
         return torch.zeros_like(change)
     if network.shape.attention:
         assert anchor.probabilities is not None
-        # the nudges side by side as rows of one product: (B, P, G·N, D)
-        count, groups, projections, rows, dim = change.shape
-        joined = change.transpose(1, 2).reshape(count, projections, groups * rows, dim)
-        moved = hopattn_change(joined, anchor.patterns, anchor.probabilities)
-        moved = moved.view(count, projections, groups, rows, dim).transpose(1, 2)
+        moved = hopattn_change(change, anchor.patterns, anchor.probabilities)
     else:
         query = anchor.query.unsqueeze(1)
         moved = (sigma(query + change) - sigma(query)).to(change.dtype)

@@ -16,13 +16,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from eqspike_seq.attention import by_text, hopattn, weights, weights_change
+from eqspike_seq.attention import by_text, hopattn, weights_change
 from eqspike_seq.dynamics import Anchor, Inputs, make_anchor, project, project_change
 from eqspike_seq.ledger import row_tokens
 from eqspike_seq.network import Batch, Network, State
 from neuromorphic.events import AttentionEvents
 from neuromorphic.neurons import send_dithered, send_on_change
-from neuromorphic.winners import SAMPLERS
+from neuromorphic.winners import pattern_sum, uniform
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,9 @@ class FreeCore:
         self.sent = torch.zeros(drive.shape[:2], dtype=torch.float64, device=drive.device)
         tokens = row_tokens(network.shape, batch.mask)[0]
         self.tokens = tokens if network.shape.masked else torch.full_like(tokens, network.shape.tokens)
-        self.u = _uniform(reading, batch, self.own)
+        self.u: Tensor | None = None
+        if reading.spikes:
+            self.u = uniform(reading.sampler, reading.winners, drive.shape[:3], batch.seed).to(self.own)
 
     def read(self, texts: Tensor | slice, first: Tensor) -> Tensor:
         """Their activations after s² has become ``first`` (b, H₂)."""
@@ -98,12 +100,7 @@ class FreeCore:
         if u is None:
             own = hopattn(query, part.patterns, part.bias, reading.top_patterns)
         else:
-
-            def of(q: Tensor, k: Tensor, b: Tensor | None, u: Tensor) -> Tensor:
-                counts = SAMPLERS[reading.sampler](weights(q, k, b).to(u.dtype), reading.winners, u)
-                return (counts.to(k.dtype) @ k) / reading.winners
-
-            own = by_text(of, query, part.patterns, part.bias, u)
+            own = pattern_sum(reading.sampler, reading.winners, query, part.patterns, part.bias, u) / reading.winners
         return (own if part.rows is None else own * part.rows).to(self.own.dtype)
 
     def events(self) -> AttentionEvents | None:
@@ -115,7 +112,7 @@ class FreeCore:
         return AttentionEvents(self.rows, query, patterns, self.reading.top_patterns)
 
 
-class NudgedCore:
+class NudgeCore:
     """The change of s¹ since the free phase ended, (B, G, P, N, D)."""
 
     def __init__(self, reading: Reading, free: FreeCore, base: State, groups: int, xi: Tensor) -> None:
@@ -186,12 +183,3 @@ class NudgedCore:
         query = self.sent[:, group] if reading.query_threshold else None
         patterns = None if self.patterns is None else self.sent_patterns[:, group]
         return AttentionEvents(self.rows[:, group], query, patterns, reading.top_patterns)
-
-
-def _uniform(reading: Reading, batch: Batch, like: Tensor) -> Tensor | None:
-    """The u of every row, (B, P, N, 1 or M), kept for all phases of a text; None where a softmax computes HopAttn."""
-    if reading.circuit != "wta":
-        return None
-    generator = torch.Generator().manual_seed(batch.seed + 2)
-    each = reading.winners if reading.sampler == "iid" else 1
-    return torch.rand(*like.shape[:3], each, generator=generator).to(like)

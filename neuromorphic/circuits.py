@@ -23,7 +23,7 @@ from torch import Tensor
 from eqspike_seq.attention import by_text, hopattn, hopattn_change, weights
 from eqspike_seq.dynamics import Inputs
 from neuromorphic.neurons import Membrane, Neuron, Noise
-from neuromorphic.winners import Sampler
+from neuromorphic.winners import pattern_sum
 
 FULL_SCALE = 4.0  # s¹ of a unit that fires at every step
 GOLDEN = 0.6180339887498949  # a shift by which a sequence in [0, 1) never clusters
@@ -42,7 +42,7 @@ class ClockedCore:
     tick_steps: int
     neuron: Neuron
     noise: Noise
-    sampler: Sampler | None = None
+    sampler: str | None = None
     membrane: Membrane | None = None  # (B, G, P, N, D), where s¹ spikes
     spikes: Tensor | None = None  # (B, G) spikes of s¹ so far, where it spikes
     u: Tensor | None = None  # (B, P, N, 1 or M), with a sampler only
@@ -81,19 +81,15 @@ class ClockedCore:
         self.spikes = sent if self.spikes is None else self.spikes + sent
         return count / self.tick_steps
 
-    def _on_off(self, sampler: Sampler, query: Tensor) -> Tensor:
+    def _on_off(self, sampler: str, query: Tensor) -> Tensor:
         """The mean pattern of this tick's winners as ON and OFF spikes, at most one a step; (B, G, P, N, D).
 
         n = ⌊v + M s/A + ½⌋ of them, v ← v + M s/A − n, A = ``FULL_SCALE``: what is left over waits for the next tick.
         """
         assert self.u is not None
         steps, patterns, bias = self.tick_steps, self.inputs.patterns, self.inputs.bias
-
-        def of(q: Tensor, k: Tensor, b: Tensor | None, u: Tensor) -> Tensor:
-            return (sampler(weights(q, k, b).to(u.dtype), steps, u).to(k.dtype) @ k).to(u.dtype)
-
-        owed = torch.stack([by_text(of, query[:, g], patterns, bias, self.u) for g in range(query.shape[1])], 1)
-        owed = self._only_rows(owed) / FULL_SCALE
+        each = [pattern_sum(sampler, steps, q, patterns, bias, self.u) for q in query.unbind(1)]
+        owed = self._only_rows(torch.stack(each, 1).to(self.u.dtype)) / FULL_SCALE
         if self.membrane is not None:
             owed += self.membrane.v
         sent = owed.round().clamp_(-steps, steps)
@@ -108,7 +104,7 @@ class ClockedCore:
 
 
 @dataclass
-class NudgedCore(ClockedCore):
+class ClockedNudges(ClockedCore):
     """The same during the nudges: δ¹ since the end of the free phase.
 
     ``trace0`` (B, H) is the trace at that moment, ``s1`` (B, P, N, D) and ``probabilities`` (B, P, N, N) belong to it.
@@ -133,7 +129,4 @@ class NudgedCore(ClockedCore):
         """δ¹ of this tick, (B, G, P, N, D)."""
         assert self.trace0 is not None and self.probabilities is not None
         moved = self.feedback(trace - self.trace0.unsqueeze(1))
-        count, groups, projections, rows, dim = moved.shape
-        joined = moved.transpose(1, 2).reshape(count, projections, groups * rows, dim)
-        new = hopattn_change(joined, self.inputs.patterns, self.probabilities)
-        return self._only_rows(new.view(count, projections, groups, rows, dim).transpose(1, 2))
+        return self._only_rows(hopattn_change(moved, self.inputs.patterns, self.probabilities))

@@ -73,7 +73,7 @@ def spiking_ledger(
     spikes: list[Tensor],
     graded: list[Tensor],
     steps: Tensor,
-    attention: "AttentionEvents | None",
+    attention: AttentionEvents | None,
 ) -> Ledger:
     """Events of one phase of a batch.
 

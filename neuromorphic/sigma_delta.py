@@ -23,7 +23,7 @@ from torch import Tensor
 from eqspike_seq.dynamics import Anchor, Equilibrium, Inputs, prepare
 from eqspike_seq.ledger import real_units
 from eqspike_seq.network import Batch, Network, State, phi, sigma
-from neuromorphic.change_core import FreeCore, NudgedCore, Reading
+from neuromorphic.change_core import FreeCore, NudgeCore, Reading
 from neuromorphic.events import AttentionEvents, fan_outs, spiking_ledger
 from neuromorphic.neurons import send_dithered, send_on_change
 from neuromorphic.plasticity import Count, Rule, Side, local_products
@@ -156,7 +156,7 @@ class SigmaDeltaBackend:
         groups, last, kept = len(betas), len(base.layers) - 1, _Record()
         beta = torch.tensor(betas, dtype=network.w1.dtype, device=batch.labels.device).view(1, groups, 1)
         xi1, xi, xi_query = self._dither(batch, base)
-        core = NudgedCore(self.reading, free, base, groups, xi_query)
+        core = NudgeCore(self.reading, free, base, groups, xi_query)
         u0, pull = core.anchor.u, (free.inputs.target - start.memory.output).unsqueeze(1)
         error1, error = self._errors(free, core.anchor, start)
         units1 = self._like(base.projection, groups)

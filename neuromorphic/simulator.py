@@ -17,11 +17,11 @@ from torch import Tensor
 from eqspike_seq.dynamics import Equilibrium, Inputs, prepare
 from eqspike_seq.ledger import real_units, row_tokens
 from eqspike_seq.network import Batch, Network, State, phi
-from neuromorphic.circuits import ClockedCore, NudgedCore
+from neuromorphic.circuits import ClockedCore, ClockedNudges
 from neuromorphic.events import AttentionEvents, fan_outs, spiking_ledger
 from neuromorphic.neurons import IntegrateAndFire, Membrane, Neuron, Noise
 from neuromorphic.plasticity import Count, Rule, Side, local_products
-from neuromorphic.winners import SAMPLERS
+from neuromorphic.winners import uniform
 
 TIE = 1e-3  # of one spike: the weight of the output trace where spike counts are equal
 
@@ -137,10 +137,9 @@ class SpikingBackend:
         w2, attention = network.weights[0].to(self.dtype), network.shape.attention
         core = ClockedCore(inputs, w2, attention, self.tick_steps, self.neuron, noise)
         if attention and self.circuit == "wta":
-            core.sampler = SAMPLERS[self.sampler]
-            generator = torch.Generator().manual_seed(batch.seed + 2)
-            each = self.tick_steps if self.sampler == "iid" else 1
-            core.u = torch.rand(*inputs.drive.shape[:3], each, generator=generator).to(inputs.drive.device)
+            core.sampler = self.sampler
+            u = uniform(self.sampler, self.tick_steps, inputs.drive.shape[:3], batch.seed)
+            core.u = u.to(inputs.drive.device)
 
         def tick(trace: Tensor) -> tuple[Tensor, Tensor]:
             s1 = core.output(trace)
@@ -161,7 +160,7 @@ class SpikingBackend:
         free = start.memory.core
         core: ClockedCore
         if free.attention and free.sampler is None:
-            core = nudged = NudgedCore(inputs, free.w2, True, self.tick_steps, self.neuron, noise)
+            core = nudged = ClockedNudges(inputs, free.w2, True, self.tick_steps, self.neuron, noise)
             drive0 = nudged.anchor(network.weights[0], start.memory.neurons.feedback_trace[:, 0])
             assert nudged.s1 is not None
             base = nudged.s1

@@ -22,7 +22,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from eqspike_seq.attention import by_text
+from eqspike_seq.attention import by_text, weights
 
 Sampler = Callable[[Tensor, int, Tensor], Tensor]
 
@@ -62,11 +62,16 @@ def _cumulative(p: Tensor) -> Tensor:
 SAMPLERS: dict[str, Sampler] = {"iid": iid, "systematic": systematic, "sigma-delta": one_hot_sigma_delta}
 
 
-def mean_pattern(sampler: Sampler, p: Tensor, patterns: Tensor, winners: int, u: Tensor) -> Tensor:
-    """Mean pattern of M winners, (…, R, D); p (…, R, N), ``patterns`` (…, N, D), u (…, R, 1 or M)."""
+def pattern_sum(name: str, winners: int, queries: Tensor, patterns: Tensor, bias: Tensor | None, u: Tensor) -> Tensor:
+    """Sum of the patterns of M winners, (…, R, D); queries (…, R, D), ``patterns`` (…, N, D), u (…, R, 1 or M)."""
 
-    def of(p: Tensor, patterns: Tensor, u: Tensor) -> Tensor:
-        counts = sampler(p, winners, u)
-        return (counts.to(patterns.dtype) @ patterns) / winners
+    def of(q: Tensor, k: Tensor, b: Tensor | None, u: Tensor) -> Tensor:
+        return SAMPLERS[name](weights(q, k, b).to(u.dtype), winners, u).to(k.dtype) @ k
 
-    return by_text(of, p, patterns, u)
+    return by_text(of, queries, patterns, bias, u)
+
+
+def uniform(name: str, winners: int, rows: tuple[int, ...], seed: int) -> Tensor:
+    """The u of token rows, (…, 1 or M), which they keep in all phases of a text."""
+    generator = torch.Generator().manual_seed(seed + 2)
+    return torch.rand(*rows, winners if name == "iid" else 1, generator=generator)

@@ -39,7 +39,7 @@ def test_padding_gets_no_weight_and_a_text_of_padding_no_nan() -> None:
 @pytest.mark.parametrize("size", [1e-9, 1e-3, 1.0, 30.0, 300.0])
 def test_change_equals_the_difference_of_two_retrievals(size: float) -> None:
     query, patterns, change = random(2, 5, 4), random(2, 6, 4, seed=1), size * random(2, 5, 4, seed=2)
-    found = hopattn_change(change, patterns, weights(query, patterns, None))
+    found = hopattn_change(change[:, None, None], patterns[:, None], weights(query, patterns, None)[:, None])[:, 0, 0]
     expected = hopattn(query + change, patterns) - hopattn(query, patterns)
     torch.testing.assert_close(found, expected, atol=1e-13, rtol=1e-5 if size < 1e-6 else 1e-9)
 
@@ -54,7 +54,7 @@ def test_change_keeps_its_precision_in_bf16_where_a_difference_drowns() -> None:
 
     low = [t.bfloat16() for t in (query, patterns, change)]
     p = weights(query, patterns, None).bfloat16()
-    assert error(hopattn_change(low[2], low[1], p)) < 0.03
+    assert error(hopattn_change(low[2][:, None, None], low[1][:, None], p[:, None])[:, 0, 0]) < 0.03
     assert error(hopattn(low[0] + low[2], low[1]) - hopattn(low[0], low[1])) > 0.5
 
 
