@@ -87,7 +87,7 @@ class RunConfig(BaseModel):
     batch: int = Field(default=128, ge=1)
     """Texts in a batch."""
     word_dropout: float = Field(default=0.0, ge=0, lt=1)
-    """Probability with which a word of a training text is left out of a batch; the rest closes up."""
+    """Probability with which a word of a training text is left out (the rest closes up), or a pixel goes dark."""
     optimizer: Literal["adam", "sgd"] = "adam"
     """adam, or sgd without momentum: no state at the synapse but its weight."""
     learning_rate: tuple[Annotated[float, Field(gt=0)], ...] = (3e-4,)
@@ -176,7 +176,6 @@ class RunConfig(BaseModel):
             for flag, got, expected in (
                 ("--tokens", self.tokens, 784),
                 ("--attention", self.attention, False),
-                ("--word-dropout", self.word_dropout, 0),
             ):
                 if got != expected:
                     raise ValueError(f"{flag}: got {got}, mnist needs {expected}. Leave it, or take --preset mnist.")

@@ -93,11 +93,22 @@ def test_pixels_reach_the_network_as_they_are(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("flags", "says"),
-    [({"tokens": 100}, "--tokens"), ({"attention": True}, "--attention"), ({"word_dropout": 0.1}, "--word")],
+    [({"tokens": 100}, "--tokens"), ({"attention": True}, "--attention")],
 )
 def test_settings_that_do_not_fit_images_are_refused(flags: dict[str, object], says: str) -> None:
     with pytest.raises(ConfigError, match=says):
         from_preset("mnist", "dense", **flags)
+
+
+def test_dropped_pixels_go_dark_and_the_others_stay_where_they_are(tmp_path: Path) -> None:
+    write_npz(tmp_path)
+    config = from_preset("mnist", "dense", data_dir=tmp_path)
+    data = load_dataset(config)
+    gather, rows = Batches.of(config, data), np.arange(40)
+    whole = gather(data.test, rows).x
+    found = gather(data.test, rows, 0.3, np.random.default_rng(0)).x
+    assert ((found == whole) | (found == 0)).all()
+    assert float((found == 0)[whole > 0].double().mean()) == pytest.approx(0.3, abs=0.02)
 
 
 def clamped(hidden: tuple[int, ...] = (9, 5)) -> tuple[Network, Batch]:

@@ -253,29 +253,35 @@ def fit(text: NDArray[np.int32], tokens: int, keep: str) -> NDArray[np.int32]:
 
 @dataclass(frozen=True)
 class Batches:
-    """Gathers X for rows of a split: ``table`` (V + 1, D) on the device, N ``tokens`` a text, ``keep`` as ``fit``."""
+    """Gathers X for rows of a split: ``table`` (V + 1, D) on the device, N ``tokens`` a text, ``keep`` as ``fit``.
+
+    What is left out of a text leaves no gap; with ``images`` it is 0, and all else stays in its place.
+    """
 
     table: torch.Tensor
     tokens: int
     keep: str
+    images: bool = False
 
     @classmethod
     def of(cls, config: RunConfig, dataset: Dataset, device: torch.device | str = "cpu") -> "Batches":
         """Those of a data set, as ``config`` wants them."""
-        return cls(torch.from_numpy(dataset.embeddings.table).to(device), config.tokens, config.keep)
+        table = torch.from_numpy(dataset.embeddings.table).to(device)
+        return cls(table, config.tokens, config.keep, dataset.images)
 
     def ids(
         self, part: Encoded, rows: NDArray[np.int64], dropout: float = 0.0, rng: np.random.Generator | None = None
     ) -> NDArray[np.int32]:
         """Token ids (B, N), 0 after a text's end; with ``rng`` each word is left out with probability ``dropout``.
 
-        What remains closes up, so that words also move a little and long texts show other words each time.
+        What remains of a text closes up, so that words also move a little and long texts show other words each time.
         """
         result = np.zeros((len(rows), self.tokens), dtype=np.int32)
         for place, row in enumerate(rows):
             text = part.text(row)
             if rng is not None and dropout > 0:
-                text = text[rng.random(len(text)) >= dropout]
+                kept = rng.random(len(text)) >= dropout
+                text = np.where(kept, text, 0) if self.images else text[kept]
             text = fit(text, self.tokens, self.keep)
             result[place, : len(text)] = text
         return result
