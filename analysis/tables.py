@@ -7,7 +7,7 @@ A page holds ``<!-- table: NAME -->`` … ``<!-- end of table -->``; what stands
 
 import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,7 @@ import tyro
 
 RESULTS = Path(__file__).parent.parent / "results"
 BLOCK = re.compile(r"(<!-- table: ([\w-]+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
-HEAD = """\
-| | test | validation | training | peak memory | spikes per synapse | command, result |
-| --- | ---: | ---: | ---: | ---: | ---: | --- |"""
+HEADS = ("", "test", "validation", "training", "peak memory", "spikes per synapse", "command, result")
 
 SPIKING = "eqspike run imdb --backend spiking"
 DENSE = (
@@ -87,11 +85,18 @@ def row_of(cells: Iterable[str]) -> str:
     return "| " + " | ".join(cells) + " |"
 
 
-def run_row(label: str, folder: str, command: str) -> str:
+def table(heads: Iterable[str], rows: Iterable[Iterable[str]], text: Sequence[int]) -> str:
+    """A table whose columns hold figures, right-aligned, but for those at ``text``."""
+    heads = list(heads)
+    ruler = ("---" if place in text else "---:" for place in range(len(heads)))
+    return "\n".join([row_of(heads), row_of(ruler), *(row_of(cells) for cells in rows)])
+
+
+def run_row(label: str, folder: str, command: str) -> tuple[str, ...]:
     """One run: its result file and the command that made it."""
     result = read(f"{folder}/result.json")
     spikes = result["spikes_per_synapse_per_inference"]
-    cells = (
+    return (
         label,
         f"{100 * result['test_accuracy']:.2f} %",
         f"{100 * result['validation_accuracy']:.1f}",
@@ -100,13 +105,12 @@ def run_row(label: str, folder: str, command: str) -> str:
         "–" if spikes is None else f"{spikes:.3g}",
         f"[`{command}`](results/{folder}/result.json)",
     )
-    return row_of(cells)
 
 
-def baseline_row(label: str, dataset: str, key: str) -> str:
+def baseline_row(label: str, dataset: str, key: str) -> tuple[str, ...]:
     """One model of ``benchmarks.baselines``."""
     found = read(f"{dataset}-baselines.json")[key]
-    cells = (
+    return (
         label,
         f"{100 * found['test_accuracy']:.2f} %",
         f"{100 * found['validation_accuracy']:.1f}",
@@ -115,25 +119,24 @@ def baseline_row(label: str, dataset: str, key: str) -> str:
         "–",
         f"[`python -m benchmarks.baselines {dataset}`](results/{dataset}-baselines.json) `{key}.test_accuracy`",
     )
-    return row_of(cells)
 
 
 def imdb() -> str:
     """Spiking, dense and other models on IMDB."""
     rows = [run_row(*row) for row in (RATES[0], RATES[-1], *CHANGES[:1], *DENSE)]
-    return "\n".join([HEAD, *rows, *(baseline_row(label, "imdb", key) for label, key in BASELINES)])
+    return table(HEADS, [*rows, *(baseline_row(label, "imdb", key) for label, key in BASELINES)], text=(0, 6))
 
 
 def mini() -> str:
     """The same on the embedded set."""
-    return "\n".join([HEAD, *(run_row(*row) for row in MINI), *(baseline_row(t, "mini", k) for t, k in BASELINES)])
+    rows = [*(run_row(*row) for row in MINI), *(baseline_row(label, "mini", key) for label, key in BASELINES)]
+    return table(HEADS, rows, text=(0, 6))
 
 
 def spikes() -> str:
     """All spiking runs on IMDB: accuracy and spikes, in inference and in training."""
     heads = ("", "test", "against dense, points", "spikes per synapse, inference", "training sample, 3 phases", "")
-    lines = [row_of(heads), "| --- | ---: | ---: | ---: | ---: | --- |"]
-    dense = read(f"{DENSE[0][1]}/result.json")["test_accuracy"]
+    dense, rows = read(f"{DENSE[0][1]}/result.json")["test_accuracy"], []
     for label, folder, command in (*RATES, *CHANGES):
         result = read(f"{folder}/result.json")
         cells = (
@@ -144,14 +147,13 @@ def spikes() -> str:
             f"{result['spikes_per_synapse_per_training_sample']:.3g}",
             f"[`{command}`](../results/{folder}/result.json)",
         )
-        lines.append(row_of(cells))
-    return "\n".join(lines)
+        rows.append(cells)
+    return table(heads, rows, text=(0, 5))
 
 
 def gradients() -> str:
     """Cosine and relative RMSE of spiking updates to converged dense Eq. 18, by neuron, rule and stage of training."""
-    parameters = ("w1", "w2", "w3", "w4")
-    lines = [row_of(("neuron, rule", "T = K", "stage", *parameters)), "| --- | ---: | --- |" + " ---: |" * 4]
+    parameters, rows = ("w1", "w2", "w3", "w4"), []
     for label, name, reference in CHECKS:
         found = read(f"checks/{name}/gradients.json")
         records = [r for r in found["records"] if r["reference"] == reference]
@@ -161,38 +163,36 @@ def gradients() -> str:
             of = {r["parameter"]: r for r in mine if r["stage"] == stage}
             steps = of["w1"]["free_steps"] if longest else "–"
             cells = (f"{of[p]['cosine']:.4f} ({of[p]['relative_rmse']:.2g})" for p in parameters)
-            lines.append(row_of((f"[{label}](../results/checks/{name}/gradients.json)", str(steps), stage, *cells)))
-    return "\n".join(lines)
+            rows.append((f"[{label}](../results/checks/{name}/gradients.json)", str(steps), stage, *cells))
+    return table(("neuron, rule", "T = K", "stage", *parameters), rows, text=(0, 2))
 
 
 def gradient_sweep() -> str:
     """The rule ``membrane`` over window and β, at the end of training."""
-    parameters = ("w1", "w2", "w3", "w4")
-    lines = [row_of(("T = K", "window", "β", *parameters)), "| ---: | ---: | ---: |" + " ---: |" * 4]
+    parameters, rows = ("w1", "w2", "w3", "w4"), []
     records = [r for r in read("checks/if-membrane/gradients.json")["records"] if r["reference"] == "eq18"]
     found = {(r["free_steps"], r["window"], r["beta"], r["parameter"]): r for r in records if r["stage"] == "end"}
     for steps, window, beta in dict.fromkeys(key[:3] for key in found):
         cells = (f"{found[steps, window, beta, p]['cosine']:.4f}" for p in parameters)
-        lines.append(row_of((str(steps), str(window), f"{beta:g}", *cells)))
-    return "\n".join(lines)
+        rows.append((str(steps), str(window), f"{beta:g}", *cells))
+    return table(("T = K", "window", "β", *parameters), rows, text=())
 
 
 def bptt() -> str:
     """EP against BPTT through the same number of steps, at each stage: cosine and relative RMSE."""
-    parameters = ("w1", "w2", "b2", "w3", "b3", "w4", "b4")
-    lines = [row_of(("stage", *parameters)), "| --- |" + " ---: |" * len(parameters)]
+    parameters, rows = ("w1", "w2", "b2", "w3", "b3", "w4", "b4"), []
     records = [r for r in read("checks/if-membrane/gradients.json")["records"] if r["reference"] == "bptt"]
     for stage in dict.fromkeys(r["stage"] for r in records):
         found = {r["parameter"]: r for r in records if r["stage"] == stage}
         cells = (f"{found[p]['cosine']:.5f} ({found[p]['relative_rmse']:.1g})" for p in parameters)
-        lines.append(row_of((stage, *cells)))
-    return "\n".join(lines)
+        rows.append((stage, *cells))
+    return table(("stage", *parameters), rows, text=(0,))
 
 
 def less_attention() -> str:
     """Validation accuracy against operations of HopAttn, by what is left out."""
     heads = ("changed", "validation", "products", "additions", "fewer operations", "spikes per synapse")
-    lines = [row_of(heads), "| --- |" + " ---: |" * 5]
+    rows = []
     for row in read("less-attention.json")["rows"]:
         flags = [f"--{name.replace('_', '-')} {value}" for name, value in row["changes"].items()]
         cells = (
@@ -203,8 +203,8 @@ def less_attention() -> str:
             f"{row['fewer_operations']:.1f} ×",
             f"{row['spikes_per_synapse']:.3g}",
         )
-        lines.append(row_of(cells))
-    return "\n".join(lines)
+        rows.append(cells)
+    return table(heads, rows, text=(0,))
 
 
 TABLES: dict[str, Callable[[], str]] = {

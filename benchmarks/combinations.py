@@ -10,11 +10,11 @@ import itertools
 import json
 import tempfile
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import tyro
 
-from eqspike_seq.config import FORMAT, RunConfig, from_preset
+from eqspike_seq.config import CIRCUITS, FORMAT, NEURONS, RULES, from_preset
 from eqspike_seq.data.dataset import load_dataset
 from eqspike_seq.errors import EqspikeError
 from eqspike_seq.files import write_json
@@ -24,11 +24,6 @@ from eqspike_seq.runs import environment
 from eqspike_seq.training import run
 
 TEXTS = 128
-
-
-def names(field: str) -> tuple[str, ...]:
-    """The values that a setting can have."""
-    return get_args(RunConfig.model_fields[field].annotation)
 
 
 def row(neuron: str, circuit: str, rule: str, limit: int | None, seed: int) -> dict[str, Any]:
@@ -63,7 +58,7 @@ def main(json_file: Path, limit: int | None = None, seed: int = 0) -> None:
     rows: list[dict[str, Any]] = json.loads(json_file.read_text())["rows"] if json_file.exists() else []
     done = {(r["neuron"], r["circuit"], r["rule"]) for r in rows}
     reporter = Reporter()
-    for combination in itertools.product(names("neuron"), names("circuit"), names("rule")):
+    for combination in itertools.product(NEURONS, CIRCUITS, RULES):
         if combination in done:
             continue
         rows.append(row(*combination, limit, seed))

@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import tyro
 from rich.table import Table
 
-from eqspike_seq.config import FORMAT, RunConfig, from_preset, read_toml
+from eqspike_seq.config import FORMAT, CircuitName, DatasetName, NeuronName, RuleName, RunConfig, from_preset, read_toml
 from eqspike_seq.data.dataset import load_dataset
 from eqspike_seq.errors import ConfigError
 from eqspike_seq.files import write_json
@@ -21,7 +21,7 @@ class Subject:
 
     run: tyro.conf.Positional[Path | None] = None
     """A run folder: its network at the start, in the middle and at the end of training. Without: a preset's start."""
-    dataset: Literal["imdb", "mini", "mnist"] = "imdb"
+    dataset: DatasetName = "imdb"
     """Without a run folder: the data set."""
     preset: str = ""
     """Without a run folder: the preset. Default: cpu for imdb, else the data set's own."""
@@ -59,9 +59,9 @@ class Subject:
 class GradientFlags(Subject):
     """Compare gradients: EP with BPTT over time, and a spiking rule with converged dense Eq. 18."""
 
-    neuron: Literal["if", "lif", "bernoulli", "sigma-delta"] | None = None
+    neuron: NeuronName | None = None
     """Another neuron than the run's."""
-    circuit: Literal["clocked", "wta"] | None = None
+    circuit: CircuitName | None = None
     """Another circuit than the run's."""
     winners: int | None = None
     """wta with sigma-delta: another number of winners than the run's."""
@@ -69,7 +69,7 @@ class GradientFlags(Subject):
     """sigma-delta: another threshold of the query than the run's."""
     projection_nudge_threshold: float | None = None
     """sigma-delta: another threshold of s1 in the nudges than the run's."""
-    rule: Literal["count", "trace", "eqspike", "membrane"] | None = None
+    rule: RuleName | None = None
     """Another rule than the run's."""
     betas: tuple[float, ...] = ()
     """Influence factors. Default: the run's."""

@@ -61,11 +61,10 @@ def parse_run(arguments: list[str]) -> "RunConfig":
     """The configuration of a run: preset, then --config or the resumed run's own, then flags; checked as a whole."""
     import argparse
     from pathlib import Path
-    from typing import get_args
 
     import tyro
 
-    from eqspike_seq.config import BACKENDS, DATASETS, RunConfig, from_preset, read_toml
+    from eqspike_seq.config import BACKENDS, CIRCUITS, DATASETS, NEURONS, RunConfig, from_preset, read_toml
     from eqspike_seq.errors import ConfigError
 
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
@@ -80,9 +79,9 @@ def parse_run(arguments: list[str]) -> "RunConfig":
     backend = given.backend if given.backend in BACKENDS else settings.get("backend", BACKENDS[0])
     preset = given.preset or settings.get("preset", "")
     settings = {name: value for name, value in settings.items() if name not in PLACED}
-    for name in ("neuron", "circuit"):  # a preset has parts for them
-        if getattr(given, name) in get_args(RunConfig.model_fields[name].annotation):
-            settings[name] = getattr(given, name)
+    for name, value, known in (("neuron", given.neuron, NEURONS), ("circuit", given.circuit, CIRCUITS)):
+        if value in known:  # a preset has a part for it
+            settings[name] = value
     base = from_preset(dataset or DATASETS[0], backend, preset, **settings)
     config: RunConfig = tyro.cli(
         RunConfig,

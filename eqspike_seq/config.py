@@ -7,7 +7,7 @@ the backend's neuron, a ``--config`` file and the command line.
 import tomllib
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import tomli_w
 import tyro
@@ -16,8 +16,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from eqspike_seq.errors import ConfigError
 
 FORMAT = 1
-DATASETS = ("imdb", "mini", "mnist")
-BACKENDS = ("dense", "spiking", "brian2")
+DatasetName = Literal["imdb", "mini", "mnist"]
+BackendName = Literal["dense", "spiking", "brian2"]
+NeuronName = Literal["if", "lif", "bernoulli", "sigma-delta"]
+CircuitName = Literal["clocked", "wta"]
+RuleName = Literal["count", "trace", "eqspike", "membrane"]
+DATASETS, BACKENDS, NEURONS, CIRCUITS, RULES = map(
+    get_args, (DatasetName, BackendName, NeuronName, CircuitName, RuleName)
+)
 DEFAULT_PRESET = {"imdb": "cpu", "mini": "mini", "mnist": "mnist"}
 WHERE = {"out", "resume", "data_dir", "device"}  # say where a run happens, not what it computes
 
@@ -27,9 +33,9 @@ class RunConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
-    dataset: tyro.conf.Positional[Literal["imdb", "mini", "mnist"]]
+    dataset: tyro.conf.Positional[DatasetName]
     """imdb: 50,000 film reviews. mini: the embedded synthetic set. mnist: digits, whose pixels are the input layer."""
-    backend: Literal["dense", "spiking", "brian2"] = "dense"
+    backend: BackendName = "dense"
     """dense: rates relaxed to the fixed point. spiking: the neurons of --neuron. brian2: the same in Brian2, slowly."""
     preset: str = ""
     """Named settings to start from: mini, mnist, cpu or paper. Default: cpu for imdb, else the data set's own."""
@@ -102,9 +108,9 @@ class RunConfig(BaseModel):
     order: Literal["alternating", "synchronous"] = "alternating"
     """Order of updates in a dense sweep."""
 
-    neuron: Literal["if", "lif", "bernoulli", "sigma-delta"] = "if"
+    neuron: NeuronName = "if"
     """Spiking: integrate-and-fire, leaky integrate-and-fire, stochastic, or spikes that say what has changed."""
-    circuit: Literal["clocked", "wta"] = "clocked"
+    circuit: CircuitName = "clocked"
     """Spiking: what computes HopAttn. clocked: a digital softmax. wta: a soft winner-take-all of spiking units."""
     sampler: Literal["systematic", "iid", "sigma-delta"] = "systematic"
     """wta: how winners are drawn: evenly over the cumulative probabilities, independently, or by what is owed."""
@@ -120,7 +126,7 @@ class RunConfig(BaseModel):
     """sigma-delta: a token row is computed anew when its query has moved by more than this (root mean square)."""
     top_patterns: int = Field(default=0, ge=0)
     """sigma-delta, clocked: mix only this many patterns with the highest scores of a row; 0: all."""
-    rule: Literal["count", "trace", "eqspike", "membrane"] = "count"
+    rule: RuleName = "count"
     """Spiking: what a synapse learns from: spike counts, slow traces, spike times against traces, or membranes."""
     window: int = Field(default=140, ge=2)
     """Spiking: last steps of a phase over which spikes are counted."""

@@ -21,25 +21,17 @@ def show_data(arguments: list[str]) -> None:
         Args:
             data_dir: Look here first.
         """
-        found, digits = find_imdb(data_dir), find_mnist(data_dir)
         places = ", ".join(f"{name} {path}" for name, path in search_places(data_dir))
         table = Table(box=None, pad_edge=False)
         for heading in ("data set", "what", "where"):
             table.add_column(heading, overflow="fold")
-        table.add_row(
-            "imdb",
-            "25,000 + 25,000 film reviews, 50,000 unlabelled (Maas et al. 2011)",
-            f"found: {found.kind} in {found.path} ({found.place})"
-            if found
-            else f"not found in {places}; would be downloaded to the cache (84 MB)",
-        )
-        table.add_row(
-            "mnist",
-            "60,000 + 10,000 digits of 28 × 28 pixels (LeCun et al. 1998)",
-            f"found: {digits.kind} in {digits.path} ({digits.place})"
-            if digits
-            else f"not found in {places}; would be downloaded to the cache (12 MB)",
-        )
+        for name, what, find, size in (
+            ("imdb", "25,000 + 25,000 film reviews, 50,000 unlabelled (Maas et al. 2011)", find_imdb, "84 MB"),
+            ("mnist", "60,000 + 10,000 digits of 28 × 28 pixels (LeCun et al. 1998)", find_mnist, "12 MB"),
+        ):
+            found = find(data_dir)
+            absent = f"not found in {places}; would be downloaded to the cache ({size})"
+            table.add_row(name, what, f"found: {found.kind} in {found.path} ({found.place})" if found else absent)
         table.add_row("mini", "2,000 + 500 + 500 synthetic reviews", "embedded: generated from a seed")
         Console(highlight=False).print(table)
 

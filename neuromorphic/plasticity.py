@@ -60,49 +60,43 @@ class Rule(Protocol):
         ...
 
 
+class _RateProduct:
+    """r_post r_pre, where r is what the rule reads off a side."""
+
+    reads: ClassVar[str]
+
+    def synapse(self, post: Side, pre: Side) -> Tensor:
+        """Σ_b r_post r_pre."""
+        return self.input(post).T @ self.input(pre)
+
+    def input(self, post: Side) -> Tensor:
+        """r_post."""
+        rate: Tensor = getattr(post, self.reads)
+        return rate
+
+
 @dataclass(frozen=True)
-class Count:
+class Count(_RateProduct):
     """r = spikes of the window / window."""
 
     follows: ClassVar[str] = "window"
-
-    def synapse(self, post: Side, pre: Side) -> Tensor:
-        """Σ_b r_post r_pre."""
-        return post.count.T @ pre.count
-
-    def input(self, post: Side) -> Tensor:
-        """r_post."""
-        return post.count
+    reads: ClassVar[str] = "count"
 
 
 @dataclass(frozen=True)
-class MembraneCount:
+class MembraneCount(_RateProduct):
     """r = (spikes + ΔV − what the clamps added)/window, clipped to [0, 1]; see ``Side.own``."""
 
     follows: ClassVar[str] = "window"
-
-    def synapse(self, post: Side, pre: Side) -> Tensor:
-        """Σ_b r_post r_pre."""
-        return post.own.T @ pre.own
-
-    def input(self, post: Side) -> Tensor:
-        """r_post."""
-        return post.own
+    reads: ClassVar[str] = "own"
 
 
 @dataclass(frozen=True)
-class Trace:
+class Trace(_RateProduct):
     """r = the slow trace at the end of the phase."""
 
     follows: ClassVar[str] = "trace"
-
-    def synapse(self, post: Side, pre: Side) -> Tensor:
-        """Σ_b r_post r_pre."""
-        return post.trace.T @ pre.trace
-
-    def input(self, post: Side) -> Tensor:
-        """r_post."""
-        return post.trace
+    reads: ClassVar[str] = "trace"
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from eqspike_seq.config import RunConfig
 from eqspike_seq.dynamics import Backend
 from neuromorphic.change_core import Reading
 from neuromorphic.neurons import Bernoulli, IntegrateAndFire, LeakyIntegrateAndFire
-from neuromorphic.plasticity import Count, EqSpike, MembraneCount, Trace
+from neuromorphic.plasticity import Count, EqSpike, MembraneCount, Rule, Trace
 from neuromorphic.sigma_delta import SigmaDeltaBackend
 from neuromorphic.simulator import SpikingBackend
 
@@ -17,7 +17,7 @@ RULES = {"count": Count, "trace": Trace, "eqspike": EqSpike, "membrane": Membran
 
 def spiking(config: RunConfig, dtype: torch.dtype) -> Backend:
     """The spiking backend with the neuron, the circuit and the rule that ``config`` names."""
-    rule = filled(RULES[config.rule], config)
+    rule: Rule = filled(RULES[config.rule], config)
     if config.neuron == "sigma-delta":
         return filled(SigmaDeltaBackend, config, rule=rule, reading=filled(Reading, config), dtype=dtype)
     return filled(SpikingBackend, config, neuron=filled(NEURONS[config.neuron], config), rule=rule, dtype=dtype)

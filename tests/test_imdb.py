@@ -18,7 +18,7 @@ import pytest
 from eqspike_seq.data import download, imdb
 from eqspike_seq.data.download import Source
 from eqspike_seq.data.imdb import find_imdb, load_imdb
-from eqspike_seq.data.locate import cache_dir, search_places
+from eqspike_seq.data.locate import Found, cache_dir, search_places
 from eqspike_seq.errors import DataError
 
 REVIEWS = {
@@ -101,7 +101,7 @@ def test_places_are_searched_in_order(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setenv("EQSPIKE_DATA", str(tmp_path))
     assert search_places(tmp_path) == [("--data-dir", tmp_path), ("EQSPIKE_DATA", tmp_path), ("cache", cache)]
     unpack(tmp_path)
-    assert find_imdb(None) == imdb.Found("folder", tmp_path / "aclImdb", "EQSPIKE_DATA")
+    assert find_imdb(None) == Found("folder", tmp_path / "aclImdb", "EQSPIKE_DATA")
     with pytest.raises(DataError, match="--data-dir"):
         load_imdb(tmp_path / "nowhere")
 

@@ -10,14 +10,13 @@ import re
 import tarfile
 import zlib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from eqspike_seq.data.corpus import Corpus, Split
 from eqspike_seq.data.download import Source, fetch
-from eqspike_seq.data.locate import search_places
+from eqspike_seq.data.locate import Found, not_found, search_places
 from eqspike_seq.errors import DataError
 
 OFFICIAL = Source(
@@ -28,20 +27,10 @@ OFFICIAL = Source(
 )
 MEMBER = re.compile(r"(?:\./)?aclImdb/(train|test)/(neg|pos|unsup)/(\d+)_\d+\.txt")
 LARGEST_REVIEW, LARGEST_ARCHIVE = 2_000_000, 1_000_000_000  # bytes; the official ones are far smaller
-ADVICE = "Give the data with --data-dir or EQSPIKE_DATA, or try the embedded set: eqspike run mini"
-
-
-@dataclass(frozen=True)
-class Found:
-    """Where the data set lies: ``kind`` is parquet, folder or tar; ``place`` the name of the search place."""
-
-    kind: str
-    path: Path
-    place: str
 
 
 def find_imdb(data_dir: Path | None, source: Source = OFFICIAL) -> Found | None:
-    """The first place that holds the data set in one of its forms."""
+    """The first place that holds the data set in one of its forms: parquet, folder or tar."""
     for place, folder in search_places(data_dir):
         if (folder / "imdb_train.parquet").is_file() and (folder / "imdb_test.parquet").is_file():
             return Found("parquet", folder, place)
@@ -76,11 +65,8 @@ def _fetched(data_dir: Path | None, download: bool, source: Source) -> Found:
             raise DataError("It was not to be downloaded.")
         return Found("tar", fetch(source), "download")
     except DataError as error:
-        looked = "; ".join(f"{name} {folder}" for name, folder in search_places(data_dir))
-        raise DataError(
-            f"imdb was not found. Looked in {looked}, for imdb_train.parquet and imdb_test.parquet, "
-            f"aclImdb/ or {source.file}. {error} {ADVICE}"
-        ) from error
+        forms = f"imdb_train.parquet and imdb_test.parquet, aclImdb/ or {source.file}"
+        raise not_found("imdb", data_dir, forms, error) from error
 
 
 def _check_sum(path: Path, source: Source) -> None:

@@ -7,7 +7,6 @@ An image is kept as a text of 784 characters, row by row, whose codes are its gr
 import gzip
 import zipfile
 import zlib
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 
 from eqspike_seq.data.corpus import Corpus, Split
 from eqspike_seq.data.download import Source, fetch
-from eqspike_seq.data.locate import search_places
+from eqspike_seq.data.locate import Found, not_found, search_places
 from eqspike_seq.errors import DataError
 from eqspike_seq.files import read_arrays
 
@@ -32,17 +31,8 @@ OFFICIAL = tuple(
 )
 
 
-@dataclass(frozen=True)
-class Found:
-    """Where the data set lies: ``kind`` is npz or idx, ``place`` the name of the search place."""
-
-    kind: str
-    path: Path
-    place: str
-
-
 def find_mnist(data_dir: Path | None) -> Found | None:
-    """The first place that holds the data set in one of its forms."""
+    """The first place that holds the data set in one of its forms: npz or idx."""
     for place, folder in search_places(data_dir):
         if (folder / "mnist.npz").is_file():
             return Found("npz", folder / "mnist.npz", place)
@@ -58,11 +48,7 @@ def load_mnist(data_dir: Path | None = None, sources: tuple[Source, ...] = OFFIC
         try:
             files = [fetch(source) for source in sources]
         except DataError as error:
-            looked = "; ".join(f"{name} {folder}" for name, folder in search_places(data_dir))
-            raise DataError(
-                f"mnist was not found. Looked in {looked}, for mnist.npz or the four IDX files. {error} "
-                "Give the data with --data-dir or EQSPIKE_DATA."
-            ) from error
+            raise not_found("mnist", data_dir, "mnist.npz or the four IDX files", error) from error
         found = Found("idx", files[0].parent, "download")
     arrays = _npz(found.path) if found.kind == "npz" else [_idx(found.path, source) for source in OFFICIAL]
     return Corpus(
