@@ -19,6 +19,7 @@ to Eq. 18 between two hidden layers where this one gives that of ``trace``. ``me
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import ClassVar, Protocol
 
 import torch
@@ -44,6 +45,18 @@ class Side:
     spikes: Tensor | None = None
     course: Tensor | None = None
     held: Tensor | None = None
+
+    @cached_property
+    def moved(self) -> Tensor:
+        """The trace after each step less ``trace0``, (K, B, H)."""
+        assert self.course is not None
+        return self.course - self.trace0
+
+    @cached_property
+    def events(self) -> Tensor:
+        """``event_weights`` of the side's own spikes, (K, B, H)."""
+        assert self.spikes is not None and self.course is not None
+        return event_weights(self.spikes, self.course)
 
 
 class Rule(Protocol):
@@ -115,12 +128,10 @@ class EqSpike:
         """The sum above; (H_post, H_pre)."""
         if post.spikes is None or post.course is None:
             return post.trace.new_zeros(post.trace.shape[1], pre.trace.shape[1])
-        moved, events = post.course - post.trace0, event_weights(post.spikes, post.course)
         if pre.held is not None:
-            return self._with_held(moved, events, pre.held, pre.trace0)
-        assert pre.spikes is not None and pre.course is not None
-        pre_moved, pre_events = pre.course - pre.trace0, event_weights(pre.spikes, pre.course)
-        return torch.cat([events, moved]).flatten(0, 1).T @ torch.cat([pre_moved, pre_events]).flatten(0, 1)
+            return self._with_held(post.moved, post.events, pre.held, pre.trace0)
+        first = post.events.flatten(0, 1).T @ pre.moved.flatten(0, 1)
+        return first.addmm_(post.moved.flatten(0, 1).T, pre.events.flatten(0, 1))
 
     def _with_held(self, moved: Tensor, events: Tensor, held: Tensor, start: Tensor) -> Tensor:
         """The same where pre holds h(τ) over each tick τ: its trace is linear in h, so that one product is enough.
@@ -153,11 +164,10 @@ def event_weights(spikes: Tensor, course: Tensor) -> Tensor:
 
     Then Σ over spikes of r(t) (x(t) − x(t')) = Σ_t c(t) x(t) for every x that is 0 at the start.
     """
-    weights, following = torch.zeros_like(course), torch.zeros_like(course[0])
+    weights, following, fired = spikes * course, torch.zeros_like(course[0]), spikes > 0
     for step in range(len(course) - 1, -1, -1):
-        now = spikes[step] > 0
-        weights[step] = torch.where(now, course[step] - following, weights[step])
-        following = torch.where(now, course[step], following)
+        weights[step].addcmul_(spikes[step], following, value=-1)
+        torch.where(fired[step], course[step], following, out=following)
     return weights
 
 
