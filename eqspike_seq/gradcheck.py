@@ -127,15 +127,17 @@ def bptt_course(network: Network, inputs: Inputs, batch: Batch, free: State, ste
 
     At a fixed point all steps have the same Jacobians, so one recorded sweep is pulled back through again and again.
     """
+    held = network.shape.clamped  # then s¹ is the input and no state
     names, values = zip(*network.named(), strict=True)
     parameters = [value.detach().clone().requires_grad_() for value in values]
-    stack = parameters if network.shape.clamped else parameters[1:]  # w2, b2, w3, b3, …
-    traced = Network(network.shape, network.w1 if network.shape.clamped else parameters[0], stack[::2], stack[1::2])
-    state = [layer.detach().clone().requires_grad_() for layer in (free.projection, *free.layers)]
+    stack = parameters if held else parameters[1:]  # w2, b2, w3, b3, …
+    traced = Network(network.shape, network.w1 if held else parameters[0], stack[::2], stack[1::2])
+    state = [layer.detach().clone().requires_grad_() for layer in (*(() if held else (free.projection,)), *free.layers)]
     with torch.enable_grad():
         prepared = prepare(traced, batch, network.w1.dtype)
-        after = sweep(traced, prepared, State(state[0], tuple(state[1:])), order="synchronous")
-    outputs = [after.projection, *after.layers]
+        before = State(free.projection, tuple(state)) if held else State(state[0], tuple(state[1:]))
+        after = sweep(traced, prepared, before, order="synchronous")
+    outputs = [*(() if held else (after.projection,)), *after.layers]
     pulled = [torch.zeros_like(layer) for layer in outputs]
     pulled[-1] = (free.output - inputs.target) / len(batch)
     total = [torch.zeros_like(parameter) for parameter in parameters]

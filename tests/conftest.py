@@ -44,3 +44,11 @@ def make_batch(
     mask = torch.arange(tokens).view(1, 1, tokens) < lengths
     x = torch.randn(size, 1, tokens, dim, generator=generator, dtype=dtype) * mask.unsqueeze(-1)
     return Batch(x, mask, torch.randint(0, 2, (size,), generator=generator))
+
+
+def make_clamped(hidden: tuple[int, ...] = (9, 5)) -> tuple[Network, Batch]:
+    """A network whose first layer is the input, and inputs for it."""
+    generator = torch.Generator().manual_seed(0)
+    network = Network.create(Shape(6, 1, hidden, 3, projections=(), attention=False), generator).to(torch.float64)
+    x = torch.rand(8, 1, 6, 1, generator=generator, dtype=torch.float64)
+    return network, Batch(x, torch.ones(8, 1, 6, dtype=torch.bool), torch.arange(8) % 3)

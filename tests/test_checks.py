@@ -13,13 +13,14 @@ from eqspike_seq.convergence import hopfield_energy, over_time, temperature_swee
 from eqspike_seq.dynamics import DenseBackend, prepare
 from eqspike_seq.gradcheck import bptt_course, compare, ep_course
 from eqspike_seq.learning import BPTT
-from tests.conftest import make_batch, make_network
+from tests.conftest import make_batch, make_clamped, make_network
 
 EXACT = DenseBackend(free_steps=500, tolerance=1e-14, dtype=torch.float64)
 
 
-def test_bptt_course_is_autograd_through_the_last_steps() -> None:
-    network, batch = make_network(), make_batch()
+@pytest.mark.parametrize("clamped", [False, True])
+def test_bptt_course_is_autograd_through_the_last_steps(clamped: bool) -> None:
+    network, batch = make_clamped() if clamped else (make_network(), make_batch())
     course = bptt_course(network, prepare(network, batch, torch.float64), batch, EXACT.free(network, batch).rates, 12)
     for steps in (1, 2, 5, 12):
         truth = BPTT(steps)(EXACT, network, batch).gradients

@@ -14,9 +14,10 @@ from eqspike_seq.data.mnist import OFFICIAL, load_mnist
 from eqspike_seq.dynamics import DenseBackend, prepare, sweep
 from eqspike_seq.errors import ConfigError, DataError
 from eqspike_seq.learning import BPTT, ThreePhase
-from eqspike_seq.network import Batch, Network, Shape
+from eqspike_seq.network import Batch
 from neuromorphic.sigma_delta import SigmaDeltaBackend
 from neuromorphic.simulator import SpikingBackend
+from tests.conftest import make_clamped
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(0, 256, (140, 28, 28), dtype=np.uint8)
@@ -111,15 +112,8 @@ def test_dropped_pixels_go_dark_and_the_others_stay_where_they_are(tmp_path: Pat
     assert float((found == 0)[whole > 0].double().mean()) == pytest.approx(0.3, abs=0.02)
 
 
-def clamped(hidden: tuple[int, ...] = (9, 5)) -> tuple[Network, Batch]:
-    generator = torch.Generator().manual_seed(0)
-    network = Network.create(Shape(6, 1, hidden, 3, projections=(), attention=False), generator).to(torch.float64)
-    x = torch.rand(8, 1, 6, 1, generator=generator, dtype=torch.float64)
-    return network, Batch(x, torch.ones(8, 1, 6, dtype=torch.bool), torch.arange(8) % 3)
-
-
 def test_ep_of_a_clamped_network_is_bptt() -> None:
-    network, batch = clamped()
+    network, batch = make_clamped()
     exact = DenseBackend(500, 500, tolerance=1e-14, dtype=torch.float64)
     found, truth = ThreePhase(1e-3)(exact, network, batch).gradients, BPTT(60)(exact, network, batch).gradients
     assert set(found) == {"w2", "b2", "w3", "b3", "w4", "b4"} == set(truth)
@@ -128,7 +122,7 @@ def test_ep_of_a_clamped_network_is_bptt() -> None:
 
 
 def test_clamped_means_that_nothing_moves_the_input() -> None:
-    network, batch = clamped()
+    network, batch = make_clamped()
     inputs = prepare(network, batch, torch.float64)
     state = network.rest(8)
     for _ in range(3):
@@ -140,7 +134,7 @@ def test_clamped_means_that_nothing_moves_the_input() -> None:
 
 @pytest.mark.parametrize("kind", ["if", "sigma-delta"])
 def test_spiking_pixels_give_the_gradient_of_the_rates(kind: str) -> None:
-    network, batch = clamped()
+    network, batch = make_clamped()
     exact = DenseBackend(500, 500, tolerance=1e-13, dtype=torch.float64)
     truth = ThreePhase(0.5)(exact, network, batch).gradients
     backend = (
@@ -155,7 +149,7 @@ def test_spiking_pixels_give_the_gradient_of_the_rates(kind: str) -> None:
 
 def test_ledger_counts_pixels_and_no_way_back_to_them() -> None:
     """Hand count: 6 pixels of ½ and ½, threshold ½, are one spike each, to 9 neurons; nothing comes down to them."""
-    network, batch = clamped((9,))
+    network, batch = make_clamped((9,))
     batch = Batch(torch.full_like(batch.x, 0.5), batch.mask, batch.labels)
     ledger = SigmaDeltaBackend(projection_threshold=0.5).free(network.to(torch.float32), _single(batch)).ledger
     assert ledger.synapses == {"w2": 8 * 6 * 9, "w3": 8 * 2 * 9 * 3}
