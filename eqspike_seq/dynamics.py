@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from eqspike_seq.attention import by_text, hopattn, hopattn_change, key_bias, weights
-from eqspike_seq.ledger import Ledger, sweep_products
+from eqspike_seq.ledger import Ledger, dense_ledger, sweep_products
 from eqspike_seq.network import Batch, Network, State, phi, sigma
 
 Order = Literal["alternating", "synchronous"]
@@ -219,7 +219,7 @@ class DenseBackend:
             converged=residual <= self.tolerance,
             outputs=_stack(outputs, final.output),
             events=_products(network, batch, steps, len(outputs)),
-            ledger=Ledger.dense(network.shape, batch.mask, steps, "free"),
+            ledger=dense_ledger(network.shape, batch.mask, steps, "free"),
             memory=inputs,
             trace=trace.stacked(),
         )
@@ -274,7 +274,7 @@ class DenseBackend:
                 converged=residual[:, g] <= self.tolerance * abs(betas[g]),
                 outputs=series[:, :, g],
                 events=_products(network, batch, steps, len(outputs)),
-                ledger=Ledger.dense(network.shape, batch.mask, steps, "nudge+" if betas[g] > 0 else "nudge-"),
+                ledger=dense_ledger(network.shape, batch.mask, steps, "nudge+" if betas[g] > 0 else "nudge-"),
                 trace={name: values[:, :, g] for name, values in recorded.items()},
             )
             for g in range(groups)

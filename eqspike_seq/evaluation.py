@@ -1,6 +1,7 @@
 """A trained network on a split: accuracy, decisions over time, events, and 16 texts in full detail."""
 
 import hashlib
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,12 +13,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from eqspike_seq.attention import weights
+from eqspike_seq.backends import make_backend
+from eqspike_seq.config import RunConfig, from_preset
 from eqspike_seq.data.dataset import Batches, Encoded
 from eqspike_seq.dynamics import Backend, Equilibrium, prepare
-from eqspike_seq.ledger import Ledger
+from eqspike_seq.learning import ThreePhase
+from eqspike_seq.ledger import Ledger, update_ledger
 from eqspike_seq.network import Batch, Network
 
 SAMPLES = 16
+REFERENCE = 512  # texts
 
 
 @dataclass(frozen=True)
@@ -105,6 +110,33 @@ def _padded(readings: Tensor, length: int) -> Tensor:
     """The last reading repeated up to ``length``."""
     missing = length - len(readings)
     return torch.cat([readings, readings[-1:].expand(missing, *readings.shape[1:])]) if missing else readings
+
+
+@torch.no_grad()
+def dense_reference(config: RunConfig, network: Network, gather: Batches, part: Encoded) -> dict[str, Any]:
+    """What the dense backend, at its preset's settings, would take for this network: ledgers over texts of ``part``."""
+    kept = ("free_steps", "nudge_steps", "tolerance", "order")
+    preset = from_preset(config.dataset, "dense", config.preset)
+    settings = {**config.model_dump(), "backend": "dense", **{name: getattr(preset, name) for name in kept}}
+    backend = make_backend(RunConfig(**settings), gather.table.device)
+    rows = np.sort(np.random.default_rng(0).permutation(len(part))[:REFERENCE])
+    inference, training, right = Ledger(), Ledger(), 0
+    for chunk in np.array_split(rows, math.ceil(len(rows) / config.batch)):
+        batch = gather(part, chunk)
+        estimate = ThreePhase(config.beta)(backend, network, batch)
+        relaxed = Ledger()
+        for found in estimate.equilibria:
+            relaxed += found.ledger
+        inference += estimate.equilibria[0].ledger
+        training += relaxed
+        training += update_ledger(network.shape, batch.mask, relaxed, config.optimizer)
+        right += int((estimate.equilibria[0].rates.output.argmax(1) == batch.labels).sum())
+    return {
+        "validation_texts": len(rows),
+        "validation_accuracy": right / len(rows),
+        "inference": inference.as_dict(),
+        "training": training.as_dict(),
+    }
 
 
 def prediction_columns(evaluation: Evaluation, texts: list[str], classes: tuple[str, ...]) -> dict[str, Any]:

@@ -1,6 +1,8 @@
-"""Event counts per layer and phase: what the modelled hardware does, never joules.
+"""Event counts per layer and phase: what the modelled hardware does for one text at a time, never joules.
 
-A *connection* joins two neighbouring layers and is counted in both directions; only rows of real tokens count.
+A *connection* joins two neighbouring layers and is counted in both directions; only rows of real tokens count. Weights
+are fetched anew at each use (no batch to share them with), except w₁, which stays while the tokens of a text pass;
+stored patterns are fetched once for all rows that are computed together.
 """
 
 from dataclasses import dataclass, field
@@ -8,25 +10,49 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from eqspike_seq.errors import RunError
 from eqspike_seq.network import Shape
 
 KINDS = (
     "spikes",  # unit events sent
     "graded_events",  # real values sent, one event each
+    "payload_bits",  # that graded events carry
     "synaptic_events",  # events × fan-out
     "accumulates",  # additions of a weight, one for each unit event at each synapse
     "multiply_accumulates",  # products with a real value
-    "neuron_updates",  # steps of a neuron
+    "exponentials",  # of HopAttn's scores
+    "divisions",  # by HopAttn's normaliser, and in the optimiser
+    "neuron_updates",  # steps of a neuron that has received something
+    "idle_updates",  # steps of a neuron that has not, until its text is done
+    "state_reads",  # words of activations, membranes, traces and summed inputs
+    "state_writes",
+    "weight_reads",  # words
+    "pattern_reads",  # words of the patterns stored in HopAttn
+    "pattern_writes",  # once a text
+    "plasticity_reads",  # words of what a synapse has gathered of its gradient
+    "plasticity_writes",
+    "optimiser_reads",  # words: weights, gathered gradients, moments; once a batch
+    "optimiser_writes",
+    "lookup_reads",  # words of the table of word vectors
+    "io_bytes",  # token numbers or pixels in, labels in and out
 )
+PAYLOAD_BITS = 16  # of a graded event: bf16 carries them without harm to the gradient
+OPTIMISERS = {"adam": (4, 4, 6, 2), "sgd": (2, 2, 1, 0)}  # words read, written, products, divisions a parameter
 
 
 @dataclass
 class Ledger:
-    """``counts[layer][phase][kind]``; ``samples`` says over how many texts. Ledgers add up."""
+    """``counts[layer][phase][kind]``; ``samples`` says over how many texts. Ledgers of one network add up.
+
+    ``steps`` are sweeps or time steps by phase, ``synapses`` both directions of each connection, summed over the texts
+    of the free phase, ``sizes`` the units of each layer.
+    """
 
     counts: dict[str, dict[str, dict[str, int]]] = field(default_factory=dict)
-    samples: dict[str, int] = field(default_factory=dict)  # texts seen, by phase
-    synapses: dict[str, int] = field(default_factory=dict)  # both directions, summed over the texts of the free phase
+    samples: dict[str, int] = field(default_factory=dict)
+    steps: dict[str, int] = field(default_factory=dict)
+    synapses: dict[str, int] = field(default_factory=dict)
+    sizes: list[int] = field(default_factory=list)
 
     def add(self, layer: str, phase: str, **counts: int) -> None:
         """Add counts of the kinds named in ``KINDS``."""
@@ -35,11 +61,18 @@ class Ledger:
             row[kind] += int(value)
 
     def __iadd__(self, other: "Ledger") -> "Ledger":
+        """Raises RunError unless both are of one network."""
+        if self.sizes and other.sizes and self.sizes != other.sizes:
+            raise RunError(
+                f"ledgers of different networks do not add up: layers of {self.sizes} units and of {other.sizes}"
+            )
+        self.sizes = self.sizes or list(other.sizes)
         for layer, phases in other.counts.items():
             for phase, kinds in phases.items():
                 self.add(layer, phase, **kinds)
-        for mine, theirs in ((self.samples, other.samples), (self.synapses, other.synapses)):
-            for key, value in theirs.items():
+        for name in ("samples", "steps", "synapses"):
+            mine = getattr(self, name)
+            for key, value in getattr(other, name).items():
                 mine[key] = mine.get(key, 0) + value
         return self
 
@@ -62,24 +95,129 @@ class Ledger:
         events = self.total("synaptic_events", phases)
         return events / synapses if synapses and events else None
 
-    @classmethod
-    def dense(cls, shape: Shape, mask: Tensor, steps: Tensor, phase: str) -> "Ledger":
-        """What a dense relaxation multiplies: ``steps`` (B,) sweeps of each text's real tokens, and x w₁ once."""
-        ledger = cls(samples={phase: len(steps)})
-        for layer, products in layer_products(shape, mask).items():
-            ledger.add(layer, phase, multiply_accumulates=int((steps * products).sum()))
-        units = real_units(shape, mask)
-        reached = shape.sizes[1] if shape.clamped else shape.dim  # once a text: w₂ x, or x w₁
-        drive = int(units.sum()) * reached if phase == "free" else 0
-        updates = 0 if shape.clamped else int((steps * units).sum())
-        ledger.add("s1", phase, neuron_updates=updates, multiply_accumulates=drive)
-        for index, size in enumerate(shape.sizes[1:], start=2):
-            ledger.add(f"s{index}", phase, neuron_updates=int(steps.sum()) * size)
-        return ledger
-
     def as_dict(self) -> dict[str, object]:
         """What ``ledger.json`` holds."""
-        return {"format": 1, "samples": self.samples, "synapses": self.synapses, "counts": self.counts}
+        return {"format": 1, **vars(self)}
+
+
+def dense_ledger(shape: Shape, mask: Tensor, steps: Tensor, phase: str) -> Ledger:
+    """What a dense relaxation does: ``steps`` (B,) sweeps of each text's real tokens; in the free phase its loading.
+
+    A sweep uses each weight twice, up and down, reads both layers that it joins and writes every activation.
+    """
+    ledger = Ledger(samples={phase: len(steps)}, steps={phase: int(steps.sum())}, sizes=list(shape.sizes))
+    units = real_units(shape, mask)
+    if phase == "free":
+        load(ledger, shape, mask)
+        if shape.clamped:
+            once = int(units.sum()) * shape.sizes[1]  # w₂ x
+            ledger.add("s2", phase, multiply_accumulates=once, weight_reads=once, state_reads=int(units.sum()))
+    if shape.attention:
+        add_softmax(ledger, shape, mask, phase, steps.unsqueeze(1) * row_tokens(shape, mask)[0], steps)
+    swept = 0 if shape.clamped else int((steps * units).sum())
+    ledger.add("s1", phase, neuron_updates=swept, state_writes=swept)
+    below = units
+    for index, size in enumerate(shape.sizes[1:], start=2):
+        uses = int((steps * (0 if index == 2 and shape.clamped else 2) * size * below).sum())
+        active = int(steps.sum()) * size
+        read = active + (0 if index == 2 and shape.clamped else int((steps * below).sum()))
+        ledger.add(
+            f"s{index}",
+            phase,
+            multiply_accumulates=uses,
+            weight_reads=uses,
+            neuron_updates=active,
+            state_reads=read,
+            state_writes=active,
+        )
+        below = torch.full_like(below, size)
+    return ledger
+
+
+def update_ledger(shape: Shape, mask: Tensor, relaxed: Ledger, optimizer: str, bptt_steps: int = 0) -> Ledger:
+    """What learning from a batch takes once its phases are over.
+
+    EP: each synapse adds d_post s̄_pre + s̄_post d_pre to what it has gathered, two products, one word read and written;
+    unless ``relaxed`` shows that its synapses learnt at each event. Backpropagation: two products for each of a
+    sweep's, ``bptt_steps`` times. Then the optimiser, once for all texts.
+    """
+    phase, count = "update", len(mask)
+    ledger = Ledger(samples={phase: count}, sizes=list(shape.sizes))
+    ledger.add("input", phase, io_bytes=count)  # the label
+    units = real_units(shape, mask)
+    by_event = relaxed.total("plasticity_writes") > 0
+    if bptt_steps:
+        for layer, once in layer_products(shape, mask).items():
+            uses = 2 * bptt_steps * int(once.sum())
+            ledger.add(layer, phase, multiply_accumulates=uses, weight_reads=uses if layer != "hopattn" else 0)
+    parameters = {} if shape.clamped else {"w1": len(shape.projections) * shape.dim**2}
+    if not shape.clamped:
+        gathered = count * parameters["w1"]
+        products = int(units.sum()) * shape.dim
+        ledger.add("w1", phase, multiply_accumulates=products, plasticity_reads=gathered, plasticity_writes=gathered)
+    below, flat = units, shape.flat
+    for index, size in enumerate(shape.sizes[1:], start=2):
+        pairs = 0 if by_event or bptt_steps else int(below.sum()) * size
+        gathered = pairs + count * size  # with the biases
+        ledger.add(
+            f"w{index}",
+            phase,
+            accumulates=count * size,
+            multiply_accumulates=2 * pairs,
+            plasticity_reads=gathered,
+            plasticity_writes=gathered,
+        )
+        parameters[f"w{index}"] = flat * size + size
+        below, flat = torch.full_like(below, size), size
+    read, written, products, divided = OPTIMISERS[optimizer]
+    for layer, number in parameters.items():
+        ledger.add(
+            layer,
+            phase,
+            optimiser_reads=read * number,
+            optimiser_writes=written * number,
+            multiply_accumulates=products * number,
+            divisions=divided * number,
+        )
+    return ledger
+
+
+def load(ledger: Ledger, shape: Shape, mask: Tensor) -> None:
+    """A text comes in: vectors are looked up and stored as patterns, x w₁ is formed and kept; the label goes out."""
+    tokens, units = int(mask.sum()), int(real_units(shape, mask).sum())
+    if shape.clamped:
+        ledger.add("input", "free", io_bytes=units + len(mask), state_writes=units)
+        return
+    ledger.add("input", "free", io_bytes=4 * tokens + len(mask), lookup_reads=tokens * shape.dim)
+    ledger.add(
+        "s1",
+        "free",
+        multiply_accumulates=units * shape.dim,
+        weight_reads=len(mask) * len(shape.projections) * shape.dim**2,
+        state_reads=units,
+        state_writes=units,
+    )
+    if shape.attention:
+        ledger.add("hopattn", "free", pattern_writes=int(row_tokens(shape, mask)[1].sum()) * shape.dim)
+
+
+def add_softmax(ledger: Ledger, shape: Shape, mask: Tensor, phase: str, rows: Tensor, readings: Tensor) -> None:
+    """HopAttn of ``rows`` (B, P) token rows in all, computed together ``readings`` (B,) times.
+
+    n_k·D products for the scores of a row and as many to mix, n_k exponentials, D divisions.
+    """
+    patterns = row_tokens(shape, mask)[1]
+    pairs, count = int((rows * patterns).sum()), int(rows.sum())
+    fetched = 2 * shape.dim * int((readings.unsqueeze(1) * patterns).sum())
+    ledger.add(
+        "hopattn",
+        phase,
+        multiply_accumulates=2 * shape.dim * pairs,
+        exponentials=pairs,
+        divisions=count * shape.dim,
+        pattern_reads=fetched,
+        state_reads=count * shape.dim,
+    )
 
 
 def real_units(shape: Shape, mask: Tensor) -> Tensor:

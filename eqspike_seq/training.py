@@ -15,10 +15,10 @@ from eqspike_seq.backends import make_backend, make_estimator, torch_device
 from eqspike_seq.config import RunConfig
 from eqspike_seq.data.dataset import Batches, Dataset, load_dataset, shape_of
 from eqspike_seq.errors import RunError
-from eqspike_seq.evaluation import Evaluation, evaluate, prediction_columns, samples
+from eqspike_seq.evaluation import Evaluation, dense_reference, evaluate, prediction_columns, samples
 from eqspike_seq.files import write_arrays, write_atomically
 from eqspike_seq.learning import Estimate
-from eqspike_seq.ledger import Ledger
+from eqspike_seq.ledger import Ledger, update_ledger
 from eqspike_seq.memory import keep_freed_memory, release_freed_memory
 from eqspike_seq.network import Network
 from eqspike_seq.progress import Reporter
@@ -113,8 +113,12 @@ class Trainer:
         self.optimizer.step()
         self.step += 1
         self.window.add(estimate, batch.labels, self.network.shape.classes)
+        relaxed = Ledger()
         for found in estimate.equilibria:
-            self.ledger += found.ledger
+            relaxed += found.ledger
+        unrolled = self.config.bptt_steps if self.config.estimator == "bptt" else 0
+        self.ledger += relaxed
+        self.ledger += update_ledger(self.network.shape, batch.mask, relaxed, self.config.optimizer, unrolled)
 
     def checkpoint(self) -> Checkpoint:
         """Everything a resumed run needs to go on as if nothing had happened."""
@@ -229,9 +233,9 @@ def train(trainer: Trainer, folder: RunFolder, metrics: list[dict[str, Any]], re
 
 def finish(trainer: Trainer, folder: RunFolder, reporter: Reporter) -> tuple[Evaluation, dict[str, Any]]:
     """Read the test split, once, and write what belongs to it."""
-    dataset, config = trainer.dataset, trainer.config
+    dataset, config, subject = trainer.dataset, trainer.config, (trainer.network, trainer.gather)
     with reporter.testing(len(dataset.test)) as advance:
-        test = evaluate(trainer.backend, trainer.network, trainer.gather, dataset.test, config.batch, advance)
+        test = evaluate(trainer.backend, *subject, dataset.test, config.batch, advance)
     folder.write_json("curves.json", test.curves())
     folder.write_json(
         "ledger.json",
@@ -240,9 +244,10 @@ def finish(trainer: Trainer, folder: RunFolder, reporter: Reporter) -> tuple[Eva
             "training": trainer.ledger.as_dict(),
             "test_texts": len(dataset.test),
             "training_samples": trainer.ledger.samples.get("free", 0),
+            **({} if config.backend == "dense" else {"dense": dense_reference(config, *subject, dataset.validation)}),
         },
     )
-    arrays = samples(trainer.backend, trainer.network, trainer.gather, dataset.test, dataset.words(), config.beta)
+    arrays = samples(trainer.backend, *subject, dataset.test, dataset.words(), config.beta)
     write_arrays(folder.path / "samples.npz", arrays)
     return test, prediction_columns(test, dataset.test_texts, dataset.classes)
 

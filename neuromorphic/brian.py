@@ -20,7 +20,7 @@ from eqspike_seq.dynamics import Equilibrium
 from eqspike_seq.errors import ConfigError
 from eqspike_seq.ledger import real_units, row_tokens
 from eqspike_seq.network import Batch, Network, State
-from neuromorphic.events import AttentionEvents, fan_outs, spiking_ledger
+from neuromorphic.events import Activity, AttentionEvents, fan_outs, spiking_ledger
 from neuromorphic.neurons import IntegrateAndFire
 
 Array = NDArray[np.float64]
@@ -100,6 +100,11 @@ class BrianBackend:
             (sums[i] - (sums[i - back] if i >= back else 0)) / (min(i + 1, back) * self.tick_steps)
             for i in range(readings)
         ]
+        updates = [readings * units1, *(torch.full_like(none, steps * size) for size in network.shape.sizes[1:])]
+        graded = [readings * units1, *[none] * len(fired)]
+        done = Activity([none, *fired], graded, updates, [none] * len(updates))
+        rows = readings * row_tokens(network.shape, batch.mask)[0]
+        attention = AttentionEvents(rows, torch.full_like(none, readings))
         return Equilibrium(
             rates=rates,
             residual=residual,
@@ -107,15 +112,7 @@ class BrianBackend:
             converged=residual <= self.tolerance,
             outputs=torch.stack(outputs),
             events=torch.as_tensor(events).cumsum(0),
-            ledger=spiking_ledger(
-                network,
-                batch,
-                name,
-                [none, *fired],
-                [readings * units1, *[none] * len(fired)],
-                torch.full_like(none, steps),
-                AttentionEvents(readings * row_tokens(network.shape, batch.mask)[0]),
-            ),
+            ledger=spiking_ledger(network, batch, name, torch.full_like(none, steps), done, attention),
             reading_steps=self.tick_steps,
             memory=end,
             trace={f"spikes_s{i}": torch.from_numpy(raster > 0) for i, raster in enumerate(rasters, start=2)},

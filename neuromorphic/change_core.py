@@ -55,6 +55,7 @@ class FreeCore:
         self.units = torch.zeros_like(drive, dtype=full)  # signed units that the query has sent
         self.known = torch.zeros(drive.shape[:3], dtype=torch.bool, device=drive.device)  # rows computed at least once
         self.rows = torch.zeros(drive.shape[:2], dtype=torch.int64, device=drive.device)
+        self.readings = torch.zeros_like(batch.labels)
         self.sent = torch.zeros(drive.shape[:2], dtype=torch.float64, device=drive.device)
         tokens = row_tokens(network.shape, batch.mask)[0]
         self.tokens = tokens if network.shape.masked else torch.full_like(tokens, network.shape.tokens)
@@ -66,6 +67,7 @@ class FreeCore:
         """Their activations after s² has become ``first`` (b, H₂)."""
         part, full = self.inputs.take(texts), self.own.dtype
         if not self.network.shape.attention:
+            self.readings[texts] += 1
             own = self.own[texts] = project(self.network, part, first, self.w2).to(full)
             return own
         reading = self.reading
@@ -79,6 +81,7 @@ class FreeCore:
         u = None if self.u is None else self.u[texts]
         if not reading.attention_threshold and not reading.query_threshold:
             self.rows[texts] += self.tokens[texts]
+            self.readings[texts] += 1
             own = self._computed(query, part, u)
         else:
             change = (query - self.query[texts]).to(full).square().mean(3).sqrt()
@@ -87,6 +90,7 @@ class FreeCore:
             self.rows[texts] += real.sum(2)
             own = self.own[texts].clone()
             moved = anew.flatten(1).any(1)  # the texts in which there is anything to compute
+            self.readings[texts] += moved
             if bool(moved.any()):
                 new = self._computed(query[moved], part.take(moved), None if u is None else u[moved])
                 own[moved] = torch.where(anew[moved].unsqueeze(3), new, own[moved])
@@ -103,13 +107,13 @@ class FreeCore:
             own = pattern_sum(reading.sampler, reading.winners, query, part.patterns, part.bias, u) / reading.winners
         return (own if part.rows is None else own * part.rows).to(self.own.dtype)
 
-    def events(self) -> AttentionEvents | None:
-        """What it took so far."""
+    def events(self, group: int = 0) -> AttentionEvents | None:
+        """What it took so far; there is one group."""
         if not self.network.shape.attention:
             return None
         query = self.sent if self.reading.query_threshold else None
         patterns = self.rows * self.reading.spikes if self.reading.spikes else None
-        return AttentionEvents(self.rows, query, patterns, self.reading.top_patterns)
+        return AttentionEvents(self.rows, self.readings, query, patterns, self.reading.top_patterns)
 
 
 class NudgeCore:
@@ -127,6 +131,7 @@ class NudgeCore:
         shape = (len(drive), groups, *drive.shape[1:])
         self.units = drive.new_zeros(shape if reading.query_threshold and attention else (0,), dtype=network.w1.dtype)
         self.rows = torch.zeros_like(free.rows).unsqueeze(1).repeat(1, groups, 1)
+        self.readings = torch.zeros_like(free.readings)  # the same for all nudges
         self.sent = torch.zeros_like(self.rows, dtype=torch.float64)
         self.patterns: Tensor | None = None  # signed units that the patterns have sent, (B, G, P, N, N)
         if wta:
@@ -142,6 +147,7 @@ class NudgeCore:
         free, reading, anchor = self.free, self.reading, self.anchor.take(texts)
         shape = (len(first), first.shape[1], *free.inputs.drive.shape[1:])
         change = (first.to(free.w2.dtype) @ free.w2).view(shape)
+        self.readings[texts] += 1
         if not free.network.shape.attention:
             return project_change(free.network, anchor, change)
         if reading.query_threshold:
@@ -182,4 +188,4 @@ class NudgeCore:
             return None
         query = self.sent[:, group] if reading.query_threshold else None
         patterns = None if self.patterns is None else self.sent_patterns[:, group]
-        return AttentionEvents(self.rows[:, group], query, patterns, reading.top_patterns)
+        return AttentionEvents(self.rows[:, group], self.readings, query, patterns, reading.top_patterns)

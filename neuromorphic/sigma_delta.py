@@ -24,7 +24,7 @@ from eqspike_seq.dynamics import Anchor, Equilibrium, Inputs, prepare
 from eqspike_seq.ledger import real_units
 from eqspike_seq.network import Batch, Network, State, phi, sigma
 from neuromorphic.change_core import FreeCore, NudgeCore, Reading
-from neuromorphic.events import AttentionEvents, fan_outs, spiking_ledger
+from neuromorphic.events import Activity, fan_outs, spiking_ledger, woken
 from neuromorphic.neurons import send_dithered, send_on_change
 from neuromorphic.plasticity import Count, Rule, Side, local_products
 
@@ -145,7 +145,7 @@ class SigmaDeltaBackend:
             if not kept.busy(-1).any():
                 break
         transmitted = State(self.projection_threshold * units1, tuple(h))
-        return self._equilibrium(network, batch, core, kept, "free", rest, transmitted, transmitted, core.events())
+        return self._equilibrium(network, batch, core, kept, "free", rest, transmitted, transmitted, core)
 
     def nudge(
         self, network: Network, batch: Batch, start: Equilibrium, betas: tuple[float, ...], record: bool = False
@@ -198,8 +198,7 @@ class SigmaDeltaBackend:
             transmitted = base + State(change1, tuple(layer[:, g] for layer in d))
             known = base + State(own1[:, g].to(base.output.dtype), tuple(layer[:, g] for layer in own))
             phase = "nudge+" if betas[g] > 0 else "nudge-"
-            events = core.events(g)
-            found.append(self._equilibrium(network, batch, free, kept.of(g), phase, base, transmitted, known, events))
+            found.append(self._equilibrium(network, batch, free, kept.of(g), phase, base, transmitted, known, core, g))
         return found
 
     def _like(self, layer: Tensor, groups: int) -> Tensor:
@@ -235,7 +234,8 @@ class SigmaDeltaBackend:
         before: State,
         transmitted: State,
         known: State,
-        attention: AttentionEvents | None,
+        reader: FreeCore | NudgeCore,
+        group: int = 0,
     ) -> Equilibrium:
         """``before`` is what had been transmitted when the phase began, ``known`` the neurons' own activations."""
         free = phase == "free"
@@ -256,15 +256,19 @@ class SigmaDeltaBackend:
         seen = [Side(h, a, b, h) for h, a, b in zip(_flat(transmitted), _flat(known), _flat(before), strict=True)]
         projection = replace(seen[0], count=seen[0].own)  # w₁ sees the neuron's own activation
         steps = steps.clamp(max=len(busy))
-        ledger = spiking_ledger(
-            network,
-            batch,
-            phase,
+        active, idle = woken(units, steps)
+        units1, sizes, attention = real_units(network.shape, batch.mask), network.shape.sizes[1:], reader.events(group)
+        first = reader.readings * units1
+        if attention is not None:
+            first = attention.rows.sum(1) * network.shape.dim
+        done = Activity(
             none if self.events == "graded" else totals,
             totals if self.events == "graded" else none,
-            steps,
-            attention,
+            [first, *(n * size for n, size in zip(active, sizes, strict=True))],
+            [(steps * units1 - first).clamp(min=0), *(n * size for n, size in zip(idle, sizes, strict=True))],
+            words=2,  # what the neuron sums up, and what it has sent
         )
+        ledger = spiking_ledger(network, batch, phase, steps, done, attention)
         return Equilibrium(
             rates=transmitted,
             residual=residual,

@@ -18,7 +18,7 @@ from eqspike_seq.dynamics import Equilibrium, Inputs, prepare
 from eqspike_seq.ledger import real_units, row_tokens
 from eqspike_seq.network import Batch, Network, State, phi
 from neuromorphic.circuits import ClockedCore, ClockedNudges
-from neuromorphic.events import AttentionEvents, fan_outs, spiking_ledger
+from neuromorphic.events import Activity, AttentionEvents, fan_outs, spiking_ledger
 from neuromorphic.neurons import IntegrateAndFire, Membrane, Neuron, Noise
 from neuromorphic.plasticity import Count, Rule, Side, local_products
 from neuromorphic.winners import uniform
@@ -285,10 +285,20 @@ class SpikingBackend:
             spiking1 = none if core.spikes is None else core.spikes[:, g]
             graded1 = none if core.spikes is not None else len(counts.fired) * units1
             spikes = [spiking1, *(t[:, g].sum(1) for t in counts.total)]
-            updates, attention = torch.full_like(none, steps), None
+            taken, readings, attention = torch.full_like(none, steps), torch.full_like(none, len(counts.fired)), None
+            first = taken * units1  # s¹ as neurons, or as rows of HopAttn
             if network.shape.attention:
                 rows = len(counts.fired) * row_tokens(network.shape, batch.mask)[0]
-                attention = AttentionEvents(rows, patterns=None if core.sampler is None else rows * self.tick_steps)
+                won = None if core.sampler is None else rows * self.tick_steps
+                attention, first = AttentionEvents(rows, readings, patterns=won), readings * units1
+            done = Activity(
+                spikes,
+                [graded1, *[none] * len(sizes)],
+                [first, *(taken * size for size in sizes)],
+                [none] * len(spikes),
+                words=1 if slow is None else 2,  # the membrane, the trace
+                plastic=slow is not None and slow.keep,
+            )
             trace: dict[str, Tensor] = {}
             if counts.spikes:
                 for index in range(len(counts.total)):
@@ -310,9 +320,7 @@ class SpikingBackend:
                         core.spikes is None,
                     ),
                     reading_steps=self.tick_steps,
-                    ledger=spiking_ledger(
-                        network, batch, phase, spikes, [graded1, *[none] * len(sizes)], updates, attention
-                    ),
+                    ledger=spiking_ledger(network, batch, phase, taken, done, attention),
                     memory=memory,
                     trace=trace,
                     local=partial(

@@ -1,0 +1,194 @@
+"""The ledger against counts by hand, spike by spike."""
+
+import pytest
+import torch
+
+from eqspike_seq.dynamics import DenseBackend
+from eqspike_seq.errors import RunError
+from eqspike_seq.ledger import KINDS, Ledger, update_ledger
+from eqspike_seq.network import Batch, Network, Shape
+from neuromorphic.change_core import Reading
+from neuromorphic.events import woken
+from neuromorphic.plasticity import EqSpike
+from neuromorphic.sigma_delta import SigmaDeltaBackend
+from neuromorphic.simulator import SpikingBackend
+from tests.conftest import make_batch, make_network
+
+THREE = Shape(1, 1, (1,), 1, projections=(), attention=False)  # a pixel, a hidden neuron, an output
+
+
+def three_neurons() -> tuple[Network, Batch]:
+    network = Network.create(THREE, torch.Generator().manual_seed(0))
+    network.weights[0].fill_(1.3)
+    network.weights[1].fill_(0.9)
+    return network, Batch(torch.full((1, 1, 1, 1), 0.7), torch.ones(1, 1, 1, dtype=torch.bool), torch.zeros(1).long())
+
+
+def counts(ledger: Ledger, layer: str, phase: str = "free") -> dict[str, int]:
+    """The kinds that are not 0."""
+    return {kind: value for kind, value in ledger.counts[layer][phase].items() if value}
+
+
+@pytest.mark.parametrize("rule", ["membrane", "eqspike"])
+def test_three_neurons_spike_by_spike(rule: str) -> None:
+    network, batch = three_neurons()
+    steps = 20
+    learning = {"rule": EqSpike(tick_steps=5)} if rule == "eqspike" else {}
+    backend = SpikingBackend(steps, steps, 10, 5, **learning)
+    free = backend.free(network, batch, record=True)
+    (nudge,) = backend.nudge(network, batch, free, (0.5,), record=True)
+    for found, phase in ((free, "free"), (nudge, "nudge+")):
+        ledger = found.ledger
+        pixel = ledger.counts["s1"][phase]["spikes"]
+        assert pixel == pytest.approx(0.7 * steps, abs=1)
+        hidden, output = (int(found.trace[f"spikes_{name}"].sum()) for name in ("s2", "s3"))
+        assert hidden > 0 and output > 0
+        words, learns = (2, True) if rule == "eqspike" and phase == "nudge+" else (1, False)
+        # a spike of each goes to one neuron; that of the output down to the hidden one, that of the hidden one only up
+        for layer, spikes, updates in (("s1", pixel, steps), ("s2", hidden, steps), ("s3", output, steps)):
+            expected = {
+                "spikes": spikes,
+                "synaptic_events": spikes,
+                "accumulates": spikes,
+                "neuron_updates": updates,
+                "state_reads": spikes + words * updates,
+                "state_writes": spikes + words * updates,
+                "weight_reads": spikes,
+            }
+            if learns:
+                expected |= dict.fromkeys(("multiply_accumulates", "plasticity_reads", "plasticity_writes"), spikes)
+            assert counts(ledger, layer, phase) == expected, (layer, phase)
+    assert counts(free.ledger, "input") == {"io_bytes": 2, "state_writes": 1}
+    assert free.ledger.steps == {"free": steps} and free.ledger.samples == {"free": 1}
+    assert free.ledger.synapses == {"w2": 1, "w3": 2}
+
+
+def test_three_neurons_that_send_changes() -> None:
+    network, batch = three_neurons()
+    found = SigmaDeltaBackend(free_steps=12, threshold=(0.25,), projection_threshold=0.25).free(
+        network, batch, record=True
+    )
+    sent = [
+        found.trace["spikes_s1"][:, 0],
+        *(found.trace[f"spikes_{name}"][:, 0].abs().sum(1) for name in ("s2", "s3")),
+    ]
+    assert int(sent[0].sum()) == 3  # 0.7 in quarters
+    taken = 1 + max(step + 1 for step in range(len(sent[0])) if any(int(layer[step]) for layer in sent))
+    taken = min(taken, len(sent[0]))
+    awake_output = sum(step == 0 or bool(sent[1][step - 1]) for step in range(taken))
+    awake_hidden = sum(step == 0 or bool(sent[0][step]) or bool(sent[2][step]) for step in range(taken))
+    for layer, spikes, awake in (
+        ("s1", 3, 1),
+        ("s2", int(sent[1].sum()), awake_hidden),
+        ("s3", int(sent[2].sum()), awake_output),
+    ):
+        row = found.ledger.counts[layer]["free"]
+        assert row["synaptic_events"] == row["weight_reads"] == row["accumulates"] == spikes
+        assert (row["neuron_updates"], row["idle_updates"]) == (awake, taken - awake)
+        assert row["state_reads"] == row["state_writes"] == spikes + 2 * awake
+    assert found.ledger.steps == {"free": taken}
+
+
+def test_neurons_wake_by_what_their_neighbours_send() -> None:
+    """Hidden s² hears s¹ and s³ in the same step, s³ hears s² and s⁴ of the step before."""
+    sent = [torch.tensor(row).unsqueeze(1) for row in ([5, 0, 0, 0], [0, 2, 0, 0], [0, 0, 1, 0], [0, 0, 0, 0])]
+    active, idle = woken(sent, torch.tensor([4]))
+    assert [int(n) for n in active] == [2, 2, 2]  # s²: steps 0, 2; s³: steps 0, 2; s⁴: steps 0, 2
+    assert [int(n) for n in idle] == [2, 2, 2]
+
+
+def test_dense_sweeps_of_one_text() -> None:
+    """2 real tokens of 3, D = 2, 3-2 units above; every figure by hand."""
+    network = Network.create(Shape(3, 2, (3,), 2), torch.Generator().manual_seed(3))
+    x = torch.randn(1, 1, 3, 2, generator=torch.Generator().manual_seed(4))
+    x[0, 0, 2] = 0
+    batch = Batch(x, torch.tensor([[[True, True, False]]]), torch.tensor([1]))
+    found = DenseBackend(free_steps=7, tolerance=0.0).free(network, batch)
+    taken = int(found.steps)
+    assert counts(found.ledger, "input") == {"io_bytes": 4 * 2 + 1, "lookup_reads": 4}
+    assert counts(found.ledger, "hopattn") == {
+        "multiply_accumulates": taken * (2 * 2 * 2 + 2 * 2 * 2),
+        "exponentials": taken * 4,
+        "divisions": taken * 4,
+        "pattern_reads": taken * 8,  # 2 patterns of 2 components, for the scores and to mix
+        "pattern_writes": 4,
+        "state_reads": taken * 4,
+    }
+    assert counts(found.ledger, "s1") == {
+        "multiply_accumulates": 2 * 2 * 2,
+        "weight_reads": 4,
+        "neuron_updates": taken * 4,
+        "state_reads": 4,
+        "state_writes": 4 + taken * 4,
+    }
+    assert counts(found.ledger, "s2") == {
+        "multiply_accumulates": taken * 2 * 4 * 3,
+        "weight_reads": taken * 2 * 4 * 3,
+        "neuron_updates": taken * 3,
+        "state_reads": taken * (4 + 3),
+        "state_writes": taken * 3,
+    }
+
+
+def test_what_an_update_takes() -> None:
+    """Two texts of 2 and 3 tokens, D = 2, 3-2 units: contrasts per text, the optimiser once."""
+    shape = Shape(3, 2, (3,), 2)
+    mask = torch.tensor([[[True, True, False]], [[True, True, True]]])
+    ledger = update_ledger(shape, mask, Ledger(), "adam")
+    assert counts(ledger, "input", "update") == {"io_bytes": 2}
+    assert counts(ledger, "w1", "update") == {
+        "multiply_accumulates": (4 + 6) * 2 + 6 * 4,
+        "divisions": 2 * 4,
+        "plasticity_reads": 2 * 4,
+        "plasticity_writes": 2 * 4,
+        "optimiser_reads": 4 * 4,
+        "optimiser_writes": 4 * 4,
+    }
+    weights2 = 6 * 3 + 3  # with biases
+    assert counts(ledger, "w2", "update") == {
+        "accumulates": 2 * 3,
+        "multiply_accumulates": 2 * (4 + 6) * 3 + 6 * weights2,
+        "divisions": 2 * weights2,
+        "plasticity_reads": (4 + 6) * 3 + 2 * 3,
+        "plasticity_writes": (4 + 6) * 3 + 2 * 3,
+        "optimiser_reads": 4 * weights2,
+        "optimiser_writes": 4 * weights2,
+    }
+    learnt = Ledger()
+    learnt.add("s2", "nudge+", plasticity_writes=5)  # synapses that learnt at each event hold their gradient already
+    assert update_ledger(shape, mask, learnt, "sgd").counts["w2"]["update"]["plasticity_writes"] == 2 * 3
+
+
+def test_hopattn_in_change_coded_networks_by_rows_and_readings() -> None:
+    network, batch = make_network(dtype=torch.float32), make_batch(dtype=torch.float32)
+    patterns = batch.mask[:, 0].sum(1)
+    every = SigmaDeltaBackend().free(network, batch).ledger.counts["hopattn"]["free"]
+    assert every["multiply_accumulates"] == 2 * every["exponentials"] * 4  # D = 4
+    # each reading computes all rows of a text
+    readings = every["divisions"] // 4
+    assert every["exponentials"] >= readings and every["pattern_writes"] == 4 * int(patterns.sum())
+    never = SigmaDeltaBackend(reading=Reading(attention_threshold=1e6)).free(network, batch).ledger
+    once = never.counts["hopattn"]["free"]  # every row exactly once
+    assert once["exponentials"] == int((patterns**2).sum()) and once["divisions"] == 4 * int(patterns.sum())
+    assert once["pattern_reads"] == 2 * 4 * int(patterns.sum()) == once["state_reads"] * 2
+
+
+def test_totals_are_sums_of_parts_and_texts_add_up() -> None:
+    network, batch = make_network(dtype=torch.float32), make_batch(dtype=torch.float32)
+    for backend in (DenseBackend(), SpikingBackend(), SigmaDeltaBackend(reading=Reading("wta", query_threshold=0.5))):
+        whole = backend.free(network, batch).ledger  # type: ignore[attr-defined]
+        for kind in KINDS:
+            assert whole.total(kind) == sum(row["free"][kind] for row in whole.counts.values())
+        if not isinstance(backend, DenseBackend):
+            assert whole.total("payload_bits") == 16 * whole.total("graded_events")
+            sent = ("s1", "s2", "s3", "s4")
+            reached = sum(whole.counts[name]["free"]["synaptic_events"] for name in sent)
+            fetched = sum(whole.counts[name]["free"]["weight_reads"] for name in sent)
+            assert fetched == reached + len(batch) * 4**2  # w₁, once a text
+
+
+def test_ledgers_of_different_networks_do_not_add_up() -> None:
+    one = DenseBackend().free(make_network(dtype=torch.float32), make_batch(dtype=torch.float32)).ledger
+    other = DenseBackend().free(make_network((3,), dtype=torch.float32), make_batch(dtype=torch.float32)).ledger
+    with pytest.raises(RunError, match="different networks"):
+        one += other
