@@ -190,7 +190,7 @@ def load(ledger: Ledger, shape: Shape, mask: Tensor) -> None:
         return
     ledger.add("input", "free", io_bytes=4 * tokens + len(mask), lookup_reads=tokens * shape.dim)
     ledger.add(
-        "s1",
+        "w1",
         "free",
         multiply_accumulates=units * shape.dim,
         weight_reads=len(mask) * len(shape.projections) * shape.dim**2,

@@ -109,7 +109,8 @@ def test_ledger_agrees_with_a_count_by_hand() -> None:
     assert counts["s3"]["free"]["synaptic_events"] == synaptic_output
     assert counts["s1"]["free"]["graded_events"] == 4 * 4  # 4 ticks × 4 real units of s¹
     assert counts["s1"]["free"]["synaptic_events"] == 4 * 4 * 3
-    assert counts["s1"]["free"]["multiply_accumulates"] == 4 * 4 * 3 + 2 * 2 * 2  # sent values, and x w₁ once
+    assert counts["s1"]["free"]["multiply_accumulates"] == 4 * 4 * 3
+    assert counts["w1"]["free"]["multiply_accumulates"] == 2 * 2 * 2  # x w₁, once
     assert counts["hopattn"]["free"]["multiply_accumulates"] == 4 * (2 * 2 * 2 + 2 * 2 * 2)
     assert found.ledger.synapses == {"w2": 2 * 4 * 3, "w3": 2 * 3 * 2}
     expected = (4 * 4 * 3 + synaptic_hidden + synaptic_output) / (24 + 12)
