@@ -10,6 +10,7 @@ PLACED = ("dataset", "backend", "preset", "out", "resume")  # not taken over fro
 COMMANDS = {
     "run": "train and test a network on a data set",
     "check": "measure gradients or convergence of a run or a preset",
+    "energy": "price a run's events on named hardware, beside dense EP",
     "data": "list data sets, and where each is or would be found",
     "env": "print versions, cores, devices and found data",
 }
@@ -22,7 +23,7 @@ def main() -> None:
     arguments = sys.argv[1:]
     command = parse_command(arguments)
     try:
-        {"run": run, "check": check, "data": data, "env": env}[command](arguments[1:])
+        {"run": run, "check": check, "energy": energy, "data": data, "env": env}[command](arguments[1:])
     except EqspikeError as error:
         print(f"eqspike: {error}", file=sys.stderr)
         sys.exit(2)
@@ -115,6 +116,13 @@ def check(arguments: list[str]) -> None:
 
     for path in draw(*examine(arguments)):
         print(f"wrote {path}", file=sys.stderr)
+
+
+def energy(arguments: list[str]) -> None:
+    """``eqspike energy RUN [--flags]``."""
+    from analysis.energy_report import main
+
+    main(arguments)
 
 
 def data(arguments: list[str]) -> None:

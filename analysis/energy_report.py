@@ -1,0 +1,216 @@
+"""The report of ``eqspike energy``: tables on the terminal, ``energy.csv`` and pictures in the run folder."""
+
+import csv
+import io
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from analysis.energy import PARTS, Json, energy, ledgers
+from analysis.style import COLOURS, figure, save
+from eqspike_seq.files import write_bytes, write_json
+from neuromorphic.energy import price, read_table
+
+DEFAULT = (
+    "horowitz-45nm-fp32",
+    "horowitz-45nm-fp16",
+    "horowitz-45nm-int8",
+    "loihi",
+    "truenorth",
+    "spinnaker2",
+    "odin",
+    "crossbar",
+)
+COMPONENTS = ("layers", "HopAttn", "x w1", "loading", "learning", "static power")
+WIDEST = 2.5  # times dense EP: where the picture ends
+UNITS = ((1.0, "J"), (1e-3, "mJ"), (1e-6, "µJ"), (1e-9, "nJ"), (1e-12, "pJ"))
+
+
+@dataclass
+class EnergyFlags:
+    """Price what a run counted on named hardware, beside dense EP, and say whether spiking pays."""
+
+    run: tyro.conf.Positional[Path]
+    """A run folder."""
+    hardware: tuple[str, ...] = DEFAULT
+    """Cost tables: names, or TOML files of your own."""
+    against: Path | None = None
+    """A dense run of the same network. Default: what the dense backend takes for the same weights."""
+    classifiers: Path | None = None
+    """Accuracies of cheap classifiers, as `python -m benchmarks.baselines` writes them."""
+    json_output: bool = False
+    """Print JSON, the content of energy.json."""
+
+
+def main(arguments: list[str]) -> None:
+    """``eqspike energy``: read, price, print, and write energy.json, energy.csv and pictures into the run folder."""
+    flags = tyro.cli(EnergyFlags, args=arguments, prog="eqspike energy")
+    report = energy(flags.run, list(flags.hardware), flags.against, flags.classifiers)
+    write_json(flags.run / "energy.json", report)
+    write_csv(flags.run, report, flags.run / "energy.csv")
+    written = [flags.run / "energy.json", flags.run / "energy.csv", *draw(report, flags.run)]
+    if flags.json_output:
+        print(json.dumps(report, indent=2))
+    else:
+        show(report, Console(highlight=False))
+    for path in written:
+        print(f"wrote {path}", file=sys.stderr)
+
+
+def text_of(joules: float) -> str:
+    """With a unit that fits."""
+    for size, unit in UNITS:
+        if joules >= size:
+            return f"{joules / size:.3g} {unit}"
+    return "0" if joules == 0 else f"{joules / 1e-12:.2g} pJ"
+
+
+def ranged(joules: Json) -> str:
+    """Value and range."""
+    return f"{text_of(joules['value'])} ({text_of(joules['low'])} – {text_of(joules['high'])})"
+
+
+def show(report: Json, console: Console) -> None:
+    """Tables, what is not counted, and the verdicts."""
+    spiking = "dense_from" in report and report["dense_from"] is not None
+    for part, label in PARTS.items():
+        headings = ["hardware", f"joules, {label}"]
+        headings += ["dense EP", "dense ÷ this", "arithmetic alone", "break-even"] if spiking else []
+        table = Table(*headings, title=f"Energy of {label}", box=None, pad_edge=False)
+        for entry in report["hardware"].values():
+            row = [entry["title"], ranged(entry[part]["joules"])]
+            if spiking:
+                even = entry["break_even_spikes_per_synapse"][part]
+                row.append(f"{text_of(entry['dense'][part]['joules']['value'])} on {entry['dense']['on']}")
+                row.append("{value:.3g} ({low:.2g} – {high:.2g})".format(**entry["dense_over_this"][part]))
+                alone = entry["dense_over_this_in_arithmetic"][part]
+                row.append("–" if alone is None else f"{alone:.3g}")
+                row.append("–" if even is None else f"{even:.3g}" if even else "never")
+            table.add_row(*row)
+        console.print(table, "")
+    for part, label in PARTS.items():
+        used = [name for name in COMPONENTS if any(name in e[part]["components"] for e in report["hardware"].values())]
+        table = Table("hardware", *used, title=f"What {label} is made of", box=None, pad_edge=False)
+        for entry in report["hardware"].values():
+            parts = entry[part]["components"]
+            table.add_row(entry["title"], *(text_of(parts[name]["value"]) if name in parts else "–" for name in used))
+        console.print(table, "")
+    if report["baselines"]:
+        table = Table("beside it", "test accuracy", "an inference", "a training sample", box=None, pad_edge=False)
+        for row in report["baselines"]:
+            inference = row.get("inference", row)["joules"]
+            training = text_of(row["training"]["joules"]["value"]) if "training" in row else "–"
+            accuracy = row.get("test_accuracy")
+            table.add_row(
+                row["name"], "–" if accuracy is None else f"{accuracy:.2%}", text_of(inference["value"]), training
+            )
+        console.print(table, "")
+    figures = ", ".join(
+        f"{label} {report['spikes_per_synapse'][part]:.3g}"
+        for part, label in PARTS.items()
+        if report["spikes_per_synapse"][part]
+    )
+    if figures:
+        layers = ", ".join(f"{name} {rate:.3g}" for name, rate in report["spikes_per_neuron_and_step"].items())
+        console.print(f"Spikes per synapse: {figures}. Spikes a neuron and step: {layers}.", "")
+    for row in report.get("claim", []):
+        console.print(
+            f"Claim of {row['claimed']} times below a GPU, {PARTS[row['part']]}, {row['chip']} against {row['gpu']}: "
+            "{value:.3g} ({low:.2g} – {high:.2g})".format(**row["found"])
+            + f", {row['verdict']}."
+        )
+    console.print("", "Not counted anywhere: " + report["never_counted"])
+    for entry in report["hardware"].values():
+        omitted: dict[str, list[str]] = {}
+        for kind, reason in entry["not_counted"].items():
+            omitted.setdefault(reason, []).append(kind.replace("_", " "))
+        console.print(
+            f"{entry['title']}: {entry['note']} Not priced apart: "
+            + "; ".join(f"{', '.join(kinds)} ({reason})" for reason, kinds in omitted.items())
+            + "."
+        )
+    console.print("")
+    for entry in report["hardware"].values():
+        if "verdict" in entry:
+            console.print(entry["verdict"])
+
+
+def write_csv(run: Path, report: Json, path: Path) -> None:
+    """A line for each count and hardware: joules a text."""
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(("hardware", "part", "layer", "phase", "kind", "count", "joules", "joules_low", "joules_high"))
+    found = ledgers(run)
+    for name in report["hardware"]:
+        for part in PARTS:
+            texts = found[part]["samples"]["free"]
+            for cost in price(found[part], read_table(name)):
+                each = cost.joules / texts
+                writer.writerow(
+                    (name, part, cost.layer, cost.phase, cost.kind, cost.count / texts, each.value, each.low, each.high)
+                )
+    write_bytes(path, text.getvalue().encode())
+
+
+def draw(report: Json, folder: Path) -> list[Path]:
+    """What energy is made of, this run beside dense EP; and how it would change with the rate of spikes."""
+    entries = [entry for entry in report["hardware"].values() if "dense" in entry]
+    if not entries:
+        return []
+    drawn, axes = figure(1, 2, width=11, height=1.2 + 0.55 * len(entries))
+    for axis, (part, label) in zip(axes[0], PARTS.items(), strict=True):
+        for place, entry in enumerate(entries):
+            whole = entry["dense"][part]["joules"]["value"]
+            _bar(axis, place - 0.2, entry[part], whole)
+            _bar(axis, place + 0.2, entry["dense"][part], whole)
+        titles = [f"{entry['title']}\n(dense: {entry['dense']['on']})" for entry in entries]
+        axis.set_yticks(range(len(entries)), titles if part == "inference" else [""] * len(entries))
+        axis.invert_yaxis()
+        axis.set_xlim(0, WIDEST)
+        axis.set_xlabel(f"energy of {label}, dense EP = 1")
+        axis.grid(axis="y", visible=False)
+    handles = [_patch(colour, name) for colour, name in zip(COLOURS, COMPONENTS, strict=False)]
+    drawn.legend(handles=handles, fontsize=8, loc="outside lower center", ncols=len(handles))
+    written = [save(drawn, folder / "energy.svg")]
+    drawn, axes = figure(1, 2, width=9, height=3.6)
+    for axis, (part, label) in zip(axes[0], PARTS.items(), strict=True):
+        now = report["spikes_per_synapse"][part]
+        if now is None:
+            continue
+        rates = [now * 10 ** (step / 20) for step in range(-40, 61)]
+        for place, entry in enumerate(entries):
+            colour, dashes = COLOURS[place % len(COLOURS)], ("-", "--", ":")[place // len(COLOURS) % 3]
+            events, mine = entry["joules_of_events"][part], entry[part]["joules"]
+            fixed, dense = mine["value"] - events, entry["dense"][part]["joules"]["value"]
+            line = [dense / (fixed + events * rate / now) for rate in rates]
+            axis.plot(rates, line, dashes, color=colour, label=entry["title"])
+            spread = entry["dense_over_this"][part]
+            axis.plot([now, now], [spread["low"], spread["high"]], color=colour, alpha=0.5)
+        axis.axhline(1, color="black", linewidth=0.8)
+        axis.axvline(now, color="black", linewidth=0.8, linestyle=":")
+        axis.set(xscale="log", yscale="log", xlabel=f"spikes per synapse, {label}", ylabel="dense EP ÷ spiking")
+    axes[0][0].legend(fontsize=6)
+    written.append(save(drawn, folder / "energy-break-even.svg"))
+    return written
+
+
+def _bar(axis: Any, place: float, part: Json, whole: float) -> None:
+    """Components end to end, in shares of ``whole``; the sum beside them, since the axis ends at ``WIDEST``."""
+    left = 0.0
+    for colour, name in zip(COLOURS, COMPONENTS, strict=False):
+        share = part["components"].get(name, {"value": 0.0})["value"] / whole
+        axis.barh(place, share, left=left, height=0.34, color=colour)
+        left += share
+    axis.text(min(left, 0.84 * WIDEST) + 0.02, place, text_of(part["joules"]["value"]), va="center", fontsize=7)
+
+
+def _patch(colour: str, name: str) -> Any:
+    from matplotlib.patches import Patch
+
+    return Patch(color=colour, label=name)

@@ -1,0 +1,198 @@
+"""Joules of a ledger on named hardware: every count times a constant that has a source, a range and a label.
+
+    E = Σ counts × price + static power × steps × seconds a step
+
+A cost table is a TOML file, one of those beside this module or the user's own. It prices every kind of the ledger or
+says why it does not; nothing is left out silently.
+"""
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from eqspike_seq.errors import ConfigError
+from eqspike_seq.ledger import KINDS
+
+PICO = 1e-12
+GROUPS = {
+    "events": ("spikes", "payload_bits", "synaptic_events"),
+    "arithmetic": ("accumulates", "multiply_accumulates", "exponentials", "divisions"),
+    "neurons": ("neuron_updates", "idle_updates"),
+    "memory": ("state_reads", "state_writes", "weight_reads", "pattern_reads", "pattern_writes", "lookup_reads"),
+    "learning": ("plasticity_reads", "plasticity_writes", "optimiser_reads", "optimiser_writes"),
+    "input and output": ("io_bytes",),
+}
+GROUP_OF = {kind: group for group, kinds in GROUPS.items() for kind in kinds}
+PRICED = tuple(kind for kind in KINDS if kind in GROUP_OF)  # graded events cost by their bits
+
+
+class Constant(BaseModel):
+    """A figure with its range, unit, source and how it was had."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    value: float = Field(ge=0, allow_inf_nan=False)
+    low: float = Field(ge=0, allow_inf_nan=False)
+    high: float = Field(ge=0, allow_inf_nan=False)
+    unit: Literal["pJ", "W", "s"]
+    label: Literal["measured", "simulated", "modelled", "recalled"]
+    source: str = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _in_order(self) -> "Constant":
+        if not self.low <= self.value <= self.high:
+            raise ValueError(f"got low {self.low}, value {self.value}, high {self.high}; expected low ≤ value ≤ high")
+        return self
+
+
+class Static(BaseModel):
+    """Power that flows whether anything happens or not, for as long as the steps of a text take."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    power: Constant
+    step_seconds: Constant
+
+    @model_validator(mode="after")
+    def _in_units(self) -> "Static":
+        for name, constant, unit in (("power", self.power, "W"), ("step_seconds", self.step_seconds, "s")):
+            if constant.unit != unit:
+                raise ValueError(f"{name}: got unit {constant.unit}, expected {unit}")
+        return self
+
+
+class CostTable(BaseModel):
+    """One piece of hardware. ``dense`` names the table on which dense EP is priced beside it, itself if empty."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    name: str = Field(min_length=1)
+    title: str = Field(min_length=1)
+    word_bits: int = Field(ge=1)
+    note: str = ""
+    dense: str = ""
+    prices: dict[str, Constant]
+    omitted: dict[str, str] = {}
+    static: Static | None = None
+
+    @model_validator(mode="after")
+    def _complete(self) -> "CostTable":
+        for kind in (*self.prices, *self.omitted):
+            if kind not in PRICED:
+                raise ValueError(f"{kind}: no such kind of event; expected one of {', '.join(PRICED)}")
+        if both := sorted(set(self.prices) & set(self.omitted)):
+            raise ValueError(f"{', '.join(both)}: both priced and omitted; decide for one")
+        if missing := [kind for kind in PRICED if kind not in self.prices and kind not in self.omitted]:
+            raise ValueError(
+                f"{', '.join(missing)}: missing; give each a [prices.NAME], or say under [omitted] why it costs nothing"
+            )
+        for kind, constant in self.prices.items():
+            if constant.unit != "pJ":
+                raise ValueError(f"{kind}: got unit {constant.unit}, expected pJ")
+        return self
+
+
+@dataclass(frozen=True)
+class Joules:
+    """An energy with its range."""
+
+    value: float = 0.0
+    low: float = 0.0
+    high: float = 0.0
+
+    def __add__(self, other: "Joules") -> "Joules":
+        return Joules(self.value + other.value, self.low + other.low, self.high + other.high)
+
+    def __truediv__(self, number: float) -> "Joules":
+        return Joules(self.value / number, self.low / number, self.high / number)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one kind of event of one layer in one phase costs; ``layer`` "static" for static power."""
+
+    layer: str
+    phase: str
+    kind: str
+    count: int
+    joules: Joules
+
+
+def names() -> list[str]:
+    """Of the tables that come with eqspike."""
+    folder = resources.files("neuromorphic") / "costs"
+    return sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml"))
+
+
+def read_table(name: str) -> CostTable:
+    """The table of this name, or in the file of this path. Raises ConfigError, saying what is wrong with it."""
+    if name in names():
+        text = (resources.files("neuromorphic") / "costs" / f"{name}.toml").read_text()
+    else:
+        path = Path(name)
+        if not path.is_file():
+            raise ConfigError(f"--hardware: got {name}, expected one of {', '.join(names())}, or a TOML file")
+        try:
+            text = path.read_text()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{path} cannot be read: {error}") from error
+    try:
+        return CostTable(**tomllib.loads(text))
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{name}: not a TOML file: {error}") from error
+    except (ValidationError, TypeError) as error:
+        raise ConfigError(f"{name}: {_explain(error)}") from error
+
+
+def price(ledger: Mapping[str, Any], table: CostTable) -> list[Cost]:
+    """The cost of every count of a ledger (as in ``ledger.json``), in joules for all its texts."""
+    costs = []
+    for layer, phases in ledger["counts"].items():
+        for phase, kinds in phases.items():
+            for kind, count in kinds.items():
+                if count and kind in table.prices:
+                    constant = table.prices[kind]
+                    each = Joules(constant.value, constant.low, constant.high)
+                    costs.append(Cost(layer, phase, kind, count, _times(each, count * PICO)))
+    if table.static is not None:
+        power, step = table.static.power, table.static.step_seconds
+        a_step = Joules(power.value * step.value, power.low * step.low, power.high * step.high)
+        for phase, steps in ledger["steps"].items():
+            costs.append(Cost("static", phase, "static", steps, _times(a_step, steps)))
+    return costs
+
+
+def at_bits(table: CostTable, bits: int) -> CostTable:
+    """``table`` with narrower words: multiplications shrink with the square of the bits, all else in proportion."""
+    share = bits / table.word_bits
+    square = ("multiply_accumulates", "exponentials", "divisions")
+    prices = {
+        kind: constant.model_copy(
+            update={name: getattr(constant, name) * share ** (2 if kind in square else 1) for name in _RANGE}
+        )
+        for kind, constant in table.prices.items()
+    }
+    return table.model_copy(update={"prices": prices, "word_bits": bits, "title": f"{table.title} at {bits} bits"})
+
+
+def total(costs: list[Cost]) -> Joules:
+    """Of all."""
+    return sum((cost.joules for cost in costs), Joules())
+
+
+_RANGE = ("value", "low", "high")
+
+
+def _times(joules: Joules, number: float) -> Joules:
+    return Joules(joules.value * number, joules.low * number, joules.high * number)
+
+
+def _explain(error: ValidationError | TypeError) -> str:
+    if isinstance(error, TypeError):
+        return str(error)
+    first = error.errors(include_url=False)[0]
+    place = ".".join(str(part) for part in first["loc"])
+    message = first["msg"].removeprefix("Value error, ")
+    return f"{place}: {message}" if place else message
