@@ -213,6 +213,7 @@ def energy(run: Path, hardware: list[str], against: Path | None, scores: Path | 
         "spikes_per_synapse": {part: per_synapse(found[part], part) for part in PARTS},
         "spikes_per_neuron_and_step": per_neuron_step(found["inference"]),
         "hardware": {table.name: priced(run, table, dense) for table in tables},
+        "measured_joules": result.get("measured_joules"),
         "never_counted": NEVER,
     }
     bits = math.ceil(math.log2(config["free_steps"] + 1))

@@ -125,6 +125,11 @@ def show(report: Json, console: Console) -> None:
             "{value:.3g} ({low:.2g} – {high:.2g})".format(**row["found"])
             + f", {row['verdict']}."
         )
+    if measured := report["measured_joules"]:
+        shown = ", ".join(f"{part} {text_of(measured[part])}" for part in ("training", "testing") if measured[part])
+        console.print(f"Measured by {measured['source']} while this program simulated the run: {shown}.")
+    else:
+        console.print("Measured: nothing, the machine of the run had neither RAPL nor an NVML counter to read.")
     console.print("", "Not counted anywhere: " + report["never_counted"])
     for entry in report["hardware"].values():
         omitted: dict[str, list[str]] = {}

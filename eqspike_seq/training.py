@@ -20,6 +20,7 @@ from eqspike_seq.files import write_arrays, write_atomically
 from eqspike_seq.learning import Estimate
 from eqspike_seq.ledger import Ledger, update_ledger
 from eqspike_seq.memory import keep_freed_memory, release_freed_memory
+from eqspike_seq.meter import Meter
 from eqspike_seq.network import Network
 from eqspike_seq.progress import Reporter
 from eqspike_seq.runs import Checkpoint, RunFolder, environment
@@ -189,9 +190,14 @@ def run(config: RunConfig, reporter: Reporter) -> dict[str, Any]:
             },
         )
         folder.write_config(config)
+        whole = trainer.step == 0  # what an interrupted part has used is not known any more
+        meter = Meter.begin(config.device)
         train(trainer, folder, metrics, reporter)
+        used = {"source": meter.source, "training": meter.joules() if whole else None}
+        meter = Meter.begin(config.device)
         test, columns = finish(trainer, folder, reporter)
-        result = summary(trainer, metrics, test)
+        used["testing"] = meter.joules()
+        result = {**summary(trainer, metrics, test), "measured_joules": used if meter.source else None}
         _write_predictions(folder, columns)
         folder.write_json("result.json", result)
     finally:
