@@ -5,15 +5,15 @@ python -m analysis.tables README.md docs/rates-to-spikes.md
 A page holds ``<!-- table: NAME -->`` … ``<!-- end of table -->``; what stands between is replaced.
 """
 
-import json
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import tyro
 
-RESULTS = Path(__file__).parent.parent / "results"
+from analysis import energy_tables
+from analysis.markdown import read, table
+
 BLOCK = re.compile(r"(<!-- table: ([\w-]+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
 HEADS = ("", "test", "validation", "training", "peak memory", "spikes per synapse", "command, result")
 
@@ -55,6 +55,22 @@ MINI = tuple(
         (", words shuffled", "-shuffled-words", " --shuffle-words"),
     )
 )
+MNIST = (
+    ("changes, 1000 hidden", "mnist-sigma-delta-seed0", "eqspike run mnist --backend spiking --neuron sigma-delta"),
+    ("rates, if, `membrane`, 500 hidden", "mnist-spiking-seed0", "eqspike run mnist --backend spiking"),
+    (
+        "rates, lif, `eqspike`, 500 hidden",
+        "mnist-lif-eqspike-seed0",
+        "eqspike run mnist --backend spiking --neuron lif --rule eqspike --trace-tau 400 --free-steps 100 "
+        "--nudge-steps 100 --window 80",
+    ),
+    ("dense EP, 1000 hidden", "mnist-dense-seed0", "eqspike run mnist"),
+    (
+        "dense EP, 500 hidden",
+        "mnist-dense-500-seed0",
+        "eqspike run mnist --backend dense --hidden 500 --epochs 12 --word-dropout 0.1",
+    ),
+)
 CHECKS = (
     ("if, `membrane`", "if-membrane", "eq18"),
     ("if, `count`", "if-count", "eq18"),
@@ -66,6 +82,8 @@ CHECKS = (
     ("sigma-delta, `membrane`", "sigma-delta-membrane", "eq18"),
     ("sigma-delta, `membrane`, to its own network", "sigma-delta-membrane", "offset"),
     ("sigma-delta, `count`, to its own network", "sigma-delta-count", "offset"),
+    ("sigma-delta, `wta`, `membrane`", "sigma-delta-wta", "eq18"),
+    ("sigma-delta, `wta`, `membrane`, to its own network", "sigma-delta-wta", "offset"),
 )
 BASELINES = (
     ("LSTM, backpropagation", "lstm"),
@@ -74,26 +92,8 @@ BASELINES = (
 )
 
 
-def read(name: str) -> dict[str, Any]:
-    """A JSON file of results/."""
-    found: dict[str, Any] = json.loads((RESULTS / name).read_text())
-    return found
-
-
-def row_of(cells: Iterable[str]) -> str:
-    """One line of a table."""
-    return "| " + " | ".join(cells) + " |"
-
-
-def table(heads: Iterable[str], rows: Iterable[Iterable[str]], text: Sequence[int]) -> str:
-    """A table whose columns hold figures, right-aligned, but for those at ``text``."""
-    heads = list(heads)
-    ruler = ("---" if place in text else "---:" for place in range(len(heads)))
-    return "\n".join([row_of(heads), row_of(ruler), *(row_of(cells) for cells in rows)])
-
-
-def run_row(label: str, folder: str, command: str) -> tuple[str, ...]:
-    """One run: its result file and the command that made it."""
+def run_row(label: str, folder: str, command: str, up: str = "") -> tuple[str, ...]:
+    """One run: its result file and the command that made it; ``up`` leads from the page to the project's root."""
     result = read(f"{folder}/result.json")
     spikes = result["spikes_per_synapse_per_inference"]
     return (
@@ -103,7 +103,7 @@ def run_row(label: str, folder: str, command: str) -> tuple[str, ...]:
         f"{result['train_seconds'] / 60:.1f} min",
         f"{result['peak_memory_bytes'] / 1e9:.2f} GB",
         "–" if spikes is None else f"{spikes:.3g}",
-        f"[`{command}`](results/{folder}/result.json)",
+        f"[`{command}`]({up}results/{folder}/result.json)",
     )
 
 
@@ -207,6 +207,44 @@ def less_attention() -> str:
     return table(heads, rows, text=(0,))
 
 
+def attention_rows() -> str:
+    """Spikes of the soft winner-take-all circuit in the fully spiking run, a token row of a text."""
+    ledger = read("imdb-sigma-delta-wta-seed0/ledger.json")
+    rows = []
+    for part, phase in (("inference", "free"), ("training", "free"), ("training", "nudge+"), ("training", "nudge-")):
+        counts = ledger[part]["counts"]
+        tokens = (counts["input"]["free"]["io_bytes"] - ledger[part]["samples"]["free"]) / 4  # a number each, a label
+        sent = (f"{counts[layer][phase]['spikes'] / tokens:.3g}" for layer in ("query", "hopattn", "s1"))
+        rows.append((f"{part}, {phase}", *sent))
+    return table(("", "of the query", "of stored patterns", "of s¹"), rows, text=(0,))
+
+
+def mnist() -> str:
+    """Spiking and dense on MNIST."""
+    return table(HEADS, [run_row(*row, up="../") for row in MNIST], text=(0, 6))
+
+
+def combinations() -> str:
+    """Neuron × circuit × rule on mini."""
+    heads = ("neuron", "circuit", "rule", "test", "cosine w1", "w2", "w3", "spikes per synapse", "training", "seconds")
+    rows = []
+    for row in read("combinations.json")["rows"]:
+        about = (row["neuron"], row["circuit"], row["rule"])
+        if "reason" in row:
+            rows.append((*about, f"– {row['reason'].split(': ', 1)[-1]}", *[""] * 6))
+            continue
+        reference = "offset" if row["neuron"] == "sigma-delta" else "eq18"
+        cells = (
+            f"{100 * row['test_accuracy']:.1f} %",
+            *(f"{row[f'{reference}_{name}']:.3f}" for name in ("w1", "w2", "w3")),
+            f"{row['spikes_per_synapse_per_inference']:.3g}",
+            f"{row['spikes_per_synapse_per_training_sample']:.3g}",
+            f"{row['train_seconds']:.0f}",
+        )
+        rows.append((*about, *cells))
+    return table(heads, rows, text=(0, 1, 2))
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "imdb": imdb,
     "mini": mini,
@@ -215,6 +253,13 @@ TABLES: dict[str, Callable[[], str]] = {
     "gradient-sweep": gradient_sweep,
     "bptt": bptt,
     "less-attention": less_attention,
+    "attention-rows": attention_rows,
+    "mnist": mnist,
+    "combinations": combinations,
+    "energy": energy_tables.runs,
+    "hardware": energy_tables.hardware,
+    "claims": energy_tables.claims,
+    "beside": energy_tables.beside,
 }
 
 

@@ -1,0 +1,88 @@
+"""The tables of docs/energy.md: ledgers of results/, priced."""
+
+from analysis.energy import Json, energy
+from analysis.energy_report import DEFAULT, ranged, text_of
+from analysis.markdown import RESULTS, table
+
+DIGITAL = "horowitz-45nm-fp32"
+DENSE, CHANGES = "imdb-dense-seed0", "imdb-sigma-delta-seed0"
+RUNS = (
+    ("dense EP", DENSE),
+    ("changes", CHANGES),
+    ("changes, HopAttn in spikes too", "imdb-sigma-delta-wta-seed0"),
+    ("rates, `count`", "imdb-spiking-seed0"),
+)
+SPREAD = "{value:.3g} ({low:.2g} – {high:.2g})"
+
+
+def runs() -> str:
+    """Runs on IMDB, priced on 45 nm digital fp32, with the parts of an inference."""
+    heads = ("", "test", "inference", "layers", "HopAttn", "x w1", "loading", "dense ÷", "training sample", "dense ÷ ")
+    rows = []
+    for label, folder in RUNS:
+        found = energy(RESULTS / folder, [DIGITAL], None if folder == DENSE else RESULTS / DENSE, None)
+        entry = found["hardware"][DIGITAL]
+        parts, over = entry["inference"]["components"], entry.get("dense_over_this")
+        cells = (
+            f"[{label}](../results/{folder}/ledger.json)",
+            f"{100 * found['run']['test_accuracy']:.2f} %",
+            ranged(entry["inference"]["joules"]),
+            *(text_of(parts[name]["value"]) for name in ("layers", "HopAttn", "x w1", "loading")),
+            f"{over['inference']['value']:.3g}" if over else "1",
+            ranged(entry["training"]["joules"]),
+            f"{over['training']['value']:.3g}" if over else "1",
+        )
+        rows.append(cells)
+    return table(heads, rows, text=(0,))
+
+
+def hardware() -> str:
+    """The change-coded run on IMDB, on every table, against the dense run."""
+    heads = ("", "inference", "dense EP", "dense ÷ this", "training sample", "dense ÷ this ", "break-even")
+    rows = []
+    for entry in _changes(list(DEFAULT))["hardware"].values():
+        even = entry["break_even_spikes_per_synapse"]["inference"]
+        cells = (
+            entry["title"],
+            ranged(entry["inference"]["joules"]),
+            f"{text_of(entry['dense']['inference']['joules']['value'])}, {entry['dense']['on']}",
+            SPREAD.format(**entry["dense_over_this"]["inference"]),
+            ranged(entry["training"]["joules"]),
+            SPREAD.format(**entry["dense_over_this"]["training"]),
+            f"{even:.3g}" if even else "never",
+        )
+        rows.append(cells)
+    return table(heads, rows, text=(0,))
+
+
+def claims() -> str:
+    """The claim of orders of magnitude below GPUs."""
+    rows = (
+        (
+            f"{row['chip']} against {row['gpu']}, {row['part']}",
+            str(row["claimed"]),
+            SPREAD.format(**row["found"]),
+            row["verdict"],
+        )
+        for row in _changes([])["claim"]
+    )
+    return table(("", "claimed", "found", "verdict"), rows, text=(0, 3))
+
+
+def beside() -> str:
+    """Dense EP elsewhere, and cheap classifiers."""
+    rows = []
+    for row in _changes([])["baselines"]:
+        accuracy, inference = row.get("test_accuracy"), row.get("inference", row)["joules"]
+        cells = (
+            row["name"],
+            "–" if accuracy is None else f"{100 * accuracy:.2f} %",
+            text_of(inference["value"]),
+            text_of(row["training"]["joules"]["value"]) if "training" in row else "–",
+        )
+        rows.append(cells)
+    return table(("", "test", "inference", "training sample"), rows, text=(0,))
+
+
+def _changes(hardware: list[str]) -> Json:
+    return energy(RESULTS / CHANGES, hardware, RESULTS / DENSE, RESULTS / "imdb-baselines.json")

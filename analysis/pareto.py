@@ -1,0 +1,79 @@
+"""Accuracy against energy: runs on IMDB, and the points of ``benchmarks.pareto`` on mini.
+
+python -m analysis.pareto results/imdb-dense-seed0 results/imdb-sigma-delta-seed0 … --points results/pareto.json
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import tyro
+
+from analysis.energy import energy, read
+from analysis.style import COLOURS, figure, save
+
+HARDWARE = "horowitz-45nm-fp32"
+
+
+def front(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Those (joules, accuracy) than which no other takes less energy and is as right."""
+    kept: list[tuple[float, float]] = []
+    for joules, accuracy in sorted(points, key=lambda point: (point[0], -point[1])):
+        if not kept or accuracy > kept[-1][1]:
+            kept.append((joules, accuracy))
+    return kept
+
+
+def main(
+    runs: tyro.conf.Positional[list[Path]],
+    points: Path = Path("results/pareto.json"),
+    out: Path = Path("docs/pareto.svg"),
+) -> None:
+    """Draw both.
+
+    Args:
+        runs: Run folders of one data set.
+        points: What `python -m benchmarks.pareto` wrote.
+        out: The picture.
+    """
+    drawn, axes = figure(1, 2, width=10, height=4)
+    named: list[list[tuple[str, dict[str, Any], float]]] = [[], []]
+    for run in runs:
+        result = read(run, "result.json")
+        joules = energy(run, [HARDWARE], None, None)["hardware"][HARDWARE]["inference"]["joules"]
+        named[0].append((label(result["backend"], result), joules, result["test_accuracy"]))
+    for row in json.loads(points.read_text())["rows"]:
+        joules = row["joules_per_inference"]
+        named[1].append((label(row["backend"], row["changes"]), joules, row["test_accuracy"]))
+    for axis, rows, title in zip(axes[0], named, (read(runs[0], "result.json")["dataset"], "mini"), strict=True):
+        for place, (name, joules, accuracy) in enumerate(rows):
+            colour, marker = COLOURS[place % len(COLOURS)], "osD^"[place // len(COLOURS) % 4]
+            spread = [[joules["value"] - joules["low"]], [joules["high"] - joules["value"]]]
+            axis.errorbar(joules["value"], 100 * accuracy, xerr=spread, fmt=marker, color=colour, label=name)
+        best = front([(joules["value"], 100 * accuracy) for _, joules, accuracy in rows])
+        axis.step(*zip(*best, strict=True), where="post", color="black", linewidth=0.7)
+        axis.set(
+            xscale="log", xlabel="joules an inference, 45 nm digital, fp32", ylabel="test accuracy, %", title=title
+        )
+        axis.legend(fontsize=6)
+    save(drawn, out)
+
+
+def label(backend: str, settings: dict[str, Any]) -> str:
+    """A few words for a run or for what was changed in it."""
+    if backend == "dense":
+        return "dense EP"
+    neuron = "changes" if settings.get("neuron") == "sigma-delta" else f"rates, {settings.get('rule', 'eqspike')}"
+    circuit = ", HopAttn in spikes" if settings.get("circuit") == "wta" else ""
+    shown = {
+        "projection_threshold": "θ of s¹",
+        "attention_threshold": "θ of rows",
+        "baseline": "from",
+        "threshold": "θ",
+    }
+    rest = [f"{text} {settings[name]}" for name, text in shown.items() if name in settings]
+    return ", ".join([neuron + circuit, *rest])
+
+
+if __name__ == "__main__":
+    tyro.cli(main)

@@ -1,0 +1,93 @@
+"""What counting costs: seconds in the ledger's functions as a share of all seconds of training, in one run each.
+
+python -m benchmarks.counting imdb --json-file results/counting.json
+"""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+from unittest.mock import patch
+
+import torch
+import tyro
+
+import eqspike_seq.dynamics
+import eqspike_seq.training
+import neuromorphic.sigma_delta
+import neuromorphic.simulator
+from eqspike_seq.config import FORMAT, from_preset
+from eqspike_seq.data.dataset import load_dataset
+from eqspike_seq.files import write_json
+from eqspike_seq.ledger import Ledger
+from eqspike_seq.memory import keep_freed_memory
+from eqspike_seq.progress import Reporter
+from eqspike_seq.runs import environment
+from eqspike_seq.training import Trainer
+
+COUNTING = (
+    (eqspike_seq.dynamics, "dense_ledger"),
+    (eqspike_seq.training, "update_ledger"),
+    (neuromorphic.simulator, "spiking_ledger"),
+    (neuromorphic.sigma_delta, "spiking_ledger"),
+    (neuromorphic.sigma_delta, "woken"),
+    (Ledger, "__iadd__"),
+)
+RUNS: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("dense", {}),
+    ("spiking", {"rule": "count"}),
+    ("spiking", {"neuron": "sigma-delta"}),
+    ("spiking", {"neuron": "sigma-delta", "circuit": "wta"}),
+)
+
+
+class Clock:
+    """Seconds within the functions it has wrapped."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def around(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        def timed(*arguments: Any, **named: Any) -> Any:
+            started = time.perf_counter()
+            try:
+                return function(*arguments, **named)
+            finally:
+                self.seconds += time.perf_counter() - started
+
+        return timed
+
+
+@torch.no_grad()
+def main(dataset: tyro.conf.Positional[Literal["imdb", "mini", "mnist"]], json_file: Path, batches: int = 10) -> None:
+    """Train a few batches with every backend.
+
+    Args:
+        dataset: imdb, mini or mnist.
+        json_file: Where the figures go.
+        batches: How many of each, after one that is not timed.
+    """
+    keep_freed_memory()
+    reporter, rows = Reporter(), []
+    for backend, settings in RUNS:
+        config = from_preset(dataset, backend, **settings)
+        trainer = Trainer(config, load_dataset(config), torch.device("cpu"))
+        trainer.train_batch()
+        clock = Clock()
+        patches = [patch.object(place, name, clock.around(getattr(place, name))) for place, name in COUNTING]
+        for wrapped in patches:
+            wrapped.start()
+        started = time.perf_counter()
+        for _ in range(batches):
+            trainer.train_batch()
+        whole = time.perf_counter() - started
+        for wrapped in patches:
+            wrapped.stop()
+        rows.append({"backend": backend, **settings, "seconds": whole, "share_of_counting": clock.seconds / whole})
+        reporter.out.print(rows[-1])
+    about = {"format": FORMAT, "dataset": dataset, "batches": batches, "environment": environment()}
+    write_json(json_file, {**about, "rows": rows})
+
+
+if __name__ == "__main__":
+    tyro.cli(main)

@@ -1,0 +1,69 @@
+"""Accuracy against energy on ``mini``: the same network trained with codes of different thrift.
+
+python -m benchmarks.pareto --json-file results/pareto.json
+
+Joules are those of ``eqspike energy`` on 45 nm digital, fp32.
+"""
+
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import tyro
+
+from analysis.energy import energy
+from eqspike_seq.config import FORMAT, from_preset
+from eqspike_seq.files import write_json
+from eqspike_seq.progress import Reporter
+from eqspike_seq.runs import environment
+from eqspike_seq.training import run
+
+HARDWARE = "horowitz-45nm-fp32"
+CHANGES = {"neuron": "sigma-delta"}
+VARIANTS: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("dense", {}),
+    ("spiking", {}),
+    ("spiking", CHANGES),
+    *(("spiking", {**CHANGES, "projection_threshold": threshold}) for threshold in (0.25, 1.0, 1.5)),
+    *(("spiking", {**CHANGES, "attention_threshold": threshold}) for threshold in (0.1, 0.2, 0.4)),
+    ("spiking", {**CHANGES, "baseline": (0.0,), "threshold": (1.0,)}),
+    ("spiking", {**CHANGES, "circuit": "wta"}),
+)
+
+
+def main(json_file: Path, seed: int = 0) -> None:
+    """Train them all; what is in the file already is not done again.
+
+    Args:
+        json_file: Where the figures go, after every run.
+        seed: Seed of all runs.
+    """
+    rows: list[dict[str, Any]] = json.loads(json_file.read_text())["rows"] if json_file.exists() else []
+    done = [(row["backend"], row["changes"]) for row in rows]
+    reporter = Reporter()
+    for backend, changes in VARIANTS:
+        shown = json.loads(json.dumps(changes))
+        if (backend, shown) in done:
+            continue
+        with tempfile.TemporaryDirectory() as place:
+            config = from_preset("mini", backend, **{**changes, "seed": seed, "out": Path(place) / "run"})
+            result = run(config, reporter)
+            found = energy(Path(place) / "run", [HARDWARE], None, None)["hardware"][HARDWARE]
+        rows.append(
+            {
+                "backend": backend,
+                "changes": shown,
+                "validation_accuracy": result["validation_accuracy"],
+                "test_accuracy": result["test_accuracy"],
+                "spikes_per_synapse": result["spikes_per_synapse_per_inference"],
+                "joules_per_inference": found["inference"]["joules"],
+                "joules_per_training_sample": found["training"]["joules"],
+            }
+        )
+        about = {"format": FORMAT, "hardware": HARDWARE, "seed": seed, "environment": environment()}
+        write_json(json_file, {**about, "rows": rows})
+
+
+if __name__ == "__main__":
+    tyro.cli(main)
