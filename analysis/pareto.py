@@ -10,18 +10,10 @@ from typing import Any
 import tyro
 
 from analysis.energy import energy, read
+from analysis.pictures import front
 from analysis.style import COLOURS, figure, save
 
 HARDWARE = "horowitz-45nm-fp32"
-
-
-def front(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Those (joules, accuracy) than which no other takes less energy and is as right."""
-    kept: list[tuple[float, float]] = []
-    for joules, accuracy in sorted(points, key=lambda point: (point[0], -point[1])):
-        if not kept or accuracy > kept[-1][1]:
-            kept.append((joules, accuracy))
-    return kept
 
 
 def main(

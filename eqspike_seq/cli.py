@@ -11,6 +11,7 @@ COMMANDS = {
     "run": "train and test a network on a data set",
     "check": "measure gradients or convergence of a run or a preset",
     "energy": "price a run's events on named hardware, beside dense EP",
+    "compare": "put runs side by side: accuracy, energy, spikes, time; and pictures",
     "data": "list data sets, and where each is or would be found",
     "env": "print versions, cores, devices and found data",
 }
@@ -23,7 +24,9 @@ def main() -> None:
     arguments = sys.argv[1:]
     command = parse_command(arguments)
     try:
-        {"run": run, "check": check, "energy": energy, "data": data, "env": env}[command](arguments[1:])
+        {"run": run, "check": check, "energy": energy, "compare": compare, "data": data, "env": env}[command](
+            arguments[1:]
+        )
     except EqspikeError as error:
         print(f"eqspike: {error}", file=sys.stderr)
         sys.exit(2)
@@ -121,6 +124,13 @@ def check(arguments: list[str]) -> None:
 def energy(arguments: list[str]) -> None:
     """``eqspike energy RUN [--flags]``."""
     from analysis.energy_report import main
+
+    main(arguments)
+
+
+def compare(arguments: list[str]) -> None:
+    """``eqspike compare RUN RUN … [--flags]``."""
+    from analysis.compare import main
 
     main(arguments)
 

@@ -1,0 +1,61 @@
+"""``eqspike compare``: a table of runs on the terminal; the table, its numbers and the pictures in a folder."""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from analysis.comparison import HEADS, as_csv, cells, compare, seeds
+from analysis.folders import open_runs
+from analysis.pictures import ALL
+from analysis.style import save
+from eqspike_seq.errors import ConfigError
+from eqspike_seq.files import write_bytes, write_json
+from neuromorphic.energy import read_table
+
+
+@dataclass
+class CompareFlags:
+    """Put runs side by side: accuracy and what chance would do to it, energy, spikes, time, memory; and pictures."""
+
+    runs: tyro.conf.Positional[list[Path]]
+    """Run folders. Those that are broken, unfinished or not of eqspike are named and left out."""
+    out: Path = Path("comparison")
+    """Folder for the table as CSV and JSON, the pictures as SVG, and the numbers in each as CSV."""
+    hardware: str = "horowitz-45nm-fp32"
+    """The cost table that prices them: a name, or a TOML file of your own."""
+
+
+def main(arguments: list[str]) -> None:
+    """Read, compare, print, draw. Raises ConfigError where no run is left."""
+    flags = tyro.cli(CompareFlags, args=arguments, prog="eqspike compare")
+    table = read_table(flags.hardware)
+    runs, left_out = open_runs(flags.runs)
+    for reason in left_out:
+        print(f"left out: {reason}", file=sys.stderr)
+    if not runs:
+        raise ConfigError(f"compare: none of the {len(flags.runs)} folders holds a finished run")
+    rows, console = compare(runs, table), Console(highlight=False)
+    shown = Table(*HEADS, box=None, pad_edge=False, title=f"energy on {table.title}")
+    for row in rows:
+        shown.add_row(*cells(row))
+    console.print(shown)
+    for group in seeds(runs):
+        if group["seeds"] > 1:
+            mean, spread = group["mean"], group["standard_deviation"]
+            console.print(f"{group['label']} on {group['dataset']}: {mean:.2%} ± {spread:.2%}, {group['seeds']} seeds")
+    records = [row.record() for row in rows]
+    write_bytes(flags.out / "comparison.csv", as_csv(records))
+    write_json(
+        flags.out / "comparison.json", {"format": 1, "hardware": table.name, "runs": records, "seeds": seeds(runs)}
+    )
+    written = [flags.out / "comparison.csv", flags.out / "comparison.json"]
+    for draw in ALL:
+        if (picture := draw(runs, table)) is not None:
+            written.append(save(picture.drawn, flags.out / f"{picture.name}.svg"))
+            write_bytes(flags.out / f"{picture.name}.csv", as_csv(picture.rows))
+    for path in written:
+        print(f"wrote {path}", file=sys.stderr)

@@ -1,0 +1,166 @@
+"""``eqspike compare``: runs side by side, with what chance alone would do to their difference."""
+
+import csv
+import io
+import statistics
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from analysis.energy import PARTS, part_of
+from analysis.folders import Json, Run, groups
+from eqspike_seq.errors import ConfigError
+from neuromorphic.energy import CostTable
+
+CONFIDENCE = 0.95
+
+
+def interval(right: int, texts: int) -> tuple[float, float]:
+    """Wilson's score interval of an accuracy, 95 %."""
+    from scipy.stats import binomtest
+
+    found = binomtest(right, texts).proportion_ci(CONFIDENCE, method="wilson")
+    return float(found.low), float(found.high)
+
+
+def mcnemar(one: Run, other: Run) -> tuple[int, int, float] | None:
+    """(texts that only one has right, only the other, exact p) on the same test texts; None where they are not.
+
+    If both were equally good, each text on which they differ would fall to either side with probability ½ (McNemar
+    1947, the exact binomial form).
+    """
+    from scipy.stats import binomtest
+
+    if not (one.has("predictions.parquet") and other.has("predictions.parquet")):
+        return None
+    a, b = one.predictions, other.predictions
+    if a["text_sha256"].shape != b["text_sha256"].shape or (a["text_sha256"] != b["text_sha256"]).any():
+        return None
+    mine, theirs = a["predicted"] == a["label"], b["predicted"] == b["label"]
+    only, lost = int((mine & ~theirs).sum()), int((theirs & ~mine).sum())
+    return only, lost, float(binomtest(only, only + lost).pvalue) if only + lost else 1.0
+
+
+def reference(run: Run, runs: Iterable[Run]) -> Run | None:
+    """The dense run that this one is held against: same data, HopAttn or not, word order and limit, and seed if any."""
+    result = run.result
+    same = [
+        other
+        for other in runs
+        if other.result["backend"] == "dense"
+        and run.result["backend"] != "dense"
+        and all(other.result.get(key) == result.get(key) for key in ("dataset", "attention", "limit", "n_test"))
+        and other.settings.get("shuffle_words") == run.settings.get("shuffle_words")
+    ]
+    return next((other for other in same if other.result["seed"] == result["seed"]), same[0] if same else None)
+
+
+@dataclass(frozen=True)
+class Row:
+    """What the table says of one run; joules are None where its ledger has no price."""
+
+    run: Run
+    low: float
+    high: float
+    against: Run | None
+    test: tuple[int, int, float] | None
+    joules: dict[str, Json] | None
+
+    def record(self) -> Json:
+        """Flat, for CSV and JSON."""
+        result, test = self.run.result, self.test
+        against = None if self.against is None else result["test_accuracy"] - self.against.result["test_accuracy"]
+        row: Json = {"run": self.run.name, "label": self.run.label, "dataset": result["dataset"]}
+        row |= {"seed": result["seed"], "n_test": result["n_test"], "test_accuracy": result["test_accuracy"]}
+        row |= {"low": self.low, "high": self.high, "points_to_dense": None if against is None else 100 * against}
+        row |= {
+            "only_right_here": test and test[0],
+            "only_right_dense": test and test[1],
+            "mcnemar_p": test and test[2],
+        }
+        for part in PARTS:
+            row[f"joules_{part}"] = self.joules and self.joules[part]["value"]
+        for key in ("inference", "training_sample"):
+            row[f"spikes_per_synapse_{key}"] = result.get(f"spikes_per_synapse_per_{key}")
+        for key in ("train_seconds", "test_seconds", "peak_memory_bytes", "free_steps", "test_converged"):
+            row[key] = result.get(key)
+        return row
+
+
+def compare(runs: list[Run], table: CostTable) -> list[Row]:
+    """A row for each run, priced on ``table``."""
+    rows = []
+    for run in runs:
+        texts = run.result["n_test"]
+        low, high = interval(round(run.result["test_accuracy"] * texts), texts)
+        against = reference(run, runs)
+        test = None if against is None else mcnemar(run, against)
+        rows.append(Row(run, low, high, against, test, joules(run, table)))
+    return rows
+
+
+def joules(run: Run, table: CostTable) -> dict[str, Json] | None:
+    """Of an inference and of a training sample; None where there is no ledger to price."""
+    try:
+        return {part: part_of(run.ledger[part], table)["joules"] for part in PARTS}
+    except ConfigError:
+        return None
+
+
+def seeds(runs: list[Run]) -> list[Json]:
+    """Mean and standard deviation of the accuracy of runs that differ in their seed alone."""
+    rows = []
+    for group in groups(runs):
+        accuracies = [run.result["test_accuracy"] for run in group]
+        spread = statistics.stdev(accuracies) if len(group) > 1 else None
+        row: Json = {"label": group[0].label, "dataset": group[0].result["dataset"], "seeds": len(group)}
+        rows.append({**row, "mean": statistics.mean(accuracies), "standard_deviation": spread})
+    return rows
+
+
+def as_csv(rows: list[Json]) -> bytes:
+    """Records of the same keys."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]) if rows else [])
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue().encode()
+
+
+def cells(row: Row) -> list[str]:
+    """One line of the terminal's and the report's table."""
+    from analysis.energy_report import text_of
+
+    record = row.record()
+    gap, p = record["points_to_dense"], record["mcnemar_p"]
+
+    def figure(key: str, shown: str, scale: float = 1.0) -> str:
+        value: Any = record[key]
+        return "–" if value is None else shown.format(value * scale)
+
+    return [
+        row.run.name,
+        row.run.label,
+        f"{record['test_accuracy']:.2%} ({row.low:.2%} – {row.high:.2%})",
+        "–" if gap is None else f"{gap:+.2f}" + ("" if p is None else f" (p = {p:.2g})"),
+        "–" if record["joules_inference"] is None else text_of(record["joules_inference"]),
+        "–" if record["joules_training"] is None else text_of(record["joules_training"]),
+        figure("spikes_per_synapse_inference", "{:.3g}"),
+        figure("train_seconds", "{:.1f} min", 1 / 60),
+        figure("peak_memory_bytes", "{:.2f} GB", 1e-9),
+        figure("free_steps", "{:.3g}"),
+    ]
+
+
+HEADS = (
+    "run",
+    "what",
+    "test accuracy, 95 %",
+    "to dense, points",
+    "an inference",
+    "a training sample",
+    "spikes per synapse",
+    "training",
+    "memory",
+    "free steps",
+)

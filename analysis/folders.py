@@ -1,0 +1,124 @@
+"""Run folders as reports see them: read whole, or named with what is wrong with them."""
+
+import json
+import tomllib
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analysis.energy import ledgers
+from eqspike_seq.config import FORMAT, WHERE
+from eqspike_seq.errors import ConfigError
+
+Json = dict[str, Any]
+NEEDED = ("dataset", "backend", "seed", "test_accuracy", "validation_accuracy", "train_seconds", "n_test", "complete")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run folder: ``settings`` from config.toml, ``result`` from result.json, ``metrics`` from metrics.jsonl."""
+
+    path: Path
+    settings: Json
+    result: Json
+    metrics: list[Json]
+
+    @property
+    def name(self) -> str:
+        """Of the folder."""
+        return self.path.name
+
+    @property
+    def label(self) -> str:
+        """What a legend calls it; the seed is left out."""
+        result = self.result
+        parts = [f"{result['backend']} EP", result["neuron"], result["rule"]]
+        if result["circuit"] == "wta":
+            parts.append("wta")
+        if not result["attention"] and result["dataset"] != "mnist":
+            parts.append("no HopAttn")
+        if self.settings.get("shuffle_words"):
+            parts.append("words shuffled")
+        return ", ".join(part for part in parts if part)
+
+    @cached_property
+    def ledger(self) -> Json:
+        """ledger.json. Raises ConfigError where there is none to be priced."""
+        return ledgers(self.path)
+
+    @cached_property
+    def curves(self) -> Json:
+        """curves.json."""
+        found: Json = json.loads((self.path / "curves.json").read_text())
+        return found
+
+    @cached_property
+    def samples(self) -> dict[str, NDArray[Any]]:
+        """samples.npz."""
+        with np.load(self.path / "samples.npz", allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+
+    @cached_property
+    def predictions(self) -> dict[str, NDArray[Any]]:
+        """Columns text_sha256, label, predicted of predictions.parquet, rows in the split's order."""
+        import pyarrow.parquet as pq
+
+        table = pq.read_table(self.path / "predictions.parquet", columns=["text_sha256", "label", "predicted"])
+        return {name: table[name].to_numpy() for name in table.column_names}
+
+    def has(self, name: str) -> bool:
+        """Whether the folder holds this file: results that are kept for good leave out the large ones."""
+        return (self.path / name).is_file()
+
+    def check(self, name: str) -> Json | None:
+        """What ``eqspike check`` found: gradients or convergence."""
+        path = self.path / "checks" / f"{name}.json"
+        if not path.is_file():
+            return None
+        found: Json = json.loads(path.read_text())
+        return found
+
+
+def open_run(path: Path) -> Run:
+    """The run in a folder. Raises ConfigError, saying what is wrong with it."""
+    try:
+        result = json.loads((path / "result.json").read_text())
+        settings = tomllib.loads((path / "config.toml").read_text())
+        metrics = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
+    except FileNotFoundError as error:
+        raise ConfigError(f"{path}: no finished run (it has no {Path(error.filename).name})") from error
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path}: cannot be read: {error}") from error
+    if not isinstance(result, dict) or (missing := [key for key in NEEDED if key not in result]):
+        lacking = f" (result.json has no {', '.join(missing)})" if isinstance(result, dict) else ""
+        raise ConfigError(f"{path}: not a run of eqspike{lacking}")
+    newest = max(part.get("format", 1) for part in (result, settings, *metrics))
+    if newest > FORMAT:
+        raise ConfigError(f"{path}: format {newest}, written by a newer eqspike; this one reads {FORMAT}")
+    if not result["complete"] or not metrics:
+        raise ConfigError(f"{path}: the run has not ended; continue it with --resume")
+    return Run(path, settings, result, metrics)
+
+
+def open_runs(paths: list[Path]) -> tuple[list[Run], list[str]]:
+    """(runs, why each other folder was left out)."""
+    runs, left_out = [], []
+    for path in paths:
+        try:
+            runs.append(open_run(path))
+        except ConfigError as error:
+            left_out.append(str(error))
+    return runs, left_out
+
+
+def groups(runs: list[Run]) -> list[list[Run]]:
+    """Runs that differ in their seed alone, together."""
+    found: dict[str, list[Run]] = {}
+    for run in runs:
+        same = {key: value for key, value in run.settings.items() if key not in WHERE and key != "seed"}
+        found.setdefault(json.dumps(same, sort_keys=True, default=str), []).append(run)
+    return list(found.values())
