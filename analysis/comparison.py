@@ -102,7 +102,7 @@ def compare(runs: list[Run], table: CostTable) -> list[Row]:
 def joules(run: Run, table: CostTable) -> dict[str, Json] | None:
     """Of an inference and of a training sample; None where there is no ledger to price."""
     try:
-        return {part: part_of(run.ledger[part], table)["joules"] for part in PARTS}
+        return {part: part_of(run.ledgers.of(part), table)["joules"] for part in PARTS}
     except ConfigError:
         return None
 

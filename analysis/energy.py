@@ -3,51 +3,27 @@
 Everything comes from run folders: counts from ``ledger.json``, accuracy from ``result.json``, T from ``config.toml``.
 """
 
-import json
 import math
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
-from eqspike_seq.config import read_toml
+from analysis.folders import Json, Ledgers, Run, open_run, read_json
 from eqspike_seq.errors import ConfigError
-from neuromorphic.energy import GROUP_OF, Cost, CostTable, Joules, at_bits, price, read_table, total
+from eqspike_seq.ledger import Ledger
+from neuromorphic.energy import GROUP_OF, Cost, CostTable, Joules, at_bits, extremes, price, read_table, total
 
 PARTS = {"inference": "an inference", "training": "a training sample"}
-EVENTS = ("spikes", "payload_bits", "synaptic_events", "accumulates", "weight_reads")  # grow with every spike
 NEVER = (
     "Clock, control, leakage (but for static power where a table has it), links between chips, and the time that "
-    "anything takes. What a host does between texts. Counters of spikes in the window of a rate code."
+    "anything takes. What a host does between texts. Counters of spikes in the window of a rate code, the drawing of "
+    "winners, and the comparison that decides whether a row of HopAttn has moved."
 )
 CLAIM = {"inference": 1000, "training": 100}  # Bal & Sengupta (2023) after Martin et al. (2021), against GPUs
+DIGITAL = "horowitz-45nm-fp32"
 GPUS = ("a100-peak", "a100-30-percent", "h200-peak", "h200-30-percent")
 CHIPS = ("loihi", "crossbar")
-Json = dict[str, Any]
-
-
-def read(run: Path, name: str) -> Json:
-    """A JSON file of a run folder. Raises ConfigError where it is missing or no JSON."""
-    try:
-        found: Json = json.loads((run / name).read_text())
-    except FileNotFoundError as error:
-        raise ConfigError(f"{run} has no {name}. Give the folder of a run that has ended.") from error
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{run / name} cannot be read: {error}") from error
-    return found
-
-
-def ledgers(run: Path) -> Json:
-    """``ledger.json``. Raises ConfigError where it is that of an older eqspike or not a ledger."""
-    found = read(run, "ledger.json")
-    for part in PARTS:
-        ledger = found.get(part)
-        if not isinstance(ledger, dict) or not {"counts", "samples", "steps", "sizes"} <= set(ledger):
-            raise ConfigError(
-                f"{run / 'ledger.json'}: no {part} ledger with counts, samples, steps and sizes. Train the run again "
-                "with this version."
-            )
-    return found
+SAME = ("dataset", "attention", "masked", "tokens", "keep", "estimator", "limit", "shuffle_words")
 
 
 def component(cost: Cost) -> str:
@@ -68,9 +44,9 @@ def summed(costs: list[Cost], key: Callable[[Cost], str], texts: int) -> Json:
     return {name: vars(joules / texts) for name, joules in found.items()}
 
 
-def part_of(ledger: Mapping[str, Any], table: CostTable) -> Json:
+def part_of(ledger: Ledger, table: CostTable) -> Json:
     """Joules a text of one ledger, in all and by component, layer, phase and kind of cost."""
-    costs, texts = price(ledger, table), ledger["samples"]["free"]
+    costs, texts = price(ledger, table), ledger.samples["free"]
     return {
         "joules": vars(total(costs) / texts),
         "components": summed(costs, component, texts),
@@ -80,165 +56,191 @@ def part_of(ledger: Mapping[str, Any], table: CostTable) -> Json:
     }
 
 
-def of_events(ledger: Mapping[str, Any], table: CostTable) -> float:
-    """Joules a text that grow in proportion to the spikes between layers: what each event and its synapses cost."""
+def of_spikes(ledger: Ledger, table: CostTable) -> float:
+    """Joules a text that grow in proportion to unit spikes: what each costs, and its additions with their fetches."""
     picojoules = 0.0
-    for layer, phases in ledger["counts"].items():
-        if not re.fullmatch(r"s\d+", layer):
-            continue
-        for kinds in phases.values():
-            for kind in EVENTS:
-                picojoules += kinds[kind] * (table.prices[kind].value if kind in table.prices else 0.0)
-            for kind in ("state_reads", "state_writes"):
-                each = table.prices[kind].value if kind in table.prices else 0.0
-                picojoules += kinds["synaptic_events"] * each
-    return picojoules * 1e-12 / int(ledger["samples"]["free"])
+    for layer, phases in ledger.counts.items():
+        fetch = "weight_reads" if re.fullmatch(r"s\d+", layer) else "pattern_reads"
+        each = ("accumulates", "synaptic_events", fetch, "state_reads", "state_writes")
+        for phase, kinds in phases.items():
+            if phase != "update":
+                picojoules += kinds["spikes"] * table.of("spikes")
+                picojoules += kinds["accumulates"] * sum(table.of(kind) for kind in each)
+    return picojoules * 1e-12 / ledger.samples["free"]
 
 
-def per_synapse(ledger: Mapping[str, Any], part: str) -> float | None:
-    """Spikes per synapse, of the free phase or of all."""
-    rows = (k for phases in ledger["counts"].values() for p, k in phases.items() if part == "training" or p == "free")
-    events, synapses = sum(k["synaptic_events"] for k in rows), sum(ledger["synapses"].values())
-    return events / synapses if synapses and events else None
+def unit_rate(ledger: Ledger, part: str) -> float:
+    """Unit spikes per synapse, of the free phase or of all phases."""
+    phases = ("free",) if part == "inference" else tuple(phase for phase in ledger.samples if phase != "update")
+    synapses = sum(ledger.synapses.values())
+    return ledger.total("accumulates", phases) / synapses if synapses else 0.0
 
 
-def per_neuron_step(ledger: Mapping[str, Any]) -> dict[str, float]:
-    """Spikes a neuron and step of the free phase, by layer."""
+def per_neuron_step(ledger: Ledger) -> dict[str, float]:
+    """Unit spikes a neuron and step of the free phase, by layer of spiking neurons."""
     found = {}
-    for layer, phases in ledger["counts"].items():
+    for layer, phases in ledger.counts.items():
         row = phases.get("free")
         if row and re.fullmatch(r"s\d+", layer) and (updates := row["neuron_updates"] + row["idle_updates"]):
-            found[layer] = (row["spikes"] + row["graded_events"]) / updates
+            if row["spikes"]:
+                found[layer] = row["spikes"] / updates
     return found
 
 
-def ratio(dense: Json, mine: Json, same_table: bool) -> Json:
-    """Dense over mine: above 1 mine takes less. On one table its constants are low or high together."""
-    ends = [dense["low"] / mine["low"], dense["high"] / mine["high"]]
-    if not same_table:
-        ends = [dense["low"] / mine["high"], dense["high"] / mine["low"]]
-    middle = dense["value"] / mine["value"]
-    return {"value": middle, "low": min(*ends, middle), "high": max(*ends, middle)}
+def ratio(dense: Ledger, dense_table: CostTable, mine: Ledger, table: CostTable) -> Json | None:
+    """Dense over mine, a text each: above 1 mine takes less; None where one of them costs nothing.
+
+    The range is that over all constants, each anywhere between low and high: on one table each constant is the same for
+    both.
+    """
+    ours, theirs = part_of(mine, table)["joules"], part_of(dense, dense_table)["joules"]
+    if not ours["low"] or not theirs["low"]:
+        return None
+    if dense_table == table:
+        low, high = extremes(dense, mine, table)
+    else:
+        low, high = theirs["low"] / ours["high"], theirs["high"] / ours["low"]
+    return {"value": theirs["value"] / ours["value"], "low": low, "high": high}
 
 
-def verdict(title: str, other: str, found: Mapping[str, Json]) -> str:
+def verdict(title: str, other: str, found: Mapping[str, Json | None], accuracies: str) -> str:
     """One plain sentence."""
     said = []
     for part, label in PARTS.items():
-        r = found[part]
+        if (r := found[part]) is None:
+            said.append(f"{label}: no verdict, as this hardware cannot learn or its learning has no published figure")
+            continue
         word, more, factor = ("wins", "less", r["value"]) if r["value"] >= 1 else ("loses", "more", 1 / r["value"])
         sure = (r["low"] >= 1) == (r["high"] >= 1)
         where = "over the whole range of constants" if sure else "but not over the whole range of constants"
         said.append(f"{label}: spiking {word}, {factor:.2g} times {more} energy, {where}")
-    return f"{title} against dense EP on {other}: " + "; ".join(said) + "."
+    return f"{title} against dense EP on {other}, {accuracies}: " + "; ".join(said) + "."
 
 
-def priced(run: Path, table: CostTable, dense: Json | None) -> Json:
+def priced(run: Run, table: CostTable, dense: Ledgers | None, accuracies: str) -> Json:
     """One hardware's part of ``energy.json``."""
-    found = ledgers(run)
+    found = run.ledgers
     entry: Json = {"title": table.title, "note": table.note, "word_bits": table.word_bits}
-    entry |= {part: part_of(found[part], table) for part in PARTS}
+    entry |= {part: part_of(found.of(part), table) for part in PARTS}
     entry["not_counted"] = dict(table.omitted)
     if dense is None:
         return entry
     other = read_table(table.dense) if table.dense else table
-    beside = {part: part_of(dense[part], other) for part in PARTS}
-    entry["dense"] = {"on": other.title, **beside}
-    entry["dense_over_this"] = {
-        part: ratio(beside[part]["joules"], entry[part]["joules"], other is table) for part in PARTS
-    }
-    entry["verdict"] = verdict(table.title, other.title, entry["dense_over_this"])
-    for key in ("break_even_spikes_per_synapse", "joules_of_events", "dense_over_this_in_arithmetic"):
+    entry["dense"] = {"on": other.title, **{part: part_of(dense.of(part), other) for part in PARTS}}
+    for key in (
+        "dense_over_this",
+        "dense_over_this_in_arithmetic",
+        "break_even_spikes_per_synapse",
+        "spikes_per_synapse",
+        "joules_of_spikes",
+    ):
         entry[key] = {}
     for part in PARTS:
-        events, now = of_events(found[part], table), per_synapse(found[part], part)
-        left = beside[part]["joules"]["value"] - (entry[part]["joules"]["value"] - events)
-        entry["joules_of_events"][part] = events
-        entry["break_even_spikes_per_synapse"][part] = max(0.0, now * left / events) if now and events else None
-        sums = [side[part]["groups"].get("arithmetic", {"value": 0.0})["value"] for side in (beside, entry)]
-        entry["dense_over_this_in_arithmetic"][part] = sums[0] / sums[1] if all(sums) else None
+        mine, learns = found.of(part), part == "inference" or "plasticity_writes" in table.prices
+        entry["dense_over_this"][part] = ratio(dense.of(part), other, mine, table) if learns else None
+        sums = [side[part]["groups"].get("arithmetic", {"value": 0.0})["value"] for side in (entry["dense"], entry)]
+        whole = all("accumulates" in side.prices for side in (table, other)) and all(sums)
+        entry["dense_over_this_in_arithmetic"][part] = sums[0] / sums[1] if whole else None
+        spikes, now = of_spikes(mine, table), unit_rate(mine, part)
+        left = entry["dense"][part]["joules"]["value"] - (entry[part]["joules"]["value"] - spikes)
+        entry["joules_of_spikes"][part], entry["spikes_per_synapse"][part] = spikes, now
+        entry["break_even_spikes_per_synapse"][part] = max(0.0, now * left / spikes) if spikes and learns else None
+    entry["verdict"] = verdict(table.title, other.title, entry["dense_over_this"], accuracies)
     return entry
 
 
-def classifiers(ledger: Mapping[str, Any], table: CostTable, scores: Json) -> list[Json]:
+def classifiers(ledger: Ledger, table: CostTable, scores: Json) -> list[Json]:
     """Logistic regression on the same texts, priced on ``table``: bags of words, and means of word vectors."""
-    row, texts = ledger["counts"]["input"]["free"], ledger["samples"]["free"]
-    if not row["lookup_reads"]:
+    row, texts = ledger.counts.get("input", {}).get("free", {}), ledger.samples["free"]
+    if not row.get("lookup_reads"):
         return []
-    tokens, words = (row["io_bytes"] - texts) // 4, row["lookup_reads"]
-    dim, classes = words // max(1, tokens), ledger["sizes"][-1]
-    load = {"io_bytes": row["io_bytes"]}
+    tokens, words, classes = (row["io_bytes"] - texts) // 4, row["lookup_reads"], ledger.sizes[-1]
+    last, load = texts * (words // max(1, tokens)) * classes, {"io_bytes": row["io_bytes"]}
     rows = (
-        ("bag of words", "logistic_bag_of_words", {"accumulates": tokens, "weight_reads": tokens, **load}),
+        ("bag of words", "logistic_bag_of_words", {"accumulates": tokens * classes, "weight_reads": tokens * classes}),
         (
             "mean of word vectors",
             "logistic_mean_vectors",
-            {
-                "accumulates": words,
-                "lookup_reads": words,
-                "multiply_accumulates": texts * dim * classes,
-                "weight_reads": texts * dim * classes,
-                **load,
-            },
+            {"accumulates": words, "lookup_reads": words, "multiply_accumulates": last, "weight_reads": last},
         ),
     )
     found = []
     for title, key, counts in rows:
-        mine = {"counts": {"classifier": {"free": counts}}, "samples": {"free": texts}, "steps": {}}
+        mine = Ledger(samples={"free": texts})
+        mine.add("classifier", "free", **counts, **load)
         accuracy = scores.get(key, {}).get("test_accuracy")
         found.append({"name": f"logistic regression, {title}", "test_accuracy": accuracy, **part_of(mine, table)})
     return found
 
 
-def energy(run: Path, hardware: list[str], against: Path | None, scores: Path | None) -> Json:
-    """All that ``energy.json`` holds."""
-    result, found, config = read(run, "result.json"), ledgers(run), read_toml(run / "config.toml")
-    dense = None
-    if against is not None:
-        if read(against, "result.json")["backend"] != "dense":
-            raise ConfigError(f"--against: {against} is no run with --backend dense. Give one of the same data set.")
-        dense = ledgers(against)
-        if dense["inference"]["sizes"] != found["inference"]["sizes"]:
+def dense_beside(run: Run, against: Path | None) -> tuple[Ledgers | None, str]:
+    """(what dense EP takes, its accuracy in words). Raises ConfigError where ``against`` is not comparable."""
+    mine = f"{run.result['test_accuracy']:.2%} right"
+    if against is None:
+        return run.ledgers.dense, f"{mine} (dense EP: the same weights)"
+    other = open_run(against)
+    if run.result["backend"] == "dense" or other.result["backend"] != "dense":
+        got = f"{run.name} is itself dense" if run.result["backend"] == "dense" else f"{against} is not"
+        raise ConfigError(f"--against: expected a spiking run and then a dense one of the same data; {got}.")
+    for name in SAME:
+        if run.settings.get(name) != other.settings.get(name):
             raise ConfigError(
-                f"--against: layers of {dense['inference']['sizes']} units, expected {found['inference']['sizes']}, "
-                "those of the run. Give a dense run of the same network."
+                f"--against: {against} has {name} {other.settings.get(name)}, expected {run.settings.get(name)} as in "
+                f"{run.path}. Give a dense run of the same task."
             )
-    elif result["backend"] != "dense":
-        dense = found["dense"]
-    tables = [read_table(name) for name in hardware]
+    if other.ledgers.inference.sizes != run.ledgers.inference.sizes:
+        raise ConfigError(
+            f"--against: layers of {other.ledgers.inference.sizes} units, expected {run.ledgers.inference.sizes}, "
+            "those of the run. Give a dense run of the same network."
+        )
+    return other.ledgers, f"{mine} against {other.result['test_accuracy']:.2%}"
+
+
+def energy(path: Path, tables: list[CostTable], against: Path | None, scores: Path | None) -> Json:
+    """All that ``energy.json`` holds. Raises ConfigError."""
+    run = open_run(path)
+    if doubled := {table.name for table in tables if [t.name for t in tables].count(table.name) > 1}:
+        raise ConfigError(f"--hardware: {', '.join(sorted(doubled))} given twice; tables need names of their own")
+    figures = {} if scores is None else read_json(scores)
+    if figures.get("dataset", run.result["dataset"]) != run.result["dataset"]:
+        raise ConfigError(f"--classifiers: {scores} is of {figures['dataset']}, expected {run.result['dataset']}")
+    dense, accuracies = dense_beside(run, against)
+    found, result = run.ledgers, run.result
     report: Json = {
         "format": 1,
-        "run": {k: result[k] for k in ("dataset", "backend", "neuron", "circuit", "rule", "test_accuracy", "seed")},
-        "dense_from": None if dense is None else "the same weights, dense" if against is None else "another run",
-        "spikes_per_synapse": {part: per_synapse(found[part], part) for part in PARTS},
-        "spikes_per_neuron_and_step": per_neuron_step(found["inference"]),
-        "hardware": {table.name: priced(run, table, dense) for table in tables},
+        "run": {k: result.get(k) for k in ("dataset", "backend", "neuron", "circuit", "rule", "test_accuracy", "seed")},
+        "dense_from": None if dense is None else "the same weights, dense" if against is None else against.name,
+        "accuracies": accuracies,
+        "spikes_per_synapse": {
+            "inference": found.inference.spikes_per_synapse(),
+            "training": found.training.spikes_per_synapse(tuple(found.training.samples)),
+        },
+        "spikes_per_neuron_and_step": per_neuron_step(found.inference),
+        "hardware": {table.name: priced(run, table, dense, accuracies) for table in tables},
         "measured_joules": result.get("measured_joules"),
         "never_counted": NEVER,
+        "baselines": [],
     }
-    bits = math.ceil(math.log2(config["free_steps"] + 1))
-    narrow = at_bits(read_table("horowitz-45nm-int8"), bits)
-    report["baselines"] = []
     if dense is not None:
-        beside = {part: part_of(dense[part], narrow) for part in PARTS}
-        report["baselines"].append({"name": f"dense EP, {narrow.title}", **beside})
-        for name in GPUS:
-            table = read_table(name)
-            beside = {part: part_of(dense[part], table) for part in PARTS}
-            report["baselines"].append({"name": f"dense EP, {table.title}", **beside})
+        bits = math.ceil(math.log2(int(run.settings["free_steps"]) + 1))
+        beside = [read_table(DIGITAL), at_bits(read_table("horowitz-45nm-int8"), bits), *map(read_table, GPUS)]
+        report["baselines"] = [
+            {"name": f"dense EP, {table.title}", **{part: part_of(dense.of(part), table) for part in PARTS}}
+            for table in beside
+        ]
         report["claim"] = claim(found, dense)
-    figures = {} if scores is None else read(scores.parent, scores.name)
-    report["baselines"] += classifiers(found["inference"], read_table("horowitz-45nm-fp32"), figures)
+    report["baselines"] += classifiers(found.inference, read_table(DIGITAL), figures)
     return report
 
 
-def claim(found: Json, dense: Json) -> list[Json]:
+def claim(found: Ledgers, dense: Ledgers) -> list[Json]:
     """The borrowed claim, two orders of magnitude in training and three in inference: what these ledgers say."""
     rows = []
     for chip in CHIPS:
         for part in PARTS:
             mine, other = read_table(chip), read_table(GPUS[-1])
-            factor = ratio(part_of(dense[part], other)["joules"], part_of(found[part], mine)["joules"], False)
+            factor = ratio(dense.of(part), other, found.of(part), mine)
+            assert factor is not None
             holds = "reproduced" if factor["value"] >= CLAIM[part] else "not reproduced"
             if holds != "reproduced" and factor["high"] >= CLAIM[part]:
                 holds = "only at the most favourable constants of both"

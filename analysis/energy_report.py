@@ -12,10 +12,12 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from analysis.energy import PARTS, Json, energy, ledgers
+from analysis.energy import PARTS, energy
+from analysis.folders import Json, open_run
 from analysis.style import COLOURS, figure, save
+from eqspike_seq.errors import ConfigError
 from eqspike_seq.files import write_bytes, write_json
-from neuromorphic.energy import price, read_table
+from neuromorphic.energy import CostTable, names, price, read_table
 
 DEFAULT = (
     "horowitz-45nm-fp32",
@@ -51,9 +53,12 @@ class EnergyFlags:
 def main(arguments: list[str]) -> None:
     """``eqspike energy``: read, price, print, and write energy.json, energy.csv and pictures into the run folder."""
     flags = tyro.cli(EnergyFlags, args=arguments, prog="eqspike energy")
-    report = energy(flags.run, list(flags.hardware), flags.against, flags.classifiers)
+    if not flags.hardware:
+        raise ConfigError(f"--hardware: got nothing, expected one or more of {', '.join(names())}, or TOML files")
+    tables = [read_table(name) for name in flags.hardware]
+    report = energy(flags.run, tables, flags.against, flags.classifiers)
     write_json(flags.run / "energy.json", report)
-    write_csv(flags.run, report, flags.run / "energy.csv")
+    write_csv(flags.run, tables, flags.run / "energy.csv")
     written = [flags.run / "energy.json", flags.run / "energy.csv", *draw(report, flags.run)]
     if flags.json_output:
         print(json.dumps(report, indent=2))
@@ -76,6 +81,11 @@ def ranged(joules: Json) -> str:
     return f"{text_of(joules['value'])} ({text_of(joules['low'])} – {text_of(joules['high'])})"
 
 
+def spread(found: Json | None) -> str:
+    """A ratio and its range."""
+    return "–" if found is None else "{value:.3g} ({low:.2g} – {high:.2g})".format(**found)
+
+
 def show(report: Json, console: Console) -> None:
     """Tables, what is not counted, and the verdicts."""
     spiking = "dense_from" in report and report["dense_from"] is not None
@@ -88,7 +98,7 @@ def show(report: Json, console: Console) -> None:
             if spiking:
                 even = entry["break_even_spikes_per_synapse"][part]
                 row.append(f"{text_of(entry['dense'][part]['joules']['value'])} on {entry['dense']['on']}")
-                row.append("{value:.3g} ({low:.2g} – {high:.2g})".format(**entry["dense_over_this"][part]))
+                row.append(spread(entry["dense_over_this"][part]))
                 alone = entry["dense_over_this_in_arithmetic"][part]
                 row.append("–" if alone is None else f"{alone:.3g}")
                 row.append("–" if even is None else f"{even:.3g}" if even else "never")
@@ -122,12 +132,11 @@ def show(report: Json, console: Console) -> None:
     for row in report.get("claim", []):
         console.print(
             f"Claim of {row['claimed']} times below a GPU, {PARTS[row['part']]}, {row['chip']} against {row['gpu']}: "
-            "{value:.3g} ({low:.2g} – {high:.2g})".format(**row["found"])
-            + f", {row['verdict']}."
+            f"{spread(row['found'])}, {row['verdict']}."
         )
     if measured := report["measured_joules"]:
         shown = ", ".join(f"{part} {text_of(measured[part])}" for part in ("training", "testing") if measured[part])
-        console.print(f"Measured by {measured['source']} while this program simulated the run: {shown}.")
+        console.print(f"Measured (RAPL or NVML) while this program simulated the run: {shown}.")
     else:
         console.print("Measured: nothing, the machine of the run had neither RAPL nor an NVML counter to read.")
     console.print("", "Not counted anywhere: " + report["never_counted"])
@@ -140,25 +149,35 @@ def show(report: Json, console: Console) -> None:
             + "; ".join(f"{', '.join(kinds)} ({reason})" for reason, kinds in omitted.items())
             + "."
         )
-    console.print("")
+    console.print("", f"Test accuracy: {report['accuracies']}.", "")
     for entry in report["hardware"].values():
         if "verdict" in entry:
             console.print(entry["verdict"])
 
 
-def write_csv(run: Path, report: Json, path: Path) -> None:
+def write_csv(run: Path, tables: list[CostTable], path: Path) -> None:
     """A line for each count and hardware: joules a text."""
     text = io.StringIO()
     writer = csv.writer(text)
     writer.writerow(("hardware", "part", "layer", "phase", "kind", "count", "joules", "joules_low", "joules_high"))
-    found = ledgers(run)
-    for name in report["hardware"]:
+    found = open_run(run).ledgers
+    for table in tables:
         for part in PARTS:
-            texts = found[part]["samples"]["free"]
-            for cost in price(found[part], read_table(name)):
+            texts = found.of(part).samples["free"]
+            for cost in price(found.of(part), table):
                 each = cost.joules / texts
                 writer.writerow(
-                    (name, part, cost.layer, cost.phase, cost.kind, cost.count / texts, each.value, each.low, each.high)
+                    (
+                        table.name,
+                        part,
+                        cost.layer,
+                        cost.phase,
+                        cost.kind,
+                        cost.count / texts,
+                        each.value,
+                        each.low,
+                        each.high,
+                    )
                 )
     write_bytes(path, text.getvalue().encode())
 
@@ -185,18 +204,18 @@ def draw(report: Json, folder: Path) -> list[Path]:
     written = [save(drawn, folder / "energy.svg")]
     drawn, axes = figure(1, 2, width=9, height=3.6)
     for axis, (part, label) in zip(axes[0], PARTS.items(), strict=True):
-        now = report["spikes_per_synapse"][part]
-        if now is None:
+        now = entries[0]["spikes_per_synapse"][part]
+        if not now:
             continue
         rates = [now * 10 ** (step / 20) for step in range(-40, 61)]
         for place, entry in enumerate(entries):
             colour, dashes = COLOURS[place % len(COLOURS)], ("-", "--", ":")[place // len(COLOURS) % 3]
-            events, mine = entry["joules_of_events"][part], entry[part]["joules"]
+            events, mine = entry["joules_of_spikes"][part], entry[part]["joules"]
             fixed, dense = mine["value"] - events, entry["dense"][part]["joules"]["value"]
             line = [dense / (fixed + events * rate / now) for rate in rates]
             axis.plot(rates, line, dashes, color=colour, label=entry["title"])
-            spread = entry["dense_over_this"][part]
-            axis.plot([now, now], [spread["low"], spread["high"]], color=colour, alpha=0.5)
+            if (ends := entry["dense_over_this"][part]) is not None:
+                axis.plot([now, now], [ends["low"], ends["high"]], color=colour, alpha=0.5)
         axis.axhline(1, color="black", linewidth=0.8)
         axis.axvline(now, color="black", linewidth=0.8, linestyle=":")
         axis.set(xscale="log", yscale="log", xlabel=f"spikes per synapse, {label}", ylabel="dense EP ÷ spiking")

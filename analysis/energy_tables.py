@@ -1,10 +1,11 @@
 """The tables of docs/energy.md: ledgers of results/, priced."""
 
-from analysis.energy import Json, energy
-from analysis.energy_report import DEFAULT, ranged, text_of
+from analysis.energy import DIGITAL, energy
+from analysis.energy_report import DEFAULT, ranged, spread, text_of
+from analysis.folders import Json
 from analysis.markdown import RESULTS, table
+from neuromorphic.energy import read_table
 
-DIGITAL = "horowitz-45nm-fp32"
 DENSE, CHANGES = "imdb-dense-seed0", "imdb-sigma-delta-seed0"
 RUNS = (
     ("dense EP", DENSE),
@@ -12,7 +13,6 @@ RUNS = (
     ("changes, HopAttn in spikes too", "imdb-sigma-delta-wta-seed0"),
     ("rates, `count`", "imdb-spiking-seed0"),
 )
-SPREAD = "{value:.3g} ({low:.2g} – {high:.2g})"
 
 
 def runs() -> str:
@@ -20,7 +20,7 @@ def runs() -> str:
     heads = ("", "test", "inference", "layers", "HopAttn", "x w1", "loading", "dense ÷", "training sample", "dense ÷ ")
     rows = []
     for label, folder in RUNS:
-        found = energy(RESULTS / folder, [DIGITAL], None if folder == DENSE else RESULTS / DENSE, None)
+        found = energy(RESULTS / folder, [read_table(DIGITAL)], None if folder == DENSE else RESULTS / DENSE, None)
         entry = found["hardware"][DIGITAL]
         parts, over = entry["inference"]["components"], entry.get("dense_over_this")
         cells = (
@@ -46,9 +46,9 @@ def hardware() -> str:
             entry["title"],
             ranged(entry["inference"]["joules"]),
             f"{text_of(entry['dense']['inference']['joules']['value'])}, {entry['dense']['on']}",
-            SPREAD.format(**entry["dense_over_this"]["inference"]),
+            spread(entry["dense_over_this"]["inference"]),
             ranged(entry["training"]["joules"]),
-            SPREAD.format(**entry["dense_over_this"]["training"]),
+            spread(entry["dense_over_this"]["training"]),
             f"{even:.3g}" if even else "never",
         )
         rows.append(cells)
@@ -61,7 +61,7 @@ def claims() -> str:
         (
             f"{row['chip']} against {row['gpu']}, {row['part']}",
             str(row["claimed"]),
-            SPREAD.format(**row["found"]),
+            spread(row["found"]),
             row["verdict"],
         )
         for row in _changes([])["claim"]
@@ -85,4 +85,6 @@ def beside() -> str:
 
 
 def _changes(hardware: list[str]) -> Json:
-    return energy(RESULTS / CHANGES, hardware, RESULTS / DENSE, RESULTS / "imdb-baselines.json")
+    return energy(
+        RESULTS / CHANGES, [read_table(name) for name in hardware], RESULTS / DENSE, RESULTS / "imdb-baselines.json"
+    )

@@ -9,13 +9,36 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, NonNegativeInt, ValidationError
 
-from analysis.energy import ledgers
 from eqspike_seq.config import FORMAT, WHERE
 from eqspike_seq.errors import ConfigError
+from eqspike_seq.ledger import KINDS, Ledger
 
 Json = dict[str, Any]
 NEEDED = ("dataset", "backend", "seed", "test_accuracy", "validation_accuracy", "train_seconds", "n_test", "complete")
+
+
+class _LedgerFile(BaseModel):
+    model_config = ConfigDict(strict=True)
+    counts: dict[str, dict[str, dict[str, NonNegativeInt]]]
+    samples: dict[str, NonNegativeInt]
+    steps: dict[str, NonNegativeInt]
+    synapses: dict[str, NonNegativeInt]
+    sizes: list[NonNegativeInt]
+
+
+@dataclass(frozen=True)
+class Ledgers:
+    """Of a run: on the test split, in training, and for a spiking run what dense EP takes for the same weights."""
+
+    inference: Ledger
+    training: Ledger
+    dense: "Ledgers | None" = None
+
+    def of(self, part: str) -> Ledger:
+        """inference or training."""
+        return self.training if part == "training" else self.inference
 
 
 @dataclass(frozen=True)
@@ -46,15 +69,19 @@ class Run:
         return ", ".join(part for part in parts if part)
 
     @cached_property
-    def ledger(self) -> Json:
+    def ledgers(self) -> Ledgers:
         """ledger.json. Raises ConfigError where there is none to be priced."""
-        return ledgers(self.path)
+        found = read_json(self.path / "ledger.json")
+        dense = found.get("dense")
+        pair = None
+        if dense is not None:
+            pair = Ledgers(_ledger(self.path, dense, "inference"), _ledger(self.path, dense, "training"))
+        return Ledgers(_ledger(self.path, found, "inference"), _ledger(self.path, found, "training"), pair)
 
     @cached_property
     def curves(self) -> Json:
         """curves.json."""
-        found: Json = json.loads((self.path / "curves.json").read_text())
-        return found
+        return read_json(self.path / "curves.json")
 
     @cached_property
     def samples(self) -> dict[str, NDArray[Any]]:
@@ -74,13 +101,18 @@ class Run:
         """Whether the folder holds this file: results that are kept for good leave out the large ones."""
         return (self.path / name).is_file()
 
-    def check(self, name: str) -> Json | None:
-        """What ``eqspike check`` found: gradients or convergence."""
-        path = self.path / "checks" / f"{name}.json"
-        if not path.is_file():
-            return None
-        found: Json = json.loads(path.read_text())
-        return found
+
+def read_json(path: Path) -> Json:
+    """A JSON object. Raises ConfigError."""
+    try:
+        found = json.loads(path.read_text())
+    except FileNotFoundError as error:
+        raise ConfigError(f"{path.parent}: it has no {path.name}") from error
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path}: cannot be read: {error}") from error
+    if not isinstance(found, dict):
+        raise ConfigError(f"{path}: got {type(found).__name__}, expected an object")
+    return found
 
 
 def open_run(path: Path) -> Run:
@@ -122,3 +154,18 @@ def groups(runs: list[Run]) -> list[list[Run]]:
         same = {key: value for key, value in run.settings.items() if key not in WHERE and key != "seed"}
         found.setdefault(json.dumps(same, sort_keys=True, default=str), []).append(run)
     return list(found.values())
+
+
+def _ledger(path: Path, found: Json, part: str) -> Ledger:
+    """One ledger of ledger.json, all kinds there. Raises ConfigError."""
+    place = f"{path / 'ledger.json'}: the {part} ledger"
+    try:
+        ledger = Ledger(**_LedgerFile.model_validate(found.get(part)).model_dump())
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(step) for step in first["loc"]) or "all of it"
+        raise ConfigError(f"{place}, {where}: {first['msg']}. Train the run again with this version.") from error
+    rows = [kinds for phases in ledger.counts.values() for kinds in phases.values()]
+    if not ledger.samples.get("free") or any(set(kinds) != set(KINDS) for kinds in rows):
+        raise ConfigError(f"{place} lacks kinds of events or texts. Train the run again with this version.")
+    return ledger

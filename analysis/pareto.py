@@ -9,11 +9,11 @@ from typing import Any
 
 import tyro
 
-from analysis.energy import energy, read
+from analysis.energy import DIGITAL, part_of
+from analysis.folders import open_run
 from analysis.pictures import front
 from analysis.style import COLOURS, figure, save
-
-HARDWARE = "horowitz-45nm-fp32"
+from neuromorphic.energy import read_table
 
 
 def main(
@@ -31,13 +31,13 @@ def main(
     drawn, axes = figure(1, 2, width=10, height=4)
     named: list[list[tuple[str, dict[str, Any], float]]] = [[], []]
     for run in runs:
-        result = read(run, "result.json")
-        joules = energy(run, [HARDWARE], None, None)["hardware"][HARDWARE]["inference"]["joules"]
-        named[0].append((label(result["backend"], result), joules, result["test_accuracy"]))
+        found = open_run(run)
+        joules = part_of(found.ledgers.inference, read_table(DIGITAL))["joules"]
+        named[0].append((found.name, joules, found.result["test_accuracy"]))
     for row in json.loads(points.read_text())["rows"]:
         joules = row["joules_per_inference"]
         named[1].append((label(row["backend"], row["changes"]), joules, row["test_accuracy"]))
-    for axis, rows, title in zip(axes[0], named, (read(runs[0], "result.json")["dataset"], "mini"), strict=True):
+    for axis, rows, title in zip(axes[0], named, (open_run(runs[0]).result["dataset"], "mini"), strict=True):
         for place, (name, joules, accuracy) in enumerate(rows):
             colour, marker = COLOURS[place % len(COLOURS)], "osD^"[place // len(COLOURS) % 4]
             spread = [[joules["value"] - joules["low"]], [joules["high"] - joules["value"]]]

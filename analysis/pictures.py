@@ -98,7 +98,7 @@ def accuracy_over_energy(runs: list[Run], table: CostTable) -> Picture | None:
         for colour, group, name in _coloured(runs):
             for run in group:
                 try:
-                    joules = part_of(run.ledger[part], table)["joules"]
+                    joules = part_of(run.ledgers.of(part), table)["joules"]
                 except ConfigError:
                     continue
                 accuracy = 100 * run.result["test_accuracy"]
@@ -203,7 +203,7 @@ def energy_breakdown(runs: list[Run], table: CostTable) -> Picture | None:
     parts = []
     for run in runs:
         try:
-            parts.append((run, part_of(run.ledger["inference"], table)))
+            parts.append((run, part_of(run.ledgers.inference, table)))
         except ConfigError:
             continue
     if not parts:

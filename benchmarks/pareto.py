@@ -12,14 +12,14 @@ from typing import Any
 
 import tyro
 
-from analysis.energy import energy
+from analysis.energy import DIGITAL, energy
 from eqspike_seq.config import FORMAT, from_preset
 from eqspike_seq.files import write_json
 from eqspike_seq.progress import Reporter
 from eqspike_seq.runs import environment
 from eqspike_seq.training import run
+from neuromorphic.energy import read_table
 
-HARDWARE = "horowitz-45nm-fp32"
 CHANGES = {"neuron": "sigma-delta"}
 VARIANTS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("dense", {}),
@@ -49,7 +49,7 @@ def main(json_file: Path, seed: int = 0) -> None:
         with tempfile.TemporaryDirectory() as place:
             config = from_preset("mini", backend, **{**changes, "seed": seed, "out": Path(place) / "run"})
             result = run(config, reporter)
-            found = energy(Path(place) / "run", [HARDWARE], None, None)["hardware"][HARDWARE]
+            found = energy(Path(place) / "run", [read_table(DIGITAL)], None, None)["hardware"][DIGITAL]
         rows.append(
             {
                 "backend": backend,
@@ -61,7 +61,7 @@ def main(json_file: Path, seed: int = 0) -> None:
                 "joules_per_training_sample": found["training"]["joules"],
             }
         )
-        about = {"format": FORMAT, "hardware": HARDWARE, "seed": seed, "environment": environment()}
+        about = {"format": FORMAT, "hardware": DIGITAL, "seed": seed, "environment": environment()}
         write_json(json_file, {**about, "rows": rows})
 
 

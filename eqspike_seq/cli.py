@@ -12,6 +12,7 @@ COMMANDS = {
     "check": "measure gradients or convergence of a run or a preset",
     "energy": "price a run's events on named hardware, beside dense EP",
     "compare": "put runs side by side: accuracy, energy, spikes, time; and pictures",
+    "report": "write one HTML file about runs: verdict, tables, pictures, single texts",
     "data": "list data sets, and where each is or would be found",
     "env": "print versions, cores, devices and found data",
 }
@@ -24,9 +25,7 @@ def main() -> None:
     arguments = sys.argv[1:]
     command = parse_command(arguments)
     try:
-        {"run": run, "check": check, "energy": energy, "compare": compare, "data": data, "env": env}[command](
-            arguments[1:]
-        )
+        globals()[command](arguments[1:])
     except EqspikeError as error:
         print(f"eqspike: {error}", file=sys.stderr)
         sys.exit(2)
@@ -131,6 +130,13 @@ def energy(arguments: list[str]) -> None:
 def compare(arguments: list[str]) -> None:
     """``eqspike compare RUN RUN … [--flags]``."""
     from analysis.compare import main
+
+    main(arguments)
+
+
+def report(arguments: list[str]) -> None:
+    """``eqspike report RUN [RUN …] [--flags]``."""
+    from analysis.report import main
 
     main(arguments)
 

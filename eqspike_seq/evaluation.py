@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from eqspike_seq.attention import weights
-from eqspike_seq.backends import make_backend
+from eqspike_seq.backends import make_backend, make_estimator
 from eqspike_seq.config import RunConfig, from_preset
 from eqspike_seq.data.dataset import Batches, Encoded
 from eqspike_seq.dynamics import Backend, Equilibrium, prepare
-from eqspike_seq.learning import ThreePhase
 from eqspike_seq.ledger import Ledger, update_ledger
+from eqspike_seq.meter import Meter
 from eqspike_seq.network import Batch, Network
 
 SAMPLES = 16
@@ -44,6 +44,7 @@ class Evaluation:
     reading_steps: int
     ledger: Ledger
     seconds: float
+    joules: float | None
 
     @property
     def accuracy(self) -> float:
@@ -69,7 +70,7 @@ def evaluate(
     advance: Callable[[int], None] = lambda _: None,
 ) -> Evaluation:
     """Relax every text of ``part`` and read the output; ``advance`` is told how many texts are done."""
-    started = time.perf_counter()
+    started, meter = time.perf_counter(), Meter.begin(gather.table.device.type)
     free: list[dict[str, Tensor]] = []
     ledger, reading_steps = Ledger(), 1
     for start in range(0, len(part), batch):
@@ -103,6 +104,7 @@ def evaluate(
         reading_steps=reading_steps,
         ledger=ledger,
         seconds=time.perf_counter() - started,
+        joules=meter.read(),
     )
 
 
@@ -114,26 +116,25 @@ def _padded(readings: Tensor, length: int) -> Tensor:
 
 @torch.no_grad()
 def dense_reference(config: RunConfig, network: Network, gather: Batches, part: Encoded) -> dict[str, Any]:
-    """What the dense backend, at its preset's settings, would take for this network: ledgers over texts of ``part``."""
+    """What the dense backend, at its preset's settings, takes for this network: ledgers over training texts, ``part``.
+
+    With whole texts for inference, and with words left out as in training for a training sample.
+    """
     kept = ("free_steps", "nudge_steps", "tolerance", "order")
     preset = from_preset(config.dataset, "dense", config.preset)
     settings = {**config.model_dump(), "backend": "dense", **{name: getattr(preset, name) for name in kept}}
     backend = make_backend(RunConfig(**settings), gather.table.device)
     rows = np.sort(np.random.default_rng(0).permutation(len(part))[:REFERENCE])
-    inference, training, right = Ledger(), Ledger(), 0
+    inference, training, rng = Ledger(), Ledger(), np.random.default_rng(config.seed)
     for chunk in np.array_split(rows, math.ceil(len(rows) / config.batch)):
-        batch = gather(part, chunk)
-        estimate = ThreePhase(config.beta)(backend, network, batch)
-        relaxed = Ledger()
-        for found in estimate.equilibria:
+        inference += backend.free(network, gather(part, chunk)).ledger
+        batch, relaxed = gather(part, chunk, config.word_dropout, rng), Ledger()
+        for found in make_estimator(config)(backend, network, batch).equilibria:
             relaxed += found.ledger
-        inference += estimate.equilibria[0].ledger
         training += relaxed
         training += update_ledger(network.shape, batch.mask, relaxed, config.optimizer)
-        right += int((estimate.equilibria[0].rates.output.argmax(1) == batch.labels).sum())
     return {
-        "validation_texts": len(rows),
-        "validation_accuracy": right / len(rows),
+        "training_texts": len(rows),
         "inference": inference.as_dict(),
         "training": training.as_dict(),
     }

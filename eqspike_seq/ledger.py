@@ -138,8 +138,8 @@ def update_ledger(shape: Shape, mask: Tensor, relaxed: Ledger, optimizer: str, b
     """What learning from a batch takes once its phases are over.
 
     EP: each synapse adds d_post s̄_pre + s̄_post d_pre to what it has gathered, two products, one word read and written;
-    unless ``relaxed`` shows that its synapses learnt at each event. Backpropagation: two products for each of a
-    sweep's, ``bptt_steps`` times. Then the optimiser, once for all texts.
+    unless ``relaxed`` shows that its synapses learnt at each event. Backpropagation: ``bptt_steps`` sweeps forward and
+    back. Then the optimiser, once for all texts.
     """
     phase, count = "update", len(mask)
     ledger = Ledger(samples={phase: count}, sizes=list(shape.sizes))
@@ -147,9 +147,7 @@ def update_ledger(shape: Shape, mask: Tensor, relaxed: Ledger, optimizer: str, b
     units = real_units(shape, mask)
     by_event = relaxed.total("plasticity_writes") > 0
     if bptt_steps:
-        for layer, once in layer_products(shape, mask).items():
-            uses = 2 * bptt_steps * int(once.sum())
-            ledger.add(layer, phase, multiply_accumulates=uses, weight_reads=uses if layer != "hopattn" else 0)
+        _add_backpropagation(ledger, shape, mask, bptt_steps)
     parameters = {} if shape.clamped else {"w1": len(shape.projections) * shape.dim**2}
     if not shape.clamped:
         gathered = count * parameters["w1"]
@@ -180,6 +178,23 @@ def update_ledger(shape: Shape, mask: Tensor, relaxed: Ledger, optimizer: str, b
             divisions=divided * number,
         )
     return ledger
+
+
+def _add_backpropagation(ledger: Ledger, shape: Shape, mask: Tensor, steps: int) -> None:
+    """``steps`` sweeps forward, all activations kept, and back: a product for the error and one for the weight, each.
+
+    Every step's gradient of every weight is added to what the synapse has gathered.
+    """
+    taken = torch.full_like(mask[:, 0].sum(-1), steps)
+    forward = dense_ledger(shape, mask, taken, "update")
+    kept = forward.total("state_writes")
+    for layer, phases in forward.counts.items():
+        for kinds in phases.values():
+            uses = kinds["multiply_accumulates"]
+            ledger.add(layer, "update", **{**kinds, "multiply_accumulates": 3 * uses})
+            if layer != "hopattn":
+                ledger.add(layer, "update", weight_reads=uses, plasticity_reads=uses, plasticity_writes=uses)
+    ledger.add("s1", "update", state_reads=kept)
 
 
 def load(ledger: Ledger, shape: Shape, mask: Tensor) -> None:
@@ -221,8 +236,11 @@ def add_softmax(ledger: Ledger, shape: Shape, mask: Tensor, phase: str, rows: Te
 
 
 def real_units(shape: Shape, mask: Tensor) -> Tensor:
-    """Units of s¹ that belong to real tokens (all, where it is clamped), by text, (B,); ``mask`` (B, inputs, N)."""
-    tokens = mask.sum(-1)
+    """Units of s¹ that belong to real tokens (all, where it is clamped), by text, (B,); ``mask`` (B, inputs, N).
+
+    Where padding is not masked, it is computed as tokens are.
+    """
+    tokens = _tokens(shape, mask)
     if shape.clamped:
         return torch.full_like(tokens[:, 0], shape.flat)
     return sum((tokens[:, query] for query, _ in shape.projections), tokens.new_zeros(len(tokens))) * shape.dim
@@ -230,8 +248,12 @@ def real_units(shape: Shape, mask: Tensor) -> Tensor:
 
 def row_tokens(shape: Shape, mask: Tensor) -> tuple[Tensor, Tensor]:
     """(token rows, stored patterns) of each projection, for each text; both (B, P)."""
-    tokens = mask.sum(-1)
+    tokens = _tokens(shape, mask)
     return tokens[:, [query for query, _ in shape.projections]], tokens[:, [key for _, key in shape.projections]]
+
+
+def _tokens(shape: Shape, mask: Tensor) -> Tensor:
+    return mask.sum(-1) if shape.masked else torch.full_like(mask.sum(-1), mask.shape[-1])
 
 
 def layer_products(shape: Shape, mask: Tensor) -> dict[str, Tensor]:

@@ -8,43 +8,48 @@ RAPL = Path("/sys/class/powercap")
 
 @dataclass
 class Meter:
-    """Counters read when it was made; ``joules`` is what was used since. ``source`` is None where none can be read.
+    """Counters as they stood when last read. ``source`` is None where none can be read.
 
     RAPL counts whole processor packages, with whatever else runs on them; NVML the whole board.
     """
 
     source: str | None
-    start: list[float]
+    last: list[float]
     wraps: list[float]  # where each counter begins again at 0
-    device: str
+    rapl: Path
 
     @classmethod
     def begin(cls, device: str, rapl: Path = RAPL) -> "Meter":
         """For the device that computes: cpu or cuda."""
         if device == "cuda":
             found = _nvml()
-            return cls(None if found is None else "NVML total energy", [found or 0.0], [float("inf")], device)
-        counters = _packages(rapl)
-        read = [_joules(package / "energy_uj") for package in counters]
-        wraps = [_joules(package / "max_energy_range_uj") for package in counters]
-        if not counters or None in read or None in wraps:
-            return cls(None, [], [], device)
-        return cls("RAPL packages", [j for j in read if j is not None], [j for j in wraps if j is not None], device)
+            return cls(None, [], [], rapl) if found is None else cls("NVML", [found], [float("inf")], rapl)
+        packages = _packages(rapl)
+        last = [_joules(package / "energy_uj") for package in packages]
+        wraps = [_joules(package / "max_energy_range_uj") for package in packages]
+        known = [(j, wrap) for j, wrap in zip(last, wraps, strict=True) if j is not None and wrap is not None]
+        if not packages or len(known) < len(packages):
+            return cls(None, [], [], rapl)
+        return cls("RAPL packages", [j for j, _ in known], [wrap for _, wrap in known], rapl)
 
-    def joules(self, rapl: Path = RAPL) -> float | None:
-        """Since ``begin``; None where nothing can be read. A counter may have begun again once."""
+    def read(self) -> float | None:
+        """Joules since ``begin`` or the last reading; None where there are none. To be read before a counter, of some
+        hundred kilojoules, begins again twice."""
         if self.source is None:
             return None
-        now = [_nvml()] if self.device == "cuda" else [_joules(p / "energy_uj") for p in _packages(rapl)]
-        if None in now or len(now) != len(self.start):
+        now = [_nvml()] if self.source == "NVML" else [_joules(p / "energy_uj") for p in _packages(self.rapl)]
+        values = [value for value in now if value is not None]
+        if len(values) < len(self.last):
             return None
-        pairs = zip((value or 0.0 for value in now), self.start, self.wraps, strict=True)
-        return sum(value - start if value >= start else value - start + wrap for value, start, wrap in pairs)
+        steps = zip(values, self.last, self.wraps, strict=True)
+        used = sum(value - last if value >= last else value - last + wrap for value, last, wrap in steps)
+        self.last = values
+        return used
 
 
 def _packages(rapl: Path) -> list[Path]:
-    """Whole packages, intel-rapl:0, …; their parts have a second number."""
-    return sorted(path for path in rapl.glob("intel-rapl:*") if path.name.count(":") == 1)
+    """Whole packages: their parts, and psys, which holds packages, are counted by other names."""
+    return sorted(path.parent for path in rapl.glob("intel-rapl:*/name") if path.read_text().startswith("package"))
 
 
 def _joules(path: Path) -> float | None:

@@ -18,7 +18,7 @@ from eqspike_seq.errors import RunError
 from eqspike_seq.evaluation import Evaluation, dense_reference, evaluate, prediction_columns, samples
 from eqspike_seq.files import write_arrays, write_atomically
 from eqspike_seq.learning import Estimate
-from eqspike_seq.ledger import Ledger, update_ledger
+from eqspike_seq.ledger import KINDS, Ledger, update_ledger
 from eqspike_seq.memory import keep_freed_memory, release_freed_memory
 from eqspike_seq.meter import Meter
 from eqspike_seq.network import Network
@@ -87,7 +87,7 @@ class Trainer:
         self.rng = np.random.default_rng(config.seed)
         self.batches = math.ceil(len(dataset.train) / config.batch)
         self.total = self.batches * config.epochs
-        self.step, self.seconds = 0, 0.0
+        self.step, self.seconds, self.joules = 0, 0.0, 0.0
         self.window, self.ledger = Window(), Ledger()
         self.drawn_from = self.rng.bit_generator.state  # the random state before this epoch's order was drawn
         self.order = self.rng.permutation(len(dataset.train))
@@ -132,6 +132,7 @@ class Trainer:
         state = {
             "step": self.step,
             "seconds": self.seconds,
+            "joules": self.joules,
             "rng": self.drawn_from,
             "window": vars(self.window),
             "ledger": {k: v for k, v in self.ledger.as_dict().items() if k != "format"},
@@ -151,7 +152,10 @@ class Trainer:
                 key.removeprefix(f"{name}."): value.to(tensor.device) for key, value in moments.items()
             }
         self.step, self.seconds = saved.state["step"], saved.state["seconds"]
+        self.joules = saved.state.get("joules", 0.0)
         self.window, self.ledger = Window(**saved.state["window"]), Ledger(**saved.state["ledger"])
+        if any(set(row) != set(KINDS) for phases in self.ledger.counts.values() for row in phases.values()):
+            raise RunError("checkpoint: another version of eqspike counted other events. Start the run anew.")
         self.rng.bit_generator.state = self.drawn_from = saved.state["rng"]
         self.order = self.rng.permutation(len(self.dataset.train))
 
@@ -190,14 +194,9 @@ def run(config: RunConfig, reporter: Reporter) -> dict[str, Any]:
             },
         )
         folder.write_config(config)
-        whole = trainer.step == 0  # what an interrupted part has used is not known any more
-        meter = Meter.begin(config.device)
         train(trainer, folder, metrics, reporter)
-        used = {"source": meter.source, "training": meter.joules() if whole else None}
-        meter = Meter.begin(config.device)
         test, columns = finish(trainer, folder, reporter)
-        used["testing"] = meter.joules()
-        result = {**summary(trainer, metrics, test), "measured_joules": used if meter.source else None}
+        result = summary(trainer, metrics, test)
         _write_predictions(folder, columns)
         folder.write_json("result.json", result)
     finally:
@@ -208,6 +207,7 @@ def run(config: RunConfig, reporter: Reporter) -> dict[str, Any]:
 def train(trainer: Trainer, folder: RunFolder, metrics: list[dict[str, Any]], reporter: Reporter) -> None:
     """All batches that remain; a line of metrics and a checkpoint every so often and after every epoch."""
     config, started = trainer.config, time.perf_counter() - trainer.seconds
+    meter = Meter.begin(config.device)
     warned: set[str] = set()
     with _Interruptible() as interrupted, reporter.training(trainer.total, trainer.step) as advance:
         while trainer.step < trainer.total:
@@ -225,6 +225,7 @@ def train(trainer: Trainer, folder: RunFolder, metrics: list[dict[str, Any]], re
                     line["validation_accuracy"] = found.accuracy
                     reporter.epoch(trainer.step // trainer.batches, line)
                 trainer.seconds = time.perf_counter() - started
+                trainer.joules += meter.read() or 0.0
                 metrics.append({**line, "seconds": trainer.seconds})
                 trainer.window = Window()
                 folder.write_metrics(metrics)
@@ -250,7 +251,7 @@ def finish(trainer: Trainer, folder: RunFolder, reporter: Reporter) -> tuple[Eva
             "training": trainer.ledger.as_dict(),
             "test_texts": len(dataset.test),
             "training_samples": trainer.ledger.samples.get("free", 0),
-            **({} if config.backend == "dense" else {"dense": dense_reference(config, *subject, dataset.validation)}),
+            **({} if config.backend == "dense" else {"dense": dense_reference(config, *subject, dataset.train)}),
         },
     )
     arrays = samples(trainer.backend, *subject, dataset.test, dataset.words(), config.beta)
@@ -284,6 +285,7 @@ def summary(trainer: Trainer, metrics: list[dict[str, Any]], test: Evaluation) -
         "train_seconds": trainer.seconds,
         "test_seconds": test.seconds,
         "peak_memory_bytes": peak,
+        "measured_joules": {"training": trainer.joules, "testing": test.joules} if test.joules is not None else None,
         "free_steps": float(test.steps.mean()),
         "test_converged": test.converged,
         "spikes": trainer.ledger.spikes() if spiking else None,

@@ -57,8 +57,7 @@ class FreeCore:
         self.rows = torch.zeros(drive.shape[:2], dtype=torch.int64, device=drive.device)
         self.readings = torch.zeros_like(batch.labels)
         self.sent = torch.zeros(drive.shape[:2], dtype=torch.float64, device=drive.device)
-        tokens = row_tokens(network.shape, batch.mask)[0]
-        self.tokens = tokens if network.shape.masked else torch.full_like(tokens, network.shape.tokens)
+        self.tokens = row_tokens(network.shape, batch.mask)[0]
         self.u: Tensor | None = None
         if reading.spikes:
             self.u = uniform(reading.sampler, reading.winners, drive.shape[:3], batch.seed).to(self.own)

@@ -7,16 +7,15 @@ says why it does not; nothing is left out silently.
 """
 
 import tomllib
-from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from eqspike_seq.errors import ConfigError
-from eqspike_seq.ledger import KINDS
+from eqspike_seq.ledger import KINDS, Ledger
 
 PICO = 1e-12
 GROUPS = {
@@ -28,7 +27,8 @@ GROUPS = {
     "input and output": ("io_bytes",),
 }
 GROUP_OF = {kind: group for group, kinds in GROUPS.items() for kind in kinds}
-PRICED = tuple(kind for kind in KINDS if kind in GROUP_OF)  # graded events cost by their bits
+PRICED = tuple(kind for kind in KINDS if kind in GROUP_OF)
+GROUP_OF |= {"graded_events": "events"}  # sent at the price of a spike
 
 
 class Constant(BaseModel):
@@ -76,6 +76,10 @@ class CostTable(BaseModel):
     prices: dict[str, Constant]
     omitted: dict[str, str] = {}
     static: Static | None = None
+
+    def of(self, kind: str) -> float:
+        """Picojoules of one event, 0 where it is omitted."""
+        return self.prices[kind].value if kind in self.prices else 0.0
 
     @model_validator(mode="after")
     def _complete(self) -> "CostTable":
@@ -131,13 +135,11 @@ def read_table(name: str) -> CostTable:
     if name in names():
         text = (resources.files("neuromorphic") / "costs" / f"{name}.toml").read_text()
     else:
-        path = Path(name)
-        if not path.is_file():
-            raise ConfigError(f"--hardware: got {name}, expected one of {', '.join(names())}, or a TOML file")
         try:
-            text = path.read_text()
+            text = Path(name).read_text()
         except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"{path} cannot be read: {error}") from error
+            known = f"expected one of {', '.join(names())}, or a TOML file"
+            raise ConfigError(f"--hardware: got {name[:80]}, {known} ({type(error).__name__})") from error
     try:
         return CostTable(**tomllib.loads(text))
     except tomllib.TOMLDecodeError as error:
@@ -146,43 +148,79 @@ def read_table(name: str) -> CostTable:
         raise ConfigError(f"{name}: {_explain(error)}") from error
 
 
-def price(ledger: Mapping[str, Any], table: CostTable) -> list[Cost]:
-    """The cost of every count of a ledger (as in ``ledger.json``), in joules for all its texts."""
+def price(ledger: Ledger, table: CostTable) -> list[Cost]:
+    """The cost of every count of a ledger, in joules for all its texts.
+
+    A graded event is sent like a spike, and its bits on top. Where a table prices whole synaptic events, a layer that
+    has them does not pay for its fetches of patterns again.
+    """
     costs = []
-    for layer, phases in ledger["counts"].items():
+    for layer, phases in ledger.counts.items():
         for phase, kinds in phases.items():
             for kind, count in kinds.items():
-                if count and kind in table.prices:
-                    constant = table.prices[kind]
+                constant = table.prices.get("spikes" if kind == "graded_events" else kind)
+                again = kind == "pattern_reads" and kinds["synaptic_events"] and "synaptic_events" in table.prices
+                if count and constant is not None and not again:
                     each = Joules(constant.value, constant.low, constant.high)
                     costs.append(Cost(layer, phase, kind, count, _times(each, count * PICO)))
     if table.static is not None:
         power, step = table.static.power, table.static.step_seconds
         a_step = Joules(power.value * step.value, power.low * step.low, power.high * step.high)
-        for phase, steps in ledger["steps"].items():
+        for phase, steps in ledger.steps.items():
             costs.append(Cost("static", phase, "static", steps, _times(a_step, steps)))
     return costs
 
 
+def extremes(above: Ledger, below: Ledger, table: CostTable) -> tuple[float, float]:
+    """(least, greatest) ratio of two ledgers' energies a text, each constant anywhere in its range, the same for both.
+
+    Σ pₖ aₖ / Σ pₖ bₖ is greatest where pₖ is high for aₖ > λ bₖ and low elsewhere, λ the ratio itself: repeated
+    until it no longer changes (Dinkelbach 1967).
+    """
+    sums: dict[str, list[float]] = {}  # kind: [low, high of above, low, high of below], a text
+    for place, ledger in ((0, above), (2, below)):
+        for cost in price(ledger, table):
+            row = sums.setdefault(cost.kind, [0.0] * 4)
+            row[place] += cost.joules.low / ledger.samples["free"]
+            row[place + 1] += cost.joules.high / ledger.samples["free"]
+    found = []
+    for sign in (-1, 1):
+        ratio = 0.0
+        for _ in range(100):
+            high = [sign * ((row[1] - row[0]) - ratio * (row[3] - row[2])) > 0 for row in sums.values()]
+            top, bottom = (
+                sum(row[place + int(take)] for row, take in zip(sums.values(), high, strict=True)) for place in (0, 2)
+            )
+            before, ratio = ratio, top / bottom
+            if ratio == before:
+                break
+        found.append(ratio)
+    return found[0], found[1]
+
+
 def at_bits(table: CostTable, bits: int) -> CostTable:
-    """``table`` with narrower words: multiplications shrink with the square of the bits, all else in proportion."""
+    """``table`` with narrower words: the multiplication in a product shrinks with the square of the bits, words in
+    proportion; sums, bits that are sent and bytes that come in stay."""
     share = bits / table.word_bits
-    square = ("multiply_accumulates", "exponentials", "divisions")
-    prices = {
-        kind: constant.model_copy(
-            update={name: getattr(constant, name) * share ** (2 if kind in square else 1) for name in _RANGE}
-        )
-        for kind, constant in table.prices.items()
-    }
+    prices = dict(table.prices)
+    add = table.prices["accumulates"]
+    for kind, constant in table.prices.items():
+        changed = {}
+        for end in ("value", "low", "high"):
+            now = getattr(constant, end)
+            if kind in ("multiply_accumulates", "exponentials", "divisions"):
+                whole = getattr(table.prices["multiply_accumulates"], end)
+                narrow = (whole - getattr(add, end)) * share**2 + getattr(add, end)
+                changed[end] = now * narrow / whole
+            elif kind.endswith(("reads", "writes")):
+                changed[end] = now * share
+        prices[kind] = constant.model_copy(update=changed)
     return table.model_copy(update={"prices": prices, "word_bits": bits, "title": f"{table.title} at {bits} bits"})
 
 
 def total(costs: list[Cost]) -> Joules:
     """Of all."""
     return sum((cost.joules for cost in costs), Joules())
-
-
-_RANGE = ("value", "low", "high")
 
 
 def _times(joules: Joules, number: float) -> Joules:

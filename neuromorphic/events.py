@@ -110,6 +110,8 @@ def spiking_ledger(
         products = int((values.double() * fan_out).sum())
         reached, updated = accumulates + products, int(active.sum())
         learnt = reached if done.plastic else 0
+        if done.plastic and shape.clamped and index == 2:  # nothing goes down to pixels, but their synapses learn
+            learnt += int((units.double() * units1).sum())
         ledger.add(
             f"s{index}",
             phase,

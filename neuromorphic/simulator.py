@@ -295,7 +295,7 @@ class SpikingBackend:
                 spikes,
                 [graded1, *[none] * len(sizes)],
                 [first, *(taken * size for size in sizes)],
-                [none] * len(spikes),
+                [none if core.spikes is None else taken * units1 - first, *[none] * len(sizes)],
                 words=1 if slow is None else 2,  # the membrane, the trace
                 plastic=slow is not None and slow.keep,
             )

@@ -55,8 +55,9 @@ def test_three_neurons_spike_by_spike(rule: str) -> None:
                 "state_writes": spikes + words * updates,
                 "weight_reads": spikes,
             }
-            if learns:
-                expected |= dict.fromkeys(("multiply_accumulates", "plasticity_reads", "plasticity_writes"), spikes)
+            if learns:  # the hidden neuron's spikes also reach the synapse below, from the pixel
+                learnt = 2 * spikes if layer == "s2" else spikes
+                expected |= dict.fromkeys(("multiply_accumulates", "plasticity_reads", "plasticity_writes"), learnt)
             assert counts(ledger, layer, phase) == expected, (layer, phase)
     assert counts(free.ledger, "input") == {"io_bytes": 2, "state_writes": 1}
     assert free.ledger.steps == {"free": steps} and free.ledger.samples == {"free": 1}
@@ -154,6 +155,12 @@ def test_what_an_update_takes() -> None:
         "optimiser_reads": 4 * weights2,
         "optimiser_writes": 4 * weights2,
     }
+    with_backpropagation = update_ledger(shape, mask, Ledger(), "sgd", bptt_steps=2).counts["w2"]["update"]
+    assert with_backpropagation["multiply_accumulates"] == weights2  # SGD's; the sweeps are rows of their own
+    unrolled = update_ledger(shape, mask, Ledger(), "sgd", bptt_steps=2).counts["s2"]["update"]
+    swept = 2 * 2 * (4 + 6) * 3  # two sweeps, both directions
+    assert unrolled["multiply_accumulates"] == 3 * swept and unrolled["weight_reads"] == 2 * swept
+    assert unrolled["plasticity_writes"] == swept
     learnt = Ledger()
     learnt.add("s2", "nudge+", plasticity_writes=5)  # synapses that learnt at each event hold their gradient already
     assert update_ledger(shape, mask, learnt, "sgd").counts["w2"]["update"]["plasticity_writes"] == 2 * 3
@@ -192,3 +199,14 @@ def test_ledgers_of_different_networks_do_not_add_up() -> None:
     other = DenseBackend().free(make_network((3,), dtype=torch.float32), make_batch(dtype=torch.float32)).ledger
     with pytest.raises(RunError, match="different networks"):
         one += other
+
+
+def test_padding_that_is_not_masked_is_computed() -> None:
+    """3 rows and 3 patterns each, though only 2 and 3 tokens are real."""
+    mask = torch.tensor([[[True, True, False]], [[True, True, True]]])
+    batch = Batch(torch.randn(2, 1, 3, 2), mask, torch.tensor([0, 1]))
+    network = Network.create(Shape(3, 2, (3,), 2, masked=False), torch.Generator().manual_seed(0))
+    once = Reading(attention_threshold=1e6)
+    for backend in (DenseBackend(free_steps=1), SigmaDeltaBackend(free_steps=1, reading=once)):
+        row = backend.free(network, batch).ledger.counts["hopattn"]["free"]
+        assert row["exponentials"] == 2 * 9 and row["pattern_writes"] == 2 * 3 * 2

@@ -1,0 +1,179 @@
+"""``eqspike report``: one HTML file that works from disk, with no request to anywhere."""
+
+import base64
+import io
+import re
+import shlex
+import sys
+import webbrowser
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tyro
+
+from analysis.comparison import HEADS, Row, as_csv, cells, compare, seeds
+from analysis.energy import NEVER, energy
+from analysis.energy_report import text_of
+from analysis.folders import Json, Run, open_runs
+from analysis.pictures import ALL, Picture
+from eqspike_seq.config import RunConfig
+from eqspike_seq.errors import ConfigError
+from eqspike_seq.files import write_bytes
+from neuromorphic.energy import read_table
+
+
+@dataclass
+class ReportFlags:
+    """Write a report that people want to read: verdict first, then tables, pictures and single texts."""
+
+    runs: tyro.conf.Positional[list[Path]]
+    """Run folders. Those that are broken, unfinished or not of eqspike are named and left out."""
+    out: Path = Path("report.html")
+    """The file."""
+    hardware: str = "horowitz-45nm-fp32"
+    """The cost table that prices the runs: a name, or a TOML file of your own."""
+    open: bool = False
+    """Open it in the browser."""
+
+
+def main(arguments: list[str]) -> None:
+    """Read, draw, write. Raises ConfigError where no run is left."""
+    flags = tyro.cli(ReportFlags, args=arguments, prog="eqspike report")
+    runs, left_out = open_runs(flags.runs)
+    for reason in left_out:
+        print(f"left out: {reason}", file=sys.stderr)
+    if not runs:
+        raise ConfigError(f"report: none of the {len(flags.runs)} folders holds a finished run")
+    write_bytes(flags.out, page(runs, left_out, flags.hardware).encode())
+    print(f"wrote {flags.out}", file=sys.stderr)
+    if flags.open:
+        webbrowser.open(flags.out.resolve().as_uri())
+
+
+def page(runs: list[Run], left_out: list[str], hardware: str) -> str:
+    """The report as HTML; every text in it is escaped."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    table = read_table(hardware)
+    rows = compare(runs, table)
+    drawn = (draw(runs, table) for draw in ALL)
+    subject = next((run for run in reversed(runs) if run.has("samples.npz") and "attention" in run.samples), None)
+    environment = Environment(
+        loader=PackageLoader("analysis"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    return environment.get_template("report.html").render(
+        title=f"eqspike: {', '.join(dict.fromkeys(run.result['dataset'] for run in runs))}, {len(runs)} runs",
+        verdicts=[verdict(row, hardware) for row in rows],
+        left_out=left_out,
+        heads=HEADS,
+        rows=[cells(row) for row in rows],
+        seeds=seeds(runs),
+        hardware=table.title,
+        never=f"Not counted: {NEVER}",
+        pictures=[embedded(picture) for picture in drawn if picture is not None],
+        texts=[] if subject is None else texts(subject),
+        texts_from=subject and subject.name,
+        made=[provenance(run) for run in runs],
+    )
+
+
+def verdict(row: Row, hardware: str) -> str:
+    """What a reader wants to know first of one run."""
+    result = row.run.result
+    said = (
+        f"{row.run.name} ({row.run.label}): {result['test_accuracy']:.2%} of {result['n_test']:,} test texts are right"
+    )
+    if row.against is not None:
+        gap = 100 * (result["test_accuracy"] - row.against.result["test_accuracy"])
+        said += f", {abs(gap):.2f} points {'below' if gap < 0 else 'above'} dense EP"
+        if row.test is not None:
+            said += " (more than chance would do)" if row.test[2] < 0.05 else " (no more than chance would do)"
+    said += "."
+    if row.joules is None:
+        return said + " Its energy is not known: it left no ledger that can be priced."
+    if result["backend"] == "dense":
+        return said + f" An inference takes {text_of(row.joules['inference']['value'])}."
+    same = row.against is not None and row.against.ledgers.inference.sizes == row.run.ledgers.inference.sizes
+    against = row.against.path if same and row.against is not None else None
+    table = read_table(hardware)
+    return f"{said} {energy(row.run.path, [table], against, None)['hardware'][table.name]['verdict']}"
+
+
+def embedded(picture: Picture) -> Json:
+    """A picture as SVG within the page, and to be taken away with its numbers."""
+    import matplotlib.pyplot as plt
+
+    text = io.StringIO()
+    picture.drawn.savefig(text, format="svg", metadata={"Date": None})
+    plt.close(picture.drawn)
+    whole = text.getvalue()
+    svg = whole[whole.index("<svg") :]
+    for pattern in (r'(id=")', r"(url\(#)", r'(href="#)'):  # names must differ between the pictures of a page
+        svg = re.sub(pattern, rf"\g<1>{picture.name}-", svg)
+    coded = {"svg64": whole.encode(), "csv64": as_csv(picture.rows)}
+    about = {"name": picture.name, "caption": picture.caption, "svg": svg}
+    return {**about, **{name: base64.b64encode(content).decode() for name, content in coded.items()}}
+
+
+def texts(run: Run) -> list[Json]:
+    """The texts of samples.npz: words, the attention that each gets (largest 1), output rates at each reading."""
+    samples, found = run.samples, []
+    outputs, every = samples["free_outputs"], int(samples["reading_steps"])
+    for index, label in enumerate(samples["labels"]):
+        real = samples["mask"][index]
+        words = samples["tokens"][index][real].tolist()
+        received = samples["attention"][index].astype(np.float64)[real][:, real].mean(0)
+        strongest = float(received.max()) if len(received) else 1.0
+        answer = int(outputs[-1, index].argmax())
+        right = "right" if answer == int(label) else "wrong"
+        found.append(
+            {
+                "title": f"{index + 1}: {' '.join(words[:8])} … ({right})",
+                "words": words,
+                "attention": [round(float(value) / (strongest or 1.0), 3) for value in received],
+                "steps": [every * (step + 1) for step in range(len(outputs))],
+                "rates": [[round(float(value), 4) for value in line] for line in outputs[:, index].T],
+                "legend": f"Label {label}, answer {answer}. Lines: output rates, class 0 to {outputs.shape[2] - 1}.",
+            }
+        )
+    return found
+
+
+def provenance(run: Run) -> list[str]:
+    """(run, command, seed, commit, machine)."""
+    import json
+
+    settings = {key: value for key, value in run.settings.items() if key != "format"}
+    environment: dict[str, Any] = {}
+    if run.has("environment.json"):
+        environment = json.loads((run.path / "environment.json").read_text())
+    try:
+        command = command_of(RunConfig(**settings))
+    except ConfigError:
+        command = "settings of another version; see config.toml"
+    machine = f"{environment.get('processor', '–')}, {environment.get('threads', '–')} threads"
+    return [run.name, command, str(run.result["seed"]), str(environment.get("commit") or "–")[:10], machine]
+
+
+def command_of(config: RunConfig) -> str:
+    """The shortest command with these settings: what its preset does not say."""
+    from eqspike_seq.config import WHERE, from_preset
+
+    chosen = {name: getattr(config, name) for name in ("neuron", "circuit")}
+    base = from_preset(config.dataset, config.backend, config.preset).model_dump()
+    flags = [name for name, value in chosen.items() if value != base[name]]
+    parts = [config.dataset, "--backend", config.backend]
+    for name in flags:
+        parts += [f"--{name}", str(chosen[name])]
+    preset = from_preset(config.dataset, config.backend, config.preset, **{name: chosen[name] for name in flags})
+    for name, value in config.model_dump(mode="json").items():
+        if name in WHERE or name in flags or value == preset.model_dump(mode="json")[name]:
+            continue
+        flag = name.replace("_", "-")
+        if isinstance(value, bool):
+            parts.append(f"--{flag}" if value else f"--no-{flag}")
+        else:
+            parts += [f"--{flag}", *(str(item) for item in (value if isinstance(value, list) else [value]))]
+    return "eqspike run " + shlex.join(parts)
