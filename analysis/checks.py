@@ -1,42 +1,45 @@
 """Pictures of what ``eqspike check`` found."""
 
-from pathlib import Path
-from typing import Any
-
 import numpy as np
 
-from analysis.style import COLOURS, figure, save
+from analysis.folders import Json
+from analysis.picture import Picture
+from analysis.style import COLOURS, figure
 
 
-def draw(name: str, found: dict[str, Any], folder: Path) -> list[Path]:
-    """All pictures of ``gradients`` or ``convergence``, as SVG files in ``folder``."""
+def pictures(name: str, found: Json) -> list[Picture]:
+    """All of ``gradients`` or ``convergence``."""
     if name == "gradients":
-        return [*draw_curves(found, folder), *draw_fidelity(found, folder)]
-    return [draw_phases(found, folder), draw_hopfield(found, folder)]
+        return [*curves(found), *fidelity(found)]
+    return [phases(found), hopfield(found)]
 
 
-def draw_curves(found: dict[str, Any], folder: Path) -> list[Path]:
-    """EP (lines) against BPTT (dots) over time for single weights of each parameter, a file a stage."""
-    paths = []
-    for stage, curves in found["curves"].items():
-        drawn, axes = figure(2, -(-len(curves) // 2), 10, 5)
-        for axis, (parameter, course) in zip(axes.flat, curves.items(), strict=False):
+def curves(found: Json) -> list[Picture]:
+    """EP (lines) against BPTT (dots) over time for single weights of each parameter, one a stage."""
+    made = []
+    for stage, courses in found.get("curves", {}).items():
+        drawn, axes = figure(2, -(-len(courses) // 2), 10, 5)
+        rows: list[Json] = []
+        for axis, (parameter, course) in zip(axes.flat, courses.items(), strict=False):
             ep, bptt = np.array(course["ep"]), np.array(course["bptt"])
             steps = np.arange(1, len(ep) + 1)
             for k in range(ep.shape[1]):
                 axis.plot(steps, ep[:, k], color=COLOURS[k])
                 axis.plot(steps[::2], bptt[::2, k], ".", color=COLOURS[k], markersize=4)
+                triples = zip(steps.tolist(), ep[:, k].tolist(), bptt[:, k].tolist(), strict=True)
+                rows += [{"parameter": parameter, "weight": k, "step": t, "ep": a, "bptt": b} for t, a, b in triples]
             cosine = course["cosine"][-1]
             axis.set_title(f"{parameter}: cosine " + ("–" if cosine is None else f"{cosine:.4f}"))
             axis.set_xlabel("steps t")
-        for axis in list(axes.flat)[len(curves) :]:
+        for axis in list(axes.flat)[len(courses) :]:
             axis.set_visible(False)
         axes[0, 0].set_ylabel("−Δθ: EP (lines), BPTT (dots)")
-        paths.append(save(drawn, folder / f"gradients-over-time-{stage}.svg"))
-    return paths
+        caption = f"−Δθ after t nudged steps for four weights of each parameter, {stage}: EP as lines, BPTT as dots."
+        made.append(Picture(f"gradients-over-time-{stage}", caption, drawn, rows))
+    return made
 
 
-def draw_fidelity(found: dict[str, Any], folder: Path) -> list[Path]:
+def fidelity(found: Json) -> list[Picture]:
     """Cosine of the spiking update to converged dense Eq. 18 against window (or β), a panel a stage."""
     records = [r for r in found["records"] if r["reference"] == "eq18" and r["cosine"] is not None]
     if not records:
@@ -60,19 +63,27 @@ def draw_fidelity(found: dict[str, Any], folder: Path) -> list[Path]:
     axes[0, -1].legend(fontsize=7)
     rule = records[0]
     drawn.suptitle(f"{rule['neuron']}, {rule['circuit']}, {rule['rule']}")
-    return [save(drawn, folder / "gradients-fidelity.svg")]
+    caption = (
+        "Cosine of what the synapses would do to Eq. 18 on dense rates that have converged, at stages of training."
+    )
+    return [Picture("gradients-fidelity", caption, drawn, records)]
 
 
-def draw_phases(found: dict[str, Any], folder: Path) -> Path:
+def phases(found: Json) -> Picture:
     """φ and residual over the free phase and the two nudges, with and without HopAttn, a row a stage."""
     stages = found["stages"]
     drawn, axes = figure(len(stages), 2, 9, 3 * len(stages))
+    rows: list[Json] = []
     for row, (stage, about) in zip(axes, stages.items(), strict=True):
         for colour, (name, label) in zip(COLOURS, (("hopattn", "HopAttn"), ("no_hopattn", "no HopAttn")), strict=False):
             free = about[name]["free"]
             steps = len(free["phi"])
             row[0].plot(range(1, steps + 1), free["phi"], color=colour, label=label)
             row[1].semilogy(range(1, steps + 1), free["residual"], color=colour, label=label)
+            for phase, course in about[name].items():
+                pairs = enumerate(zip(course["phi"], course["residual"], strict=True), start=1)
+                point = {"stage": stage, "network": label, "phase": phase}
+                rows += [{**point, "step": step, "phi": phi, "residual": residual} for step, (phi, residual) in pairs]
             for phase, style in (("nudge+", "--"), ("nudge-", ":")):
                 course = about[name][phase]
                 after = range(steps + 1, steps + 1 + len(course["phi"]))
@@ -81,10 +92,11 @@ def draw_phases(found: dict[str, Any], folder: Path) -> Path:
         row[0].set(title=f"{stage}: φ", xlabel="step")
         row[1].set(title=f"{stage}: largest change of a unit", xlabel="step")
         row[0].legend(title="free –, +β - -, −β ···", fontsize=7)
-    return save(drawn, folder / "convergence.svg")
+    caption = "φ and the largest change of a unit over the free phase and both nudges, with and without HopAttn; dense."
+    return Picture("convergence", caption, drawn, rows)
 
 
-def draw_hopfield(found: dict[str, Any], folder: Path) -> Path:
+def hopfield(found: Json) -> Picture:
     """From metastable states to retrieval as the inverse temperature grows."""
     sweep = found["hopfield"]
     drawn, axes = figure(1, 2, 9, 3)
@@ -96,4 +108,7 @@ def draw_hopfield(found: dict[str, Any], folder: Path) -> Path:
         axis.axvline(1.0, color="grey", linewidth=0.8)
         axis.set_xlabel("inverse temperature ÷ that of HopAttn")
         axis.legend(fontsize=7)
-    return save(drawn, folder / "hopfield.svg")
+    names = ("relative_inverse_temperature", "effective_patterns", "retrieved", "second_less_first")
+    columns = zip(*(sweep[name] for name in names), strict=True)
+    caption = "From states that mix many patterns to single ones that are retrieved, as the inverse temperature grows."
+    return Picture("hopfield", caption, drawn, [dict(zip(names, values, strict=True)) for values in columns])

@@ -8,10 +8,10 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from analysis.comparison import HEADS, as_csv, cells, compare, seeds
+from analysis.comparison import HEADS, cells, compare, seeds
 from analysis.folders import open_runs
-from analysis.pictures import ALL
-from analysis.style import save
+from analysis.picture import as_csv
+from analysis.pictures import draw_all
 from eqspike_seq.errors import ConfigError
 from eqspike_seq.files import write_bytes, write_json
 from neuromorphic.energy import read_table
@@ -53,9 +53,6 @@ def main(arguments: list[str]) -> None:
         flags.out / "comparison.json", {"format": 1, "hardware": table.name, "runs": records, "seeds": seeds(runs)}
     )
     written = [flags.out / "comparison.csv", flags.out / "comparison.json"]
-    for draw in ALL:
-        if (picture := draw(runs, table)) is not None:
-            written.append(save(picture.drawn, flags.out / f"{picture.name}.svg"))
-            write_bytes(flags.out / f"{picture.name}.csv", as_csv(picture.rows))
+    written += [picture.write(flags.out) for picture in draw_all(runs, table)]
     for path in written:
         print(f"wrote {path}", file=sys.stderr)

@@ -1,7 +1,5 @@
 """``eqspike compare``: runs side by side, with what chance alone would do to their difference."""
 
-import csv
-import io
 import statistics
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -116,15 +114,6 @@ def seeds(runs: list[Run]) -> list[Json]:
         row: Json = {"label": group[0].label, "dataset": group[0].result["dataset"], "seeds": len(group)}
         rows.append({**row, "mean": statistics.mean(accuracies), "standard_deviation": spread})
     return rows
-
-
-def as_csv(rows: list[Json]) -> bytes:
-    """Records of the same keys."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]) if rows else [])
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue().encode()
 
 
 def cells(row: Row) -> list[str]:

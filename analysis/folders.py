@@ -97,6 +97,10 @@ class Run:
         table = pq.read_table(self.path / "predictions.parquet", columns=["text_sha256", "label", "predicted"])
         return {name: table[name].to_numpy() for name in table.column_names}
 
+    def check(self, name: str) -> Json | None:
+        """What ``eqspike check`` found in this run: gradients or convergence."""
+        return read_json(self.path / "checks" / f"{name}.json") if self.has(f"checks/{name}.json") else None
+
     def has(self, name: str) -> bool:
         """Whether the folder holds this file: results that are kept for good leave out the large ones."""
         return (self.path / name).is_file()

@@ -3,28 +3,18 @@
 One returns None where no run holds what it needs.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
+from analysis import checks, raster
 from analysis.energy import PARTS, part_of
 from analysis.energy_report import COMPONENTS
 from analysis.folders import Json, Run, groups
+from analysis.picture import Picture
 from analysis.style import COLOURS, figure
 from eqspike_seq.errors import ConfigError
 from neuromorphic.energy import GROUPS, CostTable
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A drawn figure, its file name, caption, and the numbers in it, a record a point."""
-
-    name: str
-    caption: str
-    drawn: Any
-    rows: list[Json]
 
 
 def _coloured(runs: list[Run]) -> list[tuple[str, list[Run], str]]:
@@ -228,7 +218,7 @@ def energy_breakdown(runs: list[Run], table: CostTable) -> Picture | None:
     return Picture("energy-breakdown", f"What an inference takes on {table.title}.", drawn, rows)
 
 
-ALL: tuple[Callable[[list[Run], CostTable], Picture | None], ...] = (
+SIDE_BY_SIDE: tuple[Callable[[list[Run], CostTable], Picture | None], ...] = (
     learning_curves,
     accuracy_over_energy,
     accuracy_over_spikes,
@@ -237,3 +227,15 @@ ALL: tuple[Callable[[list[Run], CostTable], Picture | None], ...] = (
     rates_over_training,
     settling,
 )
+
+
+def draw_all(runs: list[Run], table: CostTable) -> Iterator[Picture]:
+    """All pictures of these runs, one after the other: runs side by side, then the last that shows single texts, then
+    what ``eqspike check`` left in the last that was checked."""
+    yield from (picture for draw in SIDE_BY_SIDE if (picture := draw(runs, table)) is not None)
+    shown = [run for run in runs if run.has("samples.npz")]
+    for draw_text in (raster.raster, raster.attention):
+        yield from [picture for run in shown if (picture := draw_text(run)) is not None][-1:]
+    for name in ("gradients", "convergence"):
+        found = [check for run in runs if (check := run.check(name)) is not None][-1:]
+        yield from (picture for check in found for picture in checks.pictures(name, check))

@@ -13,11 +13,12 @@ from typing import Any
 import numpy as np
 import tyro
 
-from analysis.comparison import HEADS, Row, as_csv, cells, compare, seeds
+from analysis.comparison import HEADS, Row, cells, compare, seeds
 from analysis.energy import NEVER, energy
 from analysis.energy_report import text_of
 from analysis.folders import Json, Run, open_runs
-from analysis.pictures import ALL, Picture
+from analysis.picture import Picture, as_csv
+from analysis.pictures import draw_all
 from eqspike_seq.config import RunConfig
 from eqspike_seq.errors import ConfigError
 from eqspike_seq.files import write_bytes
@@ -58,7 +59,6 @@ def page(runs: list[Run], left_out: list[str], hardware: str) -> str:
 
     table = read_table(hardware)
     rows = compare(runs, table)
-    drawn = (draw(runs, table) for draw in ALL)
     subject = next((run for run in reversed(runs) if run.has("samples.npz") and "attention" in run.samples), None)
     environment = Environment(
         loader=PackageLoader("analysis"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
@@ -72,7 +72,7 @@ def page(runs: list[Run], left_out: list[str], hardware: str) -> str:
         seeds=seeds(runs),
         hardware=table.title,
         never=f"Not counted: {NEVER}",
-        pictures=[embedded(picture) for picture in drawn if picture is not None],
+        pictures=[embedded(picture) for picture in draw_all(runs, table)],
         texts=[] if subject is None else texts(subject),
         texts_from=subject and subject.name,
         made=[provenance(run) for run in runs],
@@ -103,11 +103,8 @@ def verdict(row: Row, hardware: str) -> str:
 
 def embedded(picture: Picture) -> Json:
     """A picture as SVG within the page, and to be taken away with its numbers."""
-    import matplotlib.pyplot as plt
-
     text = io.StringIO()
     picture.drawn.savefig(text, format="svg", metadata={"Date": None})
-    plt.close(picture.drawn)
     whole = text.getvalue()
     svg = whole[whole.index("<svg") :]
     for pattern in (r'(id=")', r"(url\(#)", r'(href="#)'):  # names must differ between the pictures of a page

@@ -3,18 +3,18 @@
 from pathlib import Path
 from typing import Any
 
+from eqspike_seq.files import write_atomically
+
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # Okabe & Ito
 
 
 def figure(rows: int = 1, columns: int = 1, width: float = 7.0, height: float = 4.0) -> tuple[Any, Any]:
     """(figure, array of axes), in the style of all pictures."""
     import matplotlib
-
-    matplotlib.use("svg")
-    import matplotlib.pyplot as plt
     from cycler import cycler
+    from matplotlib.figure import Figure
 
-    plt.rcParams.update(
+    matplotlib.rcParams.update(
         {
             "svg.hashsalt": "eqspike",
             "svg.fonttype": "none",
@@ -24,14 +24,11 @@ def figure(rows: int = 1, columns: int = 1, width: float = 7.0, height: float = 
             "axes.prop_cycle": cycler(color=COLOURS),
         }
     )
-    return plt.subplots(rows, columns, figsize=(width, height), layout="constrained", squeeze=False)
+    drawn = Figure(figsize=(width, height), layout="constrained")
+    return drawn, drawn.subplots(rows, columns, squeeze=False)
 
 
 def save(drawn: Any, path: Path) -> Path:
-    """Write the figure as SVG and let it go."""
-    import matplotlib.pyplot as plt
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    drawn.savefig(path, metadata={"Date": None})
-    plt.close(drawn)
+    """Write the figure as SVG."""
+    write_atomically(path, lambda place: drawn.savefig(place, format="svg", metadata={"Date": None}))
     return path

@@ -113,11 +113,12 @@ def _without(arguments: list[str], flag: str) -> list[str]:
 
 def check(arguments: list[str]) -> None:
     """``eqspike check gradients|convergence [RUN] [--flags]``."""
-    from analysis.checks import draw
+    from analysis.checks import pictures
     from eqspike_seq.checks import check as examine
 
-    for path in draw(*examine(arguments)):
-        print(f"wrote {path}", file=sys.stderr)
+    name, found, folder = examine(arguments)
+    for picture in pictures(name, found):
+        print(f"wrote {picture.write(folder)}", file=sys.stderr)
 
 
 def energy(arguments: list[str]) -> None:

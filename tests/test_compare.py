@@ -11,7 +11,7 @@ import pytest
 
 from analysis.comparison import compare, interval, mcnemar, reference, seeds
 from analysis.folders import Run, groups, open_run, open_runs
-from analysis.pictures import ALL, front
+from analysis.pictures import SIDE_BY_SIDE, draw_all, front
 from eqspike_seq.cli import main
 from eqspike_seq.errors import ConfigError
 from neuromorphic.energy import read_table
@@ -93,7 +93,8 @@ def test_same_runs_same_files(folders: list[Path], tmp_path: Path, capsys: pytes
         command("compare", *folders, "--out", tmp_path / out)
     assert "±" in capsys.readouterr().out
     names = sorted(path.name for path in (tmp_path / "once").iterdir())
-    assert len(names) == 2 + 2 * len(ALL)
+    assert len(names) == 2 + 2 * (len(SIDE_BY_SIDE) + 2)
+    assert {"raster.svg", "attention.csv"} <= set(names)
     for name in names:
         assert (tmp_path / "once" / name).read_bytes() == (tmp_path / "again" / name).read_bytes(), name
     records = json.loads((tmp_path / "once" / "comparison.json").read_text())["runs"]
@@ -123,8 +124,7 @@ def test_bad_folders_are_named_and_left_out(folders: list[Path], tmp_path: Path)
     ):
         assert says in reason
     assert compare(runs, read_table(TABLE))[0].joules is None
-    for draw in ALL:
-        draw(runs, read_table(TABLE))
+    assert len(list(draw_all(runs, read_table(TABLE)))) == len(SIDE_BY_SIDE) + 2
     with pytest.raises(ConfigError, match="no finished run"):
         open_run(tmp_path)
 
