@@ -39,10 +39,13 @@ def main(arguments: list[str]) -> None:
     if not runs:
         raise ConfigError(f"compare: none of the {len(flags.runs)} folders holds a finished run")
     rows, console = compare(runs, table), Console(highlight=False)
-    shown = Table(*HEADS, box=None, pad_edge=False, title=f"energy on {table.title}")
-    for row in rows:
-        shown.add_row(*cells(row))
-    console.print(shown)
+    for columns in ((0, 1, 2, 3), (0, 4, 5, 6, 7, 8, 9)):  # what it is worth, what it takes
+        shown = Table(box=None, pad_edge=False, title=f"energy on {table.title}" if columns[1] > 1 else "accuracy")
+        for column in columns:
+            shown.add_column(HEADS[column], overflow="fold")
+        for row in rows:
+            shown.add_row(*(cells(row)[column] for column in columns))
+        console.print(shown, "")
     for group in seeds(runs):
         if group["seeds"] > 1:
             mean, spread = group["mean"], group["standard_deviation"]
