@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from analysis.tables import BLOCK, CHANGES, DENSE, MINI, RATES, filled
+from analysis.tables import BLOCK, CHANGES, DENSE, MINI, MNIST, RATES, filled
 from eqspike_seq.cli import COMMANDS, parse_run
 from eqspike_seq.config import RunConfig, read_toml
 
@@ -26,14 +26,15 @@ def value(file: str, key: str) -> float:
 
 
 @pytest.mark.parametrize(
-    ("page", "tables"), [("README.md", 2), ("docs/rates-to-spikes.md", 4), ("docs/attention.md", 1)]
+    ("page", "tables"),
+    [("README.md", 2), ("docs/rates-to-spikes.md", 4), ("docs/attention.md", 4), ("docs/energy.md", 4)],
 )
 def test_tables_are_what_the_result_files_say(page: str, tables: int) -> None:
     text = (ROOT / page).read_text()
     assert len(BLOCK.findall(text)) == tables and filled(text) == text
 
 
-@pytest.mark.parametrize("row", [*RATES, *CHANGES, *DENSE, *MINI], ids=lambda row: row[1])
+@pytest.mark.parametrize("row", [*RATES, *CHANGES, *DENSE, *MINI, *MNIST], ids=lambda row: row[1])
 def test_command_of_a_row_has_the_settings_that_its_run_had(row: tuple[str, str, str]) -> None:
     _, folder, command = row
     saved = RunConfig(**read_toml(ROOT / "results" / folder / "config.toml"))
