@@ -88,7 +88,7 @@ def spread(found: Json | None) -> str:
 
 def show(report: Json, console: Console) -> None:
     """Tables, what is not counted, and the verdicts."""
-    spiking = "dense_from" in report and report["dense_from"] is not None
+    spiking = report["dense_from"] is not None
     for part, label in PARTS.items():
         headings = ["hardware", f"joules, {label}"]
         headings += ["dense EP", "dense ÷ this", "arithmetic alone", "break-even"] if spiking else []
@@ -111,6 +111,13 @@ def show(report: Json, console: Console) -> None:
             parts = entry[part]["components"]
             table.add_row(entry["title"], *(text_of(parts[name]["value"]) if name in parts else "–" for name in used))
         console.print(table, "")
+    first = next(iter(report["hardware"].values()))
+    for part, label in PARTS.items():
+        for split in ("layers", "phases", "groups"):
+            sums = first[part][split].items()
+            shown = ", ".join(f"{name} {text_of(sum_['value'])}" for name, sum_ in sums)
+            console.print(f"{first['title']}, {label}, by {'kinds' if split == 'groups' else split}: {shown}")
+    console.print("(energy.csv has every layer, phase and kind on every hardware.)", "")
     if report["baselines"]:
         table = Table("beside it", "test accuracy", "an inference", "a training sample", box=None, pad_edge=False)
         for row in report["baselines"]:
