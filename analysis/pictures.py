@@ -3,6 +3,7 @@
 One returns None where no run holds what it needs.
 """
 
+import itertools
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -15,6 +16,8 @@ from analysis.picture import Picture
 from analysis.style import COLOURS, figure
 from eqspike_seq.errors import ConfigError
 from neuromorphic.energy import GROUPS, CostTable
+
+BARS = 40  # at most in one picture
 
 
 def _coloured(runs: list[Run]) -> list[tuple[str, list[Run], str]]:
@@ -191,7 +194,7 @@ def settling(runs: list[Run], table: CostTable) -> Picture | None:
 def energy_breakdown(runs: list[Run], table: CostTable) -> Picture | None:
     """By component, and by kind of cost."""
     parts = []
-    for run in runs:
+    for run in runs[:BARS]:
         try:
             parts.append((run, part_of(run.ledgers.inference, table)))
         except ConfigError:
@@ -215,7 +218,8 @@ def energy_breakdown(runs: list[Run], table: CostTable) -> Picture | None:
         axis.set_xlabel("joules an inference")
         axis.legend(fontsize=6)
         axis.grid(axis="y", visible=False)
-    return Picture("energy-breakdown", f"What an inference takes on {table.title}.", drawn, rows)
+    caption = f"What an inference takes on {table.title}" + (f", the first {BARS} runs." if len(runs) > BARS else ".")
+    return Picture("energy-breakdown", caption, drawn, rows)
 
 
 SIDE_BY_SIDE: tuple[Callable[[list[Run], CostTable], Picture | None], ...] = (
@@ -233,9 +237,10 @@ def draw_all(runs: list[Run], table: CostTable) -> Iterator[Picture]:
     """All pictures of these runs, one after the other: runs side by side, then the last that shows single texts, then
     what ``eqspike check`` left in the last that was checked."""
     yield from (picture for draw in SIDE_BY_SIDE if (picture := draw(runs, table)) is not None)
-    shown = [run for run in runs if run.has("samples.npz")]
+    last_first = runs[::-1]
     for draw_text in (raster.raster, raster.attention):
-        yield from [picture for run in shown if (picture := draw_text(run)) is not None][-1:]
+        drawn = (draw_text(run) for run in last_first if run.has("samples.npz"))
+        yield from itertools.islice((picture for picture in drawn if picture is not None), 1)
     for name in ("gradients", "convergence"):
-        found = [check for run in runs if (check := run.check(name)) is not None][-1:]
-        yield from (picture for check in found for picture in checks.pictures(name, check))
+        found = (check for run in last_first if (check := run.check(name)) is not None)
+        yield from (picture for check in itertools.islice(found, 1) for picture in checks.pictures(name, check))
