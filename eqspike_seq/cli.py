@@ -12,6 +12,7 @@ COMMANDS = {
     "check": "measure gradients or convergence of a run or a preset",
     "energy": "price a run's events on named hardware, beside dense EP",
     "compare": "put runs side by side: accuracy, energy, spikes, time; and pictures",
+    "table": "print a table of the paper with your runs in it",
     "report": "write one HTML file about runs: verdict, tables, pictures, single texts",
     "data": "list data sets, and where each is or would be found",
     "env": "print versions, cores, devices and found data",
@@ -131,6 +132,13 @@ def energy(arguments: list[str]) -> None:
 def compare(arguments: list[str]) -> None:
     """``eqspike compare RUN RUN … [--flags]``."""
     from analysis.compare import main
+
+    main(arguments)
+
+
+def table(arguments: list[str]) -> None:
+    """``eqspike table 1|2|3 RUN …``."""
+    from analysis.paper import main
 
     main(arguments)
 

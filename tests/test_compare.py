@@ -133,3 +133,29 @@ def test_nothing_to_compare_is_an_error(tmp_path: Path, capsys: pytest.CaptureFi
     with pytest.raises(SystemExit) as stop:
         command("compare", tmp_path)
     assert stop.value.code == 2 and "none of the 1 folders" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("number", "expected"),
+    [(1, ("88.9 ± 0.3", "(published)")), (2, ("180000-1000-40-2", "1280-64-2")), (3, ("7 GB", "cpu"))],
+)
+def test_tables_of_the_paper_hold_its_rows_and_ours(
+    number: int,
+    expected: tuple[str, ...],
+    folders: list[Path],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("COLUMNS", "240")
+    command("table", number, *folders)
+    said = capsys.readouterr().out
+    assert all(text in said for text in expected)
+    if number == 1:
+        values = [100 * open_run(path).result["test_accuracy"] for path in folders[1:]]
+        assert f"{sum(values) / 2:.2f} ± {abs(values[0] - values[1]) / math.sqrt(2):.2f}" in said
+
+
+def test_there_is_no_table_4(folders: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        command("table", 4, *folders)
+    assert stop.value.code == 2 and "expected 1, 2 or 3" in capsys.readouterr().err
