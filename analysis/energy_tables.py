@@ -11,7 +11,6 @@ RUNS = (
     ("dense EP", DENSE),
     ("changes", CHANGES),
     ("changes, HopAttn in spikes too", "imdb-sigma-delta-wta-seed0"),
-    ("rates, `count`", "imdb-spiking-seed0"),
 )
 
 
