@@ -115,7 +115,7 @@ def embedded(picture: Picture) -> Json:
 
 
 def texts(run: Run) -> list[Json]:
-    """The texts of samples.npz: words, the attention that each gets (largest 1), output rates at each reading."""
+    """The texts of samples.npz: words, the attention that each gets (largest 1), output rates, spikes by layer."""
     samples, found = run.samples, []
     outputs, every = samples["free_outputs"], int(samples["reading_steps"])
     for index, label in enumerate(samples["labels"]):
@@ -132,6 +132,14 @@ def texts(run: Run) -> list[Json]:
                 "attention": [round(float(value) / (strongest or 1.0), 3) for value in received],
                 "steps": [every * (step + 1) for step in range(len(outputs))],
                 "rates": [[round(float(value), 4) for value in line] for line in outputs[:, index].T],
+                "spikes": {
+                    name.removeprefix("free_spikes_"): np.abs(samples[name][:, index].astype(np.int64))
+                    .reshape(len(samples[name]), -1)
+                    .sum(1)
+                    .tolist()
+                    for name in sorted(samples)
+                    if name.startswith("free_spikes_")
+                },
                 "legend": f"Label {label}, answer {answer}. Lines: output rates, class 0 to {outputs.shape[2] - 1}.",
             }
         )

@@ -107,6 +107,8 @@ def test_attention_of_a_text_is_that_of_its_real_words(folders: list[Path]) -> N
         received = run.samples["attention"][index].astype(float)[real].mean(0)[real]
         assert np.argmax(text["attention"]) == np.argmax(received) and max(text["attention"]) == 1
         assert len(text["rates"]) == 2 and len(text["rates"][0]) == len(text["steps"])
+        assert sum(text["spikes"]["s2"]) == int(np.abs(run.samples["free_spikes_s2"][:, index].astype(int)).sum())
+        assert set(text["spikes"]) == {"s1", "s2", "s3"}
 
 
 @pytest.mark.parametrize(
