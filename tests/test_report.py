@@ -99,6 +99,15 @@ def test_pictures_can_be_taken_away_and_names_in_them_are_their_own(html: str) -
     assert len(inline) == len(set(inline))
 
 
+def test_what_scrolls_or_is_chosen_can_be_reached_by_keyboard(html: str) -> None:
+    elements = Elements(html).found
+    scrolling = [a for _, a in elements if a.get("class") in ("scroll", "drawing")]
+    assert len(scrolling) >= 10 and all(a.get("tabindex") == "0" and a.get("aria-label") for a in scrolling)
+    labels = {a.get("for") for tag, a in elements if tag == "label"}
+    assert all(a.get("id") in labels for tag, a in elements if tag == "select")
+    assert all(a.get("href") for tag, a in elements if tag == "a")
+
+
 def test_attention_of_a_text_is_that_of_its_real_words(folders: list[Path]) -> None:
     run = open_run(folders[1])
     for index, text in enumerate(texts(run)):
