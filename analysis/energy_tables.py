@@ -9,27 +9,29 @@ from neuromorphic.energy import read_table
 DENSE, CHANGES = "imdb-dense-seed0", "imdb-sigma-delta-seed0"
 RUNS = (
     ("dense EP", DENSE),
+    ("dense EP without HopAttn", "imdb-dense-no-attention-seed0"),
     ("changes", CHANGES),
     ("changes, HopAttn in spikes too", "imdb-sigma-delta-wta-seed0"),
 )
+COLUMNS = ("layers", "HopAttn", "x w1", "loading")
 
 
 def runs() -> str:
     """Runs on IMDB, priced on 45 nm digital fp32, with the parts of an inference."""
-    heads = ("", "test", "inference", "layers", "HopAttn", "x w1", "loading", "dense ÷", "training sample", "dense ÷ ")
+    heads = ("", "test", "inference", *COLUMNS, "dense ÷", "training sample", "dense ÷ ")
     rows = []
     for label, folder in RUNS:
-        found = energy(RESULTS / folder, [read_table(DIGITAL)], None if folder == DENSE else RESULTS / DENSE, None)
+        found = energy(RESULTS / folder, [read_table(DIGITAL)], None if "dense" in folder else RESULTS / DENSE, None)
         entry = found["hardware"][DIGITAL]
         parts, over = entry["inference"]["components"], entry.get("dense_over_this")
         cells = (
             f"[{label}](../results/{folder}/ledger.json)",
             f"{100 * found['run']['test_accuracy']:.2f} %",
             ranged(entry["inference"]["joules"]),
-            *(text_of(parts[name]["value"]) for name in ("layers", "HopAttn", "x w1", "loading")),
-            f"{over['inference']['value']:.3g}" if over else "1",
+            *(text_of(parts[name]["value"]) if name in parts else "–" for name in COLUMNS),
+            f"{over['inference']['value']:.3g}" if over else "–",
             ranged(entry["training"]["joules"]),
-            f"{over['training']['value']:.3g}" if over else "1",
+            f"{over['training']['value']:.3g}" if over else "–",
         )
         rows.append(cells)
     return table(heads, rows, text=(0,))
