@@ -27,7 +27,7 @@ from eqspike_seq.training import Trainer
 
 COUNTING = (
     (eqspike_seq.dynamics, "dense_ledger"),
-    (eqspike_seq.training, "update_ledger"),
+    (eqspike_seq.training, "training_ledger"),
     (neuromorphic.simulator, "spiking_ledger"),
     (neuromorphic.sigma_delta, "spiking_ledger"),
     (neuromorphic.sigma_delta, "woken"),

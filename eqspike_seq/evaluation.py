@@ -17,7 +17,7 @@ from eqspike_seq.backends import make_backend, make_estimator
 from eqspike_seq.config import RunConfig, from_preset
 from eqspike_seq.data.dataset import Batches, Encoded
 from eqspike_seq.dynamics import Backend, Equilibrium, prepare
-from eqspike_seq.ledger import Ledger, update_ledger
+from eqspike_seq.ledger import Ledger, training_ledger
 from eqspike_seq.meter import Meter
 from eqspike_seq.network import Batch, Network
 
@@ -128,11 +128,9 @@ def dense_reference(config: RunConfig, network: Network, gather: Batches, part: 
     inference, training, rng = Ledger(), Ledger(), np.random.default_rng(config.seed)
     for chunk in np.array_split(rows, math.ceil(len(rows) / config.batch)):
         inference += backend.free(network, gather(part, chunk)).ledger
-        batch, relaxed = gather(part, chunk, config.word_dropout, rng), Ledger()
-        for found in make_estimator(config)(backend, network, batch).equilibria:
-            relaxed += found.ledger
-        training += relaxed
-        training += update_ledger(network.shape, batch.mask, relaxed, config.optimizer)
+        batch = gather(part, chunk, config.word_dropout, rng)
+        phases = (found.ledger for found in make_estimator(config)(backend, network, batch).equilibria)
+        training += training_ledger(network.shape, batch.mask, phases, config.optimizer)
     return {
         "training_texts": len(rows),
         "inference": inference.as_dict(),

@@ -5,6 +5,7 @@ are fetched anew at each use (no batch to share them with), except w₁, which s
 stored patterns are fetched once for all rows that are computed together.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import torch
@@ -113,12 +114,12 @@ def dense_ledger(shape: Shape, mask: Tensor, steps: Tensor, phase: str) -> Ledge
             once = int(units.sum()) * shape.sizes[1]  # w₂ x
             ledger.add("s2", phase, multiply_accumulates=once, weight_reads=once, state_reads=int(units.sum()))
     if shape.attention:
-        add_softmax(ledger, shape, mask, phase, steps.unsqueeze(1) * row_tokens(shape, mask)[0], steps)
+        _add_softmax(ledger, shape, mask, phase, steps.unsqueeze(1) * row_tokens(shape, mask)[0], steps)
     swept = 0 if shape.clamped else int((steps * units).sum())
     ledger.add("s1", phase, neuron_updates=swept, state_writes=swept)
-    below = units
+    below, products = units, layer_products(shape, mask)
     for index, size in enumerate(shape.sizes[1:], start=2):
-        uses = int((steps * (0 if index == 2 and shape.clamped else 2) * size * below).sum())
+        uses = int((steps * products[f"s{index}"]).sum())
         active = int(steps.sum()) * size
         read = active + (0 if index == 2 and shape.clamped else int((steps * below).sum()))
         ledger.add(
@@ -132,6 +133,17 @@ def dense_ledger(shape: Shape, mask: Tensor, steps: Tensor, phase: str) -> Ledge
         )
         below = torch.full_like(below, size)
     return ledger
+
+
+def training_ledger(
+    shape: Shape, mask: Tensor, phases: Iterable[Ledger], optimizer: str, bptt_steps: int = 0
+) -> Ledger:
+    """All that learning from a batch takes: its phases, then ``update_ledger``."""
+    whole = Ledger()
+    for phase in phases:
+        whole += phase
+    whole += update_ledger(shape, mask, whole, optimizer, bptt_steps)
+    return whole
 
 
 def update_ledger(shape: Shape, mask: Tensor, relaxed: Ledger, optimizer: str, bptt_steps: int = 0) -> Ledger:
@@ -216,7 +228,7 @@ def load(ledger: Ledger, shape: Shape, mask: Tensor) -> None:
         ledger.add("hopattn", "free", pattern_writes=int(row_tokens(shape, mask)[1].sum()) * shape.dim)
 
 
-def add_softmax(ledger: Ledger, shape: Shape, mask: Tensor, phase: str, rows: Tensor, readings: Tensor) -> None:
+def _add_softmax(ledger: Ledger, shape: Shape, mask: Tensor, phase: str, rows: Tensor, readings: Tensor) -> None:
     """HopAttn of ``rows`` (B, P) token rows in all, computed together ``readings`` (B,) times.
 
     n_k·D products for the scores of a row and as many to mix, n_k exponentials, D divisions.

@@ -18,7 +18,7 @@ from eqspike_seq.errors import RunError
 from eqspike_seq.evaluation import Evaluation, dense_reference, evaluate, prediction_columns, samples
 from eqspike_seq.files import write_arrays, write_atomically
 from eqspike_seq.learning import Estimate
-from eqspike_seq.ledger import KINDS, Ledger, update_ledger
+from eqspike_seq.ledger import KINDS, Ledger, training_ledger
 from eqspike_seq.memory import keep_freed_memory, release_freed_memory
 from eqspike_seq.meter import Meter
 from eqspike_seq.network import Network
@@ -114,12 +114,9 @@ class Trainer:
         self.optimizer.step()
         self.step += 1
         self.window.add(estimate, batch.labels, self.network.shape.classes)
-        relaxed = Ledger()
-        for found in estimate.equilibria:
-            relaxed += found.ledger
         unrolled = self.config.bptt_steps if self.config.estimator == "bptt" else 0
-        self.ledger += relaxed
-        self.ledger += update_ledger(self.network.shape, batch.mask, relaxed, self.config.optimizer, unrolled)
+        phases = (found.ledger for found in estimate.equilibria)
+        self.ledger += training_ledger(self.network.shape, batch.mask, phases, self.config.optimizer, unrolled)
 
     def checkpoint(self) -> Checkpoint:
         """Everything a resumed run needs to go on as if nothing had happened."""

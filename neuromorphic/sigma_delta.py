@@ -64,9 +64,9 @@ class _Record:
             [x[:, group] for x in self.projections],
         )
 
-    def busy(self, step: int) -> Tensor:
-        """Texts in which somebody sent something in one step, (B,)."""
-        return self.units1[step] + torch.stack([layer.abs().sum(-1) for layer in self.above[step]]).sum(0) > 0
+    def busy(self) -> bool:
+        """Whether anybody sent anything in the last step."""
+        return bool(self.units1[-1].any()) or any(bool(layer.any()) for layer in self.above[-1])
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,7 @@ class SigmaDeltaBackend:
             kept.add(sent1, sent, reading, output, self.events == "graded")
             if record:
                 kept.projections.append(units1.clone())
-            if not kept.busy(-1).any():
+            if not kept.busy():
                 break
         transmitted = State(self.projection_threshold * units1, tuple(h))
         return self._equilibrium(network, batch, core, kept, "free", rest, transmitted, transmitted, core)
@@ -241,10 +241,10 @@ class SigmaDeltaBackend:
         free = phase == "free"
         theta1 = self.projection_threshold if free else self.projection_nudge_threshold
         theta = self.thresholds(len(before.layers)) if free else [self.nudge_threshold] * len(before.layers)
-        busy = torch.stack([kept.busy(step) for step in range(len(kept.above))])
-        steps = (busy * torch.arange(1, len(busy) + 1, device=busy.device).unsqueeze(1)).amax(0) + 1
         above = [[layer.abs().sum(1) for layer in step] for step in kept.above]
         units = [torch.stack(kept.units1), *(torch.stack(layer) for layer in zip(*above, strict=True))]
+        busy = torch.stack(units).sum(0) > 0  # (steps, B)
+        steps = (busy * torch.arange(1, len(busy) + 1, device=busy.device).unsqueeze(1)).amax(0) + 1
         sendings = units
         if self.events == "graded":
             moved = [[(layer != 0).sum(1).float() for layer in step] for step in kept.above]
