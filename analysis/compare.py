@@ -9,10 +9,10 @@ from rich.console import Console
 from rich.table import Table
 
 from analysis.comparison import HEADS, cells, compare, seeds
-from analysis.folders import open_runs
+from analysis.energy import DIGITAL
+from analysis.folders import finished_runs
 from analysis.picture import as_csv
 from analysis.pictures import draw_all
-from eqspike_seq.errors import ConfigError
 from eqspike_seq.files import write_bytes, write_json
 from neuromorphic.energy import read_table
 
@@ -25,7 +25,7 @@ class CompareFlags:
     """Run folders. Those that are broken, unfinished or not of eqspike are named and left out."""
     out: Path = Path("comparison")
     """Folder for the table as CSV and JSON, the pictures as SVG, and the numbers in each as CSV."""
-    hardware: str = "horowitz-45nm-fp32"
+    hardware: str = DIGITAL
     """The cost table that prices them: a name, or a TOML file of your own."""
 
 
@@ -33,28 +33,23 @@ def main(arguments: list[str]) -> None:
     """Read, compare, print, draw. Raises ConfigError where no run is left."""
     flags = tyro.cli(CompareFlags, args=arguments, prog="eqspike compare")
     table = read_table(flags.hardware)
-    runs, left_out = open_runs(flags.runs)
-    for reason in left_out:
-        print(f"left out: {reason}", file=sys.stderr)
-    if not runs:
-        raise ConfigError(f"compare: none of the {len(flags.runs)} folders holds a finished run")
-    rows, console = compare(runs, table), Console(highlight=False)
+    runs, _ = finished_runs(flags.runs, "compare")
+    rows, spread, console = compare(runs, table), seeds(runs), Console(highlight=False)
+    lines = [cells(row) for row in rows]
     for columns in ((0, 1, 2, 3), (0, 4, 5, 6, 7, 8, 9)):  # what it is worth, what it takes
         shown = Table(box=None, pad_edge=False, title=f"energy on {table.title}" if columns[1] > 1 else "accuracy")
         for column in columns:
             shown.add_column(HEADS[column], overflow="fold")
-        for row in rows:
-            shown.add_row(*(cells(row)[column] for column in columns))
+        for line in lines:
+            shown.add_row(*(line[column] for column in columns))
         console.print(shown, "")
-    for group in seeds(runs):
+    for group in spread:
         if group["seeds"] > 1:
-            mean, spread = group["mean"], group["standard_deviation"]
-            console.print(f"{group['label']} on {group['dataset']}: {mean:.2%} ± {spread:.2%}, {group['seeds']} seeds")
+            figures = f"{group['mean']:.2%} ± {group['standard_deviation']:.2%}, {group['seeds']} seeds"
+            console.print(f"{group['label']} on {group['dataset']}: {figures}")
     records = [row.record() for row in rows]
     write_bytes(flags.out / "comparison.csv", as_csv(records))
-    write_json(
-        flags.out / "comparison.json", {"format": 1, "hardware": table.name, "runs": records, "seeds": seeds(runs)}
-    )
+    write_json(flags.out / "comparison.json", {"format": 1, "hardware": table.name, "runs": records, "seeds": spread})
     written = [flags.out / "comparison.csv", flags.out / "comparison.json"]
     written += [picture.write(flags.out) for picture in draw_all(runs, table)]
     for path in written:

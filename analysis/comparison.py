@@ -5,9 +5,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from analysis.energy import PARTS, part_of
+from analysis.energy import PARTS, part_of_run
 from analysis.folders import Json, Run, groups
-from eqspike_seq.errors import ConfigError
 from neuromorphic.energy import CostTable
 
 CONFIDENCE = 0.95
@@ -99,10 +98,8 @@ def compare(runs: list[Run], table: CostTable) -> list[Row]:
 
 def joules(run: Run, table: CostTable) -> dict[str, Json] | None:
     """Of an inference and of a training sample; None where there is no ledger to price."""
-    try:
-        return {part: part_of(run.ledgers.of(part), table)["joules"] for part in PARTS}
-    except ConfigError:
-        return None
+    found = {part: part_of_run(run, part, table) for part in PARTS}
+    return {part: row["joules"] for part, row in found.items() if row is not None} or None
 
 
 def seeds(runs: list[Run]) -> list[Json]:

@@ -56,6 +56,14 @@ def part_of(ledger: Ledger, table: CostTable) -> Json:
     }
 
 
+def part_of_run(run: Run, part: str, table: CostTable) -> Json | None:
+    """``part_of`` of a run's inference or training; None where there is no ledger to price."""
+    try:
+        return part_of(run.ledgers.of(part), table)
+    except ConfigError:
+        return None
+
+
 def of_spikes(ledger: Ledger, table: CostTable) -> float:
     """Joules a text that grow in proportion to unit spikes: what each costs, and its additions with their fetches."""
     picojoules = 0.0

@@ -1,6 +1,7 @@
 """Run folders as reports see them: read whole, or named with what is wrong with them."""
 
 import json
+import sys
 import tomllib
 from dataclasses import dataclass
 from functools import cached_property
@@ -148,6 +149,16 @@ def open_runs(paths: list[Path]) -> tuple[list[Run], list[str]]:
             runs.append(open_run(path))
         except ConfigError as error:
             left_out.append(str(error))
+    return runs, left_out
+
+
+def finished_runs(paths: list[Path], command: str) -> tuple[list[Run], list[str]]:
+    """As ``open_runs``, for a command: what is left out is said. Raises ConfigError where no run is left."""
+    runs, left_out = open_runs(paths)
+    for reason in left_out:
+        print(f"left out: {reason}", file=sys.stderr)
+    if not runs:
+        raise ConfigError(f"{command}: none of the {len(paths)} folders holds a finished run")
     return runs, left_out
 
 

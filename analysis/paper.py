@@ -1,7 +1,6 @@
 """``eqspike table 1|2|3``: the tables of Bal & Sengupta (IJCAI 2023), their rows as published, ours as measured."""
 
 import statistics
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +8,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from analysis.folders import Run, groups, open_runs
+from analysis.folders import Run, finished_runs, groups
 from eqspike_seq.errors import ConfigError
 
 PUBLISHED = "Bal & Sengupta (2023)"
@@ -50,11 +49,7 @@ def main(arguments: list[str]) -> None:
     flags = tyro.cli(TableFlags, args=arguments, prog="eqspike table")
     if flags.number not in TITLES:
         raise ConfigError(f"table: got {flags.number}, expected 1, 2 or 3")
-    runs, left_out = open_runs(flags.runs)
-    for reason in left_out:
-        print(f"left out: {reason}", file=sys.stderr)
-    if not runs:
-        raise ConfigError(f"table: none of the {len(flags.runs)} folders holds a finished run")
+    runs, _ = finished_runs(flags.runs, "table")
     heads, rows = {1: accuracies, 2: settings, 3: costs}[flags.number](groups(runs))
     table = Table(*heads, title=TITLES[flags.number], box=None, pad_edge=False)
     for row in rows:

@@ -9,12 +9,11 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from analysis import checks, raster
-from analysis.energy import PARTS, part_of
+from analysis.energy import PARTS, part_of_run
 from analysis.energy_report import COMPONENTS
 from analysis.folders import Json, Run, groups
 from analysis.picture import Picture
 from analysis.style import COLOURS, figure
-from eqspike_seq.errors import ConfigError
 from neuromorphic.energy import GROUPS, CostTable
 
 BARS = 40  # at most in one picture
@@ -90,10 +89,9 @@ def accuracy_over_energy(runs: list[Run], table: CostTable) -> Picture | None:
         points = []
         for colour, group, name in _coloured(runs):
             for run in group:
-                try:
-                    joules = part_of(run.ledgers.of(part), table)["joules"]
-                except ConfigError:
+                if (found := part_of_run(run, part, table)) is None:
                     continue
+                joules = found["joules"]
                 accuracy = 100 * run.result["test_accuracy"]
                 spread = [[joules["value"] - joules["low"]], [joules["high"] - joules["value"]]]
                 shown = name if run is group[0] else None
@@ -193,12 +191,8 @@ def settling(runs: list[Run], table: CostTable) -> Picture | None:
 
 def energy_breakdown(runs: list[Run], table: CostTable) -> Picture | None:
     """By component, and by kind of cost."""
-    parts = []
-    for run in runs[:BARS]:
-        try:
-            parts.append((run, part_of(run.ledgers.inference, table)))
-        except ConfigError:
-            continue
+    priced = ((run, part_of_run(run, "inference", table)) for run in runs[:BARS])
+    parts = [(run, part) for run, part in priced if part is not None]
     if not parts:
         return None
     drawn, axes = figure(1, 2, width=11, height=1.2 + 0.4 * len(parts))

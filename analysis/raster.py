@@ -61,24 +61,28 @@ def raster(run: Run) -> Picture | None:
     return Picture("raster", caption, drawn, rows)
 
 
+def received(samples: dict[str, Any], text: int) -> tuple[Any, Any]:
+    """(the real words of a text, the attention that each gets from all of them; 1 is an even share)."""
+    real = samples["mask"][text]
+    return samples["tokens"][text][real], samples["attention"][text].astype(np.float64)[real][:, real].sum(0)
+
+
 def attention(run: Run) -> Picture | None:
     """How much of HopAttn's attention each word of the same text gets."""
     samples = run.samples
     if "attention" not in samples:
         return None
     text = moved_most(samples)
-    real = samples["mask"][text]
-    received = samples["attention"][text].astype(np.float64)[real][:, real].sum(0)
-    words = samples["tokens"][text][real]
-    chosen = np.sort(np.argsort(-received, kind="stable")[:WORDS])
+    words, shares = received(samples, text)
+    chosen = np.sort(np.argsort(-shares, kind="stable")[:WORDS])
     drawn, ((axis,),) = figure(width=11, height=3)
-    axis.bar(range(len(chosen)), received[chosen], color=COLOURS[0])
+    axis.bar(range(len(chosen)), shares[chosen], color=COLOURS[0])
     axis.axhline(1, color="black", linewidth=0.8)
     shown = [word.replace("$", r"\$") for word in words[chosen]]
     axis.set_xticks(range(len(chosen)), shown, rotation=90, fontsize=6)
     axis.set_ylabel("attention received")
     axis.grid(axis="x", visible=False)
-    rows = [{"word": str(words[i]), "place": int(i), "attention": float(received[i])} for i in chosen]
+    rows = [{"word": str(words[i]), "place": int(i), "attention": float(shares[i])} for i in chosen]
     caption = (
         f"{run.name}: attention that the words of the same text get from all its words at the end of the free phase, "
         f"in reading order; 1 is what all would get of an even share. The {len(chosen)} that get most."

@@ -1,7 +1,6 @@
 """``eqspike report``: one HTML file that works from disk, with no request to anywhere."""
 
 import base64
-import io
 import re
 import shlex
 import sys
@@ -14,15 +13,17 @@ import numpy as np
 import tyro
 
 from analysis.comparison import HEADS, Row, cells, compare, seeds
-from analysis.energy import NEVER, energy
+from analysis.energy import DIGITAL, NEVER, dense_beside, priced
 from analysis.energy_report import text_of
-from analysis.folders import Json, Run, open_runs
+from analysis.folders import Json, Run, finished_runs
 from analysis.picture import Picture, as_csv
 from analysis.pictures import draw_all
+from analysis.raster import received
+from analysis.style import svg_of
 from eqspike_seq.config import RunConfig
 from eqspike_seq.errors import ConfigError
 from eqspike_seq.files import write_bytes
-from neuromorphic.energy import read_table
+from neuromorphic.energy import CostTable, read_table
 
 
 @dataclass
@@ -33,7 +34,7 @@ class ReportFlags:
     """Run folders. Those that are broken, unfinished or not of eqspike are named and left out."""
     out: Path = Path("report.html")
     """The file."""
-    hardware: str = "horowitz-45nm-fp32"
+    hardware: str = DIGITAL
     """The cost table that prices the runs: a name, or a TOML file of your own."""
     open: bool = False
     """Open it in the browser."""
@@ -42,11 +43,7 @@ class ReportFlags:
 def main(arguments: list[str]) -> None:
     """Read, draw, write. Raises ConfigError where no run is left."""
     flags = tyro.cli(ReportFlags, args=arguments, prog="eqspike report")
-    runs, left_out = open_runs(flags.runs)
-    for reason in left_out:
-        print(f"left out: {reason}", file=sys.stderr)
-    if not runs:
-        raise ConfigError(f"report: none of the {len(flags.runs)} folders holds a finished run")
+    runs, left_out = finished_runs(flags.runs, "report")
     write_bytes(flags.out, page(runs, left_out, flags.hardware).encode())
     print(f"wrote {flags.out}", file=sys.stderr)
     if flags.open:
@@ -65,7 +62,7 @@ def page(runs: list[Run], left_out: list[str], hardware: str) -> str:
     )
     return environment.get_template("report.html").render(
         title=f"eqspike: {', '.join(dict.fromkeys(run.result['dataset'] for run in runs))}, {len(runs)} runs",
-        verdicts=[verdict(row, hardware) for row in rows],
+        verdicts=[verdict(row, table) for row in rows],
         left_out=left_out,
         heads=HEADS,
         rows=[cells(row) for row in rows],
@@ -79,7 +76,7 @@ def page(runs: list[Run], left_out: list[str], hardware: str) -> str:
     )
 
 
-def verdict(row: Row, hardware: str) -> str:
+def verdict(row: Row, table: CostTable) -> str:
     """What a reader wants to know first of one run."""
     result = row.run.result
     said = (
@@ -95,17 +92,18 @@ def verdict(row: Row, hardware: str) -> str:
         return said + " Its energy is not known: it left no ledger that can be priced."
     if result["backend"] == "dense":
         return said + f" An inference takes {text_of(row.joules['inference']['value'])}."
-    same = row.against is not None and row.against.ledgers.inference.sizes == row.run.ledgers.inference.sizes
-    against = row.against.path if same and row.against is not None else None
-    table = read_table(hardware)
-    return f"{said} {energy(row.run.path, [table], against, None)['hardware'][table.name]['verdict']}"
+    try:
+        dense, accuracies = dense_beside(row.run, None if row.against is None else row.against.path)
+    except ConfigError:  # the same texts, but not the same network, or no ledger: its own weights, run densely
+        dense, accuracies = dense_beside(row.run, None)
+    if dense is None:
+        return said + f" An inference takes {text_of(row.joules['inference']['value'])}."
+    return f"{said} {priced(row.run, table, dense, accuracies)['verdict']}"
 
 
 def embedded(picture: Picture) -> Json:
     """A picture as SVG within the page, and to be taken away with its numbers."""
-    text = io.StringIO()
-    picture.drawn.savefig(text, format="svg", metadata={"Date": None})
-    whole = text.getvalue()
+    whole = svg_of(picture.drawn).decode()
     svg = whole[whole.index("<svg") :]
     for pattern in (r'(id=")', r"(url\(#)", r'(href="#)'):  # names must differ between the pictures of a page
         svg = re.sub(pattern, rf"\g<1>{picture.name}-", svg)
@@ -119,17 +117,15 @@ def texts(run: Run) -> list[Json]:
     samples, found = run.samples, []
     outputs, every = samples["free_outputs"], int(samples["reading_steps"])
     for index, label in enumerate(samples["labels"]):
-        real = samples["mask"][index]
-        words = samples["tokens"][index][real].tolist()
-        received = samples["attention"][index].astype(np.float64)[real][:, real].mean(0)
-        strongest = float(received.max()) if len(received) else 1.0
+        words, shares = received(samples, index)
+        strongest = float(shares.max()) if len(shares) else 1.0
         answer = int(outputs[-1, index].argmax())
         right = "right" if answer == int(label) else "wrong"
         found.append(
             {
                 "title": f"{index + 1}: {' '.join(words[:8])} … ({right})",
-                "words": words,
-                "attention": [round(float(value) / (strongest or 1.0), 3) for value in received],
+                "words": words.tolist(),
+                "attention": [round(float(value) / (strongest or 1.0), 3) for value in shares],
                 "steps": [every * (step + 1) for step in range(len(outputs))],
                 "rates": [[round(float(value), 4) for value in line] for line in outputs[:, index].T],
                 "spikes": {

@@ -1,9 +1,10 @@
 """One style for all pictures: colours that colour-blind eyes can tell apart, SVG that is the same every time."""
 
+import io
 from pathlib import Path
 from typing import Any
 
-from eqspike_seq.files import write_atomically
+from eqspike_seq.files import write_bytes
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # Okabe & Ito
 
@@ -28,7 +29,14 @@ def figure(rows: int = 1, columns: int = 1, width: float = 7.0, height: float = 
     return drawn, drawn.subplots(rows, columns, squeeze=False)
 
 
+def svg_of(drawn: Any) -> bytes:
+    """The figure as SVG, the same every time."""
+    content = io.BytesIO()
+    drawn.savefig(content, format="svg", metadata={"Date": None})
+    return content.getvalue()
+
+
 def save(drawn: Any, path: Path) -> Path:
     """Write the figure as SVG."""
-    write_atomically(path, lambda place: drawn.savefig(place, format="svg", metadata={"Date": None}))
+    write_bytes(path, svg_of(drawn))
     return path

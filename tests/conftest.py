@@ -22,6 +22,15 @@ def real_data() -> Path:
     return Path(place)
 
 
+def command(*arguments: object) -> None:
+    """``eqspike`` with these arguments, in this process."""
+    from eqspike_seq.cli import main
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sys.argv", ["eqspike", *map(str, arguments)])
+        main()
+
+
 def make_network(
     hidden: tuple[int, ...] = (8, 5),
     tokens: int = 6,

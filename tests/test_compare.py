@@ -12,17 +12,11 @@ import pytest
 from analysis.comparison import compare, interval, mcnemar, reference, seeds
 from analysis.folders import Run, groups, open_run, open_runs
 from analysis.pictures import SIDE_BY_SIDE, draw_all, front
-from eqspike_seq.cli import main
 from eqspike_seq.errors import ConfigError
 from neuromorphic.energy import read_table
+from tests.conftest import command
 
 TABLE = "horowitz-45nm-fp32"
-
-
-def command(*arguments: object) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sys.argv", ["eqspike", *map(str, arguments)])
-        main()
 
 
 @pytest.fixture(scope="module")

@@ -13,10 +13,10 @@ import tomli_w
 from analysis import energy as report
 from analysis.energy_report import draw, text_of
 from analysis.folders import open_run
-from eqspike_seq.cli import main
 from eqspike_seq.errors import ConfigError
 from eqspike_seq.ledger import KINDS, Ledger
 from neuromorphic.energy import GROUPS, PRICED, at_bits, extremes, names, price, read_table, total
+from tests.conftest import command
 
 CONSTANT = {"value": 2.0, "low": 1.0, "high": 4.0, "unit": "pJ", "label": "modelled", "source": "a test"}
 
@@ -144,21 +144,12 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     place, made = tmp_path_factory.mktemp("runs"), {}
     for backend, flags in (("spiking", ["--neuron", "sigma-delta"]), ("dense", [])):
         made[backend] = place / backend
-        command = ["eqspike", "run", "mini", "--backend", backend, "--limit", "120", "--epochs", "1", *flags]
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("sys.argv", [*command, "--out", str(made[backend])])
-            main()
+        command("run", "mini", "--backend", backend, "--limit", 120, "--epochs", 1, *flags, "--out", made[backend])
     return made
 
 
-def command(*arguments: object) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sys.argv", ["eqspike", "energy", *map(str, arguments)])
-        main()
-
-
 def test_report_of_a_run(runs: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
-    command(runs["spiking"], "--hardware", "horowitz-45nm-fp32", "loihi", "truenorth")
+    command("energy", runs["spiking"], "--hardware", "horowitz-45nm-fp32", "loihi", "truenorth")
     said = capsys.readouterr().out
     for expected in ("Not counted anywhere", "the chip cannot learn", "TrueNorth against dense EP", "Claim of 1000"):
         assert expected in " ".join(said.split())
@@ -207,7 +198,7 @@ def test_against_a_dense_run_and_of_one(runs: dict[str, Path], capsys: pytest.Ca
     expected = total(price(ledger, FP32)).value / ledger.samples["free"]
     entry = found["hardware"]["horowitz-45nm-fp32"]
     assert entry["dense"]["inference"]["joules"]["value"] == pytest.approx(expected)
-    command(runs["dense"])
+    command("energy", runs["dense"])
     assert "break-even" not in capsys.readouterr().out
     for subject, against in (("dense", "spiking"), ("spiking", "spiking"), ("dense", "dense")):
         with pytest.raises(ConfigError, match="expected a spiking run and then a dense one"):
@@ -216,7 +207,7 @@ def test_against_a_dense_run_and_of_one(runs: dict[str, Path], capsys: pytest.Ca
 
 def test_a_table_of_ones_own_by_path(runs: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = written(tmp_path / "own.toml", {**table(), "name": "horowitz-45nm-fp16"})  # a name that is taken already
-    command(runs["spiking"], "--hardware", path)
+    command("energy", runs["spiking"], "--hardware", path)
     with (runs["spiking"] / "energy.csv").open() as file:
         joules = sum(float(row["joules"]) for row in csv.DictReader(file) if row["part"] == "inference")
     found = json.loads((runs["spiking"] / "energy.json").read_text())["hardware"]["horowitz-45nm-fp16"]
@@ -228,7 +219,7 @@ def test_a_table_of_ones_own_by_path(runs: dict[str, Path], tmp_path: Path, caps
         (("--classifiers", tmp_path / "none.json"), "no none.json"),
     ):
         with pytest.raises(SystemExit) as stop:
-            command(runs["spiking"], *arguments)
+            command("energy", runs["spiking"], *arguments)
         assert stop.value.code == 2 and says in capsys.readouterr().err
 
 
@@ -271,7 +262,7 @@ def test_runs_without_a_ledger_are_refused(
     if content is not None:
         (broken / name).write_text(content)
     with pytest.raises(SystemExit) as stop:
-        command(broken)
+        command("energy", broken)
     assert stop.value.code == 2 and says in capsys.readouterr().err
 
 

@@ -14,16 +14,11 @@ import pytest
 
 from analysis.folders import open_run
 from analysis.report import command_of, page, texts
-from eqspike_seq.cli import main, parse_run
+from eqspike_seq.cli import parse_run
 from eqspike_seq.files import write_arrays
+from tests.conftest import command
 
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>"
-
-
-def command(*arguments: object) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sys.argv", ["eqspike", *map(str, arguments)])
-        main()
 
 
 @pytest.fixture(scope="module")
@@ -162,3 +157,17 @@ def test_a_browser_shows_it_without_a_complaint_or_a_request(
     words = re.search(r'id="words"[^>]*>(.*?)</div>', dom, re.DOTALL)
     assert words and words[1].count("<span") > 5  # the program has run
     assert "alert(1)" in words[1] and "<script>alert" not in words[1]
+
+
+def test_a_run_without_anything_dense_beside_it_is_reported_all_the_same(folders: list[Path], tmp_path: Path) -> None:
+    alone = tmp_path / "alone"
+    shutil.copytree(folders[1], alone)
+    ledger = json.loads((alone / "ledger.json").read_text())
+    del ledger["dense"]
+    (alone / "ledger.json").write_text(json.dumps(ledger))
+    assert "An inference takes" in page([open_run(alone)], [], "loihi")
+    other = tmp_path / "other"  # the same texts, another network
+    shutil.copytree(folders[0], other)
+    settings = (other / "config.toml").read_text()
+    (other / "config.toml").write_text(settings.replace("masked = true", "masked = false"))
+    assert "the same weights" in page([open_run(other), open_run(folders[1])], [], "loihi")
