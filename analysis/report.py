@@ -1,10 +1,12 @@
 """``eqspike report``: one HTML file that works from disk, with no request to anywhere."""
 
 import base64
+import itertools
 import re
 import shlex
 import sys
 import webbrowser
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,8 +52,10 @@ def main(arguments: list[str]) -> None:
         webbrowser.open(flags.out.resolve().as_uri())
 
 
-def page(runs: list[Run], left_out: list[str], hardware: str) -> str:
-    """The report as HTML; every text in it is escaped."""
+def page(
+    runs: list[Run], left_out: list[str], hardware: str, said: Iterable[str] = (), drawn: Iterable[Picture] = ()
+) -> str:
+    """The report as HTML, every text in it escaped; what else is ``said`` and ``drawn`` comes first."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     table = read_table(hardware)
@@ -62,14 +66,14 @@ def page(runs: list[Run], left_out: list[str], hardware: str) -> str:
     )
     return environment.get_template("report.html").render(
         title=f"eqspike: {', '.join(dict.fromkeys(run.result['dataset'] for run in runs))}, {len(runs)} runs",
-        verdicts=[verdict(row, table) for row in rows],
+        verdicts=[*said, *(verdict(row, table) for row in rows)],
         left_out=left_out,
         heads=HEADS,
         rows=[cells(row) for row in rows],
         seeds=seeds(runs),
         hardware=table.title,
         never=f"Not counted: {NEVER}",
-        pictures=[embedded(picture) for picture in draw_all(runs, table)],
+        pictures=[embedded(picture) for picture in itertools.chain(drawn, draw_all(runs, table))],
         texts=[] if subject is None else texts(subject),
         texts_from=subject and subject.name,
         made=[provenance(run) for run in runs],

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
 PLACED = ("dataset", "backend", "preset", "out", "resume")  # not taken over from a file of settings
 COMMANDS = {
     "run": "train and test a network on a data set",
+    "sweep": "many runs with settings varied: grid or random search, resumable, shared between processes",
     "check": "measure gradients or convergence of a run or a preset",
     "energy": "price a run's events on named hardware, beside dense EP",
     "compare": "put runs side by side: accuracy, energy, spikes, time; and pictures",
@@ -31,7 +32,8 @@ def main() -> None:
         print(f"eqspike: {error}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
-        print("eqspike: interrupted; continue with --resume auto", file=sys.stderr)
+        how = "with --resume auto" if command == "run" else "by the same command"
+        print(f"eqspike: interrupted; continue {how}", file=sys.stderr)
         sys.exit(130)
 
 
@@ -110,6 +112,21 @@ def _without(arguments: list[str], flag: str) -> list[str]:
         elif not argument.startswith(flag + "="):
             kept.append(argument)
     return kept
+
+
+def sweep(arguments: list[str]) -> None:
+    """``eqspike sweep DATASET --vary … [--flags]``."""
+    import tyro
+
+    from eqspike_seq.progress import Reporter
+    from eqspike_seq.sweep import SweepFlags
+    from eqspike_seq.sweep import sweep as run_all
+
+    flags, others = tyro.cli(SweepFlags, args=arguments, prog="eqspike sweep", return_unknown_args=True)
+    found = run_all(flags, parse_run, others, Reporter())
+    from analysis.sweep import main
+
+    main(found)
 
 
 def check(arguments: list[str]) -> None:

@@ -25,7 +25,7 @@ DATASETS, BACKENDS, NEURONS, CIRCUITS, RULES = map(
     get_args, (DatasetName, BackendName, NeuronName, CircuitName, RuleName)
 )
 DEFAULT_PRESET = {"imdb": "cpu", "mini": "mini", "mnist": "mnist"}
-WHERE = {"out", "resume", "data_dir", "device"}  # say where a run happens, not what it computes
+WHERE = {"out", "resume", "data_dir", "device", "tensorboard"}  # say how and where a run happens, not what it computes
 
 
 class RunConfig(BaseModel):
@@ -53,6 +53,8 @@ class RunConfig(BaseModel):
     """auto: continue the run in --out (or the newest unfinished one of these settings); or the PATH of a run folder."""
     checkpoint_every: int = Field(default=50, ge=1)
     """Batches between two checkpoints."""
+    tensorboard: bool = False
+    """Log to RUN/tensorboard too (needs the package tensorboard)."""
 
     data_dir: Path | None = None
     """Where the data lies. Default: EQSPIKE_DATA, then the cache, then a download."""

@@ -15,3 +15,7 @@ class ConfigError(EqspikeError):
 
 class RunError(EqspikeError):
     """A run folder that cannot be written, read or resumed."""
+
+
+class DivergenceError(RunError):
+    """Training whose numbers are no longer finite; its last checkpoint is kept."""

@@ -76,7 +76,7 @@ class RunFolder:
         path = self.path / "config.toml"
         if not path.exists():
             return
-        if is_complete(self.path):
+        if completed(self.path) is not None:
             raise RunError(f"{self.path}: this run is complete; there is nothing to resume")
         if different := RunConfig(**read_toml(path)).differences(config):
             raise RunError(
@@ -184,15 +184,16 @@ def unfinished(path: Path, config: RunConfig) -> bool:
     """True if ``path`` holds a run of the same settings that is not complete."""
     if not (path / "config.toml").is_file():
         return not any(path.iterdir())
-    return not is_complete(path) and not RunConfig(**read_toml(path / "config.toml")).differences(config)
+    return completed(path) is None and not RunConfig(**read_toml(path / "config.toml")).differences(config)
 
 
-def is_complete(path: Path) -> bool:
-    """True if the run came to its end."""
+def completed(path: Path) -> dict[str, Any] | None:
+    """``result.json`` of a run that came to its end, else None."""
     try:
-        return bool(json.loads((path / "result.json").read_text())["complete"])
+        result = json.loads((path / "result.json").read_text())
+        return dict(result) if result["complete"] else None
     except (OSError, ValueError, KeyError, TypeError):
-        return False
+        return None
 
 
 def environment() -> dict[str, Any]:

@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 
 from eqspike_seq.backends import make_backend, make_estimator, torch_device
+from eqspike_seq.board import board, check_board
 from eqspike_seq.config import RunConfig
 from eqspike_seq.data.dataset import Batches, Dataset, load_dataset, shape_of
-from eqspike_seq.errors import RunError
+from eqspike_seq.errors import DivergenceError, RunError
 from eqspike_seq.evaluation import Evaluation, dense_reference, evaluate, prediction_columns, samples
 from eqspike_seq.files import write_arrays, write_atomically
 from eqspike_seq.learning import Estimate
@@ -107,7 +108,7 @@ class Trainer:
             group["lr"] = decay * self.rates[name]
             tensor.grad = estimate.gradients[name]
         if not math.isfinite(sum(float(g.sum()) for g in estimate.gradients.values())):
-            raise RunError(
+            raise DivergenceError(
                 f"training diverged: a gradient of step {self.step + 1} is not finite. "
                 "Lower --learning-rate, or raise --beta; the last checkpoint is kept."
             )
@@ -164,6 +165,7 @@ def run(config: RunConfig, reporter: Reporter) -> dict[str, Any]:
     Raises EqspikeError for whatever the user can mend; KeyboardInterrupt leaves a checkpoint behind.
     """
     device = torch_device(config.device)
+    check_board(config.tensorboard)
     keep_freed_memory()
     folder = RunFolder.open(config)
     try:
@@ -206,7 +208,11 @@ def train(trainer: Trainer, folder: RunFolder, metrics: list[dict[str, Any]], re
     config, started = trainer.config, time.perf_counter() - trainer.seconds
     meter = Meter.begin(config.device)
     warned: set[str] = set()
-    with _Interruptible() as interrupted, reporter.training(trainer.total, trainer.step) as advance:
+    with (
+        board(folder.path / "tensorboard", config.tensorboard, trainer.step) as log,
+        _Interruptible() as interrupted,
+        reporter.training(trainer.total, trainer.step) as advance,
+    ):
         while trainer.step < trainer.total:
             trainer.train_batch()
             trainer.seconds = time.perf_counter() - started
@@ -224,6 +230,7 @@ def train(trainer: Trainer, folder: RunFolder, metrics: list[dict[str, Any]], re
                 trainer.seconds = time.perf_counter() - started
                 trainer.joules += meter.read() or 0.0
                 metrics.append({**line, "seconds": trainer.seconds})
+                log(metrics[-1])
                 trainer.window = Window()
                 folder.write_metrics(metrics)
                 folder.save_checkpoint(trainer.checkpoint())

@@ -1,0 +1,242 @@
+"""``eqspike sweep``: many runs of one command with some settings varied; an Optuna study keeps who does what.
+
+All points are drawn when the study is made, so that every one is checked before the first is run, the number that
+remains is known, and any number of processes or machines that share the folder can take the next.
+"""
+
+import itertools
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_origin
+
+import optuna
+from filelock import FileLock, Timeout
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import TrialState
+
+from eqspike_seq.config import WHERE, RunConfig
+from eqspike_seq.errors import ConfigError, DivergenceError, RunError
+from eqspike_seq.files import write_json
+from eqspike_seq.progress import Reporter
+from eqspike_seq.runs import completed
+from eqspike_seq.training import run
+
+Point = dict[str, str]  # setting: value, as it is typed on the command line
+FIXED = {"dataset", "seed", *WHERE}  # not to be varied
+
+
+@dataclass
+class SweepFlags:
+    """Run a network with some settings varied, choose by validation accuracy, and compare.
+
+    Every flag of `eqspike run` holds for all its runs. The same command continues what was interrupted, and given in
+    several shells, or on several machines with the same folder, it shares the work out.
+    """
+
+    vary: list[str]
+    """NAME=VALUE,VALUE,… or NAME=LOW..HIGH (random search; LOW..HIGH:log for a log-uniform draw), a setting each.
+    A value of several numbers is joined by x, as in hidden=256x40; a flag that is on or off is true or false."""
+    search: Literal["grid", "random"] = "grid"
+    """grid: every combination. random: --trials of them, drawn from a fixed seed."""
+    trials: int = 20
+    """random: how many settings."""
+    seeds: tuple[int, ...] = ()
+    """Each setting is run with each of these seeds, and their mean counts. Default: --seed."""
+    out: Path = Path("sweep")
+    """Folder of the study: study.journal, a folder for each run, sweep.json, and the comparison."""
+
+
+def sweep(flags: SweepFlags, parse: Callable[[list[str]], RunConfig], arguments: list[str], reporter: Reporter) -> Path:
+    """Run all that remains of the study; returns ``sweep.json``, which lists its trials.
+
+    ``arguments`` are those of ``eqspike run``, which ``parse`` reads. Raises ConfigError for what cannot be varied so,
+    EqspikeError where a run fails for another reason than divergence; the study then goes on with the same command.
+    """
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    axes = dict(map(axis, flags.vary))
+    if len(axes) < len(flags.vary):
+        raise ConfigError(f"--vary: got a setting twice in {' '.join(flags.vary)}, expected each once")
+    points = grid(axes) if flags.search == "grid" else drawn(axes, flags.trials)
+    base = parse(arguments)
+    seeds = flags.seeds or (base.seed,)
+    configs = [parse([*arguments, *flags_of(point)]) for point in points]
+    spec = {"settings": base.computed(), "seeds": list(seeds), "points": points}
+    study = opened(flags.out, spec, axes)
+    took: list[float] = []
+    while (taken := _take(study, flags.out, axes)) is not None:
+        number, lock = taken
+        started = time.perf_counter()
+        with lock:
+            left = _left(study, took)
+            reporter.status(f"trial {number + 1} of {len(points)}: {_text(points[number])}{left}")
+            try:
+                values = [_validation(flags.out, number, seed, configs[number], reporter) for seed in seeds]
+            except DivergenceError as error:
+                reporter.warn(f"trial {number + 1}: {error}")
+                study.set_user_attr(f"failed {number}", str(error))
+                study.tell(number, state=TrialState.FAIL)
+                continue
+            study.tell(number, statistics.mean(values))
+        took.append(time.perf_counter() - started)
+    return _summary(study, flags.out, spec)
+
+
+def axis(text: str) -> tuple[str, BaseDistribution]:
+    """NAME=VALUES as (setting, what its values are drawn from). Raises ConfigError."""
+    flag, _, values = text.partition("=")
+    name = flag.replace("-", "_")
+    if name not in RunConfig.model_fields or name in FIXED:
+        hint = " Take --seeds." if name == "seed" else " See `eqspike run --help`."
+        raise ConfigError(f"--vary: got {text!r}, expected NAME=VALUES with a setting of a run.{hint}")
+    low, dots, high = values.partition("..")
+    if not dots:
+        choices = values.split(",")
+        if not all(choices) or len(set(choices)) < len(choices):
+            raise ConfigError(f"--vary {flag}: got {values!r}, expected different values with commas between")
+        return name, CategoricalDistribution(choices)
+    high, _, scale = high.partition(":")
+    try:
+        if scale not in ("", "log"):
+            raise ValueError
+        if low.isdecimal() and high.isdecimal():
+            return name, IntDistribution(int(low), int(high), log=bool(scale))
+        return name, FloatDistribution(float(low), float(high), log=bool(scale))
+    except ValueError as error:
+        raise ConfigError(
+            f"--vary {flag}: got {values!r}, expected LOW..HIGH or LOW..HIGH:log, LOW below HIGH, above 0 for log"
+        ) from error
+
+
+def grid(axes: dict[str, BaseDistribution]) -> list[Point]:
+    """Every combination. Raises ConfigError for a range."""
+    for name, values in axes.items():
+        if not isinstance(values, CategoricalDistribution):
+            raise ConfigError(f"--vary {name}: a grid has no ranges. List the values, or take --search random.")
+    lists = [values.choices for values in axes.values() if isinstance(values, CategoricalDistribution)]
+    return [dict(zip(axes, map(str, values), strict=True)) for values in itertools.product(*lists)]
+
+
+def drawn(axes: dict[str, BaseDistribution], trials: int) -> list[Point]:
+    """``trials`` random points, always the same ones, less those that come twice."""
+    if trials < 1:
+        raise ConfigError(f"--trials: got {trials}, expected at least 1")
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    points = [study.ask(axes).params for _ in range(trials)]
+    found = [{name: str(value) for name, value in point.items()} for point in points]
+    return [point for place, point in enumerate(found) if point not in found[:place]]
+
+
+def flags_of(point: Point) -> list[str]:
+    """A point as flags of ``eqspike run``."""
+    flags = []
+    for name, value in point.items():
+        flag, kind = name.replace("_", "-"), RunConfig.model_fields[name].annotation
+        if kind is bool:
+            if value not in ("true", "false"):
+                raise ConfigError(f"--vary {flag}: got {value!r}, expected true or false")
+            flags.append(f"--{flag}" if value == "true" else f"--no-{flag}")
+        else:
+            flags += [f"--{flag}", *(value.split("x") if get_origin(kind) is tuple else [value])]
+    return flags
+
+
+def opened(out: Path, spec: dict[str, Any], axes: dict[str, BaseDistribution]) -> optuna.Study:
+    """The study in ``out``, new or as it stands, all points enlisted. Raises ConfigError if it is another one's."""
+    with _locked(out):
+        storage = JournalStorage(JournalFileBackend(str(out / "study.journal")))
+        study = optuna.create_study(storage=storage, study_name="sweep", direction="maximize", load_if_exists=True)
+        before = study.user_attrs.get("spec", spec)
+        known = len(study.get_trials(deepcopy=False))
+        same = all(before[key] == spec[key] for key in ("settings", "seeds"))
+        if not same or before["points"][:known] != spec["points"][:known] or known > len(spec["points"]):
+            raise ConfigError(
+                f"--out: {out} holds a sweep of other settings. Give the same command to continue it, or another --out."
+            )
+        study.set_user_attr("spec", spec)
+        for point in spec["points"][known:]:
+            study.enqueue_trial({name: _typed(point[name], values) for name, values in axes.items()})
+    return study
+
+
+def _typed(value: str, values: BaseDistribution) -> Any:
+    """As the distribution holds it."""
+    kinds = {IntDistribution: int, FloatDistribution: float}
+    return kinds.get(type(values), str)(value)
+
+
+@contextmanager
+def _locked(out: Path) -> Iterator[None]:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(out / ".lock")
+        lock.acquire()
+    except OSError as error:
+        raise RunError(f"--out: cannot write to {out}: {error.strerror}. Choose another folder.") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _take(study: optuna.Study, out: Path, axes: dict[str, BaseDistribution]) -> tuple[int, FileLock] | None:
+    """A trial that nobody works on, and its lock: one whose process has died, else the next."""
+    with _locked(out):
+        for state in (TrialState.RUNNING, TrialState.WAITING):
+            for trial in study.get_trials(deepcopy=False, states=(state,)):
+                lock = FileLock(out / f".{_name(trial.number)}.lock")
+                try:
+                    lock.acquire(timeout=0)
+                except Timeout:
+                    continue
+                if state == TrialState.WAITING and study.ask(axes).number != trial.number:
+                    raise RunError(f"{out}: its study.journal was changed by another program. Choose another --out.")
+                return trial.number, lock
+    return None
+
+
+def _validation(out: Path, number: int, seed: int, config: RunConfig, reporter: Reporter) -> float:
+    """Validation accuracy of one run, made or continued now where it has not ended."""
+    folder = out / f"{_name(number)}-seed{seed}"
+    result = completed(folder)
+    if result is None:
+        settings = config.model_dump() | {"seed": seed, "out": folder, "resume": "auto"}
+        result = run(RunConfig(**settings), reporter)
+    return float(result["validation_accuracy"])
+
+
+def _name(number: int) -> str:
+    return f"trial{number + 1}"
+
+
+def _left(study: optuna.Study, took: list[float]) -> str:
+    waiting = len(study.get_trials(deepcopy=False, states=(TrialState.WAITING,))) + 1
+    return f"; about {statistics.mean(took) * waiting / 60:.0f} min remain" if took else ""
+
+
+def _text(point: Point) -> str:
+    return ", ".join(f"{name.replace('_', '-')} {value}" for name, value in point.items())
+
+
+def _summary(study: optuna.Study, out: Path, spec: dict[str, Any]) -> Path:
+    """``sweep.json``: each trial's settings, mean validation accuracy, run folders and, where it failed, why."""
+    trials = []
+    for trial in study.get_trials(deepcopy=False):
+        trials.append(
+            {
+                "number": trial.number + 1,
+                "settings": spec["points"][trial.number],
+                "state": trial.state.name.lower(),
+                "validation_accuracy": trial.values[0] if trial.values else None,
+                "runs": [f"{_name(trial.number)}-seed{seed}" for seed in spec["seeds"]],
+                "failed": study.user_attrs.get(f"failed {trial.number}"),
+            }
+        )
+    path = out / "sweep.json"
+    write_json(path, {"format": 1, "settings": spec["settings"], "seeds": spec["seeds"], "trials": trials})
+    return path
