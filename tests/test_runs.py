@@ -253,3 +253,35 @@ def test_no_cuda_here(tmp_path: Path) -> None:
         pytest.skip("there is a CUDA device here")
     with pytest.raises(ConfigError, match="no CUDA device"):
         run(small(tmp_path / "run", device="cuda"), Reporter())
+
+
+def test_tensorboard_shows_the_lines_of_metrics_an_interrupted_run_included(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    folder, original = tmp_path / "run", Trainer.train_batch
+
+    def interrupted(self: Trainer) -> None:
+        original(self)
+        if self.step == 3:
+            raise RunError("the machine went off")
+
+    monkeypatch.setattr(Trainer, "train_batch", interrupted)
+    with pytest.raises(RunError):
+        run(small(folder, tensorboard=True), Reporter())
+    monkeypatch.setattr(Trainer, "train_batch", original)
+    run(small(folder, tensorboard=True, resume="auto"), Reporter())
+    board = EventAccumulator(str(folder / "tensorboard")).Reload()
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    for name, group in (("loss", None), ("s2", "rates"), ("free", "residual")):
+        shown = board.Scalars(f"{group}/{name}" if group else name)
+        assert [event.step for event in shown] == [line["step"] for line in lines]
+        values = [(line[group] if group else line)[name] for line in lines]
+        assert [event.value for event in shown] == pytest.approx(values)
+
+
+def test_tensorboard_without_its_package_is_told_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("eqspike_seq.board.find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match="pip install tensorboard"):
+        run(small(tmp_path / "run", tensorboard=True), Reporter())
