@@ -11,7 +11,7 @@ from pathlib import Path
 
 import tyro
 
-from analysis import energy_tables
+from analysis import energy_tables, reproduce
 from analysis.markdown import read, table
 
 BLOCK = re.compile(r"(<!-- table: ([\w-]+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
@@ -107,7 +107,7 @@ def run_row(label: str, folder: str, command: str, up: str = "") -> tuple[str, .
     )
 
 
-def baseline_row(label: str, dataset: str, key: str) -> tuple[str, ...]:
+def baseline_row(label: str, dataset: str, key: str, up: str = "") -> tuple[str, ...]:
     """One model of ``benchmarks.baselines``."""
     found = read(f"{dataset}-baselines.json")[key]
     return (
@@ -117,14 +117,14 @@ def baseline_row(label: str, dataset: str, key: str) -> tuple[str, ...]:
         f"{found['train_seconds'] / 60:.1f} min",
         "–",
         "–",
-        f"[`python -m benchmarks.baselines {dataset}`](results/{dataset}-baselines.json) `{key}.test_accuracy`",
+        f"[`python -m benchmarks.baselines {dataset}`]({up}results/{dataset}-baselines.json) `{key}.test_accuracy`",
     )
 
 
-def imdb() -> str:
+def imdb(up: str = "") -> str:
     """Spiking, dense and other models on IMDB."""
-    rows = [run_row(*row) for row in (RATES[0], RATES[-1], *CHANGES[:1], *DENSE)]
-    return table(HEADS, [*rows, *(baseline_row(label, "imdb", key) for label, key in BASELINES)], text=(0, 6))
+    rows = [run_row(*row, up=up) for row in (RATES[0], RATES[-1], *CHANGES[:1], *DENSE)]
+    return table(HEADS, [*rows, *(baseline_row(label, "imdb", key, up) for label, key in BASELINES)], text=(0, 6))
 
 
 def mini() -> str:
@@ -247,6 +247,7 @@ def combinations() -> str:
 
 TABLES: dict[str, Callable[[], str]] = {
     "imdb": imdb,
+    "start": lambda: imdb(up="../"),
     "mini": mini,
     "spikes": spikes,
     "gradients": gradients,
@@ -260,6 +261,9 @@ TABLES: dict[str, Callable[[], str]] = {
     "hardware": energy_tables.hardware,
     "claims": energy_tables.claims,
     "beside": energy_tables.beside,
+    "reproduce": reproduce.runs,
+    "figures": reproduce.figures,
+    "checks": reproduce.checks,
 }
 
 

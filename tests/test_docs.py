@@ -1,0 +1,162 @@
+"""The documentation site: its examples run, its pages are whole, it asks no other host for anything."""
+
+import json
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import tyro
+
+from analysis.folders import open_run
+from analysis.reproduce import CHECKS
+from eqspike_seq.backends import make_estimator
+from eqspike_seq.checks import GradientFlags
+from eqspike_seq.cli import COMMANDS, parse_run
+from eqspike_seq.config import RunConfig, from_preset, read_toml
+from eqspike_seq.data.dataset import load_corpus, load_dataset, random_batch, shape_of, split
+from eqspike_seq.network import Network
+from neuromorphic import registry
+from neuromorphic.energy import names, price, read_table
+from neuromorphic.neurons import Noise
+
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
+REPRODUCE = (DOCS / "reproduce.md").read_text()
+
+
+def blocks(page: str, language: str) -> list[str]:
+    """The blocks of code of a page, in one language."""
+    return re.findall(rf"^```{language}\n(.*?)^```", (DOCS / page).read_text(), re.MULTILINE | re.DOTALL)
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("site")
+    built = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(place)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert built.returncode == 0, built.stderr
+    return place
+
+
+def test_site_loads_nothing_from_elsewhere(site: Path) -> None:
+    pages = sorted(site.rglob("*.html"))
+    assert len(pages) > 12
+    for page in pages:
+        text = page.read_text()
+        loaded = re.findall(r"<(?:script|img|iframe|source)[^>]*\ssrc=[\"']?(?:https?:)?//[^\s>]*", text)
+        loaded += re.findall(r"<link[^>]*\shref=[\"']?(?:https?:)?//[^\s>]*", text)
+        assert not loaded, page
+
+
+def test_every_page_is_in_the_navigation_and_every_command_on_its_page(site: Path) -> None:
+    start = (site / "index.html").read_text()
+    for page in DOCS.rglob("*.md"):
+        assert f'href="{page.relative_to(DOCS).with_suffix(".html").as_posix()}"' in start, page
+    commands = (site / "cli.html").read_text()
+    assert all(f'id="eqspike-{name}"' in commands for name in COMMANDS)
+    assert all(f"--{name.replace('_', '-')}" in commands for name in RunConfig.model_fields if name != "dataset")
+    assert not (site / "hooks.py").exists()
+
+
+def test_command_line_is_the_same_in_each_build(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(DOCS))
+    import hooks
+
+    first = hooks.command_line()
+    monkeypatch.setenv("COLUMNS", "60")
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    assert hooks.command_line() == first and "\x1b" not in first and str(ROOT) not in first
+
+
+@pytest.mark.parametrize("picture", sorted(path.name for path in DOCS.glob("*.svg")))
+def test_command_of_every_picture_is_told(picture: str) -> None:
+    assert re.search(rf"^\|.*\]\({re.escape(picture)}\).*`.*\|$", REPRODUCE, re.MULTILINE)
+
+
+def test_command_of_every_result_is_told() -> None:
+    results = ROOT / "results"
+    kept = [*results.glob("*/result.json"), *results.glob("*.json"), *results.glob("checks/*/*.json")]
+    assert len(kept) > 30
+    for path in kept:
+        named = re.escape(f"../{path.relative_to(ROOT).as_posix()}")
+        assert re.search(rf"^\|.*\]\({named}\).*\|$", REPRODUCE, re.MULTILINE), path
+
+
+@pytest.mark.parametrize("folder", sorted(path.parent.name for path in (ROOT / "results").glob("*/result.json")))
+def test_command_of_a_run_has_its_settings(folder: str) -> None:
+    (command,) = re.findall(rf"^\|.*/{folder}/result\.json\) \| `([^`]+)`", REPRODUCE, re.MULTILINE)
+    saved = RunConfig(**read_toml(ROOT / "results" / folder / "config.toml"))
+    assert not saved.differences(parse_run(shlex.split(command)[2:]))
+
+
+@pytest.mark.parametrize("name", [name for name in CHECKS if name.endswith("gradients.json")])
+def test_command_of_a_check_has_its_settings(name: str) -> None:
+    found = json.loads((ROOT / "results/checks" / name).read_text())
+    flags = tyro.cli(GradientFlags, args=CHECKS[name].replace("runs/", f"{ROOT}/results/").split()[1:])
+    assert flags.run is not None
+    given = {key: value for key, value in vars(flags).items() if value is not None and key in found["settings"]}
+    run = RunConfig(**read_toml(flags.run / "config.toml"))
+    kept = {key: value for key, value in given.items() if key not in ("dataset", "preset", "seed")}
+    assert found["settings"].items() <= {**run.computed(), **kept}.items()
+    records = [record for record in found["records"] if record["reference"] != "bptt"]
+    assert {record["beta"] for record in records} == set(flags.betas or (run.beta,))
+    assert {record["window"] for record in records} <= {None, *flags.windows}
+
+
+def test_example_of_hardware_is_a_cost_table(tmp_path: Path) -> None:
+    (example,) = blocks("how-to/own-hardware.md", "toml")
+    (tmp_path / "my-chip.toml").write_text(example)
+    table = read_table(str(tmp_path / "my-chip.toml"))
+    assert table.name == "my-chip" and table.dense in names() and table.static is not None
+    ledger = open_run(ROOT / "results/imdb-sigma-delta-seed0").ledgers.inference
+    assert sum(cost.joules.value for cost in price(ledger, table)) > 0
+
+
+def test_example_of_a_neuron_fires_at_the_rate_sigma_and_learns(monkeypatch: pytest.MonkeyPatch) -> None:
+    (example,) = blocks("how-to/own-neuron.md", "python")
+    found: dict[str, Any] = {"__name__": "example"}
+    exec(example, found)
+    neuron = found["JitteredThreshold"]()
+    u, noise, steps = torch.linspace(-1, 3, 41, dtype=torch.float64).view(1, 1, -1), Noise(0, neuron.stochastic), 2000
+    state, count = neuron.rest(u), torch.zeros_like(u)
+    for _ in range(steps):
+        state, z = neuron.step(state, u, noise.draw(u))
+        count += z
+    assert ((count / steps - (u / 2).clamp(0, 1)).abs() <= 2 / steps).all()
+    torch.testing.assert_close(count + (state.v - 0.5) - state.clamped, steps * u / 2)  # the books
+    monkeypatch.setitem(registry.NEURONS, "if", found["JitteredThreshold"])
+    config = from_preset("mini", "spiking", limit=32)
+    data = load_dataset(config)
+    network = Network.create(shape_of(config, data), torch.Generator().manual_seed(0))
+    backend = registry.spiking(config, torch.float32)
+    gradients = make_estimator(config)(backend, network, random_batch(config, data, 16)).gradients
+    assert all(torch.isfinite(gradient).all() and gradient.abs().sum() > 0 for gradient in gradients.values())
+
+
+def test_examples_of_data_are_read(tmp_path: Path) -> None:
+    parquet, module, vectors = blocks("how-to/own-data.md", "python")
+    for example in (parquet, vectors):
+        exec(example, {"folder": tmp_path})
+    corpus = load_corpus("imdb", tmp_path)
+    assert len(corpus.train) == 80 and len(corpus.test) == 10
+    config = from_preset("imdb", "spiking", data_dir=tmp_path, embeddings=str(tmp_path / "vectors.npz"))
+    data = load_dataset(config)
+    assert data.embeddings.dim == 16 and len(data.validation) > 0
+    found: dict[str, Any] = {"__name__": "example"}
+    exec(module, found)
+    for name in ("train", "test"):
+        lines = [f"{label},{name} {label} number {n}\n" for label in found["CLASSES"] for n in range(20)]
+        (tmp_path / f"topics_{name}.csv").write_text("".join(lines))
+    topics = split(found["load_topics"](tmp_path))
+    assert topics.validation is not None and len(topics.validation) == 6
+    assert np.unique(topics.validation.labels).tolist() == [0, 1, 2]
