@@ -92,15 +92,13 @@ class ConvergenceFlags(Subject):
 
 def check(arguments: list[str]) -> tuple[str, dict[str, Any], Path]:
     """Run one of the two checks, write its JSON, print a summary; (its name, what it found, the folder)."""
-    if not arguments or arguments[0] not in ("gradients", "convergence"):
-        got = f"got {arguments[0]!r}" if arguments and not arguments[0].startswith("-") else "nothing given"
-        raise ConfigError(f"check: {got}, expected gradients or convergence, as in `eqspike check gradients RUN`")
-    name, prog = arguments[0], f"eqspike check {arguments[0]}"
-    flags: Subject
-    if name == "gradients":
-        found = gradients(flags := tyro.cli(GradientFlags, args=arguments[1:], prog=prog))
+    flags: Subject = tyro.extras.subcommand_cli_from_dict(
+        {"gradients": GradientFlags, "convergence": ConvergenceFlags}, args=arguments, prog="eqspike check"
+    )
+    if isinstance(flags, GradientFlags):
+        name, found = "gradients", gradients(flags)
     else:
-        found = convergence(flags := tyro.cli(ConvergenceFlags, args=arguments[1:], prog=prog))
+        name, found = "convergence", convergence(flags)
     return name, found, flags.folder()
 
 

@@ -81,9 +81,11 @@ def load_corpus(name: str, data_dir: Path | None) -> Corpus:
         from eqspike_seq.data.mnist import load_mnist
 
         return load_mnist(data_dir)
-    from eqspike_seq.data.imdb import load_imdb
+    if name == "imdb":
+        from eqspike_seq.data.imdb import load_imdb
 
-    return load_imdb(data_dir)
+        return load_imdb(data_dir)
+    raise DataError(f"the data set {name!r} has no loader")
 
 
 def load_dataset(config: RunConfig, progress: Progress = lambda _: None) -> Dataset:
