@@ -92,7 +92,7 @@ class ConvergenceFlags(Subject):
 
 def check(arguments: list[str]) -> tuple[str, dict[str, Any], Path]:
     """Run one of the two checks, write its JSON, print a summary; (its name, what it found, the folder)."""
-    flags: Subject = tyro.extras.subcommand_cli_from_dict(
+    flags: GradientFlags | ConvergenceFlags = tyro.extras.subcommand_cli_from_dict(
         {"gradients": GradientFlags, "convergence": ConvergenceFlags}, args=arguments, prog="eqspike check"
     )
     if isinstance(flags, GradientFlags):
