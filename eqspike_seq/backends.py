@@ -6,6 +6,7 @@ from typing import Any, TypeVar, cast
 
 import torch
 
+from eqspike_seq.buckets import ByLength
 from eqspike_seq.config import RunConfig
 from eqspike_seq.dynamics import Backend, DenseBackend
 from eqspike_seq.errors import ConfigError
@@ -56,7 +57,7 @@ def make_backend(config: RunConfig, device: torch.device) -> Backend:
 
 
 def make_estimator(config: RunConfig) -> GradientEstimator:
-    """The gradient estimator that ``config`` names."""
+    """The gradient estimator that ``config`` names, by length."""
     if config.estimator == "bptt":
-        return BPTT(config.bptt_steps)
-    return ThreePhase(config.beta) if config.estimator == "three-phase" else TwoPhase(config.beta)
+        return ByLength(BPTT(config.bptt_steps))
+    return ByLength(ThreePhase(config.beta) if config.estimator == "three-phase" else TwoPhase(config.beta))

@@ -6,12 +6,13 @@ One sweep updates every layer once (Bal & Sengupta 2023, Eq. 13–16, the nudge 
     s^n ← σ(w_n s^{n−1} + b_n + β(y − s^n))
 
 The layers form a chain, so even and odd layers are updated in turn (*alternating*): the same fixed point in half the
-sweeps of the *synchronous* update, which moves all layers from the same state.
+sweeps of the *synchronous* update, which moves all layers from the same state. Nearly all work is in HopAttn and w₂, so
+that an alternating sweep looks at s¹ once and then goes round the layers above it ``ROUNDS`` times.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Literal, Protocol
+from typing import Literal, Protocol, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -22,6 +23,7 @@ from eqspike_seq.ledger import Ledger, dense_ledger, sweep_products
 from eqspike_seq.network import Batch, Network, State, phi, sigma
 
 Order = Literal["alternating", "synchronous"]
+ROUNDS = 3  # of the layers above s¹ in an alternating sweep
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,10 @@ class Equilibrium:
 
 
 class Backend(Protocol):
-    """Relaxes a network: the free phase, then nudges that start where it ended."""
+    """Relaxes a network: the free phase, then nudges that start where it ended. ``dtype``: that of large products."""
+
+    @property
+    def dtype(self) -> torch.dtype: ...
 
     def free(self, network: Network, batch: Batch, record: bool = False) -> Equilibrium:
         """β = 0, from rest."""
@@ -102,7 +107,7 @@ def prepare(network: Network, batch: Batch, dtype: torch.dtype) -> Inputs:
     x = batch.x.to(dtype)
     target = F.one_hot(batch.labels, shape.classes).to(network.w1.dtype)
     if shape.clamped:
-        current = (x.flatten(1) @ network.weights[0].to(dtype).T).to(network.w1.dtype)
+        current = (x.flatten(1) @ network.w2(dtype).T).to(network.w1.dtype)
         return Inputs(x, None, None, 2 * x, target, current)
     mask = batch.mask if shape.masked else None
     return Inputs(
@@ -121,13 +126,53 @@ def above(network: Network, layers: tuple[Tensor, ...], index: int) -> Tensor:
     return layers[index + 1] @ network.weights[index + 1] + network.biases[index]
 
 
+def feedback(first: Tensor, w2: Tensor) -> Tensor:
+    """F(w₂ᵀ s²), (…, P·N·D), in the type of ``w2``; one product for all texts where they share one s² (stride 0)."""
+    if first.stride(0) == 0:
+        return (first[:1].to(w2.dtype) @ w2).expand(len(first), -1)
+    return first.to(w2.dtype) @ w2
+
+
 def project(network: Network, inputs: Inputs, first: Tensor, w2: Tensor) -> Tensor:
     """s¹ from s²: HopAttn (or σ) of x w₁ + F⁻¹(w₂ᵀ s²), padding rows 0; (B, P, N, D)."""
     if network.shape.clamped:
         return inputs.patterns
-    query = inputs.drive + (first.to(w2.dtype) @ w2).view(inputs.drive.shape)
+    query = inputs.drive + feedback(first, w2).view(inputs.drive.shape)
     new = hopattn(query, inputs.patterns, inputs.bias) if network.shape.attention else sigma(query)
     return new if inputs.rows is None else new * inputs.rows
+
+
+def input_of(network: Network, inputs: Inputs, projection: Tensor, w2: Tensor) -> Tensor:
+    """w₂ F(s¹), (B, H₂), in the type of the weights."""
+    if inputs.current is not None:
+        return inputs.current
+    return (projection.flatten(1).to(w2.dtype) @ w2.T).to(network.w1.dtype)
+
+
+def updated(
+    network: Network, inputs: Inputs, current: Tensor, source: tuple[Tensor, ...], index: int, beta: float = 0.0
+) -> Tensor:
+    """Layer ``index`` of the stack from its neighbours in ``source``, s² from ``current`` = w₂ F(s¹)."""
+    u = current if index == 0 else source[index - 1] @ network.weights[index].T
+    u = u + above(network, source, index)
+    if beta and index + 1 == len(source):
+        u = u + beta * (inputs.target - source[index])
+    return sigma(u)
+
+
+def in_turn(layers: int) -> list[int]:
+    """Positions of s², s³, … in the order of their updates: those that w₂ does not reach first."""
+    return [*range(1, layers, 2), *range(0, layers, 2)]
+
+
+def settled(
+    network: Network, inputs: Inputs, current: Tensor, layers: tuple[Tensor, ...], beta: float = 0.0
+) -> tuple[Tensor, ...]:
+    """The layers above s¹ after ``ROUNDS`` rounds, s¹ held."""
+    new = list(layers)
+    for index in ROUNDS * in_turn(len(new)):
+        new[index] = updated(network, inputs, current, tuple(new), index, beta)
+    return tuple(new)
 
 
 def sweep(
@@ -138,29 +183,16 @@ def sweep(
     order: Order = "alternating",
     w2: Tensor | None = None,
 ) -> State:
-    """Every layer once. ``w2`` is the first stacked weight in the type of the large products, if it is another."""
+    """s¹ and every layer above. ``w2`` is the first stacked weight in the type of the large products, if another."""
     w2 = network.weights[0] if w2 is None else w2
-    layers = list(state.layers)
-    old = tuple(layers)
-    projection = state.projection
-
-    def update(index: int, below: Tensor, source: tuple[Tensor, ...]) -> Tensor:
-        weight = w2 if index == 0 else network.weights[index]
-        if index == 0 and inputs.current is not None:
-            u = inputs.current + above(network, source, index)
-        else:
-            u = (below.to(weight.dtype) @ weight.T).to(network.w1.dtype) + above(network, source, index)
-        if beta and index + 1 == len(layers):
-            u = u + beta * (inputs.target - source[index])
-        return sigma(u)
-
-    if order == "synchronous":
-        new = [update(i, projection.flatten(1) if i == 0 else old[i - 1], old) for i in range(len(old))]
-        return State(project(network, inputs, old[0], w2), tuple(new))
-    projection = project(network, inputs, old[0], w2)
-    for index in [*range(1, len(layers), 2), *range(0, len(layers), 2)]:
-        below = projection.flatten(1) if index == 0 else layers[index - 1]
-        layers[index] = update(index, below, tuple(layers))
+    projection = project(network, inputs, state.layers[0], w2)
+    if order == "alternating":
+        return State(
+            projection,
+            settled(network, inputs, input_of(network, inputs, projection, w2), state.layers, beta),
+        )
+    current = input_of(network, inputs, state.projection, w2)
+    layers = [updated(network, inputs, current, state.layers, index, beta) for index in range(len(state.layers))]
     return State(projection, tuple(layers))
 
 
@@ -185,41 +217,35 @@ class DenseBackend:
 
     def free(self, network: Network, batch: Batch, record: bool = False) -> Equilibrium:
         """The free phase, Eq. 13–16 with β = 0, from ``network.rest``."""
-        inputs = prepare(network, batch, self.dtype)
-        w2 = network.weights[0].to(self.dtype)
-        count = len(batch)
-        state = network.rest(count)
-        final = State(state.projection.to(self.dtype), tuple(layer.clone() for layer in state.layers))
+        inputs, w2 = prepare(network, batch, self.dtype), network.w2(self.dtype)
+        count, rest = len(batch), network.rest(1)
+        state = State(rest.projection, tuple(layer.expand(count, -1) for layer in rest.layers))
+        final = State(torch.zeros_like(inputs.drive), tuple(layer.clone() for layer in state.layers))
         residual = final.output.new_full((count,), float("inf"))
         steps = torch.zeros(count, dtype=torch.int64, device=residual.device)
         outputs, trace = [], _Trace(record)
-        active = torch.arange(count, device=residual.device)
-        current = inputs
-        for _ in range(self.free_steps):
-            if not len(active):
-                break
+        active, current = torch.arange(count, device=residual.device), inputs
+        for step in range(1, self.free_steps + 1):
             new = sweep(network, current, state, order=self.order, w2=w2)
             change = largest_change(new.layers, state.layers)
-            _write(final, new, active)
             residual[active] = change
             steps[active] += 1
+            going = (change > self.tolerance) & (step < self.free_steps)
+            _write(final, new, active, ~going | record)
             outputs.append(final.output.clone())
             if record:
                 trace.add(residual=residual.clone(), phi=phi(network, inputs.drive.to(network.w1.dtype), _float(final)))
-            going = change > self.tolerance
-            if not going.all():
-                keep = going.nonzero().squeeze(1)
-                active, state, current = active[keep], new.take(keep), current.take(keep)
-            else:
-                state = new
+            active, state, current = _going(going, active, new, current)
+            if not len(active):
+                break
         return Equilibrium(
             rates=final,
             residual=residual,
             steps=steps,
             converged=residual <= self.tolerance,
-            outputs=_stack(outputs, final.output),
-            events=_products(network, batch, steps, len(outputs)),
-            ledger=dense_ledger(network.shape, batch.mask, steps, "free"),
+            outputs=torch.stack(outputs),
+            events=_products(network, batch, steps, len(outputs), self.rounds),
+            ledger=dense_ledger(network.shape, batch.mask, steps, "free", self.rounds),
             memory=inputs,
             trace=trace.stacked(),
         )
@@ -227,11 +253,19 @@ class DenseBackend:
     def nudge(
         self, network: Network, batch: Batch, start: Equilibrium, betas: tuple[float, ...], record: bool = False
     ) -> list[Equilibrium]:
-        """All nudges in one batch, as changes from ``start``."""
+        """All nudges in one batch, as changes from ``start`` after one more sweep, in the precision of the weights."""
         assert isinstance(start.memory, Inputs)
-        inputs, base = start.memory, start.rates
-        anchor = make_anchor(network, inputs, base, self.dtype)
-        w2 = network.weights[0].to(self.dtype)
+        inputs, full = start.memory, network.weights[0]
+        exact = prepare(network, batch, full.dtype)
+        query = full_query(network, exact, start.rates.layers[0])
+        shares, projection = softmax_of(network, exact, query), start.rates.projection
+        if shares is not None:
+            projection = shares @ exact.patterns
+            projection = projection if exact.rows is None else projection * exact.rows
+        below = input_of(network, exact, projection, full)
+        base = State(projection.to(self.dtype), settled(network, exact, below, start.rates.layers))
+        anchor = make_anchor(network, inputs, base, query, shares, self.dtype, below)
+        w2 = network.w2(self.dtype)
         count, groups = len(batch), len(betas)
         beta = torch.tensor(betas, dtype=network.w1.dtype, device=batch.labels.device).view(1, groups, 1)
         delta = State(
@@ -242,43 +276,49 @@ class DenseBackend:
         scale = beta.abs().view(1, groups)
         residual = final.output.new_full((count, groups), float("inf"))
         steps = torch.zeros(count, dtype=torch.int64, device=residual.device)
+        still = torch.zeros_like(steps)
         outputs, trace = [], _Trace(record)
         active, current = torch.arange(count, device=residual.device), anchor
-        for _ in range(self.nudge_steps):
-            if not len(active):
-                break
-            new = _change_sweep(network, current, delta, beta, w2, self.order)
+        for step in range(1, self.nudge_steps + 1):
+            moved = bool(delta.layers[0].any())
+            new = _change_sweep(network, current, delta, beta, w2, self.order, moved)
             change = torch.stack([(a - b).abs().amax(2) for a, b in zip(new.layers, delta.layers, strict=True)])
-            _write(final, new, active)
             residual[active] = change.amax(0)
             steps[active] += 1
+            still[active] += not moved
+            going = (change.amax(0) > self.tolerance * scale).any(1) & (step < self.nudge_steps)
+            _write(final, new, active, ~going | record)
             outputs.append(base.output.unsqueeze(1) + final.output)
             if record:
                 drive = inputs.drive.to(network.w1.dtype)
-                full = [_float(base) + _group(final, g) for g in range(groups)]
-                trace.add(residual=residual.clone(), phi=torch.stack([phi(network, drive, s) for s in full], 1))
-            going = (change.amax(0) > self.tolerance * scale).any(1)
-            if not going.all():
-                keep = going.nonzero().squeeze(1)
-                active, delta, current = active[keep], new.take(keep), current.take(keep)
-            else:
-                delta = new
-        empty = base.output.unsqueeze(1).expand(-1, groups, -1)
-        series, recorded = _stack(outputs, empty), trace.stacked()
-        return [
-            Equilibrium(
-                rates=_float(base) + _group(final, g),
-                deviation=_group(final, g),
-                residual=residual[:, g],
-                steps=steps,
-                converged=residual[:, g] <= self.tolerance * abs(betas[g]),
-                outputs=series[:, :, g],
-                events=_products(network, batch, steps, len(outputs)),
-                ledger=dense_ledger(network.shape, batch.mask, steps, "nudge+" if betas[g] > 0 else "nudge-"),
-                trace={name: values[:, :, g] for name, values in recorded.items()},
+                states = [_float(base) + _float(_group(final, g)) for g in range(groups)]
+                trace.add(residual=residual.clone(), phi=torch.stack([phi(network, drive, s) for s in states], 1))
+            active, delta, current = _going(going, active, new, current)
+            if not len(active):
+                break
+        series, recorded = torch.stack(outputs), trace.stacked()
+        found = []
+        for g in range(groups):
+            phase = "nudge+" if betas[g] > 0 else "nudge-"
+            found.append(
+                Equilibrium(
+                    rates=base + _group(final, g),
+                    deviation=_group(final, g),
+                    residual=residual[:, g],
+                    steps=steps,
+                    converged=residual[:, g] <= self.tolerance * abs(betas[g]),
+                    outputs=series[:, :, g],
+                    events=_products(network, batch, steps, len(outputs), self.rounds),
+                    ledger=dense_ledger(network.shape, batch.mask, steps, phase, self.rounds, still),
+                    trace={name: values[:, :, g] for name, values in recorded.items()},
+                )
             )
-            for g in range(groups)
-        ]
+        return found
+
+    @property
+    def rounds(self) -> int:
+        """How often a sweep goes round the layers above s¹."""
+        return ROUNDS if self.order == "alternating" else 1
 
 
 @dataclass(frozen=True)
@@ -304,34 +344,43 @@ class Anchor:
         )
 
 
-def make_anchor(
-    network: Network, inputs: Inputs, base: State, dtype: torch.dtype, query: Tensor | None = None, top: int = 0
-) -> Anchor:
-    """u* once, in the precision of the weights, from s*; in the shapes of a nudge: (B, 1, Hᵢ).
+def full_query(network: Network, inputs: Inputs, first: Tensor) -> Tensor:
+    """x w₁ + F⁻¹(w₂ᵀ s²) in the precision of the weights, (B, P, N, D); where s¹ is clamped, 2x."""
+    drive = inputs.drive.to(network.w1.dtype)
+    return drive if network.shape.clamped else drive + feedback(first, network.weights[0]).view(drive.shape)
 
-    ``query`` is the one that s¹* belongs to, if not that of s²*; ``top`` as in ``weights``.
+
+def softmax_of(network: Network, inputs: Inputs, query: Tensor, top: int = 0) -> Tensor | None:
+    """The softmax weights of a query in its precision, (B, P, N, N); None without HopAttn."""
+    if not network.shape.attention:
+        return None
+    bias = None if inputs.bias is None else inputs.bias.to(query.dtype)
+    return by_text(lambda q, k, b: weights(q, k.to(q.dtype), b, top), query, inputs.patterns, bias)
+
+
+def make_anchor(
+    network: Network,
+    inputs: Inputs,
+    base: State,
+    query: Tensor,
+    shares: Tensor | None,
+    dtype: torch.dtype,
+    below: Tensor | None = None,
+) -> Anchor:
+    """u* once, in the precision of the weights, from s* = ``base``; in the shapes of a nudge: (B, 1, Hᵢ).
+
+    ``query`` is the one that s¹* belongs to and ``shares`` its softmax, kept in ``dtype``; ``below`` is w₂ F(s¹*), if
+    it is there already.
     """
-    full = network.w1.dtype
-    if query is None:
-        query = inputs.drive.to(full)
-        if not network.shape.clamped:
-            query = query + (base.layers[0] @ network.weights[0]).view(inputs.drive.shape)
-    query = query.to(full)
-    probabilities = None
-    if network.shape.attention:
-        bias = None if inputs.bias is None else inputs.bias.to(full)
-        probabilities = by_text(lambda q, k, b: weights(q, k.to(full), b, top).to(dtype), query, inputs.patterns, bias)
-    below = [base.projection.to(full).flatten(1), *base.layers[:-1]]
-    u = [
-        low @ w.T + above(network, base.layers, i)
-        for i, (low, w) in enumerate(zip(below, network.weights, strict=True))
-    ]
+    if below is None:
+        below = base.projection.to(network.w1.dtype).flatten(1) @ network.weights[0].T
+    currents = [below, *(low @ w.T for low, w in zip(base.layers, network.weights[1:], strict=False))]
     return Anchor(
         inputs.patterns,
         inputs.rows,
-        probabilities,
+        None if shares is None else shares.to(dtype),
         query,
-        tuple(v.unsqueeze(1) for v in u),
+        tuple((u + above(network, base.layers, i)).unsqueeze(1) for i, u in enumerate(currents)),
         (inputs.target - base.output).unsqueeze(1),
     )
 
@@ -349,36 +398,38 @@ def project_change(network: Network, anchor: Anchor, change: Tensor) -> Tensor:
     return moved if anchor.rows is None else moved * anchor.rows.unsqueeze(1)
 
 
-def _change_sweep(network: Network, anchor: Anchor, delta: State, beta: Tensor, w2: Tensor, order: Order) -> State:
-    """One sweep of the changes δ, (B, G, …): δs = σ(u* + δu) − σ(u*), δs¹ by ``hopattn_change``."""
-    layers = list(delta.layers)
-    old = tuple(layers)
+def _change_sweep(
+    network: Network, anchor: Anchor, delta: State, beta: Tensor, w2: Tensor, order: Order, moved: bool
+) -> State:
+    """One sweep of the changes δ, (B, G, …): δs = σ(u* + δu) − σ(u*), δs¹ by ``hopattn_change``.
 
-    def projected() -> Tensor:
-        if network.shape.clamped:
-            return delta.projection
-        return project_change(network, anchor, (old[0].to(w2.dtype) @ w2).view(delta.projection.shape))
+    Until any unit of s² has ``moved``, s¹ rests too, and none of the large products is formed.
+    """
+    projection, none = delta.projection, anchor.u[0].new_zeros(())
+    if moved and not network.shape.clamped:
+        projection = project_change(network, anchor, (delta.layers[0].to(w2.dtype) @ w2).view(projection.shape))
 
-    def update(index: int, below: Tensor, source: tuple[Tensor, ...]) -> Tensor:
-        weight = w2 if index == 0 else network.weights[index]
-        if index == 0 and network.shape.clamped:
-            u = anchor.u[0].new_zeros(())
-        else:
-            u = (below.to(weight.dtype) @ weight.T).to(network.w1.dtype)
-        if index + 1 < len(layers):
+    def input_of(projection: Tensor) -> Tensor:
+        return (projection.flatten(2) @ w2.T).to(network.w1.dtype) if moved and not network.shape.clamped else none
+
+    def update(current: Tensor, source: tuple[Tensor, ...], index: int) -> Tensor:
+        u = current if index == 0 else source[index - 1] @ network.weights[index].T
+        if index + 1 < len(source):
             u = u + source[index + 1] @ network.weights[index + 1]
         else:
             u = u + beta * (anchor.error - source[index])
         return sigma(anchor.u[index] + u) - sigma(anchor.u[index])
 
     if order == "synchronous":
-        new = [update(i, delta.projection.flatten(2) if i == 0 else old[i - 1], old) for i in range(len(old))]
-        return State(projected(), tuple(new))
-    projection = projected()
-    for index in [*range(1, len(layers), 2), *range(0, len(layers), 2)]:
-        below = projection.flatten(2) if index == 0 else layers[index - 1]
-        layers[index] = update(index, below, tuple(layers))
+        current = input_of(delta.projection)
+        return State(projection, tuple(update(current, delta.layers, index) for index in range(len(delta.layers))))
+    layers, current = list(delta.layers), input_of(projection)
+    for index in ROUNDS * in_turn(len(layers)):
+        layers[index] = update(current, tuple(layers), index)
     return State(projection, tuple(layers))
+
+
+Held = TypeVar("Held", Inputs, Anchor)
 
 
 class _Trace:
@@ -396,15 +447,22 @@ class _Trace:
         return {name: torch.stack(values) for name, values in self.values.items()}
 
 
-def _write(target: State, source: State, rows: Tensor) -> None:
-    if len(rows) == len(target.output):
-        target.projection.copy_(source.projection)
-        for old, new in zip(target.layers, source.layers, strict=True):
-            old.copy_(new)
-        return
-    target.projection[rows] = source.projection
+def _write(target: State, source: State, rows: Tensor, ended: Tensor) -> None:
+    """The layers of the texts ``rows``, and s¹ of those that have ``ended``, which nobody asks for before."""
     for old, new in zip(target.layers, source.layers, strict=True):
         old[rows] = new
+    if ended.all():
+        target.projection[rows] = source.projection
+    elif ended.any():
+        target.projection[rows[ended]] = source.projection[ended]
+
+
+def _going(going: Tensor, active: Tensor, state: State, held: Held) -> tuple[Tensor, State, Held]:
+    """What is left of (rows, state, what is held) once the texts that have ended are left out."""
+    if going.all():
+        return active, state, held
+    keep = going.nonzero().squeeze(1)
+    return active[keep], state.take(keep), held.take(keep)
 
 
 def _float(state: State) -> State:
@@ -412,14 +470,10 @@ def _float(state: State) -> State:
 
 
 def _group(delta: State, group: int) -> State:
-    return State(delta.projection[:, group].to(delta.output.dtype), tuple(layer[:, group] for layer in delta.layers))
+    return State(delta.projection[:, group], tuple(layer[:, group] for layer in delta.layers))
 
 
-def _products(network: Network, batch: Batch, steps: Tensor, readings: int) -> Tensor:
+def _products(network: Network, batch: Batch, steps: Tensor, readings: int, rounds: int) -> Tensor:
     """Multiply-accumulates of each text until each reading, (readings, B)."""
     taken = torch.arange(1, readings + 1, device=steps.device).unsqueeze(1).minimum(steps)
-    return taken * sweep_products(network.shape, batch.mask)
-
-
-def _stack(outputs: list[Tensor], like: Tensor) -> Tensor:
-    return torch.stack(outputs) if outputs else like.new_zeros(0, *like.shape)
+    return taken * sweep_products(network.shape, batch.mask, rounds)

@@ -4,7 +4,7 @@ import hashlib
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from eqspike_seq.attention import weights
 from eqspike_seq.backends import make_backend, make_estimator
+from eqspike_seq.buckets import TEXTS, joined, released, trimmed
 from eqspike_seq.config import RunConfig, from_preset
 from eqspike_seq.data.dataset import Batches, Encoded
 from eqspike_seq.dynamics import Backend, Equilibrium, prepare
@@ -71,47 +72,30 @@ def evaluate(
 ) -> Evaluation:
     """Relax every text of ``part`` and read the output; ``advance`` is told how many texts are done."""
     started, meter = time.perf_counter(), Meter.begin(gather.table.device.type)
-    free: list[dict[str, Tensor]] = []
-    ledger, reading_steps = Ledger(), 1
-    for start in range(0, len(part), batch):
-        rows = np.arange(start, min(start + batch, len(part)))
-        found = backend.free(network, gather(part, rows))
-        ledger += found.ledger
-        reading_steps = found.reading_steps
-        free.append(
-            {
-                "outputs": found.outputs.cpu(),
-                "events": found.events.double().cpu(),
-                "steps": found.steps.cpu(),
-                "converged": found.converged.cpu(),
-            }
-        )
+    network = replace(network, large=network.w2(backend.dtype))
+    order = np.argsort(-part.lengths(), kind="stable")
+    parts = []
+    for rows in np.array_split(order, math.ceil(len(order) / min(batch, TEXTS[gather.table.device.type]))):
+        parts.append(released(backend.free(*trimmed(network, gather(part, rows))), network.shape))
         advance(len(rows))
-    readings = max(len(piece["outputs"]) for piece in free)
-    outputs = torch.cat([_padded(piece["outputs"], readings) for piece in free], 1)  # (R, n, C)
-    events = torch.cat([_padded(piece["events"], readings) for piece in free], 1)
-    decisions = outputs.argmax(2).numpy()
+    found = joined(parts, torch.from_numpy(order.argsort()).to(gather.table.device))
+    readings, reading_steps, steps = len(found.outputs), found.reading_steps, found.steps.cpu().numpy()
+    decisions = found.outputs.argmax(2).cpu().numpy()
     stable = readings - (decisions[::-1] == decisions[-1]).cumprod(0).sum(0) + 1
     return Evaluation(
         labels=part.labels,
         predicted=decisions[-1].astype(np.int64),
-        rates=outputs[-1].float().numpy(),
-        stable=np.minimum(stable * reading_steps, torch.cat([piece["steps"] for piece in free]).numpy()),
-        steps=torch.cat([piece["steps"] for piece in free]).numpy(),
-        converged=float(torch.cat([piece["converged"] for piece in free]).double().mean()),
+        rates=found.outputs[-1].float().cpu().numpy(),
+        stable=np.minimum(stable * reading_steps, steps),
+        steps=steps,
+        converged=float(found.converged.double().mean()),
         right=decisions == part.labels,
-        events=events.numpy(),
+        events=found.events.double().cpu().numpy(),
         reading_steps=reading_steps,
-        ledger=ledger,
+        ledger=found.ledger,
         seconds=time.perf_counter() - started,
         joules=meter.read(),
     )
-
-
-def _padded(readings: Tensor, length: int) -> Tensor:
-    """The last reading repeated up to ``length``."""
-    missing = length - len(readings)
-    return torch.cat([readings, readings[-1:].expand(missing, *readings.shape[1:])]) if missing else readings
 
 
 @torch.no_grad()

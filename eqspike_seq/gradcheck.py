@@ -75,6 +75,11 @@ class FineNudges:
     coarse: Backend
     fine: Backend
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of both."""
+        return self.coarse.dtype
+
     @classmethod
     def of(cls, config: RunConfig) -> "FineNudges":
         """The backend of ``config``, and the same with nudges all but continuous."""

@@ -101,10 +101,13 @@ class Ledger:
         return {"format": 1, **vars(self)}
 
 
-def dense_ledger(shape: Shape, mask: Tensor, steps: Tensor, phase: str) -> Ledger:
+def dense_ledger(
+    shape: Shape, mask: Tensor, steps: Tensor, phase: str, rounds: int = 1, still: Tensor | None = None
+) -> Ledger:
     """What a dense relaxation does: ``steps`` (B,) sweeps of each text's real tokens; in the free phase its loading.
 
-    A sweep uses each weight twice, up and down, reads both layers that it joins and writes every activation.
+    A sweep uses w₂ twice, up and down, and the weights above it twice in each of its ``rounds``; it reads both layers
+    that a weight joins and writes every activation. In ``still`` (B,) of the sweeps s¹ and w₂ had nothing to do.
     """
     ledger = Ledger(samples={phase: len(steps)}, steps={phase: int(steps.sum())}, sizes=list(shape.sizes))
     units = real_units(shape, mask)
@@ -113,15 +116,15 @@ def dense_ledger(shape: Shape, mask: Tensor, steps: Tensor, phase: str) -> Ledge
         if shape.clamped:
             once = int(units.sum()) * shape.sizes[1]  # w₂ x
             ledger.add("s2", phase, multiply_accumulates=once, weight_reads=once, state_reads=int(units.sum()))
+    turns, looks = steps * rounds, steps if still is None else steps - still
     if shape.attention:
-        _add_softmax(ledger, shape, mask, phase, steps.unsqueeze(1) * row_tokens(shape, mask)[0], steps)
-    swept = 0 if shape.clamped else int((steps * units).sum())
+        _add_softmax(ledger, shape, mask, phase, looks.unsqueeze(1) * row_tokens(shape, mask)[0], looks)
+    swept = 0 if shape.clamped else int((looks * units).sum())
     ledger.add("s1", phase, neuron_updates=swept, state_writes=swept)
-    below, products = units, layer_products(shape, mask)
+    below, taken, products = units, looks, layer_products(shape, mask)
     for index, size in enumerate(shape.sizes[1:], start=2):
-        uses = int((steps * products[f"s{index}"]).sum())
-        active = int(steps.sum()) * size
-        read = active + (0 if index == 2 and shape.clamped else int((steps * below).sum()))
+        uses, active = int((taken * products[f"s{index}"]).sum()), int(turns.sum()) * size
+        read = active + (0 if index == 2 and shape.clamped else int((taken * below).sum()))
         ledger.add(
             f"s{index}",
             phase,
@@ -131,7 +134,7 @@ def dense_ledger(shape: Shape, mask: Tensor, steps: Tensor, phase: str) -> Ledge
             state_reads=read,
             state_writes=active,
         )
-        below = torch.full_like(below, size)
+        below, taken = torch.full_like(below, size), turns
     return ledger
 
 
@@ -268,22 +271,22 @@ def _tokens(shape: Shape, mask: Tensor) -> Tensor:
     return mask.sum(-1) if shape.masked else torch.full_like(mask.sum(-1), mask.shape[-1])
 
 
-def layer_products(shape: Shape, mask: Tensor) -> dict[str, Tensor]:
+def layer_products(shape: Shape, mask: Tensor, rounds: int = 1) -> dict[str, Tensor]:
     """Multiply-accumulates of one sweep of each text, (B,): n_q·n_k·D scores, as many to mix, each weight twice.
 
-    Where s¹ is clamped, w₂ is not used in a sweep: w₂ x is formed once a text.
+    Those above s² ``rounds`` times. Where s¹ is clamped, w₂ is not used in a sweep: w₂ x is formed once a text.
     """
     products = {}
     if shape.attention:
         rows, patterns = row_tokens(shape, mask)
         products["hopattn"] = 2 * shape.dim * (rows * patterns).sum(1)
-    below = real_units(shape, mask)
+    below, uses = real_units(shape, mask), 0 if shape.clamped else 2
     for index, size in enumerate(shape.sizes[1:], start=2):
-        products[f"s{index}"] = (0 if index == 2 and shape.clamped else 2) * size * below
-        below = below.new_full(below.shape, size)
+        products[f"s{index}"] = uses * size * below
+        below, uses = below.new_full(below.shape, size), 2 * rounds
     return products
 
 
-def sweep_products(shape: Shape, mask: Tensor) -> Tensor:
+def sweep_products(shape: Shape, mask: Tensor, rounds: int = 1) -> Tensor:
     """All multiply-accumulates of one sweep for each text, (B,)."""
-    return sum(layer_products(shape, mask).values(), mask.new_zeros(len(mask), dtype=mask.sum().dtype))
+    return sum(layer_products(shape, mask, rounds).values(), mask.new_zeros(len(mask), dtype=mask.sum().dtype))

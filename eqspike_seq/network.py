@@ -9,7 +9,7 @@ Shapes, used everywhere: B texts, P projections, N tokens, D embedding dimension
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -91,12 +91,16 @@ class Batch:
 
 @dataclass
 class Network:
-    """Parameters: ``w1`` (P, D, D); ``weights`` w₂ … wₙ, each (Hᵢ, Hᵢ₋₁); ``biases`` b₂ … bₙ, each (Hᵢ,)."""
+    """Parameters: ``w1`` (P, D, D); ``weights`` w₂ … wₙ, each (Hᵢ, Hᵢ₋₁); ``biases`` b₂ … bₙ, each (Hᵢ,).
+
+    ``large`` is w₂ in the type of the large products, where it has been made already.
+    """
 
     shape: Shape
     w1: Tensor
     weights: list[Tensor]
     biases: list[Tensor]
+    large: Tensor | None = None
 
     @classmethod
     def create(
@@ -134,6 +138,17 @@ class Network:
             self.shape, self.w1.to(target), [w.to(target) for w in self.weights], [b.to(target) for b in self.biases]
         )
 
+    def w2(self, dtype: torch.dtype) -> Tensor:
+        """w₂ in another type."""
+        return self.large if self.large is not None and self.large.dtype == dtype else self.weights[0].to(dtype)
+
+    def first(self, tokens: int) -> "Network":
+        """This network for texts of so many tokens: w₂ without what reads later ones; no copy where P is 1."""
+        shape = self.shape
+        large = None if self.large is None else by_token(shape, self.large)[:, :, :tokens].flatten(1)
+        w2 = by_token(shape, self.weights[0])[:, :, :tokens].flatten(1)
+        return replace(self, shape=replace(shape, tokens=tokens), weights=[w2, *self.weights[1:]], large=large)
+
     def rest(self, batch: int) -> State:
         """The state every free phase starts from: s¹ = 0, hidden and output units in the middle of σ."""
         shape, like = self.shape, self.w1
@@ -141,6 +156,11 @@ class Network:
             like.new_zeros(batch, max(1, len(shape.projections)), shape.tokens, shape.dim),
             tuple(like.new_full((batch, size), 0.5) for size in shape.sizes[1:]),
         )
+
+
+def by_token(shape: Shape, w2: Tensor) -> Tensor:
+    """w₂, or a gradient of it, as (H₂, P, N, D): a view."""
+    return w2.unflatten(1, (max(1, len(shape.projections)), shape.tokens, shape.dim))
 
 
 def sigma(u: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from eqspike_seq.attention import by_text, hopattn, weights_change
-from eqspike_seq.dynamics import Anchor, Inputs, make_anchor, project, project_change
+from eqspike_seq.dynamics import Anchor, Inputs, full_query, make_anchor, project, project_change, softmax_of
 from eqspike_seq.ledger import row_tokens
 from eqspike_seq.network import Batch, Network, State
 from neuromorphic.events import AttentionEvents
@@ -125,8 +125,9 @@ class NudgeCore:
         attention = network.shape.attention
         wta = attention and reading.spikes > 0
         dtype = network.w1.dtype if wta else drive.dtype
-        query = free.query if attention else None
-        self.anchor = make_anchor(network, free.inputs, base, dtype, query, reading.top_patterns)
+        query = free.query.to(network.w1.dtype) if attention else full_query(network, free.inputs, base.layers[0])
+        shares = softmax_of(network, free.inputs, query, reading.top_patterns)
+        self.anchor = make_anchor(network, free.inputs, base, query, shares, dtype)
         shape = (len(drive), groups, *drive.shape[1:])
         self.units = drive.new_zeros(shape if reading.query_threshold and attention else (0,), dtype=network.w1.dtype)
         self.rows = torch.zeros_like(free.rows).unsqueeze(1).repeat(1, groups, 1)

@@ -106,7 +106,7 @@ class SigmaDeltaBackend:
 
     def free(self, network: Network, batch: Batch, record: bool = False) -> Equilibrium:
         """From s¹ = 0 and ``baseline`` until all are silent."""
-        inputs, w2 = prepare(network, batch, self.dtype), network.weights[0].to(self.dtype)
+        inputs, w2 = prepare(network, batch, self.dtype), network.w2(self.dtype)
         rest, kept = network.rest(len(batch)), _Record()
         core = FreeCore(self.reading, network, batch, inputs, w2)
         thresholds = self.thresholds(len(rest.layers))
@@ -152,7 +152,7 @@ class SigmaDeltaBackend:
     ) -> list[Equilibrium]:
         """All nudges side by side, from what has been transmitted, the dither in common."""
         assert isinstance(start.memory, _Memory)
-        free, base, w2 = start.memory.core, start.rates, network.weights[0].to(self.dtype)
+        free, base, w2 = start.memory.core, start.rates, network.w2(self.dtype)
         groups, last, kept = len(betas), len(base.layers) - 1, _Record()
         beta = torch.tensor(betas, dtype=network.w1.dtype, device=batch.labels.device).view(1, groups, 1)
         xi1, xi, xi_query = self._dither(batch, base)

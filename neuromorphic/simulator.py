@@ -134,7 +134,7 @@ class SpikingBackend:
             layers[-1].clone(),
         )
         noise = Noise(batch.seed, self.neuron.stochastic)
-        w2, attention = network.weights[0].to(self.dtype), network.shape.attention
+        w2, attention = network.w2(self.dtype), network.shape.attention
         core = ClockedCore(inputs, w2, attention, self.tick_steps, self.neuron, noise)
         if attention and self.circuit == "wta":
             core.sampler = self.sampler

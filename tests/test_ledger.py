@@ -125,10 +125,23 @@ def test_dense_sweeps_of_one_text() -> None:
     assert counts(found.ledger, "s2") == {
         "multiply_accumulates": taken * 2 * 4 * 3,
         "weight_reads": taken * 2 * 4 * 3,
-        "neuron_updates": taken * 3,
-        "state_reads": taken * (4 + 3),
-        "state_writes": taken * 3,
+        "neuron_updates": taken * 3 * 3,  # three rounds above s1 for each look at it
+        "state_reads": taken * (4 + 3 * 3),
+        "state_writes": taken * 3 * 3,
     }
+    assert counts(found.ledger, "s3") == {
+        "multiply_accumulates": taken * 3 * 2 * 3 * 2,
+        "weight_reads": taken * 3 * 2 * 3 * 2,
+        "neuron_updates": taken * 3 * 2,
+        "state_reads": taken * 3 * (3 + 2),
+        "state_writes": taken * 3 * 2,
+    }
+    plus, _ = DenseBackend(free_steps=7, nudge_steps=5, tolerance=0.0).nudge(network, batch, found, (0.1, -0.1))
+    swept, still = int(plus.steps), 1  # in the first sweep only what is above s1 has anything to do
+    assert counts(plus.ledger, "s1", "nudge+")["neuron_updates"] == (swept - still) * 4
+    assert counts(plus.ledger, "hopattn", "nudge+")["exponentials"] == (swept - still) * 4
+    assert counts(plus.ledger, "s2", "nudge+")["multiply_accumulates"] == (swept - still) * 2 * 4 * 3
+    assert counts(plus.ledger, "s3", "nudge+")["multiply_accumulates"] == swept * 3 * 2 * 3 * 2
 
 
 def test_what_an_update_takes() -> None:

@@ -45,6 +45,10 @@ class Encoded:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def lengths(self) -> NDArray[np.int64]:
+        """Tokens of each text, (n,)."""
+        return np.diff(self.starts)
+
     def text(self, row: int) -> NDArray[np.int32]:
         """The ids of one text, (tokens,)."""
         return self.ids[self.starts[row] : self.starts[row + 1]]

@@ -1,0 +1,103 @@
+"""Batches by length: texts of much the same length are relaxed together, cut to the longest of them.
+
+Padding is then hardly computed, what a few texts need stays in a processor's cache, and only their s¹ is held in memory
+at once. Texts do not see each other, so the gradients of a batch are the weighted sum of those of its buckets.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from eqspike_seq.dynamics import Backend, Equilibrium
+from eqspike_seq.learning import Estimate, GradientEstimator
+from eqspike_seq.ledger import Ledger
+from eqspike_seq.network import Batch, Network, Shape, State, by_token
+
+TEXTS = {"cpu": 32, "cuda": 512}  # of a bucket
+STEP = 16  # tokens: lengths are rounded up to a multiple, so that products come in few sizes
+
+
+def lengths(shape: Shape, mask: Tensor) -> Tensor:
+    """Places up to the last real token of any input of each text, (B,); all, where padding takes part."""
+    if shape.clamped or not shape.masked:
+        return torch.full_like(mask[:, 0, 0], mask.shape[-1], dtype=torch.int64)
+    places = torch.arange(1, mask.shape[-1] + 1, device=mask.device)
+    return (mask.any(1) * places).amax(1)
+
+
+def trimmed(network: Network, batch: Batch) -> tuple[Network, Batch]:
+    """Network and texts without the places that are padding in all of them."""
+    longest = max(1, int(lengths(network.shape, batch.mask).max()))
+    tokens = -(-longest // STEP) * STEP
+    if tokens >= network.shape.tokens:
+        return network, batch
+    return network.first(tokens), replace(batch, x=batch.x[:, :, :tokens], mask=batch.mask[:, :, :tokens])
+
+
+def buckets(network: Network, batch: Batch) -> Iterator[tuple[Tensor, Network, Batch]]:
+    """(rows, network, texts) of each bucket, the longest texts first; each with a seed of its own."""
+    order = lengths(network.shape, batch.mask).argsort(descending=True, stable=True)
+    for place, rows in enumerate(order.split(TEXTS[batch.x.device.type])):
+        texts = Batch(batch.x[rows], batch.mask[rows], batch.labels[rows], batch.seed + place)
+        yield rows, *trimmed(network, texts)
+
+
+@dataclass(frozen=True)
+class ByLength:
+    """An estimator for buckets as one for whole batches. The equilibria that it returns are ``released``."""
+
+    estimator: GradientEstimator
+
+    def __call__(self, backend: Backend, network: Network, batch: Batch) -> Estimate:
+        """The gradients of the mean loss of all texts."""
+        network = replace(network, large=network.w2(backend.dtype))
+        gradients = {name: torch.zeros_like(tensor) for name, tensor in network.named()}
+        order, found = [], []
+        for rows, narrow, texts in buckets(network, batch):
+            estimate = self.estimator(backend, narrow, texts)
+            for name, gradient in estimate.gradients.items():
+                whole = gradients[name]
+                if name == "w2":
+                    whole = by_token(network.shape, whole)[:, :, : narrow.shape.tokens]
+                    gradient = by_token(narrow.shape, gradient)
+                whole.add_(gradient, alpha=len(rows) / len(batch))
+            order.append(rows)
+            found.append([released(phase, network.shape) for phase in estimate.equilibria])
+        inverse = torch.cat(order).argsort()
+        return Estimate(gradients, [joined(list(phases), inverse) for phases in zip(*found, strict=True)])
+
+
+def released(found: Equilibrium, shape: Shape) -> Equilibrium:
+    """It without s¹ and all else of its size, as if it were of the whole network."""
+    rates = State(found.rates.projection[:, :, :0], found.rates.layers)
+    ledger = replace(found.ledger, sizes=list(shape.sizes))
+    return replace(found, rates=rates, ledger=ledger, deviation=None, memory=None, trace={}, local=None)
+
+
+def joined(parts: list[Equilibrium], inverse: Tensor) -> Equilibrium:
+    """Released equilibria of one phase as one, ``inverse`` the place of each text in them."""
+    readings, ledger = max(len(part.outputs) for part in parts), Ledger()
+    for part in parts:
+        ledger += part.ledger
+    layers = zip(*(part.rates.layers for part in parts), strict=True)
+    return Equilibrium(
+        rates=State(
+            torch.cat([part.rates.projection for part in parts])[inverse],
+            tuple(torch.cat(layer)[inverse] for layer in layers),
+        ),
+        residual=torch.cat([part.residual for part in parts])[inverse],
+        steps=torch.cat([part.steps for part in parts])[inverse],
+        converged=torch.cat([part.converged for part in parts])[inverse],
+        outputs=torch.cat([lasting(part.outputs, readings) for part in parts], 1)[:, inverse],
+        events=torch.cat([lasting(part.events, readings) for part in parts], 1)[:, inverse],
+        ledger=ledger,
+        reading_steps=parts[0].reading_steps,
+    )
+
+
+def lasting(readings: Tensor, length: int) -> Tensor:
+    """The last reading repeated up to ``length``."""
+    missing = length - len(readings)
+    return torch.cat([readings, readings[-1:].expand(missing, *readings.shape[1:])]) if missing else readings

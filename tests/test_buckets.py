@@ -1,0 +1,83 @@
+"""Batches by length: the same gradients and figures as of the whole batch, and no padding computed."""
+
+import numpy as np
+import pytest
+import torch
+
+from eqspike_seq.buckets import STEP, TEXTS, ByLength, buckets, lengths, trimmed
+from eqspike_seq.dynamics import DenseBackend
+from eqspike_seq.learning import BPTT, GradientEstimator, ThreePhase, TwoPhase
+from eqspike_seq.network import Batch, Network
+from neuromorphic.simulator import SpikingBackend
+from tests.conftest import make_batch, make_clamped, make_network
+
+
+def two_inputs() -> tuple[Network, Batch]:
+    """Two texts side by side, four projections: queries and keys of different lengths."""
+    generator = torch.Generator().manual_seed(5)
+    network = make_network(tokens=40, projections=((0, 0), (0, 1), (1, 0), (1, 1)))
+    count = torch.randint(1, 41, (9, 2, 1), generator=generator)
+    mask = torch.arange(40).view(1, 1, 40) < count
+    x = torch.randn(9, 2, 40, 4, generator=generator, dtype=torch.float64) * mask.unsqueeze(-1)
+    return network, Batch(x, mask, torch.arange(9) % 2)
+
+
+def cases() -> dict[str, tuple[Network, Batch]]:
+    long = {"tokens": 50, "size": 9}
+    return {
+        "texts": (make_network(tokens=50), make_batch(**long)),  # type: ignore[arg-type]
+        "no attention": (make_network(tokens=50, attention=False), make_batch(**long)),  # type: ignore[arg-type]
+        "padding takes part": (make_network(tokens=50, masked=False), make_batch(**long)),  # type: ignore[arg-type]
+        "pairs": two_inputs(),
+        "clamped": make_clamped(),
+    }
+
+
+@pytest.mark.parametrize("case", list(cases()))
+@pytest.mark.parametrize("estimator", [ThreePhase(0.2), TwoPhase(0.2), BPTT(4)], ids=lambda e: type(e).__name__)
+def test_buckets_give_what_the_whole_batch_gives(
+    case: str, estimator: GradientEstimator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(TEXTS, "cpu", 4)
+    network, batch = cases()[case]
+    backend = DenseBackend(free_steps=40, nudge_steps=40, tolerance=1e-4, dtype=torch.float64)
+    whole, parts = estimator(backend, network, batch), ByLength(estimator)(backend, network, batch)
+    for name, gradient in whole.gradients.items():
+        torch.testing.assert_close(parts.gradients[name], gradient, rtol=1e-9, atol=1e-13)
+    for one, other in zip(whole.equilibria, parts.equilibria, strict=True):
+        torch.testing.assert_close(other.outputs[-1], one.outputs[-1])
+        torch.testing.assert_close(other.rates.layers[0], one.rates.layers[0])
+        assert torch.equal(one.steps, other.steps) and torch.equal(one.converged, other.converged)
+        assert one.ledger == other.ledger
+
+
+def test_spikes_of_buckets_are_those_of_the_whole_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(TEXTS, "cpu", 4)
+    network, batch = make_network(tokens=50), make_batch(tokens=50, size=9)
+    backend = SpikingBackend(free_steps=60, nudge_steps=60, window=40, dtype=torch.float64)
+    whole, parts = ThreePhase(0.5)(backend, network, batch), ByLength(ThreePhase(0.5))(backend, network, batch)
+    for name, gradient in whole.gradients.items():
+        torch.testing.assert_close(parts.gradients[name], gradient, rtol=1e-9, atol=1e-13)
+    assert [p.ledger for p in parts.equilibria] == [w.ledger for w in whole.equilibria]
+
+
+def test_a_bucket_is_cut_to_its_longest_text_and_every_text_is_in_one() -> None:
+    network, batch = make_network(tokens=200), make_batch(tokens=200, size=3 * TEXTS["cpu"])
+    rows, found = [], lengths(network.shape, batch.mask)
+    for places, narrow, texts in buckets(network, batch):
+        longest = int(found[places].max())
+        assert longest <= narrow.shape.tokens == texts.x.shape[2] < longest + STEP
+        assert narrow.weights[0].shape[1] == narrow.shape.flat
+        assert narrow.weights[0].data_ptr() == network.weights[0].data_ptr()  # no copy
+        rows += places.tolist()
+    assert sorted(rows) == list(range(len(batch)))
+
+
+def test_gaps_in_a_mask_are_kept() -> None:
+    network, batch = make_network(tokens=40), make_batch(tokens=40, size=2)
+    mask = torch.zeros_like(batch.mask)
+    mask[0, 0, 20], mask[1, 0, :3] = True, True
+    assert lengths(network.shape, mask).tolist() == [21, 3]
+    narrow, texts = trimmed(network, Batch(batch.x, mask, batch.labels))
+    assert narrow.shape.tokens == 32 and bool(texts.mask[0, 0, 20])
+    assert np.prod(texts.x.shape) == 2 * 32 * 4
