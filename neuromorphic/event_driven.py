@@ -123,10 +123,18 @@ class EventDriven:
         return np.array(tensor.detach().cpu().numpy(), dtype=self.type, order="C")
 
     def free(self, ids: NDArray[np.integer], record: bool = False) -> Relaxed:
-        """Relax the text of these word ids, (n,), from rest. Raises EqspikeError where it has more than N."""
+        """Relax the text of these word ids, (n,), each of 1 … V, from rest.
+
+        Raises EqspikeError where there are more than N of them, or one that is no word's.
+        """
         tokens, one = self.shape.tokens, self.type.type
         if len(ids) > tokens:
             raise EqspikeError(f"got a text of {len(ids)} words, expected at most {tokens}: cut it first")
+        if len(ids) and not 0 < ids.min() <= ids.max() < len(self.patterns):
+            raise EqspikeError(
+                f"got word ids from {ids.min()} to {ids.max()}, expected 1 to {len(self.patterns) - 1}: "
+                "leave padding and unknown words out"
+            )
         settings, projection = self.settings, _Projection(self, ids)
         u = tuple(values.copy() for values in self.inputs)
         units = tuple(np.zeros_like(values) for values in u)

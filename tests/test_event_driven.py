@@ -90,7 +90,7 @@ def test_fewer_rows_are_computed_where_little_moved() -> None:
     assert first.rows == TOKENS and first.silent
 
 
-def test_a_text_without_a_known_word_and_one_that_is_too_long() -> None:
+def test_a_text_without_a_known_word_and_texts_that_are_none() -> None:
     network = make_network(tokens=TOKENS, dim=DIM)
     ready = EventDriven(network, SMALL, words(0))
     empty = ready.free(np.zeros(0, dtype=np.int32))
@@ -99,6 +99,9 @@ def test_a_text_without_a_known_word_and_one_that_is_too_long() -> None:
     assert empty.spikes[:, 0].sum() == 0 and empty.rows == 0
     with pytest.raises(EqspikeError, match="got a text of 13 words, expected at most 12"):
         ready.free(np.ones(13, dtype=np.int32))
+    for ids in ([3, 0], [WORDS + 1]):
+        with pytest.raises(EqspikeError, match=f"got word ids from .*, expected 1 to {WORDS}"):
+            ready.free(np.array(ids))
 
 
 def test_single_precision_decides_alike() -> None:
