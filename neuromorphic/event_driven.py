@@ -1,0 +1,386 @@
+"""One text at a time: the free phase of change-coded neurons, with work where spikes arrive and nowhere else.
+
+The same neurons, order of updates and spikes as ``SigmaDeltaBackend.free``; what differs is where sums are formed:
+
+    a spike of s¹, row i, component d      w₂ F(s¹) += θ₁ n · column (i, d) of w₂     H₂ additions
+    a spike of s², neuron j                w₂ᵀ s²   += θ₂ n · row j of w₂             n D additions, real tokens only
+    a spike of s³, … of neuron j           both neighbours' inputs += θ n · its row and its column
+
+The query x w₁ of a word does not depend on its text: it is looked up. A text is its distinct words and how often each
+occurs: softmax(q Kᵀ/√d) K sums over U stored words with weights c e^{score}, c their counts, and as long as s² has sent
+nothing, rows of the same word are one row. Later only rows whose query has moved are computed. Padding does not exist.
+
+Shapes: N positions of the network, n ≤ N tokens of the text, U ≤ n distinct words, D dimensions, Hᵢ units of layer i.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numba
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from eqspike_seq.errors import EqspikeError
+from eqspike_seq.ledger import Ledger, real_units
+from eqspike_seq.network import Batch, Network
+from neuromorphic.events import Activity, AttentionEvents, spiking_ledger, woken
+from neuromorphic.sigma_delta import SigmaDeltaBackend, _for_each, _in_turn
+
+Floats = NDArray[np.floating]
+
+
+@dataclass(frozen=True)
+class Relaxed:
+    """The free phase of one text of ``tokens`` words, in R steps.
+
+    ``outputs`` (R, C) are the output's own activations, ``spikes`` (R, layers) the unit spikes of s¹, s², …; ``silent``
+    says whether nobody sent anything in the last step. ``rows`` token rows of HopAttn were computed, at ``readings``
+    moments. ``sent``, if recorded: the signed units of every neuron, s¹ (R, n, D), s² … sⁿ (R, Hᵢ).
+    """
+
+    tokens: int
+    outputs: Floats
+    spikes: NDArray[np.int64]
+    rows: int
+    readings: int
+    sent: tuple[Floats, ...] = ()
+
+    @property
+    def steps(self) -> int:
+        """R."""
+        return len(self.outputs)
+
+    @property
+    def silent(self) -> bool:
+        """Whether the last step brought no spike."""
+        return not self.spikes[-1].any()
+
+    @property
+    def predicted(self) -> int:
+        """The class with the highest rate."""
+        return int(self.outputs[-1].argmax())
+
+    def ledger(self, network: Network) -> Ledger:
+        """What it cost, as the ledger of ``SigmaDeltaBackend`` for this one text.
+
+        Rows of HopAttn are ``rows`` though rows of the same word were computed once: hardware has no such table.
+        """
+        shape, steps = network.shape, torch.tensor([self.steps])
+        mask = (torch.arange(shape.tokens) < self.tokens).view(1, 1, -1)
+        batch = Batch(torch.empty(1, 1, shape.tokens, 0), mask, torch.zeros(1, dtype=torch.int64))
+        units = [torch.from_numpy(column).unsqueeze(1) for column in self.spikes.T]
+        totals, units1, readings = [u.sum(0) for u in units], real_units(shape, mask), torch.tensor([self.readings])
+        attention = AttentionEvents(torch.tensor([[self.rows]]), readings) if shape.attention else None
+        first = readings * units1 if attention is None else attention.rows.sum(1) * shape.dim
+        active, idle = woken(units, steps)
+        done = Activity(
+            totals,
+            [torch.zeros_like(total) for total in totals],
+            [first, *(n * size for n, size in zip(active, shape.sizes[1:], strict=True))],
+            [(steps * units1 - first).clamp(min=0), *(n * s for n, s in zip(idle, shape.sizes[1:], strict=True))],
+            words=2,
+        )
+        return spiking_ledger(network, batch, "free", steps, done, attention)
+
+
+class EventDriven:
+    """A network made ready to relax one text after the other, in the type of its weights.
+
+    ``table`` (V + 1, D) holds the word vectors by id. Changing the network afterwards changes nothing here.
+    """
+
+    def __init__(self, network: Network, settings: SigmaDeltaBackend, table: Tensor) -> None:
+        """Raises EqspikeError for what is not done here; ``settings.dtype`` is not asked for."""
+        check(network, settings)
+        shape, layers = network.shape, len(network.weights)
+        self.shape, self.settings = shape, settings
+        self.type = np.dtype(str(network.w1.dtype).removeprefix("torch."))
+        self.patterns = self._array(table)
+        self.drive = self._array(table.to(network.w1) @ network.w1[0])  # x w₁ of every word
+        self.w2 = self._array(network.weights[0])  # row j: what a spike of s² adds to the queries
+        self.columns = self._array(network.weights[0].T)  # row (i, d): what a spike of s¹ adds to s²
+        self.down = tuple(self._array(weight) for weight in network.weights[1:])
+        self.up = tuple(self._array(weight.T) for weight in network.weights[1:])
+        self.thresholds = np.array(settings.thresholds(layers), dtype=self.type)
+        self.inverses = np.array([1 / threshold for threshold in settings.thresholds(layers)], dtype=self.type)
+        self.origins = np.array([*_for_each(settings.baseline, layers - 1), 0.5], dtype=self.type)
+        self.margins = np.array([*[1 - settings.deadband] * (layers - 1), 0.5], dtype=self.type)
+        self.order = np.array(_in_turn(layers))
+        rest = [torch.full_like(bias, float(origin)) for bias, origin in zip(network.biases, self.origins, strict=True)]
+        self.feedback = self._array(rest[0] @ network.weights[0]).reshape(shape.tokens, shape.dim)
+        self.inputs = []  # of s², s³, … before anybody has sent anything
+        for index, bias in enumerate(network.biases):
+            u = bias.clone()
+            if index:
+                u = u + network.weights[index] @ rest[index - 1]
+            if index + 1 < layers:
+                u = u + rest[index + 1] @ network.weights[index + 1]
+            self.inputs.append(self._array(u))
+
+    def _array(self, tensor: Tensor) -> Floats:
+        return np.array(tensor.detach().cpu().numpy(), dtype=self.type, order="C")
+
+    def free(self, ids: NDArray[np.integer], record: bool = False) -> Relaxed:
+        """Relax the text of these word ids, (n,), each of 1 … V, from rest.
+
+        Raises EqspikeError where there are more than N of them, or one that is no word's.
+        """
+        tokens, one = self.shape.tokens, self.type.type
+        if len(ids) > tokens:
+            raise EqspikeError(f"got a text of {len(ids)} words, expected at most {tokens}: cut it first")
+        if len(ids) and not 0 < ids.min() <= ids.max() < len(self.patterns):
+            raise EqspikeError(
+                f"got word ids from {ids.min()} to {ids.max()}, expected 1 to {len(self.patterns) - 1}: "
+                "leave padding and unknown words out"
+            )
+        settings, projection = self.settings, _Projection(self, ids)
+        u = tuple(values.copy() for values in self.inputs)
+        units = tuple(np.zeros_like(values) for values in u)
+        sent = tuple(np.zeros_like(values) for values in u)
+        output = np.empty_like(u[-1])
+        outputs, spikes, kept = [], [], []
+        theta1, margin = one(settings.projection_threshold), one(1 - settings.deadband)
+        inverse, fired, rows, readings = one(1 / settings.projection_threshold), True, 0, 0
+        for _ in range(settings.free_steps):
+            count = np.zeros(len(u) + 1, dtype=np.int64)
+            before = projection.units.copy() if record else None
+            if fired:
+                chosen, own, source = projection.read(sent[0])
+                if self.shape.attention:
+                    rows += len(chosen)
+                    readings += len(chosen) > 0
+                else:
+                    readings += 1
+                count[0] = send_rows(own, source, chosen, projection.units, inverse, margin, self.columns, theta1, u[0])
+            send_layers(
+                u,
+                units,
+                sent,
+                self.up,
+                self.down,
+                self.order,
+                self.thresholds,
+                self.inverses,
+                self.origins,
+                self.margins,
+                output,
+                count,
+            )
+            fired = bool(count[1])
+            outputs.append(output.copy())
+            spikes.append(count)
+            if before is not None:
+                kept.append([projection.units - before, *(layer.copy() for layer in sent)])
+            if not count.any():
+                break
+        recorded = tuple(np.stack(layer) for layer in zip(*kept, strict=True))
+        return Relaxed(len(ids), np.stack(outputs), np.stack(spikes), rows, readings, recorded)
+
+
+class _Projection:
+    """s¹ of one text: ``units`` (n, D) that its neurons have sent.
+
+    ``query`` (n, D) is that of each row when it was last computed, ``change`` what the spikes of s² have added since.
+    """
+
+    def __init__(self, of: EventDriven, ids: NDArray[np.integer]) -> None:
+        self.of, self.known = of, False
+        self.words, self.word, counts = np.unique(ids, return_inverse=True, return_counts=True)
+        count, dim = len(ids), of.shape.dim
+        self.all = np.arange(count)
+        self.units = np.zeros((count, dim), dtype=of.type)
+        self.drive = of.drive[self.words]
+        self.query = self.change = self.units[:0]  # not before s² has been heard
+        self.keys = of.patterns[self.words]
+        self.values = np.empty((len(self.words), dim + 1), dtype=of.type)  # c K and c, so that one product sums both
+        np.multiply(self.keys, counts[:, None], out=self.values[:, :dim], casting="unsafe")
+        self.values[:, dim] = counts
+
+    def read(self, sent: Floats) -> tuple[NDArray[np.int64], Floats, NDArray[np.int64]]:
+        """(rows computed anew, what they put out, which row of that is whose), after s² has sent ``sent`` (H₂,)."""
+        of = self.of
+        if not self.known:
+            self.known = True
+            if of.origins[0] == 0:  # nothing comes back from s² yet: rows of one word are alike
+                return self.all, self._own(self.drive), self.word
+            return self.all, self._own(self._rest()), self.all
+        if not len(self.query):
+            self.query, self.change = self._rest(), np.zeros_like(self.units)
+        threshold = of.settings.reading.attention_threshold if of.shape.attention else 0.0
+        least = of.type.type(threshold**2 * of.shape.dim)
+        rows = hear(sent, of.thresholds[0], of.w2, self.query, self.change, least, threshold == 0)
+        return rows, self._own(self.query[rows]), np.arange(len(rows))
+
+    def _rest(self) -> Floats:
+        """Queries of all rows before s² has sent anything."""
+        return self.drive[self.word] + self.of.feedback[: len(self.word)]
+
+    def _own(self, queries: Floats) -> Floats:
+        """HopAttn(q, K), or σ(q), of the queries (R, D)."""
+        if not self.of.shape.attention:
+            return np.clip(queries / 2, 0, 1)
+        dim = self.of.shape.dim
+        if not queries.size:
+            return queries
+        scores = (queries * self.of.type.type(1 / math.sqrt(dim))) @ self.keys.T
+        scores -= scores.max(1, keepdims=True)
+        mixed = np.exp(scores, out=scores) @ self.values
+        return mixed[:, :dim] / mixed[:, dim:]
+
+
+def check(network: Network, settings: SigmaDeltaBackend) -> None:
+    """Raises EqspikeError, naming it, where something is asked for that the event-driven path does not do."""
+    shape, reading = network.shape, settings.reading
+    for name, got, wanted in (
+        ("projections", shape.projections, ((0, 0),)),
+        ("masked", shape.masked, True),
+        ("circuit", reading.circuit, "clocked"),
+        ("query_threshold", reading.query_threshold, 0.0),
+        ("top_patterns", reading.top_patterns, 0),
+        ("events", settings.events, "unit"),
+        ("hidden layers", len(shape.hidden) > 0, True),
+    ):
+        if got != wanted:
+            raise EqspikeError(
+                f"one text at a time: got {name} {got}, expected {wanted}. Relax it in batches of one instead."
+            )
+
+
+@numba.njit(cache=True, fastmath={"contract"})
+def add(weights: Floats, senders: NDArray[np.int64], values: Floats, into: Floats) -> None:
+    """into ← into + Σ_m values[m] · weights[senders[m]], of each row its first len(into).
+
+    Eight senders at a time: the rows come from memory far away, and more of them are then on their way at once.
+    """
+    size, count = len(into), len(senders)
+    together = count - count % 8
+    for m in range(0, together, 8):
+        a, b, c, d = weights[senders[m]], weights[senders[m + 1]], weights[senders[m + 2]], weights[senders[m + 3]]
+        e, f, g, h = weights[senders[m + 4]], weights[senders[m + 5]], weights[senders[m + 6]], weights[senders[m + 7]]
+        p, q, r, s = values[m], values[m + 1], values[m + 2], values[m + 3]
+        t, v, w, x = values[m + 4], values[m + 5], values[m + 6], values[m + 7]
+        for k in range(size):
+            first = (p * a[k] + q * b[k]) + (r * c[k] + s * d[k])
+            second = (t * e[k] + v * f[k]) + (w * g[k] + x * h[k])
+            into[k] += first + second
+    for m in range(together, count):
+        row, value = weights[senders[m]], values[m]
+        for k in range(size):
+            into[k] += value * row[k]
+
+
+@numba.njit(cache=True, fastmath={"contract", "reassoc"})
+def hear(
+    sent: Floats, threshold: float, w2: Floats, query: Floats, change: Floats, least: float, always: bool
+) -> NDArray[np.int64]:
+    """Add the spikes of s² to the queries of all rows: change ← change + θ₂ Σ_j n_j w₂[j]; (n, D).
+
+    Returns the rows with |change|² > ``least`` (all, if ``always``), whose query takes it over.
+    """
+    senders, values, count = np.empty(len(sent), dtype=np.int64), np.empty_like(sent), 0
+    for j in range(len(sent)):
+        if sent[j] != 0:
+            senders[count], values[count] = j, threshold * sent[j]
+            count += 1
+    add(w2, senders[:count], values[:count], change.reshape(-1))
+    moved = np.empty(len(query), dtype=np.int64)
+    found = 0
+    for i in range(len(query)):
+        row, whole, square = change[i], query[i], least * 0
+        for k in range(len(row)):
+            square += row[k] * row[k]
+        if always or square > least:
+            moved[found] = i
+            found += 1
+            for k in range(len(row)):
+                whole[k] += row[k]
+                row[k] = 0
+    return moved[:found]
+
+
+@numba.njit(cache=True)
+def send_rows(
+    own: Floats,
+    source: NDArray[np.int64],
+    rows: NDArray[np.int64],
+    units: Floats,
+    inverse: float,
+    margin: float,
+    columns: Floats,
+    threshold: float,
+    u: Floats,
+) -> int:
+    """Let the neurons of these rows of s¹ send what changed, and s² hear it; returns the unit spikes.
+
+    e = a/θ − sent, n = sign(e) ⌊|e| + margin⌋, u ← u + θ₁ n · column; a of row ``rows[m]`` is ``own[source[m]]``.
+    """
+    dim = own.shape[1]
+    total = 0
+    senders, values, current = np.empty(dim, dtype=np.int64), np.empty(dim, dtype=own.dtype), np.empty_like(u)
+    for m in range(len(rows)):
+        activations, before = own[source[m]], units[rows[m]]
+        found = 0
+        for k in range(dim):
+            error = activations[k] * inverse - before[k]
+            n = np.floor(abs(error) + margin)
+            if n > 0:
+                senders[found] = rows[m] * dim + k
+                values[found] = n if error > 0 else -n
+                before[k] += values[found]
+                total += int(n)
+                found += 1
+        if found:  # summed by row first, which rounds less than one long sum
+            current[:] = 0
+            add(columns, senders[:found], values[:found], current)
+            for j in range(len(u)):
+                u[j] += threshold * current[j]
+    return total
+
+
+@numba.njit(cache=True)
+def send_layers(
+    u: tuple[Floats, ...],
+    units: tuple[Floats, ...],
+    sent: tuple[Floats, ...],
+    up: tuple[Floats, ...],
+    down: tuple[Floats, ...],
+    order: NDArray[np.int64],
+    thresholds: Floats,
+    inverses: Floats,
+    origins: Floats,
+    margins: Floats,
+    output: Floats,
+    count: NDArray[np.int64],
+) -> None:
+    """Update s², s³, … in turn: a = σ(u), e = (a − origin)/θ − units, n = sign(e) ⌊|e| + margin⌋.
+
+    Each spike goes to both neighbours' ``u`` at once; s² sends down only where its spikes are ``hear``d. Fills ``sent``
+    (signed units), ``output`` (the last layer's a) and ``count[1:]`` (unit spikes).
+    """
+    last = len(u) - 1
+    for index in order:
+        mine = u[index]
+        for j in range(len(mine)):
+            own = min(max(mine[j] / 2, mine.dtype.type(0)), mine.dtype.type(1))
+            if index == last:
+                output[j] = own
+            error = (own - origins[index]) * inverses[index] - units[index][j]
+            n = np.floor(abs(error) + margins[index])
+            if n <= 0:
+                sent[index][j] = 0
+                continue
+            count[index + 1] += int(n)
+            n = n if error > 0 else -n
+            sent[index][j] = n
+            units[index][j] += n
+            weight = thresholds[index] * n
+            if index < last:
+                above, row = u[index + 1], up[index][j]
+                for k in range(len(above)):
+                    above[k] += weight * row[k]
+            if index > 0:
+                below, row = u[index - 1], down[index - 1][j]
+                for k in range(len(below)):
+                    below[k] += weight * row[k]
