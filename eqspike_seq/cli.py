@@ -66,6 +66,7 @@ def run(arguments: list[str]) -> None:
     try:
         reporter.result(train(config, reporter, job))
     except KeyboardInterrupt:
+        job.leave()
         if job.rank == 0:
             raise
         sys.exit(130)

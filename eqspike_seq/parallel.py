@@ -3,9 +3,11 @@
 torchrun starts the processes and tells them of each other. The first of them (rank 0) reads, writes and prints.
 """
 
+import atexit
 import math
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -108,15 +110,15 @@ class Job:
                 box = [make(*arguments), None]
             except (EqspikeError, SystemExit) as caught:
                 error = caught
-                box = [None, caught.code if isinstance(caught, SystemExit) else 2]
-                _end_in_peace()
+                box = [None, int(caught.code or 0) if isinstance(caught, SystemExit) else 2]
+                _end_with(box[1])
         with _together():
             dist.broadcast_object_list(box)
         made, code = box
         if error is not None:
             raise error
         if code is not None:
-            _end_in_peace()
+            _end_with(code)
             raise SystemExit(code)
         return made  # type: ignore[no-any-return]
 
@@ -135,7 +137,7 @@ class Job:
         torch.cuda.set_device(number)
 
     def leave(self) -> None:
-        """The end of a run that came to its end."""
+        """The end of a run, agreed by all."""
         if self.size > 1:
             import torch.distributed as dist
 
@@ -167,7 +169,7 @@ def _together() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        _end_in_peace()
+        _end_with(2)
         raise RunError(
             f"process {os.environ.get('RANK')} of the job: another one has ended (killed, out of memory, or with the "
             "error above), so the run ends here. The last checkpoint is kept: go on with the same command and "
@@ -175,6 +177,16 @@ def _together() -> Iterator[None]:
         ) from error
 
 
-def _end_in_peace() -> None:
-    """torchrun terminates all processes as soon as one has ended; this one is about to end with a message."""
+def _end_with(code: int) -> None:
+    """This process is about to end in an error: nothing shall keep it from its message and its exit code.
+
+    torchrun terminates all processes as soon as one has ended; threads of gloo and nccl may abort or hang at the end.
+    """
+
+    def end() -> None:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    atexit.register(end)
