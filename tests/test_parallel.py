@@ -128,6 +128,7 @@ def test_spiking_neurons_run_in_several_processes_too(tmp_path: Path) -> None:
     assert saved["training_samples"] == 32 and saved["training"]["samples"]["update"] == 32
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rank", [0, 1])
 def test_a_killed_process_ends_the_job_which_goes_on_to_the_same_result(tmp_path: Path, rank: int) -> None:
     single(tmp_path / "one")
@@ -145,6 +146,7 @@ def test_a_killed_process_ends_the_job_which_goes_on_to_the_same_result(tmp_path
     assert_same(tmp_path / "two", tmp_path / "one")
 
 
+@pytest.mark.slow
 def test_torchrun_can_go_on_by_itself(tmp_path: Path) -> None:
     """With --resume auto from the start and --max-restarts, and a fresh store for the processes to meet in."""
     single(tmp_path / "one")
@@ -157,6 +159,7 @@ def test_torchrun_can_go_on_by_itself(tmp_path: Path) -> None:
     assert_same(tmp_path / "two", tmp_path / "one")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("rank", "name"), [(0, "SIGINT"), (1, "SIGTERM")])
 def test_a_signal_to_one_process_stops_all_at_the_same_batch(tmp_path: Path, rank: int, name: str) -> None:
     single(tmp_path / "one")
