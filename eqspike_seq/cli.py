@@ -54,13 +54,23 @@ def parse_command(arguments: list[str]) -> str:
 
 
 def run(arguments: list[str]) -> None:
-    """``eqspike run DATASET [--flags]``."""
-    config = parse_run(arguments)
+    """``eqspike run DATASET [--flags]``, in one process or in each of several that torchrun has started."""
+    from eqspike_seq.parallel import join
+
+    job = join()
+    config = job.first(parse_run, arguments)
     from eqspike_seq.progress import Reporter
     from eqspike_seq.training import run as train
 
-    reporter = Reporter()
-    reporter.result(train(config, reporter))
+    reporter = Reporter(quiet=job.rank > 0)
+    try:
+        reporter.result(train(config, reporter, job))
+    except KeyboardInterrupt:
+        job.leave()
+        if job.rank == 0:
+            raise
+        sys.exit(130)
+    job.leave()
 
 
 def parse_run(arguments: list[str]) -> "RunConfig":

@@ -139,7 +139,7 @@ def dense_ledger(
 
 
 def training_ledger(
-    shape: Shape, mask: Tensor, phases: Iterable[Ledger], optimizer: str, bptt_steps: int = 0
+    shape: Shape, mask: Tensor, phases: Iterable[Ledger], optimizer: str | None, bptt_steps: int = 0
 ) -> Ledger:
     """All that learning from a batch takes: its phases, then ``update_ledger``."""
     whole = Ledger()
@@ -149,12 +149,12 @@ def training_ledger(
     return whole
 
 
-def update_ledger(shape: Shape, mask: Tensor, relaxed: Ledger, optimizer: str, bptt_steps: int = 0) -> Ledger:
+def update_ledger(shape: Shape, mask: Tensor, relaxed: Ledger, optimizer: str | None, bptt_steps: int = 0) -> Ledger:
     """What learning from a batch takes once its phases are over.
 
     EP: each synapse adds d_post s̄_pre + s̄_post d_pre to what it has gathered, two products, one word read and written;
     unless ``relaxed`` shows that its synapses learnt at each event. Backpropagation: ``bptt_steps`` sweeps forward and
-    back. Then the optimiser, once for all texts.
+    back. Then the optimiser, once for all texts; None where another process that shares the batch counts it.
     """
     phase, count = "update", len(mask)
     ledger = Ledger(samples={phase: count}, sizes=list(shape.sizes))
@@ -182,6 +182,8 @@ def update_ledger(shape: Shape, mask: Tensor, relaxed: Ledger, optimizer: str, b
         )
         parameters[f"w{index}"] = flat * size + size
         below, flat = torch.full_like(below, size), size
+    if optimizer is None:
+        return ledger
     read, written, products, divided = OPTIMISERS[optimizer]
     for layer, number in parameters.items():
         ledger.add(

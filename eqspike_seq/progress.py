@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 
 class Reporter:
-    """Prints to standard error; the result alone goes to standard output."""
+    """Prints to standard error, the result alone to standard output; nothing at all where ``quiet``."""
 
-    def __init__(self) -> None:
-        self.console = Console(stderr=True, highlight=False)
-        self.out = Console(highlight=False)
+    def __init__(self, quiet: bool = False) -> None:
+        self.console = Console(stderr=True, highlight=False, quiet=quiet)
+        self.out = Console(highlight=False, quiet=quiet)
 
     def status(self, text: str) -> None:
         """One line."""

@@ -25,6 +25,7 @@ PACKAGES = (
     "torch",
     "numpy",
     "scipy",
+    "numba",
     "snntorch",
     "brian2",
     "gensim",
@@ -45,10 +46,13 @@ class Checkpoint:
 
 @dataclass
 class RunFolder:
-    """A folder that this process holds (``lock``) until ``close``."""
+    """A folder that this process holds (``lock``) until ``close``; to other processes it goes without the lock."""
 
     path: Path
-    lock: FileLock
+    lock: FileLock | None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return RunFolder, (self.path, None)
 
     @classmethod
     def open(cls, config: RunConfig) -> "RunFolder":
@@ -66,6 +70,8 @@ class RunFolder:
 
     def close(self) -> None:
         """Let the folder go; one in which nothing was written is removed."""
+        if self.lock is None:
+            return
         (self.path / ".lock").unlink(missing_ok=True)
         self.lock.release()
         if not any(self.path.iterdir()):

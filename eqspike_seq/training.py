@@ -4,7 +4,7 @@ import math
 import resource
 import signal
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,7 @@ from eqspike_seq.ledger import KINDS, Ledger, training_ledger
 from eqspike_seq.memory import keep_freed_memory, release_freed_memory
 from eqspike_seq.meter import Meter
 from eqspike_seq.network import Network
+from eqspike_seq.parallel import ALONE, Job
 from eqspike_seq.progress import Reporter
 from eqspike_seq.runs import Checkpoint, RunFolder, environment
 
@@ -40,13 +41,12 @@ class Window:
     loss: float = 0.0
     sums: dict[str, float] = field(default_factory=dict)
 
-    def add(self, estimate: Estimate, labels: Tensor, classes: int) -> None:
-        """Count a batch."""
+    def add(self, estimate: Estimate, labels: Tensor, classes: int, share: float = 1.0) -> None:
+        """Count a batch, or the ``share`` of one that a process has."""
         free = estimate.equilibria[0]
         rates = free.rates.output
         target = torch.nn.functional.one_hot(labels, classes).to(rates.dtype)
         self.texts += len(labels)
-        self.batches += 1
         self.right += int((free.outputs[-1].argmax(1) == labels).sum())
         self.loss += float(0.5 * (target - rates).square().sum())
         values = {}
@@ -59,7 +59,16 @@ class Window:
             values[f"silent/s{index}"] = float((layer < SILENT).double().mean())
             values[f"saturated/s{index}"] = float((layer > SATURATED).double().mean())
         for name, value in values.items():
+            self.sums[name] = self.sums.get(name, 0.0) + share * value
+
+    def __iadd__(self, other: "Window") -> "Window":
+        self.texts += other.texts
+        self.batches += other.batches
+        self.right += other.right
+        self.loss += other.loss
+        for name, value in other.sums.items():
             self.sums[name] = self.sums.get(name, 0.0) + value
+        return self
 
     def line(self) -> dict[str, Any]:
         """The means, grouped: {"sweeps": {"free": …}, "rates": {"s2": …}, …}."""
@@ -73,8 +82,8 @@ class Window:
 class Trainer:
     """All that changes during a run, and how it is saved."""
 
-    def __init__(self, config: RunConfig, dataset: Dataset, device: torch.device) -> None:
-        self.config, self.dataset = config, dataset
+    def __init__(self, config: RunConfig, dataset: Dataset, device: torch.device, job: Job = ALONE) -> None:
+        self.config, self.dataset, self.job = config, dataset, job
         shape = shape_of(config, dataset)
         generator = torch.Generator().manual_seed(config.seed)
         self.network = Network.create(shape, generator, config.bias, config.gain).to(device)
@@ -94,30 +103,52 @@ class Trainer:
         self.order = self.rng.permutation(len(dataset.train))
 
     def train_batch(self) -> None:
-        """One step of Adam on the next batch, its rate by cosine decay over the whole run."""
+        """One step of Adam on the next batch, its rate by cosine decay over the whole run.
+
+        Of several processes each relaxes its share of the batch; all make the same step.
+        """
         position = self.step % self.batches
         if position == 0 and self.step:
             self.drawn_from = self.rng.bit_generator.state
             self.order = self.rng.permutation(len(self.dataset.train))
         rows = self.order[position * self.config.batch : (position + 1) * self.config.batch]
         words = np.random.default_rng([self.config.seed, self.step])  # which words are left out, anew for each step
-        batch = self.gather(self.dataset.train, rows, self.config.word_dropout, words)
-        estimate = self.estimator(self.backend, self.network, batch)
+        batch = self.gather(self.dataset.train, rows, self.config.word_dropout, words, self.job.share(len(rows)))
+        batch, share = replace(batch, seed=self.job.seed(batch.seed)), len(batch) / len(rows)
+        if share:
+            estimate = self.estimator(self.backend, self.network, batch)
+        else:
+            estimate = Estimate({name: torch.zeros_like(tensor) for name, tensor in self.parameters.items()}, [])
+        gradients = self.job.mean(estimate.gradients, share)
         decay = 0.5 * (1 + math.cos(math.pi * self.step / self.total))
         for group, (name, tensor) in zip(self.optimizer.param_groups, self.parameters.items(), strict=True):
             group["lr"] = decay * self.rates[name]
-            tensor.grad = estimate.gradients[name]
-        if not math.isfinite(sum(float(g.sum()) for g in estimate.gradients.values())):
-            raise DivergenceError(
-                f"training diverged: a gradient of step {self.step + 1} is not finite. "
-                "Lower --learning-rate, or raise --beta; the last checkpoint is kept."
-            )
+            tensor.grad = gradients[name]
+        if not math.isfinite(sum(float(g.sum()) for g in gradients.values())):
+            self.job.first(self._diverged)
         self.optimizer.step()
         self.step += 1
-        self.window.add(estimate, batch.labels, self.network.shape.classes)
+        first = self.job.rank == 0  # counts what happens once for all processes
+        self.window.batches += first
+        if not share:
+            return
+        self.window.add(estimate, batch.labels, self.network.shape.classes, share)
         unrolled = self.config.bptt_steps if self.config.estimator == "bptt" else 0
         phases = (found.ledger for found in estimate.equilibria)
-        self.ledger += training_ledger(self.network.shape, batch.mask, phases, self.config.optimizer, unrolled)
+        optimizer = self.config.optimizer if first else None
+        self.ledger += training_ledger(self.network.shape, batch.mask, phases, optimizer, unrolled)
+
+    def _diverged(self) -> None:
+        raise DivergenceError(
+            f"training diverged: a gradient of step {self.step + 1} is not finite. "
+            "Lower --learning-rate, or raise --beta; the last checkpoint is kept."
+        )
+
+    def collect(self) -> None:
+        """Move what all processes have counted to the first one."""
+        self.window, self.ledger = self.job.total(self.window), self.job.total(self.ledger)
+        if self.job.rank:
+            self.window, self.ledger = Window(), Ledger()
 
     def checkpoint(self) -> Checkpoint:
         """Everything a resumed run needs to go on as if nothing had happened."""
@@ -151,7 +182,8 @@ class Trainer:
             }
         self.step, self.seconds = saved.state["step"], saved.state["seconds"]
         self.joules = saved.state.get("joules", 0.0)
-        self.window, self.ledger = Window(**saved.state["window"]), Ledger(**saved.state["ledger"])
+        if self.job.rank == 0:
+            self.window, self.ledger = Window(**saved.state["window"]), Ledger(**saved.state["ledger"])
         if any(set(row) != set(KINDS) for phases in self.ledger.counts.values() for row in phases.values()):
             raise RunError("checkpoint: another version of eqspike counted other events. Start the run anew.")
         self.rng.bit_generator.state = self.drawn_from = saved.state["rng"]
@@ -159,85 +191,108 @@ class Trainer:
 
 
 @torch.no_grad()
-def run(config: RunConfig, reporter: Reporter) -> dict[str, Any]:
+def run(config: RunConfig, reporter: Reporter, job: Job = ALONE) -> dict[str, Any]:
     """Train, test once, and fill the run folder; returns what ``result.json`` holds, with ``path``.
+
+    Of several processes each calls this, with the same ``config``; the first one alone reads, writes and tests.
 
     Raises EqspikeError for whatever the user can mend; KeyboardInterrupt leaves a checkpoint behind.
     """
     device = torch_device(config.device)
-    check_board(config.tensorboard)
+    job.take_device(config.device)
+    job.first(check_board, config.tensorboard)
     keep_freed_memory()
-    folder = RunFolder.open(config)
+    folder = job.first(RunFolder.open, config)
     try:
-        folder.check_config(config)
-        dataset = load_dataset(config, reporter.status)
+        job.first(folder.check_config, config)
+        dataset = job.first(load_dataset, config, reporter.status)
         reporter.dataset(dataset)
         release_freed_memory()
-        trainer = Trainer(config, dataset, device)
+        trainer = Trainer(config, dataset, device, job)
         metrics: list[dict[str, Any]] = []
-        if config.resume is not None and (saved := folder.load_checkpoint()) is not None:
+        if config.resume is not None and (saved := job.first(folder.load_checkpoint)) is not None:
             trainer.restore(saved)
-            metrics = folder.read_metrics(trainer.step)
+            metrics = job.first(folder.read_metrics, trainer.step)
             reporter.status(f"resumed at batch {trainer.step} of {trainer.total}")
-        folder.write_json(
-            "environment.json",
-            {
-                **environment(),
-                "device": config.device,
-                "product_dtype": str(getattr(trainer.backend, "dtype", "")),
-                "seed": config.seed,
-                "embedding_sha256": dataset.embeddings.digest,
-                "embeddings": dataset.embeddings.source,
-                "data": dataset.source,
-                "counts": dataset.counts,
-            },
-        )
-        folder.write_config(config)
+        job.first(describe, trainer, folder)
         train(trainer, folder, metrics, reporter)
-        test, columns = finish(trainer, folder, reporter)
-        result = summary(trainer, metrics, test)
-        _write_predictions(folder, columns)
-        folder.write_json("result.json", result)
+        result = job.first(conclude, trainer, folder, metrics, reporter)
     finally:
         folder.close()
     return {**result, "path": folder.path}
 
 
+def describe(trainer: Trainer, folder: RunFolder) -> None:
+    """``environment.json`` and ``config.toml``."""
+    config, dataset = trainer.config, trainer.dataset
+    folder.write_json(
+        "environment.json",
+        {
+            **environment(),
+            "processes": trainer.job.size,
+            "device": config.device,
+            "product_dtype": str(getattr(trainer.backend, "dtype", "")),
+            "seed": config.seed,
+            "embedding_sha256": dataset.embeddings.digest,
+            "embeddings": dataset.embeddings.source,
+            "data": dataset.source,
+            "counts": dataset.counts,
+        },
+    )
+    folder.write_config(config)
+
+
+def conclude(trainer: Trainer, folder: RunFolder, metrics: list[dict[str, Any]], reporter: Reporter) -> dict[str, Any]:
+    """All that follows on training; returns what ``result.json`` holds."""
+    test, columns = finish(trainer, folder, reporter)
+    result = summary(trainer, metrics, test)
+    _write_predictions(folder, columns)
+    folder.write_json("result.json", result)
+    return result
+
+
 def train(trainer: Trainer, folder: RunFolder, metrics: list[dict[str, Any]], reporter: Reporter) -> None:
     """All batches that remain; a line of metrics and a checkpoint every so often and after every epoch."""
-    config, started = trainer.config, time.perf_counter() - trainer.seconds
+    config, job, started = trainer.config, trainer.job, time.perf_counter() - trainer.seconds
     meter = Meter.begin(config.device)
     warned: set[str] = set()
     with (
-        board(folder.path / "tensorboard", config.tensorboard, trainer.step) as log,
+        board(folder.path / "tensorboard", config.tensorboard and job.rank == 0, trainer.step) as log,
         _Interruptible() as interrupted,
         reporter.training(trainer.total, trainer.step) as advance,
     ):
+
+        def record(ended: bool) -> None:
+            line = {"step": trainer.step, "epoch": trainer.step / trainer.batches, **trainer.window.line()}
+            _warn_of_layers(line, warned, reporter)
+            if ended:
+                part = trainer.dataset.validation
+                found = evaluate(trainer.backend, trainer.network, trainer.gather, part, config.batch)
+                line["validation_accuracy"] = found.accuracy
+                reporter.epoch(trainer.step // trainer.batches, line)
+            trainer.seconds = time.perf_counter() - started
+            trainer.joules += meter.read() or 0.0
+            metrics.append({**line, "seconds": trainer.seconds})
+            log(metrics[-1])
+            trainer.window = Window()
+            folder.write_metrics(metrics)
+            folder.save_checkpoint(trainer.checkpoint())
+
         while trainer.step < trainer.total:
             trainer.train_batch()
             trainer.seconds = time.perf_counter() - started
             if trainer.step == trainer.total // 2:
-                folder.save_halfway(trainer.parameters)
+                job.first(folder.save_halfway, trainer.parameters)
             ended = trainer.step % trainer.batches == 0
-            if ended or trainer.step % config.checkpoint_every == 0:
-                line = {"step": trainer.step, "epoch": trainer.step / trainer.batches, **trainer.window.line()}
-                _warn_of_layers(line, warned, reporter)
-                if ended:
-                    part = trainer.dataset.validation
-                    found = evaluate(trainer.backend, trainer.network, trainer.gather, part, config.batch)
-                    line["validation_accuracy"] = found.accuracy
-                    reporter.epoch(trainer.step // trainer.batches, line)
-                trainer.seconds = time.perf_counter() - started
-                trainer.joules += meter.read() or 0.0
-                metrics.append({**line, "seconds": trainer.seconds})
-                log(metrics[-1])
-                trainer.window = Window()
-                folder.write_metrics(metrics)
-                folder.save_checkpoint(trainer.checkpoint())
+            due = ended or trainer.step % config.checkpoint_every == 0
+            if due:
+                trainer.collect()
+                job.first(record, ended)
                 release_freed_memory()
-            elif interrupted():
-                folder.save_checkpoint(trainer.checkpoint())
-            if interrupted():
+            if job.agree(interrupted()):
+                if not due:
+                    trainer.collect()
+                    job.first(lambda: folder.save_checkpoint(trainer.checkpoint()))
                 raise KeyboardInterrupt
             advance(trainer.step, trainer.window)
 
@@ -336,15 +391,16 @@ class _Interruptible:
         self.caught = False
 
     def __enter__(self) -> Any:
-        def note(*_: object) -> None:
-            self.caught = True
-
         try:
-            self.before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+            self.before = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
         except ValueError:  # not in the main thread: signals are not ours
             self.before = {}
         return lambda: self.caught
 
+    def _note(self, *_: object) -> None:
+        self.caught = True
+
     def __exit__(self, *_: object) -> None:
         for number, handler in self.before.items():
-            signal.signal(number, handler)
+            if signal.getsignal(number) == self._note:
+                signal.signal(number, handler)

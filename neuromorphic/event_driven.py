@@ -22,11 +22,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from eqspike_seq.dynamics import in_turn
 from eqspike_seq.errors import EqspikeError
 from eqspike_seq.ledger import Ledger, real_units
 from eqspike_seq.network import Batch, Network
 from neuromorphic.events import Activity, AttentionEvents, spiking_ledger, woken
-from neuromorphic.sigma_delta import SigmaDeltaBackend, _for_each, _in_turn
+from neuromorphic.sigma_delta import SigmaDeltaBackend, for_each
 
 Floats = NDArray[np.floating]
 
@@ -105,9 +106,9 @@ class EventDriven:
         self.up = tuple(self._array(weight.T) for weight in network.weights[1:])
         self.thresholds = np.array(settings.thresholds(layers), dtype=self.type)
         self.inverses = np.array([1 / threshold for threshold in settings.thresholds(layers)], dtype=self.type)
-        self.origins = np.array([*_for_each(settings.baseline, layers - 1), 0.5], dtype=self.type)
+        self.origins = np.array([*for_each(settings.baseline, layers - 1), 0.5], dtype=self.type)
         self.margins = np.array([*[1 - settings.deadband] * (layers - 1), 0.5], dtype=self.type)
-        self.order = np.array(_in_turn(layers))
+        self.order = np.array(in_turn(layers))
         rest = [torch.full_like(bias, float(origin)) for bias, origin in zip(network.biases, self.origins, strict=True)]
         self.feedback = self._array(rest[0] @ network.weights[0]).reshape(shape.tokens, shape.dim)
         self.inputs = []  # of s², s³, … before anybody has sent anything

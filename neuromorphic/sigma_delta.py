@@ -20,7 +20,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from eqspike_seq.dynamics import Anchor, Equilibrium, Inputs, prepare
+from eqspike_seq.dynamics import Anchor, Equilibrium, Inputs, in_turn, prepare
 from eqspike_seq.ledger import real_units
 from eqspike_seq.network import Batch, Network, State, phi, sigma
 from neuromorphic.change_core import FreeCore, NudgeCore, Reading
@@ -111,7 +111,7 @@ class SigmaDeltaBackend:
         core = FreeCore(self.reading, network, batch, inputs, w2)
         thresholds = self.thresholds(len(rest.layers))
         deadbands = [*[self.deadband] * (len(rest.layers) - 1), 0.5]
-        origins = [*_for_each(self.baseline, len(rest.layers) - 1), 0.5]
+        origins = [*for_each(self.baseline, len(rest.layers) - 1), 0.5]
         rest = State(rest.projection, tuple(torch.full_like(s, o) for s, o in zip(rest.layers, origins, strict=True)))
         units1, units = rest.projection.clone(), [torch.zeros_like(layer) for layer in rest.layers]
         h, output = list(rest.layers), rest.output
@@ -128,7 +128,7 @@ class SigmaDeltaBackend:
                     current.dtype
                 )
             sent = list(units)
-            for index in _in_turn(len(h)):
+            for index in in_turn(len(h)):
                 u = network.biases[index] + (current if index == 0 else h[index - 1] @ network.weights[index].T)
                 if index + 1 < len(h):
                     u = u + h[index + 1] @ network.weights[index + 1]
@@ -176,7 +176,7 @@ class SigmaDeltaBackend:
                     current.dtype
                 )
             sent = list(units)
-            for index in _in_turn(len(d)):
+            for index in in_turn(len(d)):
                 u = current if index == 0 else d[index - 1] @ network.weights[index].T
                 if index < last:
                     u = u + d[index + 1] @ network.weights[index + 1]
@@ -303,15 +303,10 @@ class SigmaDeltaBackend:
 
     def thresholds(self, layers: int) -> list[float]:
         """θ of s², … sⁿ in the free phase."""
-        return [*_for_each(self.threshold, layers - 1), self.output_threshold]
+        return [*for_each(self.threshold, layers - 1), self.output_threshold]
 
 
-def _in_turn(layers: int) -> list[int]:
-    """Positions of s², s³, … in the order of their updates: those that w₂ does not reach first."""
-    return [*range(1, layers, 2), *range(0, layers, 2)]
-
-
-def _for_each(values: tuple[float, ...], layers: int) -> tuple[float, ...]:
+def for_each(values: tuple[float, ...], layers: int) -> tuple[float, ...]:
     """One value for each hidden layer: those given, or the only one again and again."""
     return values * layers if len(values) == 1 else values
 

@@ -293,11 +293,20 @@ class Batches:
         return result
 
     def __call__(
-        self, part: Encoded, rows: NDArray[np.int64], dropout: float = 0.0, rng: np.random.Generator | None = None
+        self,
+        part: Encoded,
+        rows: NDArray[np.int64],
+        dropout: float = 0.0,
+        rng: np.random.Generator | None = None,
+        share: slice = slice(None),
     ) -> Batch:
-        """The texts ``rows`` of ``part`` as x (B, 1, N, D), mask (B, 1, N), labels (B,), seeded by ``rng`` or row."""
-        ids = torch.from_numpy(self.ids(part, rows, dropout, rng)).to(self.table.device).long().unsqueeze(1)
-        labels = torch.from_numpy(part.labels[rows]).to(self.table.device)
+        """The texts ``rows`` of ``part`` as x (B, 1, N, D), mask (B, 1, N), labels (B,), seeded by ``rng`` or row.
+
+        Of them the ``share``, as it is in the whole batch.
+        """
+        found = self.ids(part, rows, dropout, rng)[share]
+        ids = torch.from_numpy(found).to(self.table.device).long().unsqueeze(1)
+        labels = torch.from_numpy(part.labels[rows[share]]).to(self.table.device)
         seed = int(rows[0]) if rng is None else int(rng.integers(2**62))
         return Batch(self.table[ids], ids > 0, labels, seed)
 
