@@ -1,8 +1,12 @@
 """The parts of the benchmarks that could be wrong without anybody noticing."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
+from analysis.speed import draw_growth
+from benchmarks.growth import SIZES, sized
 from benchmarks.measure import exponent, in_fresh_process, memory, synthetic
 from benchmarks.spiking import current_network, different_counts
 from eqspike_seq.network import Network, Shape
@@ -61,3 +65,17 @@ def test_memory_of_a_fresh_process_is_its_own() -> None:
     before, peak = in_fresh_process(hold, size // 4)
     assert size // 4 <= peak - before < size
     assert len(here) > 0
+
+
+def test_the_picture_of_growth_shows_the_fitted_exponents(tmp_path: Path) -> None:
+    rows = [{"size": size, "seconds": [9.0, size**2.0, 0.0], "bytes": 10 * size} for size in (2, 4, 8)]
+    found = {"upper": 3, "growth": {"tokens": {"rows": rows, "exponent": {"seconds": 1.98, "bytes": 1.02}}}}
+    picture = draw_growth(found, tmp_path / "growth.svg").read_text()
+    assert "x^1.98" in picture and "x^1.02" in picture and "N, tokens" in picture
+
+
+def test_sweeps_grow_as_t_does() -> None:
+    base = {"tokens": 8, "dim": 4, "hidden": 4, "batch": 2}
+    for steps in SIZES["free_steps"]:
+        config = sized(**base, free_steps=steps)
+        assert config.free_steps + 2 * config.nudge_steps == 2 * steps
