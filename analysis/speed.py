@@ -5,7 +5,7 @@ python -m analysis.speed results/growth.json docs/growth.svg
 
 import json
 from pathlib import Path
-from statistics import median
+from statistics import geometric_mean, median
 from typing import Any
 
 import tyro
@@ -26,9 +26,10 @@ def draw_growth(found: dict[str, Any], out: Path) -> Path:
             values = [unit * (median(r[cost]) if cost == "seconds" else r[cost]) for r in about["rows"]]
             slope, place = about["exponent"][cost], axes[row, column]
             upper = sizes[-found["upper"] :]
-            middle = values[-found["upper"] :][len(upper) // 2] / upper[len(upper) // 2] ** slope
+            fitted = zip(upper, values[-found["upper"] :], strict=True)
+            factor = geometric_mean(value / size**slope for size, value in fitted)
             place.loglog(sizes, values, "o", color=COLOURS[0])
-            place.loglog(upper, [middle * size**slope for size in upper], color=COLOURS[1], label=f"∝ x^{slope:.2f}")
+            place.loglog(upper, [factor * size**slope for size in upper], color=COLOURS[1], label=f"∝ x^{slope:.2f}")
             place.set_xticks(sizes, [f"{size}" for size in sizes])
             place.minorticks_off()
             place.legend(loc="upper left", fontsize=7)

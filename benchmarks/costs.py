@@ -12,7 +12,7 @@ with T free sweeps and T of each nudge, in fp32; and bytes a step, the slope of 
 Sengupta (2023, Section 3.7): EP's memory does not grow with T, that of backpropagation does.
 
 Texts are synthetic and without padding. Each measurement has a process of its own; its memory is the peak less what was
-resident before the first batch, network, optimiser and texts included.
+resident before the first batch, network and texts included. Gradients and Adam's moments count.
 """
 
 from pathlib import Path

@@ -10,7 +10,7 @@ that the largest term ends in. For B texts, in multiply-accumulates:
 
     a sweep      HopAttn 2 N² D,  w₂ up and down 2 N D H,  layers above 2 (H H₃ + H₃ C)
     a batch      (T + 2K) sweeps,  x w₁ and its gradient 2 N D²,  that of w₂ 2 N D H;  Adam 6 a parameter (not × B)
-    memory       B N² probabilities,  a few B N D tensors,  N D H gradient and weights in the type of the products
+    memory       B N² probabilities,  a few B N D tensors,  a few N D H: gradient, moments, w₂ in the products' type
 
 **Roofline.** Rates of matrix products in the network's shapes and of copying on this machine; operations over bytes of
 a sweep; and the rate of useful operations (two for each of the ledger's multiply-accumulates) of dense training at the
