@@ -91,11 +91,11 @@ def main(
         repeats: How often each process trains on its batch; the median counts.
         rounds: Processes with and without HopAttn.
     """
-    reporter, fixed = Reporter(), {"tolerance": 0.0}
-    cpu = from_preset("imdb", "dense", "cpu", batch=batch, free_steps=20, nudge_steps=10, **fixed)
+    reporter = Reporter()
+    cpu = from_preset("imdb", "dense", "cpu", batch=batch, free_steps=20, nudge_steps=10)
     half: dict[str, Any] = {"tokens": 300, "hidden": (500, 40), "free_steps": 10, "nudge_steps": 5}
-    paper = from_preset("imdb", "dense", "paper", batch=max(1, batch // 4), **half, **fixed)
-    unrolled = from_preset("imdb", "dense", "cpu", batch=unrolled_batch, precision="float32", **fixed)
+    paper = from_preset("imdb", "dense", "paper", batch=max(1, batch // 4), **half)
+    unrolled = from_preset("imdb", "dense", "cpu", batch=unrolled_batch, precision="float32")
     result: dict[str, Any] = {"format": FORMAT, "command": command(), "environment": environment()}
     tasks = {
         "hopattn_cpu": lambda: with_and_without(cpu, repeats, rounds),

@@ -59,7 +59,7 @@ ABOVE = 40  # units of s³
 
 def sized(tokens: int, dim: int, hidden: int, batch: int, free_steps: int) -> RunConfig:
     """Settings of a dense batch of these sizes."""
-    steps: dict[str, Any] = {"free_steps": free_steps, "nudge_steps": max(1, free_steps // 2), "tolerance": 0.0}
+    steps: dict[str, Any] = {"free_steps": free_steps, "nudge_steps": max(1, free_steps // 2)}
     settings: dict[str, Any] = {"tokens": tokens, "dim": dim, "hidden": (hidden, ABOVE), "batch": batch}
     return from_preset("imdb", "dense", "cpu", **settings, **steps)
 
@@ -169,7 +169,7 @@ def main(
     for name, sizes in SIZES.items() if growth else ():
         result["growth"][name] = grow(name, sizes[:largest], repeats)
         keep({name: result["growth"][name]})
-    paper: dict[str, Any] = {"batch": batch, "free_steps": steps, "nudge_steps": max(1, steps // 2), "tolerance": 0.0}
+    paper: dict[str, Any] = {"batch": batch, "free_steps": steps, "nudge_steps": max(1, steps // 2)}
     result["roofline"] = roofline(from_preset("imdb", "dense", "paper", **paper), repeats)
     keep(result["roofline"])
 

@@ -105,8 +105,12 @@ class Measured:
 
 @torch.no_grad()
 def training_batch(config: RunConfig, repeats: int) -> Measured:
-    """Train on ``config.batch`` synthetic texts, once to warm up; to be called in a fresh process."""
+    """Train on ``config.batch`` synthetic texts, once to warm up; to be called in a fresh process.
+
+    All sweeps are taken: with a tolerance of 0 a text would still stop where a sweep changes nothing at all.
+    """
     keep_freed_memory()
+    config = config.model_copy(update={"tolerance": -1.0})
     shape = Shape(config.tokens, config.dim, config.hidden, 2, attention=config.attention)
     network = Network.create(shape, torch.Generator().manual_seed(config.seed))
     parameters = dict(network.named())

@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from analysis.speed import draw_growth
-from benchmarks.growth import SIZES, sized
-from benchmarks.measure import exponent, in_fresh_process, memory, synthetic
+from benchmarks.growth import sized
+from benchmarks.measure import exponent, in_fresh_process, memory, synthetic, training_batch
 from benchmarks.spiking import current_network, different_counts
+from eqspike_seq.ledger import sweep_products
 from eqspike_seq.network import Network, Shape
 from neuromorphic.neurons import IntegrateAndFire
 from neuromorphic.simulator import SpikingBackend
@@ -74,8 +75,8 @@ def test_the_picture_of_growth_shows_the_fitted_exponents(tmp_path: Path) -> Non
     assert "x^1.98" in picture and "x^1.02" in picture and "N, tokens" in picture
 
 
-def test_sweeps_grow_as_t_does() -> None:
-    base = {"tokens": 8, "dim": 4, "hidden": 4, "batch": 2}
-    for steps in SIZES["free_steps"]:
-        config = sized(**base, free_steps=steps)
-        assert config.free_steps + 2 * config.nudge_steps == 2 * steps
+def test_work_grows_with_t_after_the_network_has_settled() -> None:
+    sizes = {"tokens": 8, "dim": 4, "hidden": 4, "batch": 2}
+    short, long = (training_batch(sized(**sizes, free_steps=steps), 1).products for steps in (100, 300))
+    shape = Shape(8, 4, (4, 40), 2)
+    assert long - short == 2 * 200 * int(sweep_products(shape, synthetic(shape, 2).mask).sum())  # T + 2K = 2T
