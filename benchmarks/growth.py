@@ -1,0 +1,178 @@
+"""How the cost of a dense training batch grows with N, D, hidden units, batch and T, and how near it is to the machine.
+
+python -m benchmarks.growth --json-file results/growth.json
+python -m analysis.speed results/growth.json docs/growth.svg
+
+**Growth.** One size is varied at a time, the others as in ``BASE``; T sweeps and two nudges of T/2, all of them, so
+that work is the same whatever the state; a process for each. ``exponent`` is the slope of log cost over log size for
+the ``UPPER`` largest sizes. Beside it stand that of the ledger's multiply-accumulates at the same sizes, and the one
+that the largest term ends in. For B texts, in multiply-accumulates:
+
+    a sweep      HopAttn 2 N² D,  w₂ up and down 2 N D H,  layers above 2 (H H₃ + H₃ C)
+    a batch      (T + 2K) sweeps,  x w₁ and its gradient 2 N D²,  that of w₂ 2 N D H;  Adam 6 a parameter (not × B)
+    memory       B N² probabilities,  a few B N D tensors,  a few N D H: gradient, moments, w₂ in the products' type
+
+**Roofline.** Rates of matrix products in the network's shapes and of copying on this machine; operations over bytes of
+a sweep; and the rate of useful operations (two for each of the ledger's multiply-accumulates) of dense training at the
+preset ``paper``, as a share of the fastest product measured. Bytes are those that have to come from memory: w₂ twice,
+and seven passes over B·N·D numbers (x w₁ read; query written and read; patterns read twice; s¹ written and read); the
+scores of a few texts stay in cache.
+"""
+
+from dataclasses import asdict
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+import tyro
+
+from benchmarks.measure import alternately, command, exponent, in_fresh_process, medians, synthetic, training_batch
+from eqspike_seq.attention import TEXTS_AT_ONCE
+from eqspike_seq.backends import product_dtype
+from eqspike_seq.config import FORMAT, RunConfig, from_preset
+from eqspike_seq.files import write_json
+from eqspike_seq.ledger import sweep_products
+from eqspike_seq.network import Shape
+from eqspike_seq.progress import Reporter
+from eqspike_seq.runs import environment
+
+BASE = {"tokens": 128, "dim": 100, "hidden": 256, "batch": 64, "free_steps": 12}
+SIZES: dict[str, tuple[int, ...]] = {
+    "tokens": (64, 128, 256, 512, 1024),
+    "dim": (25, 50, 100, 200, 400),
+    "hidden": (64, 128, 256, 512, 1024, 2048),
+    "batch": (8, 16, 32, 64, 128, 256),
+    "free_steps": (6, 12, 24, 48),
+}
+LARGEST_TERM = {  # exponents of (products, memory) that a size ends in; D also has N D² once a batch, far off
+    "tokens": (2, 2),
+    "dim": (1, 1),
+    "hidden": (1, 1),
+    "batch": (1, 1),
+    "free_steps": (1, 0),
+}
+UPPER = 3
+PASSES = 7
+ABOVE = 40  # units of s³
+
+
+def sized(tokens: int, dim: int, hidden: int, batch: int, free_steps: int) -> RunConfig:
+    """Settings of a dense batch of these sizes."""
+    steps: dict[str, Any] = {"free_steps": free_steps, "nudge_steps": max(1, free_steps // 2)}
+    settings: dict[str, Any] = {"tokens": tokens, "dim": dim, "hidden": (hidden, ABOVE), "batch": batch}
+    return from_preset("imdb", "dense", "cpu", **settings, **steps)
+
+
+def grow(name: str, sizes: tuple[int, ...], repeats: int) -> dict[str, Any]:
+    """Cost at each size of ``name``, and exponents."""
+    rows = []
+    for size in sizes:
+        one = in_fresh_process(training_batch, sized(**{**BASE, name: size}), repeats)
+        rows.append({"size": size, **asdict(one)})
+    at = [row["size"] for row in rows]
+    costs = {
+        "seconds": [median(row["seconds"]) for row in rows],
+        "bytes": [float(row["bytes"]) for row in rows],
+        "products": [float(row["products"]) for row in rows],
+    }
+    ends = LARGEST_TERM[name]
+    return {
+        "rows": rows,
+        "exponent": {cost: exponent(at, values, UPPER) for cost, values in costs.items()},
+        "exponent_of_the_largest_term": {"products": ends[0], "bytes": ends[1]},
+    }
+
+
+def gemm_rates(shape: Shape, batch: int, dtype: torch.dtype, repeats: int) -> dict[str, float]:
+    """Operations a second of the products of a sweep, and of a square one."""
+
+    def drawn(*size: int) -> torch.Tensor:
+        return torch.rand(*size).to(dtype)
+
+    flat, hidden, some = shape.flat, shape.hidden[0], min(batch, TEXTS_AT_ONCE)
+    w2, first, below = drawn(hidden, flat), drawn(batch, hidden), drawn(batch, flat)
+    x, p = drawn(some, shape.tokens, shape.dim), drawn(some, shape.tokens, shape.tokens)
+    square = drawn(2048, 2048)
+    tasks: dict[str, Any] = {
+        "w2_up": (lambda: below @ w2.T, batch * flat * hidden),
+        "w2_down": (lambda: first @ w2, batch * flat * hidden),
+        "scores": (lambda: x @ x.mT, some * shape.tokens**2 * shape.dim),
+        "mix": (lambda: p @ x, some * shape.tokens**2 * shape.dim),
+        "square_2048": (lambda: square @ square, 2048**3),
+    }
+    seconds = medians(alternately({name: task for name, (task, _) in tasks.items()}, repeats))
+    return {name: 2 * products / seconds[name] for name, (_, products) in tasks.items()}
+
+
+def copy_rate(repeats: int, size: int = 2**28) -> float:
+    """Bytes read and written a second by a copy that no cache holds."""
+    source, target = torch.ones(size // 4), torch.empty(size // 4)
+    seconds = medians(alternately({"copy": lambda: target.copy_(source)}, repeats))["copy"]
+    return 2 * size / seconds
+
+
+def roofline(config: RunConfig, repeats: int) -> dict[str, Any]:
+    """Where dense training with ``config`` stands."""
+    shape, dtype = Shape(config.tokens, config.dim, config.hidden, 2), product_dtype("auto", torch.device("cpu"))
+    types = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+    rates = {name: gemm_rates(shape, config.batch, kind, repeats) for name, kind in types.items()}
+    bandwidth = copy_rate(repeats)
+    one = in_fresh_process(training_batch, config, 1)
+    one_text = int(sweep_products(shape, synthetic(Shape(shape.tokens, 1, (1,), 2), 1).mask)[0])
+    moved = dtype.itemsize * (2 * shape.flat * shape.hidden[0] + PASSES * config.batch * shape.flat)
+    intensity = 2 * config.batch * one_text / moved
+    name = str(dtype).removeprefix("torch.")
+    peak = max(rates[name].values())
+    reached = 2 * one.products / median(one.seconds)
+    return {
+        "settings": config.computed(),
+        "operations_a_second": rates,
+        "copied_bytes_a_second": bandwidth,
+        "product_dtype": name,
+        "training": asdict(one),
+        "operations_a_byte": intensity,
+        "operations_a_byte_where_memory_ceases_to_limit": peak / bandwidth,
+        "reached_operations_a_second": reached,
+        "attainable_operations_a_second": min(peak, intensity * bandwidth),
+        "share_of_the_fastest_product": reached / peak,
+    }
+
+
+def main(
+    json_file: Path | None = None,
+    repeats: int = 3,
+    largest: int = 10,
+    batch: int = 32,
+    steps: int = 6,
+    growth: bool = True,
+) -> None:
+    """Measure both.
+
+    Args:
+        json_file: Where the figures go.
+        repeats: How often each is timed; the median counts.
+        largest: At most this many sizes of each, the smallest ones, for quick trials.
+        batch: Texts in a batch of the roofline.
+        steps: T of the roofline, with nudges of half as many steps; the paper's is 50.
+        growth: Vary the sizes, not only the roofline.
+    """
+    reporter = Reporter()
+    result: dict[str, Any] = {"format": FORMAT, "command": command(), "environment": environment()}
+    result |= {"base": BASE, "upper": UPPER, "repeats": repeats, "growth": {}}
+
+    def keep(found: dict[str, Any]) -> None:
+        reporter.out.print({key: value for key, value in found.items() if key != "settings"})
+        if json_file is not None:
+            write_json(json_file, result)
+
+    for name, sizes in SIZES.items() if growth else ():
+        result["growth"][name] = grow(name, sizes[:largest], repeats)
+        keep({name: result["growth"][name]})
+    paper: dict[str, Any] = {"batch": batch, "free_steps": steps, "nudge_steps": max(1, steps // 2)}
+    result["roofline"] = roofline(from_preset("imdb", "dense", "paper", **paper), repeats)
+    keep(result["roofline"])
+
+
+if __name__ == "__main__":
+    tyro.cli(main)

@@ -1,0 +1,134 @@
+"""What the benchmarks of speed share: alternating clocks, peak memory of a fresh process, fitted exponents."""
+
+import multiprocessing
+import resource
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import torch
+
+from eqspike_seq.backends import make_backend, make_estimator
+from eqspike_seq.config import RunConfig
+from eqspike_seq.ledger import training_ledger
+from eqspike_seq.memory import keep_freed_memory
+from eqspike_seq.network import Batch, Network, Shape
+
+
+def command() -> str:
+    """The command of this process, folders by their last name only."""
+    module = Path(sys.argv[0]).stem
+    given = [Path(argument).name if argument.startswith("/") else argument for argument in sys.argv[1:]]
+    return " ".join(["python -m", f"benchmarks.{module}", *given])
+
+
+def alternately(tasks: dict[str, Callable[[], Any]], repeats: int, warm: int = 1) -> dict[str, list[float]]:
+    """Seconds of each task, ``repeats`` times in turn, so that a busy machine slows all of them down alike."""
+    for task in tasks.values():
+        for _ in range(warm):
+            task()
+    seconds: dict[str, list[float]] = {name: [] for name in tasks}
+    for _ in range(repeats):
+        for name, task in tasks.items():
+            started = time.perf_counter()
+            task()
+            seconds[name].append(time.perf_counter() - started)
+    return seconds
+
+
+def medians(seconds: dict[str, list[float]]) -> dict[str, float]:
+    """The median of each."""
+    return {name: median(values) for name, values in seconds.items()}
+
+
+def exponent(x: Sequence[float], y: Sequence[float], upper: int = 3) -> float:
+    """b of y = a xᵇ, by regression of logarithms over the ``upper`` points with the largest x."""
+    points = sorted(zip(x, y, strict=True))[-upper:]
+    at, values = np.log(np.array(points)).T
+    return float(np.polyfit(at, values, 1)[0])
+
+
+def memory(name: str) -> int:
+    """Bytes of this process that are resident now (``VmRSS``) or were at most (``VmHWM``).
+
+    On Linux from /proc, where ``getrusage`` would report the peak of the parent process too if that was higher.
+    """
+    status = Path("/proc/self/status")
+    if status.exists():
+        line = next(line for line in status.read_text().splitlines() if line.startswith(name))
+        return int(line.split()[1]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def in_fresh_process(function: Callable[..., Any], *arguments: Any) -> Any:
+    """What ``function`` returns in a process of its own; raises RuntimeError if that ends without a result."""
+    context = multiprocessing.get_context("spawn")
+    mine, theirs = context.Pipe(duplex=False)
+    process = context.Process(target=_answer, args=(theirs, torch.get_num_threads(), function, arguments))
+    process.start()
+    theirs.close()
+    try:
+        return mine.recv()
+    except EOFError as error:
+        raise RuntimeError(f"{function.__name__}{arguments}: the process ended without a result") from error
+    finally:
+        process.join()
+
+
+def _answer(pipe: Connection, threads: int, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+    torch.set_num_threads(threads)
+    pipe.send(function(*arguments))
+
+
+def synthetic(shape: Shape, texts: int, seed: int = 0) -> Batch:
+    """Texts without padding, of random vectors about as long as those of words are."""
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(texts, 1, shape.tokens, shape.dim, generator=generator)
+    labels = torch.randint(0, shape.classes, (texts,), generator=generator)
+    return Batch(x, torch.ones(texts, 1, shape.tokens, dtype=torch.bool), labels)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Of one training batch: seconds of each repetition, peak bytes beyond the idle process, multiply-accumulates."""
+
+    seconds: list[float]
+    bytes: int
+    products: int
+
+
+@torch.no_grad()
+def training_batch(config: RunConfig, repeats: int) -> Measured:
+    """Train on ``config.batch`` synthetic texts, once to warm up; to be called in a fresh process.
+
+    All sweeps are taken: with a tolerance of 0 a text would still stop where a sweep changes nothing at all.
+    """
+    keep_freed_memory()
+    config = config.model_copy(update={"tolerance": -1.0})
+    shape = Shape(config.tokens, config.dim, config.hidden, 2, attention=config.attention)
+    network = Network.create(shape, torch.Generator().manual_seed(config.seed))
+    parameters = dict(network.named())
+    optimizer = torch.optim.Adam(list(parameters.values()), lr=0.0, fused=True)  # the same work each time
+    batch = synthetic(shape, config.batch)
+    backend, estimator = make_backend(config, torch.device("cpu")), make_estimator(config)
+    idle, products = memory("VmRSS"), 0
+
+    def train() -> None:
+        nonlocal products
+        estimate = estimator(backend, network, batch)
+        for name, tensor in parameters.items():
+            tensor.grad = estimate.gradients[name]
+        optimizer.step()
+        phases = (found.ledger for found in estimate.equilibria)
+        unrolled = config.bptt_steps if config.estimator == "bptt" else 0
+        ledger = training_ledger(shape, batch.mask, phases, config.optimizer, unrolled)
+        products = ledger.total("multiply_accumulates")
+
+    seconds = alternately({"batch": train}, repeats)["batch"]
+    return Measured(seconds, memory("VmHWM") - idle, products)

@@ -1,0 +1,356 @@
+"""How fast the spiking backends train: against stepping every synapse, against Brian2, against dense EP.
+
+python -m benchmarks.spiking --preset cpu --json-file results/spiking.json
+
+**Step loop.** The same network as a plain snnTorch program: every product is dense and made anew at each time step,
+w₂ s¹ and w₂ᵀ r² too, the free phase and the two nudges run one after the other. Clocking is the backend's: spikes
+arrive one step later, and HopAttn's output and the low-passed spikes r² that its query reads change every
+``tick_steps`` steps only. The neuron is snnTorch's ``Leaky`` with beta 1 and threshold 1, v ← v + u/2, z = 1[v > 1].
+Its own reset by subtraction comes at the start of the next step, (v + u/2) − z, ours at the end of the same one,
+(v − z) + u/2: equal but for rounding. So that every spike is the same in fp32, Leaky's own reset is off and the loop
+subtracts and holds the membrane in [``low``, ``high``] itself, which Leaky does not do. HopAttn is computed by the
+backend's functions. That spikes are the same is checked before anything is timed.
+
+**Brian2.** One text over a free phase in Brian's C++ standalone mode, in which HopAttn cannot be computed; seconds are
+those that Brian reports of the simulation alone. *above_s1*: the layers above s¹ under a constant current. Ours are of
+the same layers and currents: HopAttn of one stored pattern is that pattern, so that a text of one token, with w₂ the
+identity, is a constant current. *all*: s¹ is held at a constant value and w₂ is there as synapses, which deliver s¹
+every ``tick_steps`` steps and every spike of s² back; ours are of the whole network, HopAttn included. Brian's spike
+counts are checked against ours.
+
+**Dense EP.** Training batches as the preset has them, Adam, word dropout and counting included, with learning rates of
+0 so that all see one network: that at initialisation, or with ``--run`` also those of finished runs.
+"""
+
+import math
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import snntorch
+import torch
+import tyro
+from safetensors.torch import load_file
+from torch import Tensor
+
+from benchmarks.measure import alternately, command, medians
+from eqspike_seq.backends import make_backend, make_estimator
+from eqspike_seq.config import FORMAT, RunConfig, from_preset, read_toml
+from eqspike_seq.data.dataset import Dataset, load_dataset, random_batch, shape_of
+from eqspike_seq.dynamics import Inputs, prepare
+from eqspike_seq.errors import RunError
+from eqspike_seq.files import write_json
+from eqspike_seq.memory import keep_freed_memory
+from eqspike_seq.network import Batch, Network, Shape
+from eqspike_seq.progress import Reporter
+from eqspike_seq.runs import environment
+from eqspike_seq.training import Trainer
+from neuromorphic.brian import connect, stack
+from neuromorphic.circuits import ClockedCore, ClockedNudges
+from neuromorphic.neurons import IntegrateAndFire, Noise
+from neuromorphic.simulator import SpikingBackend
+
+Counts = list[Tensor]  # spikes of s², s³, … over a phase, each (B, Hᵢ)
+NOTHING: dict[str, Tensor | None] = {"projection": None, "current": None}
+KINDS: dict[str, tuple[str, dict[str, Any]]] = {
+    "dense": ("dense", {}),
+    "if, count": ("spiking", {"neuron": "if", "rule": "count"}),
+    "if, as in the preset": ("spiking", {"neuron": "if"}),
+    "sigma-delta": ("spiking", {"neuron": "sigma-delta"}),
+}
+
+
+class StepLoop:
+    """Free phase, +β, −β of an integrate-and-fire network, stepped as described above."""
+
+    def __init__(self, backend: SpikingBackend, network: Network, batch: Batch) -> None:
+        assert isinstance(backend.neuron, IntegrateAndFire)
+        self.backend, self.network, self.neuron = backend, network, backend.neuron
+        self.inputs: Inputs = prepare(network, batch, backend.dtype)
+        self.w2 = network.weights[0].to(backend.dtype)
+        self.leaky = snntorch.Leaky(beta=1.0, threshold=1.0, reset_mechanism="none").to(network.w1.dtype)
+        layers = [layer.unsqueeze(1) for layer in network.rest(len(batch)).layers]
+        self.v = [torch.full_like(layer, self.neuron.start) for layer in layers]
+        self.z = [torch.zeros_like(layer) for layer in layers]
+        self.feedback, self.output = layers[0].clone(), layers[-1].clone()
+
+    def run(self, beta: float) -> list[Counts]:
+        """Spike counts of the three phases."""
+        free = self._core(ClockedCore)
+        counts = [self._phase(self.backend.free_steps, free.feedback, free.output, lambda s1: free.forward(s1))]
+        start = self.v, self.z, self.feedback, self.output
+        for strength in (beta, -beta):
+            self.v, self.z, self.feedback, self.output = start
+            core = self._core(ClockedNudges)
+            drive0, trace0 = core.anchor(self.network.weights[0], self.feedback[:, 0]), self.feedback
+
+            def query(trace: Tensor, core: ClockedCore = core, trace0: Tensor = trace0) -> Tensor:
+                return core.feedback(trace - trace0)
+
+            def forward(delta: Tensor, core: ClockedCore = core, drive0: Tensor = drive0) -> Tensor:
+                return drive0 + core.forward(delta)
+
+            counts.append(self._phase(self.backend.nudge_steps, query, core.change, forward, strength))
+        return counts
+
+    def _core(self, kind: type[Any]) -> Any:
+        return kind(self.inputs, self.w2, True, self.backend.tick_steps, self.neuron, Noise(0, False))
+
+    def _phase(
+        self,
+        steps: int,
+        query: Callable[[Tensor], Tensor],
+        hopattn: Callable[[Tensor], Tensor],
+        forward: Callable[[Tensor], Tensor],
+        strength: float = 0.0,
+    ) -> Counts:
+        weights, biases, every = self.network.weights, self.network.biases, self.backend.tick_steps
+        low_pass = 1 - math.exp(-every / self.backend.feedback_tau)
+        counts, last = [torch.zeros_like(z) for z in self.z], len(weights) - 1
+        target, sent, s1 = self.inputs.target.unsqueeze(1), torch.zeros_like(self.z[0]), None
+        for step in range(steps):
+            query(self.feedback)  # w₂ᵀ r², at every step
+            if step % every == 0:
+                s1 = hopattn(self.feedback)
+            assert s1 is not None
+            current, fired, membranes = forward(s1), [], []  # w₂ s¹, at every step
+            for index in range(last + 1):
+                below = current if index == 0 else self.z[index - 1] @ weights[index].T
+                u = below + biases[index]
+                if index < last:
+                    u = u + self.z[index + 1] @ weights[index + 1]
+                elif strength:
+                    u = u + strength * (target - self.output)
+                spikes, v = self.leaky(0.5 * u, self.v[index])
+                spikes = spikes.to(v.dtype)  # Leaky gives float32
+                membranes.append((v - spikes).clamp(self.neuron.low, self.neuron.high))
+                counts[index] = counts[index] + spikes
+                fired.append(spikes)
+            self.v, self.z = membranes, fired
+            self.output = self.output + (fired[-1] - self.output) / self.backend.output_tau
+            if (step + 1) % every == 0:
+                self.feedback = self.feedback + low_pass * ((counts[0] - sent) / every - self.feedback)
+                sent = counts[0]
+        return [count[:, 0] for count in counts]
+
+
+def different_counts(backend: SpikingBackend, network: Network, batch: Batch, beta: float) -> dict[str, int]:
+    """Neurons, over all texts and phases, whose spike counts differ between the step loop and the backend.
+
+    ``one_by_one`` with each nudge by itself, as the loop has them; ``side_by_side`` with both in one batch, where sums
+    of floating-point numbers may be taken in another order.
+    """
+    loop = StepLoop(backend, network, batch).run(beta)
+    free = backend.free(network, batch, record=True)
+    single = [backend.nudge(network, batch, free, (b,), record=True)[0] for b in (beta, -beta)]
+    both = backend.nudge(network, batch, free, (beta, -beta), record=True)
+
+    def differing(phases: list[Any]) -> int:
+        found = 0
+        for counts, phase in zip(loop, phases, strict=True):
+            for index, count in enumerate(counts, start=2):
+                found += int((phase.trace[f"spikes_s{index}"].sum(0) != count).sum())
+        return found
+
+    return {"one_by_one": differing([free, *single]), "side_by_side": differing([free, *both])}
+
+
+def against_step_loop(config: RunConfig, network: Network, batch: Batch, repeats: int) -> dict[str, Any]:
+    """Seconds of a training batch (phases and gradients) of the step loop and of the backend."""
+    cpu = torch.device("cpu")
+    like, own = (make_backend(config.model_copy(update={"precision": p}), cpu) for p in ("float32", config.precision))
+    assert isinstance(like, SpikingBackend)
+    differing = different_counts(like, network, batch, config.beta)
+    if differing["one_by_one"]:
+        raise RunError(f"the step loop is not the same network: {differing['one_by_one']} spike counts differ")
+    estimator = make_estimator(config)
+    seconds = alternately(
+        {
+            "backend_fp32": lambda: estimator(like, network, batch),
+            "backend": lambda: estimator(own, network, batch),
+        },
+        repeats,
+    )
+    seconds |= alternately({"step_loop_fp32": lambda: StepLoop(like, network, batch).run(config.beta)}, 1, warm=0)
+    found = medians(seconds)
+    return {
+        "seconds": seconds,
+        "product_dtype": str(getattr(own, "dtype", "")),
+        "different_counts": differing,
+        "ratio_to_step_loop": found["step_loop_fp32"] / found["backend_fp32"],
+        "ratio_to_step_loop_in_the_precision_of_the_preset": found["step_loop_fp32"] / found["backend"],
+    }
+
+
+def current_network(network: Network, current: Tensor) -> tuple[Network, Batch]:
+    """The layers above s¹ of ``network`` under ``current`` (B, H₂), as a network of one token; see the head."""
+    count, size = current.shape
+    shape = Shape(1, size, network.shape.hidden, network.shape.classes)
+    weights = [torch.eye(size).to(current), *(w.to(current) for w in network.weights[1:])]
+    made = Network(shape, torch.zeros(1, size, size).to(current), weights, [b.to(current) for b in network.biases])
+    mask = torch.ones(count, 1, 1, dtype=torch.bool)
+    return made, Batch(current.view(count, 1, 1, size), mask, torch.zeros(count, dtype=torch.int64))
+
+
+def brian(
+    network: Network, steps: int, tick_steps: int, repeats: int, projection: Tensor | None, current: Tensor | None
+) -> dict[str, Any]:
+    """Seconds of Brian's C++ for one text under ``current`` (H₂,) or, by way of w₂, s¹ = ``projection`` (P·N·D,).
+
+    Both in float64; also the spike counts of each layer.
+    """
+    import brian2 as b2
+
+    weights, biases = ([t.double().numpy() for t in tensors] for tensors in (network.weights, network.biases))
+    place = tempfile.TemporaryDirectory()
+    folder = place.name
+    b2.set_device("cpp_standalone", directory=folder, build_on_run=False)
+    try:
+        clock = b2.Clock(dt=1 * b2.ms)
+        groups, monitors = stack(b2, clock, biases, 1, IntegrateAndFire(), 0.0, 20.0)
+        made = [*groups, *monitors, *connect(b2, clock, groups, weights, 1)]
+        if current is not None:
+            groups[0].constant_current = biases[0] + current.numpy()
+        if projection is not None:  # one unit more, always 1, carries the biases
+            first = b2.NeuronGroup(len(projection) + 1, "s : 1\nquery : 1", clock=clock)
+            first.s = np.append(projection.numpy(), 1.0)
+            by_source = np.vstack([weights[0].T, biases[0]])
+            model = "w : 1\nconstant_current_post = w * s_pre : 1 (summed)"
+            up = b2.Synapses(first, groups[0], model, clock=b2.Clock(dt=tick_steps * b2.ms))
+            up.connect()
+            up.w = by_source.ravel()
+            down = b2.Synapses(groups[0], first, "w : 1", on_pre="query_post += w", clock=clock)
+            down.connect()
+            down.w = by_source.T.ravel()
+            made += [first, up, down]
+        b2.Network(*made).run(steps * b2.ms, namespace={})
+        started = time.perf_counter()
+        b2.device.build(directory=folder, compile=True, run=False)
+        compiling, simulating, whole = time.perf_counter() - started, [], []
+        for _ in range(repeats):
+            started = time.perf_counter()
+            b2.device.run(folder, with_output=False)
+            whole.append(time.perf_counter() - started)
+            simulating.append(float(b2.device._last_run_time))
+        spikes = [np.bincount(np.asarray(m.i), minlength=len(b)) for m, b in zip(monitors, biases, strict=True)]
+    finally:
+        b2.device.reinit()
+        b2.set_device("runtime")
+        place.cleanup()
+    return {"compiling": compiling, "simulating": simulating, "whole_program": whole, "spikes": spikes}
+
+
+def against_brian(config: RunConfig, network: Network, batch: Batch, repeats: int) -> dict[str, Any]:
+    """Seconds a sample over a free phase: without s¹ on either side, and with it; see the head."""
+    backend = make_backend(config, torch.device("cpu"))
+    assert isinstance(backend, SpikingBackend)
+    projection = backend.free(network, batch).rates.projection.flatten(1).double()
+    currents = projection @ network.weights[0].double().T
+    exact, some = current_network(network, currents[:1])
+    expected = replace(backend, dtype=torch.float64).free(exact, some, record=True)
+    single, texts = current_network(network, currents.float())
+    tasks: dict[str, Any] = {
+        "above_s1": lambda: backend.free(single, texts),
+        "all": lambda: backend.free(network, batch),
+    }
+    seconds = alternately(tasks, repeats)
+    found: dict[str, Any] = {"texts": len(batch), "backend_seconds_a_batch": seconds}
+    for name, given in (("above_s1", {"current": currents[0]}), ("all", {"projection": projection[0]})):
+        theirs = brian(network, config.free_steps, config.tick_steps, repeats, **{**NOTHING, **given})
+        for index, spikes in enumerate(theirs.pop("spikes"), start=2):
+            if not np.array_equal(spikes, expected.trace[f"spikes_s{index}"].sum(0)[0].numpy()):
+                raise RunError(f"Brian2 is not the same network: spike counts of s{index} differ")
+        mine = float(np.median(seconds[name])) / len(batch)
+        found[name] = {
+            "seconds": theirs,
+            "backend_seconds_a_sample": mine,
+            "ratio": float(np.median(theirs["simulating"])) / mine,
+            "ratio_with_its_start": float(np.median(theirs["whole_program"])) / mine,
+        }
+    return {**found, "ratio_to_brian2": found["all"]["ratio"], "ratio_to_brian2_above_s1": found["above_s1"]["ratio"]}
+
+
+def against_dense(data: Dataset, preset: str, weights: dict[str, Path], seed: int, repeats: int) -> dict[str, Any]:
+    """Seconds of training batches; ``weights`` by the name of the kind (none: at initialisation)."""
+    trainers = {}
+    for name, (backend, settings) in KINDS.items():
+        if weights and name not in weights:
+            continue
+        trainer = Trainer(from_preset("imdb", backend, preset, seed=seed, **settings), data, torch.device("cpu"))
+        trainer.rates = dict.fromkeys(trainer.rates, 0.0)
+        for parameter, tensor in load_file(weights[name]).items() if weights else ():
+            trainer.parameters[parameter].copy_(tensor)
+        trainers[name] = trainer
+    seconds = alternately({name: trainer.train_batch for name, trainer in trainers.items()}, repeats)
+    found: dict[str, Any] = {"seconds": seconds, "seconds_median": medians(seconds)}
+    labels = {"if, count": "if_to_dense", "if, as in the preset": "if_preset_to_dense"}
+    for name in trainers:
+        if name != "dense" and "dense" in trainers:
+            ratio = float(np.median(np.divide(seconds[name], seconds["dense"])))
+            found[labels.get(name, "sigma_delta_to_dense")] = ratio
+    return found
+
+
+def kinds_of(run: Path) -> list[str]:
+    """Which of ``KINDS`` a run folder has the weights for."""
+    saved = RunConfig(**read_toml(run / "config.toml"))
+    if saved.backend == "dense":
+        return ["dense"]
+    return ["sigma-delta"] if saved.neuron == "sigma-delta" else ["if, count", "if, as in the preset"]
+
+
+@torch.no_grad()
+def main(
+    preset: str = "cpu",
+    json_file: Path | None = None,
+    run: tuple[Path, ...] = (),
+    texts: int | None = None,
+    repeats: int = 5,
+    seed: int = 0,
+    brian2: bool = True,
+    step_loop: bool = True,
+) -> None:
+    """Time all three on IMDB.
+
+    Args:
+        preset: cpu or paper.
+        json_file: Where the figures go.
+        run: Finished run folders, whose weights are taken too.
+        texts: Texts in a batch of the step loop and of Brian2's comparison; default: as in the preset.
+        repeats: How often each is timed; the median counts.
+        seed: Seed of weights and texts.
+        brian2: Compile and time Brian2.
+        step_loop: Time the step loop, minutes at full size.
+    """
+    keep_freed_memory()
+    reporter = Reporter()
+    config = from_preset("imdb", "spiking", preset, seed=seed, neuron="if", rule="count")
+    data = load_dataset(config, reporter.status)
+    shape, texts = shape_of(config, data), texts or config.batch
+    network = Network.create(shape, torch.Generator().manual_seed(seed), config.bias, config.gain)
+    result: dict[str, Any] = {"format": FORMAT, "command": command(), "environment": environment()}
+    result |= {"settings": config.computed(), "texts": texts, "repeats": repeats}
+
+    def keep(name: str, found: dict[str, Any]) -> None:
+        result[name] = found
+        reporter.out.print(name, found)
+        if json_file is not None:
+            write_json(json_file, result)
+
+    keep("initial", against_dense(data, preset, {}, seed, repeats))
+    if run:
+        weights = {kind: path / "checkpoint" / "model.safetensors" for path in run for kind in kinds_of(path)}
+        keep("trained", {"runs": [path.name for path in run], **against_dense(data, preset, weights, seed, repeats)})
+    batch = random_batch(config, data, texts)
+    if brian2:
+        keep("brian2", against_brian(config, network, batch, repeats))
+    if step_loop:
+        keep("step_loop", against_step_loop(config, network, batch, repeats))
+
+
+if __name__ == "__main__":
+    tyro.cli(main)
