@@ -31,6 +31,7 @@ from benchmarks.measure import alternately, command, exponent, in_fresh_process,
 from eqspike_seq.attention import TEXTS_AT_ONCE
 from eqspike_seq.backends import product_dtype
 from eqspike_seq.config import FORMAT, RunConfig, from_preset
+from eqspike_seq.dynamics import ROUNDS
 from eqspike_seq.files import write_json
 from eqspike_seq.ledger import sweep_products
 from eqspike_seq.network import Shape
@@ -119,7 +120,7 @@ def roofline(config: RunConfig, repeats: int) -> dict[str, Any]:
     rates = {name: gemm_rates(shape, config.batch, kind, repeats) for name, kind in types.items()}
     bandwidth = copy_rate(repeats)
     one = in_fresh_process(training_batch, config, 1)
-    one_text = int(sweep_products(shape, synthetic(Shape(shape.tokens, 1, (1,), 2), 1).mask)[0])
+    one_text = int(sweep_products(shape, synthetic(Shape(shape.tokens, 1, (1,), 2), 1).mask, ROUNDS)[0])
     moved = dtype.itemsize * (2 * shape.flat * shape.hidden[0] + PASSES * config.batch * shape.flat)
     intensity = 2 * config.batch * one_text / moved
     name = str(dtype).removeprefix("torch.")

@@ -127,9 +127,16 @@ def above(network: Network, layers: tuple[Tensor, ...], index: int) -> Tensor:
 
 
 def feedback(first: Tensor, w2: Tensor) -> Tensor:
-    """F(w₂ᵀ s²), (…, P·N·D), in the type of ``w2``; one product for all texts where they share one s² (stride 0)."""
+    """F(w₂ᵀ s²) of s² or of a change of it (B, H₂), (B, P·N·D), in the type of ``w2``.
+
+    One product serves all texts where they share one s² (stride 0); units of s² that are 0 in all texts, as changes of
+    saturated ones are, take no part.
+    """
     if first.stride(0) == 0:
         return (first[:1].to(w2.dtype) @ w2).expand(len(first), -1)
+    used = first.any(0)
+    if 2 * int(used.sum()) < len(used):
+        return first[:, used].to(w2.dtype) @ w2[used]
     return first.to(w2.dtype) @ w2
 
 
@@ -407,7 +414,8 @@ def _change_sweep(
     """
     projection, none = delta.projection, anchor.u[0].new_zeros(())
     if moved and not network.shape.clamped:
-        projection = project_change(network, anchor, (delta.layers[0].to(w2.dtype) @ w2).view(projection.shape))
+        change = feedback(delta.layers[0].flatten(0, 1), w2)
+        projection = project_change(network, anchor, change.view(projection.shape))
 
     def input_of(projection: Tensor) -> Tensor:
         return (projection.flatten(2) @ w2.T).to(network.w1.dtype) if moved and not network.shape.clamped else none

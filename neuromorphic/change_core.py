@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from eqspike_seq.attention import by_text, hopattn, weights_change
-from eqspike_seq.dynamics import Anchor, Inputs, full_query, make_anchor, project, project_change, softmax_of
+from eqspike_seq.dynamics import Anchor, Inputs, feedback, full_query, make_anchor, project, project_change, softmax_of
 from eqspike_seq.ledger import row_tokens
 from eqspike_seq.network import Batch, Network, State
 from neuromorphic.events import AttentionEvents
@@ -70,7 +70,7 @@ class FreeCore:
             own = self.own[texts] = project(self.network, part, first, self.w2).to(full)
             return own
         reading = self.reading
-        query = part.drive + (first.to(self.w2.dtype) @ self.w2).view(part.drive.shape)
+        query = part.drive + feedback(first, self.w2).view(part.drive.shape)
         if reading.query_threshold:
             query = query if part.rows is None else query * part.rows
             sent = send_on_change(self.units[texts], query.to(full), reading.query_threshold)
@@ -146,7 +146,7 @@ class NudgeCore:
         """That of the texts named, after s² has changed by ``first`` (b, G, H₂)."""
         free, reading, anchor = self.free, self.reading, self.anchor.take(texts)
         shape = (len(first), first.shape[1], *free.inputs.drive.shape[1:])
-        change = (first.to(free.w2.dtype) @ free.w2).view(shape)
+        change = feedback(first.flatten(0, 1), free.w2).view(shape)
         self.readings[texts] += 1
         if not free.network.shape.attention:
             return project_change(free.network, anchor, change)

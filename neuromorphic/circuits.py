@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from eqspike_seq.attention import by_text, hopattn, hopattn_change, weights
-from eqspike_seq.dynamics import Inputs
+from eqspike_seq.dynamics import Inputs, feedback
 from neuromorphic.neurons import Membrane, Neuron, Noise
 from neuromorphic.winners import pattern_sum
 
@@ -49,7 +49,7 @@ class ClockedCore:
 
     def feedback(self, trace: Tensor) -> Tensor:
         """F⁻¹(w₂ᵀ r²): (B, G, H) → (B, G, P, N, D)."""
-        return (trace.to(self.w2.dtype) @ self.w2).view(*trace.shape[:2], *self.inputs.drive.shape[1:])
+        return feedback(trace.flatten(0, 1), self.w2).view(*trace.shape[:2], *self.inputs.drive.shape[1:])
 
     def forward(self, s1: Tensor) -> Tensor:
         """w₂ F(s¹): (B, G, P, N, D) → (B, G, H)."""
@@ -128,5 +128,8 @@ class ClockedNudges(ClockedCore):
     def change(self, trace: Tensor) -> Tensor:
         """δ¹ of this tick, (B, G, P, N, D)."""
         assert self.trace0 is not None and self.probabilities is not None
-        moved = self.feedback(trace - self.trace0.unsqueeze(1))
+        shift = trace - self.trace0.unsqueeze(1)
+        moved = self.feedback(shift)
+        if not shift.any():  # as in the first tick
+            return moved
         return self._only_rows(hopattn_change(moved, self.inputs.patterns, self.probabilities))

@@ -9,6 +9,7 @@ from analysis.speed import draw_growth
 from benchmarks.growth import sized
 from benchmarks.measure import exponent, in_fresh_process, memory, synthetic, training_batch
 from benchmarks.spiking import current_network, different_counts
+from eqspike_seq.dynamics import ROUNDS
 from eqspike_seq.ledger import sweep_products
 from eqspike_seq.network import Network, Shape
 from neuromorphic.neurons import IntegrateAndFire
@@ -79,4 +80,4 @@ def test_work_grows_with_t_after_the_network_has_settled() -> None:
     sizes = {"tokens": 8, "dim": 4, "hidden": 4, "batch": 2}
     short, long = (training_batch(sized(**sizes, free_steps=steps), 1).products for steps in (100, 300))
     shape = Shape(8, 4, (4, 40), 2)
-    assert long - short == 2 * 200 * int(sweep_products(shape, synthetic(shape, 2).mask).sum())  # T + 2K = 2T
+    assert long - short == 2 * 200 * int(sweep_products(shape, synthetic(shape, 2).mask, ROUNDS).sum())  # T + 2K = 2T
