@@ -74,6 +74,8 @@ class RunConfig(BaseModel):
     """D, the components of a word vector where vectors are made here; a file's own D otherwise."""
     min_count: int = Field(default=5, ge=1)
     """Words rarer than this in the training texts get no vector."""
+    workers: int = Field(default=1, ge=1)
+    """Threads that train word vectors: one repeats itself, more are faster and give others each time."""
 
     hidden: tuple[Annotated[int, Field(ge=1)], ...] = (256, 40)
     """Units of the hidden layers, from the projection to the output."""

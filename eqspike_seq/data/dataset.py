@@ -203,7 +203,7 @@ def embed(config: RunConfig, corpus: Corpus, progress: Progress) -> Embeddings:
     """The word vectors that ``config`` asks for; made from training and unlabelled texts, never from test."""
     if config.embeddings == "word2vec":
         texts = corpus.train.texts + corpus.unlabelled
-        return train_word2vec(texts, config.dim, config.min_count, SPLIT_SEED, progress)
+        return train_word2vec(texts, config.dim, config.min_count, SPLIT_SEED, progress, config.workers)
     if config.embeddings == "random":
         return random_vectors(corpus.train.texts, config.dim, config.min_count, SPLIT_SEED)
     counted = Counter(token for text in corpus.train.texts for token in tokenise(text))

@@ -26,7 +26,7 @@ from eqspike_seq.files import read_arrays, sha256_of, write_arrays
 
 TOKEN = re.compile(r"[a-z0-9]+(?:'[a-z]+)?|[!?]")
 LONGEST_TOKEN = 64  # characters; longer runs of letters are no words
-WORD2VEC: dict[str, Any] = dict(sg=1, window=10, negative=5, sample=1e-4, epochs=5, workers=1)
+WORD2VEC: dict[str, Any] = dict(sg=1, window=10, negative=5, sample=1e-4, epochs=5)
 
 
 def tokenise(text: str) -> list[str]:
@@ -73,15 +73,22 @@ def standardise(words: list[str], vectors: NDArray[Any], source: str) -> Embeddi
 
 
 def train_word2vec(
-    texts: list[str], dim: int, min_count: int, seed: int, progress: Callable[[str], None] = lambda _: None
+    texts: list[str],
+    dim: int,
+    min_count: int,
+    seed: int,
+    progress: Callable[[str], None] = lambda _: None,
+    workers: int = 1,
 ) -> Embeddings:
     """Skip-gram with negative sampling (Mikolov et al. 2013) on ``texts``, cached by their content and the settings.
 
-    One worker, so that the same texts and seed give the same vectors.
+    With one worker the same texts and seed give the same vectors; with more they differ from time to time.
     """
-    settings = {**WORD2VEC, "vector_size": dim, "min_count": min_count, "seed": seed}
+    settings = {**WORD2VEC, "workers": workers, "vector_size": dim, "min_count": min_count, "seed": seed}
     key = sha256_of([json.dumps(settings, sort_keys=True).encode(), *(text.encode() for text in texts)])
     source = f"word2vec trained on {len(texts):,} training and unlabelled texts"
+    if workers > 1:
+        source += f" by {workers} threads, which do not repeat themselves"
     path = cache_dir() / "embeddings" / f"{key[:32]}.npz"
     if path.exists():
         try:

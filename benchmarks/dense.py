@@ -1,0 +1,221 @@
+"""Dense EP against the paper's Algorithm 2 as written (``benchmarks.literal``): time, memory, gradients.
+
+python -m benchmarks.dense --preset cpu --json results/speed-cpu.json
+
+Both take the same real training batch at initialisation, and again after training (an epoch, or ``--train-batches``).
+``ratio_to_literal`` is seconds of literal's free phase, nudges and Eq. 18, all T + 2K steps of them, over ours, the
+median of ``repeats`` batches; ``inference`` compares the free phases. The gradients are held against literal's after
+as many steps as it takes to converge, in float64, of the first ``gradient_texts``; and those of all products in fp32
+against ours at three β. Peak memory is that of a fresh process with one batch, beyond what it had before.
+"""
+
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import median
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+import tyro
+
+from benchmarks import literal
+from benchmarks.measure import command, in_fresh_process, memory
+from eqspike_seq.backends import make_backend, make_estimator
+from eqspike_seq.buckets import ByLength, buckets
+from eqspike_seq.config import FORMAT, RunConfig, from_preset
+from eqspike_seq.data.dataset import load_dataset
+from eqspike_seq.dynamics import largest_change
+from eqspike_seq.files import write_json
+from eqspike_seq.learning import Gradients, ThreePhase, local_update
+from eqspike_seq.memory import keep_freed_memory
+from eqspike_seq.network import Batch, Network, State
+from eqspike_seq.progress import Reporter
+from eqspike_seq.runs import environment
+from eqspike_seq.training import Trainer
+
+BETAS = (0.01, 0.1, 0.5)
+CONVERGED, MOST = 1e-9, 2000  # largest change of a unit, steps
+CPU = torch.device("cpu")
+
+
+@torch.no_grad()
+def main(
+    json_file: Annotated[Path, tyro.conf.arg(aliases=["--json"])],
+    preset: Literal["cpu", "paper"] = "cpu",
+    limit: int | None = None,
+    train_batches: int | None = None,
+    repeats: int = 5,
+    gradient_texts: int = 16,
+) -> None:
+    """Measure and write.
+
+    Args:
+        json_file: Where the figures go.
+        preset: imdb at this size.
+        limit: Use so many texts of each split, for their word vectors too.
+        train_batches: Batches of training before the second measurement. Default: an epoch.
+        repeats: Batches that ours is timed on.
+        gradient_texts: Texts of the batch that is compared with literal's converged gradients.
+    """
+    keep_freed_memory()
+    reporter = Reporter()
+    config = from_preset("imdb", "dense", preset, limit=limit)
+    trainer = Trainer(config, load_dataset(config, reporter.status), CPU)
+    batches = [next_batch(trainer, index) for index in range(repeats + 1)]
+    found: dict[str, Any] = {"initial": stage(config, trainer.network, batches, gradient_texts, reporter)}
+    steps = trainer.batches if train_batches is None else train_batches
+    for done in range(steps):
+        trainer.train_batch()
+        if (done + 1) % 20 == 0:
+            reporter.status(f"trained on {done + 1} of {steps} batches")
+    found["trained"] = stage(config, trainer.network, batches, gradient_texts, reporter)
+    peaks = {
+        name: in_fresh_process(peak, name, config, trainer.network, batches[0]) for name in ("literal", "ours", "idle")
+    }
+    summary = {
+        "ratio_to_literal": found["initial"]["ratio"],
+        "ratio_to_literal_trained": found["trained"]["ratio"],
+        "inference_ratio": found["initial"]["inference_ratio"],
+        "inference_ratio_trained": found["trained"]["inference_ratio"],
+        "min_gradient_cosine": min(min(part["cosine_to_literal"].values()) for part in found.values()),
+        "min_cosine_to_float32": min(
+            cosine for part in found.values() for row in part["cosine_to_float32"].values() for cosine in row.values()
+        ),
+        "memory_ratio": (peaks["literal"] - peaks["idle"]) / (peaks["ours"] - peaks["idle"]),
+    }
+    for name, value in summary.items():
+        reporter.out.print(f"{name:26} {value:.6g}")
+    about = {
+        "command": command(),
+        "environment": environment(),
+        "settings": config.computed(),
+        "trained_batches": steps,
+    }
+    write_json(json_file, {"format": FORMAT, **about, **summary, "peak_bytes": peaks, **found})
+    reporter.out.print(f"wrote {json_file}")
+
+
+def next_batch(trainer: Trainer, index: int) -> Batch:
+    """Batch ``index`` of the first epoch, words left out as in training."""
+    config = trainer.config
+    rows = trainer.order[index * config.batch : (index + 1) * config.batch]
+    return trainer.gather(trainer.dataset.train, rows, config.word_dropout, np.random.default_rng([config.seed, index]))
+
+
+@dataclass(frozen=True)
+class Timed:
+    """Gradients, and seconds of the free phase and of all."""
+
+    gradients: Gradients
+    free: float
+    whole: float
+
+
+def by_literal(config: RunConfig, network: Network, batch: Batch) -> Timed:
+    """Algorithm 2: T steps, K steps twice, Eq. 18."""
+    started = time.perf_counter()
+    x, mask, labels, beta = batch.x, batch.mask, batch.labels, config.beta
+    rest = literal.free(network, x, mask, config.free_steps)
+    free = time.perf_counter() - started
+    plus, minus = (literal.nudge(network, x, mask, labels, rest, b, config.nudge_steps) for b in (beta, -beta))
+    gradients = eq_18(network, batch, plus, minus, beta)
+    return Timed(gradients, free, time.perf_counter() - started)
+
+
+def eq_18(network: Network, batch: Batch, plus: State, minus: State, beta: float) -> Gradients:
+    """−Δθ, its products written out."""
+    factor = -1 / (2 * beta * len(batch))
+    found = {"w1": torch.einsum("bpnd,bpne->pde", batch.x, plus.projection - minus.projection) * factor}
+    low_plus, low_minus = plus.projection.flatten(1), minus.projection.flatten(1)
+    for index, (high_plus, high_minus) in enumerate(zip(plus.layers, minus.layers, strict=True), start=2):
+        found[f"w{index}"] = (high_plus.T @ low_plus - high_minus.T @ low_minus) * factor
+        found[f"b{index}"] = (high_plus - high_minus).sum(0) * factor
+        low_plus, low_minus = high_plus, high_minus
+    return found
+
+
+def stage(config: RunConfig, network: Network, batches: list[Batch], texts: int, reporter: Reporter) -> dict[str, Any]:
+    """All figures of one network."""
+    backend, estimator = make_backend(config, CPU), make_estimator(config)
+    seconds: dict[str, list[float]] = {"ours": [], "ours_free": [], "ours_float32": []}
+    in_full = replace(backend, dtype=torch.float32)  # type: ignore[type-var]
+    sweeps: list[list[float]] = []
+    for place, batch in enumerate(batches):
+        for name, one in (("ours", backend), ("ours_float32", in_full)):
+            started = time.perf_counter()
+            estimate = estimator(one, network, batch)
+            if place:  # the first warms up
+                seconds[name].append(time.perf_counter() - started)
+        if place:
+            sweeps.append([float(phase.steps.double().mean()) for phase in estimate.equilibria])
+        started = time.perf_counter()
+        large = replace(network, large=network.w2(backend.dtype))
+        for _, narrow, part in buckets(large, batch):
+            backend.free(narrow, part)
+        if place:
+            seconds["ours_free"].append(time.perf_counter() - started)
+    reporter.status("the literal algorithm, one batch")
+    plain = by_literal(config, network, batches[1])
+    reporter.status("the literal algorithm run to convergence, and cosines")
+    few = Batch(batches[1].x[:texts], batches[1].mask[:texts], batches[1].labels[:texts])
+    ours = median(seconds["ours"])
+    return {
+        "ratio": plain.whole / ours,
+        "ratio_float32": plain.whole / median(seconds["ours_float32"]),
+        "inference_ratio": plain.free / median(seconds["ours_free"]),
+        "literal_seconds": plain.whole,
+        "literal_free_seconds": plain.free,
+        "seconds": seconds,
+        "mean_sweeps": np.mean(sweeps, 0).tolist(),
+        "real_tokens": float(batches[1].mask.double().mean()),
+        "cosine_to_literal": cosines(estimator(backend, network, few).gradients, converged(config, network, few)),
+        "cosine_to_float32": {
+            f"beta {beta}": cosines(
+                ByLength(ThreePhase(beta))(backend, network, batches[1]).gradients,
+                ByLength(ThreePhase(beta))(in_full, network, batches[1]).gradients,
+            )
+            for beta in BETAS
+        },
+    }
+
+
+def converged(config: RunConfig, network: Network, batch: Batch) -> Gradients:
+    """Literal's gradients after as many steps as nothing changes any more, in float64."""
+    wide, x = network.to(torch.float64), batch.x.double()
+    target = F.one_hot(batch.labels, network.shape.classes).double()
+
+    def settle(state: State, beta: float) -> State:
+        for _ in range(MOST):
+            new = literal.step(wide, x, batch.mask, state, beta * (target - state.output) if beta else None)
+            change = largest_change((new.projection, *new.layers), (state.projection, *state.layers)).max()
+            state = new
+            if change < CONVERGED:
+                break
+        return state
+
+    rest = settle(wide.rest(len(batch)), 0.0)
+    plus, minus = settle(rest, config.beta), settle(rest, -config.beta)
+    return local_update(wide, batch, plus + minus.scaled(-1), (plus + minus).scaled(0.5), 1 / (2 * config.beta))
+
+
+def cosines(found: Gradients, truth: Gradients) -> dict[str, float]:
+    """Of each parameter's gradient."""
+    pairs = {name: (found[name].double().flatten(), value.double().flatten()) for name, value in truth.items()}
+    return {name: float(a @ b / (a.norm() * b.norm())) for name, (a, b) in pairs.items()}
+
+
+@torch.no_grad()
+def peak(what: str, config: RunConfig, network: Network, batch: Batch) -> int:
+    """Peak bytes of this fresh process with one batch; literal's after a few steps, as each takes the same."""
+    keep_freed_memory()
+    if what == "literal":
+        by_literal(config.model_copy(update={"free_steps": 2, "nudge_steps": 1}), network, batch)
+    elif what == "ours":
+        make_estimator(config)(make_backend(config, CPU), network, batch)
+    return memory("VmHWM")
+
+
+if __name__ == "__main__":
+    tyro.cli(main)
