@@ -16,6 +16,17 @@ FIGURES = {
     "pareto.json": "python -m benchmarks.pareto",
     "winners.json": "python -m benchmarks.winners imdb",
     "stdp.json": "python -m benchmarks.stdp",
+    "speed-cpu.json": "python -m benchmarks.dense --preset cpu",
+    "speed-paper.json": "python -m benchmarks.dense --preset paper --limit 3000 --train-batches 20 --repeats 3 "
+    "--gradient-texts 4",
+    "spiking.json": "python -m benchmarks.spiking --preset cpu --run runs/imdb-dense-seed0 runs/imdb-sigma-delta-seed0 "
+    "runs/imdb-spiking-seed0",
+    "latency.json": "python -m benchmarks.latency runs/imdb-sigma-delta-seed0",
+    "costs.json": "python -m benchmarks.costs",
+    "growth.json": "python -m benchmarks.growth",
+    "scaling.json": "python -m benchmarks.scaling",
+    "acceleration.json": "python -m benchmarks.acceleration runs/imdb-dense-seed0",
+    "startup.json": "python -m benchmarks.startup",
 }
 RATES, CHANGES, WTA = (f"runs/imdb-{name}-seed0" for name in ("spiking-trace", "sigma-delta", "sigma-delta-wta"))
 READ = "--windows 280 --tick-steps 10 --feedback-tau 60"  # how the rate codes are read

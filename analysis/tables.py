@@ -11,7 +11,7 @@ from pathlib import Path
 
 import tyro
 
-from analysis import energy_tables, reproduce
+from analysis import energy_tables, reproduce, speed_tables
 from analysis.markdown import read, table
 
 BLOCK = re.compile(r"(<!-- table: ([\w-]+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
@@ -261,6 +261,13 @@ TABLES: dict[str, Callable[[], str]] = {
     "hardware": energy_tables.hardware,
     "claims": energy_tables.claims,
     "beside": energy_tables.beside,
+    "dense-speed": speed_tables.dense,
+    "tried": speed_tables.tried,
+    "spiking-speed": speed_tables.spiking,
+    "latency": speed_tables.latency,
+    "growth": speed_tables.growth,
+    "costs": speed_tables.costs,
+    "scaling": speed_tables.scaling,
     "reproduce": reproduce.runs,
     "figures": reproduce.figures,
     "checks": reproduce.checks,

@@ -112,7 +112,7 @@ def started_by_torchrun(processes: int, repeats: int) -> dict[str, Any]:
         return dict(json.loads(file.read_text()))
 
 
-def main(json_file: Annotated[Path, tyro.conf.arg(name="json")], repeats: int = 7) -> None:
+def main(json_file: Annotated[Path, tyro.conf.arg(aliases=["--json"])], repeats: int = 7) -> None:
     """Measure one process and two, fit the model and hold it to the two.
 
     Args:

@@ -1,0 +1,118 @@
+"""The tables of docs/speed.md and docs/how-to/several-machines.md."""
+
+from statistics import median
+
+from analysis.folders import Json
+from analysis.markdown import read, table
+
+WAYS = {
+    "event": "event-driven",
+    "batched": "the batched backend, a batch of one, fp32",
+    "batched_default": "the same, products as by default",
+    "literal": "dense, Algorithm 2 as written",
+}
+VARIED = {"tokens": "N", "dim": "D", "hidden": "units of s²", "batch": "texts in a batch", "free_steps": "T"}
+
+
+def dense() -> str:
+    """Dense EP against Algorithm 2, at both sizes, before and after training."""
+    rows = []
+    for preset in ("cpu", "paper"):
+        found = read(f"speed-{preset}.json")
+        for stage, label in (
+            ("initial", "at initialisation"),
+            ("trained", f"after {found['trained_batches']} batches"),
+        ):
+            part = found[stage]
+            cells = (
+                f"`{preset}`, {label}",
+                f"{part['literal_seconds']:.1f} s",
+                f"{median(part['seconds']['ours']):.2f} s",
+                f"{part['ratio']:.1f} ×",
+                f"{part['ratio_float32']:.1f} ×",
+                f"{part['inference_ratio']:.1f} ×",
+                f"{found['memory_ratio']:.1f} ×",
+                f"{min(part['cosine_to_literal'].values()):.5f}",
+                f"{min(cosine for row in part['cosine_to_float32'].values() for cosine in row.values()):.5f}",
+            )
+            rows.append(cells)
+    heads = ("", "as written", "ours", "faster", "in fp32", "inference", "less memory", "least cosine", "to fp32")
+    return table(heads, rows, text=(0,))
+
+
+def tried() -> str:
+    """Sweeps of the free phase by what could save some."""
+    found = read("acceleration.json")["mean_sweeps"]
+    return table(
+        ("", *found), [(name, *(f"{row[name]:.2f}" for row in found.values())) for name in _first(found)], (0,)
+    )
+
+
+def spiking() -> str:
+    """Spiking training batches against the step loop, Brian2 and dense EP."""
+    found = read("spiking.json")
+    loop, brian = found["step_loop"], found["brian2"]
+    rows = [
+        ("`if`, step loop in fp32 ÷ ours in fp32", f"{loop['ratio_to_step_loop']:.1f}", "–"),
+        (
+            "`if`, step loop in fp32 ÷ ours as by default",
+            f"{loop['ratio_to_step_loop_in_the_precision_of_the_preset']:.1f}",
+            "–",
+        ),
+        ("`if`, Brian2 ÷ a text of our batch, w₂ as synapses", f"{brian['ratio_to_brian2']:.0f}", "–"),
+        ("`if`, Brian2 ÷ a text of our batch, layers above s¹ alone", f"{brian['ratio_to_brian2_above_s1']:.1f}", "–"),
+    ]
+    for key, label in (
+        ("if_to_dense", "`if`, rule `count` ÷ dense EP"),
+        ("if_preset_to_dense", "`if`, the preset's rule ÷ dense EP"),
+        ("sigma_delta_to_dense", "`sigma-delta` ÷ dense EP"),
+    ):
+        rows.append((label, *(f"{found[stage][key]:.2f}" for stage in ("initial", "trained"))))
+    return table(("", "at initialisation", "after training"), rows, (0,))
+
+
+def latency() -> str:
+    """One review at a time."""
+    found = read("latency.json")
+    rows = [
+        (label, f"{found['ways'][way]['p50_ms']:.2f}", f"{found['ways'][way]['p99_ms']:.1f}")
+        for way, label in WAYS.items()
+    ]
+    return table(("", "p50, ms", "p99, ms"), rows, (0,))
+
+
+def growth() -> str:
+    """Fitted exponents beside those of the largest term."""
+    rows = []
+    for name, about in read("growth.json")["growth"].items():
+        fitted, theory = about["exponent"], about["exponent_of_the_largest_term"]
+        sizes = [row["size"] for row in about["rows"]]
+        cells = (
+            VARIED[name],
+            f"{sizes[0]} – {sizes[-1]}",
+            *(f"{fitted[cost]:.2f}" for cost in ("seconds", "products")),
+        )
+        rows.append((*cells, f"{theory['products']}", f"{fitted['bytes']:.2f}", f"{theory['bytes']}"))
+    heads = ("of", "from – to", "time", "products", "products in theory", "memory", "memory in theory")
+    return table(heads, rows, (0, 1))
+
+
+def costs() -> str:
+    """What HopAttn adds."""
+    found, rows = read("costs.json"), []
+    for name, label in (("hopattn_cpu", "`cpu`"), ("hopattn_paper_halved", "`paper`, N and units of s² halved")):
+        part = found[name]
+        rows.append((label, *(f"{100 * part[f'{cost}_more']:+.0f} %" for cost in ("seconds", "products", "bytes"))))
+    return table(("HopAttn adds", "time", "products", "peak memory"), rows, (0,))
+
+
+def scaling() -> str:
+    """Seconds a step that the model foretells."""
+    found = read("scaling.json")["seconds_foretold"]
+    rows = [(name, *(f"{seconds:.2f}" for seconds in row.values())) for name, row in found.items()]
+    return table(("processes", *_first(found)), rows, (0,))
+
+
+def _first(found: Json) -> Json:
+    first: Json = next(iter(found.values()))
+    return first
