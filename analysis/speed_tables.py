@@ -52,7 +52,7 @@ def spiking() -> str:
     """Spiking training batches against the step loop, Brian2 and dense EP."""
     found = read("spiking.json")
     loop, brian = found["step_loop"], found["brian2"]
-    rows = [
+    rows: list[tuple[str, ...]] = [
         ("`if`, step loop in fp32 ÷ ours in fp32", f"{loop['ratio_to_step_loop']:.1f}", "–"),
         (
             "`if`, step loop in fp32 ÷ ours as by default",
