@@ -30,7 +30,7 @@ ROUNDS = 3  # of the layers above s¹ in an alternating sweep
 class Equilibrium:
     """Where a phase ended, and how.
 
-    ``rates`` is the state that Eq. 18 reads; ``deviation`` its change since the free phase where the backend relaxes
+    ``rates`` is the state that Eq. 18 reads; ``deviation`` its change since the nudge began where the backend relaxes
     changes (None where it does not). ``residual`` (B,) is the largest change of any unit above s¹ in the last step,
     ``steps`` (B,) those taken, ``converged`` (B,) whether the residual passed the tolerance. ``outputs`` (R, B, C) are
     the output rates at R readings, ``reading_steps`` apart, and ``events`` (R, B) what it took until then: synaptic
@@ -130,13 +130,14 @@ def feedback(first: Tensor, w2: Tensor) -> Tensor:
     """F(w₂ᵀ s²) of s² or of a change of it (B, H₂), (B, P·N·D), in the type of ``w2``.
 
     One product serves all texts where they share one s² (stride 0); units of s² that are 0 in all texts, as changes of
-    saturated ones are, take no part.
+    saturated ones are, take no part on a processor.
     """
     if first.stride(0) == 0:
         return (first[:1].to(w2.dtype) @ w2).expand(len(first), -1)
-    used = first.any(0)
-    if 2 * int(used.sum()) < len(used):
-        return first[:, used].to(w2.dtype) @ w2[used]
+    if w2.device.type == "cpu":
+        used = first.any(0)
+        if 2 * int(used.sum()) < len(used):
+            return first[:, used].to(w2.dtype) @ w2[used]
     return first.to(w2.dtype) @ w2
 
 
@@ -226,7 +227,8 @@ class DenseBackend:
         """The free phase, Eq. 13–16 with β = 0, from ``network.rest``."""
         inputs, w2 = prepare(network, batch, self.dtype), network.w2(self.dtype)
         count, rest = len(batch), network.rest(1)
-        state = State(rest.projection, tuple(layer.expand(count, -1) for layer in rest.layers))
+        resting = tuple(layer.expand(count, -1) for layer in rest.layers)
+        state = State(rest.projection.expand(count, -1, -1, -1), resting)
         final = State(torch.zeros_like(inputs.drive), tuple(layer.clone() for layer in state.layers))
         residual = final.output.new_full((count,), float("inf"))
         steps = torch.zeros(count, dtype=torch.int64, device=residual.device)
@@ -251,7 +253,7 @@ class DenseBackend:
             steps=steps,
             converged=residual <= self.tolerance,
             outputs=torch.stack(outputs),
-            events=_products(network, batch, steps, len(outputs), self.rounds),
+            events=_products(steps, sweep_products(network.shape, batch.mask, self.rounds), len(outputs)),
             ledger=dense_ledger(network.shape, batch.mask, steps, "free", self.rounds),
             memory=inputs,
             trace=trace.stacked(),
@@ -263,11 +265,11 @@ class DenseBackend:
         """All nudges in one batch, as changes from ``start`` after one more sweep, in the precision of the weights."""
         assert isinstance(start.memory, Inputs)
         inputs, full = start.memory, network.weights[0]
-        exact = prepare(network, batch, full.dtype)
+        exact = inputs if self.dtype == full.dtype else prepare(network, batch, full.dtype)
         query = full_query(network, exact, start.rates.layers[0])
         shares, projection = softmax_of(network, exact, query), start.rates.projection
-        if shares is not None:
-            projection = shares @ exact.patterns
+        if not network.shape.clamped:
+            projection = sigma(query) if shares is None else shares @ exact.patterns
             projection = projection if exact.rows is None else projection * exact.rows
         below = input_of(network, exact, projection, full)
         base = State(projection.to(self.dtype), settled(network, exact, below, start.rates.layers))
@@ -283,16 +285,16 @@ class DenseBackend:
         scale = beta.abs().view(1, groups)
         residual = final.output.new_full((count, groups), float("inf"))
         steps = torch.zeros(count, dtype=torch.int64, device=residual.device)
-        still = torch.zeros_like(steps)
+        still, moved = torch.zeros_like(steps), torch.zeros_like(steps, dtype=torch.bool)
         outputs, trace = [], _Trace(record)
         active, current = torch.arange(count, device=residual.device), anchor
         for step in range(1, self.nudge_steps + 1):
-            moved = bool(delta.layers[0].any())
-            new = _change_sweep(network, current, delta, beta, w2, self.order, moved)
+            moved[active] |= delta.layers[0].flatten(1).any(1)
+            new = _change_sweep(network, current, delta, beta, w2, self.order, bool(moved[active].any()))
             change = torch.stack([(a - b).abs().amax(2) for a, b in zip(new.layers, delta.layers, strict=True)])
             residual[active] = change.amax(0)
             steps[active] += 1
-            still[active] += not moved
+            still[active] += ~moved[active]
             going = (change.amax(0) > self.tolerance * scale).any(1) & (step < self.nudge_steps)
             _write(final, new, active, ~going | record)
             outputs.append(base.output.unsqueeze(1) + final.output)
@@ -304,9 +306,13 @@ class DenseBackend:
             if not len(active):
                 break
         series, recorded = torch.stack(outputs), trace.stacked()
+        swept = sweep_products(network.shape, batch.mask, self.rounds)
+        spared = swept - sweep_products(network.shape, batch.mask, self.rounds, above=True)
+        events = _products(steps, swept, len(outputs)) - _products(still, spared, len(outputs))
         found = []
         for g in range(groups):
-            phase = "nudge+" if betas[g] > 0 else "nudge-"
+            phase, once = "nudge+" if betas[g] > 0 else "nudge-", int(g == 0)  # the sweep at the start is all nudges'
+            taken = dense_ledger(network.shape, batch.mask, steps + once, phase, self.rounds, still)
             found.append(
                 Equilibrium(
                     rates=base + _group(final, g),
@@ -315,8 +321,8 @@ class DenseBackend:
                     steps=steps,
                     converged=residual[:, g] <= self.tolerance * abs(betas[g]),
                     outputs=series[:, :, g],
-                    events=_products(network, batch, steps, len(outputs), self.rounds),
-                    ledger=dense_ledger(network.shape, batch.mask, steps, phase, self.rounds, still),
+                    events=events + once * swept,
+                    ledger=taken,
                     trace={name: values[:, :, g] for name, values in recorded.items()},
                 )
             )
@@ -481,7 +487,7 @@ def _group(delta: State, group: int) -> State:
     return State(delta.projection[:, group], tuple(layer[:, group] for layer in delta.layers))
 
 
-def _products(network: Network, batch: Batch, steps: Tensor, readings: int, rounds: int) -> Tensor:
-    """Multiply-accumulates of each text until each reading, (readings, B)."""
+def _products(steps: Tensor, swept: Tensor, readings: int) -> Tensor:
+    """Multiply-accumulates of each text until each reading, (readings, B), ``swept`` (B,) in a sweep."""
     taken = torch.arange(1, readings + 1, device=steps.device).unsqueeze(1).minimum(steps)
-    return taken * sweep_products(network.shape, batch.mask, rounds)
+    return taken * swept

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from eqspike_seq.attention import weights
 from eqspike_seq.backends import make_backend, make_estimator
-from eqspike_seq.buckets import TEXTS, joined, released, trimmed
+from eqspike_seq.buckets import TEXTS, buckets, joined, released, trimmed
 from eqspike_seq.config import RunConfig, from_preset
 from eqspike_seq.data.dataset import Batches, Encoded
 from eqspike_seq.dynamics import Backend, Equilibrium, prepare
@@ -111,7 +111,8 @@ def dense_reference(config: RunConfig, network: Network, gather: Batches, part: 
     rows = np.sort(np.random.default_rng(0).permutation(len(part))[:REFERENCE])
     inference, training, rng = Ledger(), Ledger(), np.random.default_rng(config.seed)
     for chunk in np.array_split(rows, math.ceil(len(rows) / config.batch)):
-        inference += backend.free(network, gather(part, chunk)).ledger
+        for _, narrow, texts in buckets(network, gather(part, chunk)):
+            inference += released(backend.free(narrow, texts), network.shape).ledger
         batch = gather(part, chunk, config.word_dropout, rng)
         phases = (found.ledger for found in make_estimator(config)(backend, network, batch).equilibria)
         training += training_ledger(network.shape, batch.mask, phases, config.optimizer)

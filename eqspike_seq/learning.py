@@ -109,7 +109,7 @@ class TwoPhase:
         if plus.deviation is None:
             difference, mean = contrast(plus, free)
         else:
-            difference, mean = plus.deviation, (plus.rates + free.rates).scaled(0.5)
+            difference, mean = plus.deviation, plus.rates + plus.deviation.scaled(-0.5)
         return Estimate(local_update(network, batch, difference, mean, scale=1 / self.beta), [free, plus])
 
 

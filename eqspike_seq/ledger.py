@@ -107,7 +107,7 @@ def dense_ledger(
     """What a dense relaxation does: ``steps`` (B,) sweeps of each text's real tokens; in the free phase its loading.
 
     A sweep uses w₂ twice, up and down, and the weights above it twice in each of its ``rounds``; it reads both layers
-    that a weight joins and writes every activation. In ``still`` (B,) of the sweeps s¹ and w₂ had nothing to do.
+    that a weight joins and writes every activation. In ``still`` (B,) of a text's sweeps s¹ and w₂ had nothing to do.
     """
     ledger = Ledger(samples={phase: len(steps)}, steps={phase: int(steps.sum())}, sizes=list(shape.sizes))
     units = real_units(shape, mask)
@@ -289,6 +289,8 @@ def layer_products(shape: Shape, mask: Tensor, rounds: int = 1) -> dict[str, Ten
     return products
 
 
-def sweep_products(shape: Shape, mask: Tensor, rounds: int = 1) -> Tensor:
-    """All multiply-accumulates of one sweep for each text, (B,)."""
-    return sum(layer_products(shape, mask, rounds).values(), mask.new_zeros(len(mask), dtype=mask.sum().dtype))
+def sweep_products(shape: Shape, mask: Tensor, rounds: int = 1, above: bool = False) -> Tensor:
+    """All multiply-accumulates of one sweep for each text, (B,); ``above``: of the layers above s² alone."""
+    products = layer_products(shape, mask, rounds)
+    kept = [value for layer, value in products.items() if not (above and layer in ("hopattn", "s2"))]
+    return sum(kept, mask.new_zeros(len(mask), dtype=mask.sum().dtype))

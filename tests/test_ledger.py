@@ -136,8 +136,13 @@ def test_dense_sweeps_of_one_text() -> None:
         "state_reads": taken * 3 * (3 + 2),
         "state_writes": taken * 3 * 2,
     }
-    plus, _ = DenseBackend(free_steps=7, nudge_steps=5, tolerance=0.0).nudge(network, batch, found, (0.1, -0.1))
-    swept, still = int(plus.steps), 1  # in the first sweep only what is above s1 has anything to do
+    plus, minus = DenseBackend(free_steps=7, nudge_steps=5, tolerance=0.0).nudge(network, batch, found, (0.1, -0.1))
+    assert int(plus.steps) == int(minus.steps)
+    still = 1  # in the first sweep only what is above s1 has anything to do
+    swept = int(plus.steps) + 1  # the sweep from which both nudges start is counted once
+    assert counts(minus.ledger, "s1", "nudge-")["neuron_updates"] == (swept - 1 - still) * 4
+    for nudge in (plus, minus):
+        assert int(nudge.events[-1]) == nudge.ledger.total("multiply_accumulates")
     assert counts(plus.ledger, "s1", "nudge+")["neuron_updates"] == (swept - still) * 4
     assert counts(plus.ledger, "hopattn", "nudge+")["exponentials"] == (swept - still) * 4
     assert counts(plus.ledger, "s2", "nudge+")["multiply_accumulates"] == (swept - still) * 2 * 4 * 3
