@@ -113,6 +113,23 @@ def scaling() -> str:
     return table(("processes", *_first(found)), rows, (0,))
 
 
+def scaling_measured() -> str:
+    """One process and two, measured, beside the model."""
+    found = read("scaling.json")
+    one, two = found["one_process"][-1]["seconds"], found["two_processes"]["seconds"]
+    rows = [
+        ("measured", f"{one:.2f} s", f"{two:.2f} s", f"{one / two:.2f} ×"),
+        (
+            "foretold",
+            f"{found['seconds_foretold']['this machine']['1']:.2f} s",
+            f"{found['two_processes_foretold']:.2f} s",
+            f"{found['speed_up_foretold']:.2f} ×",
+        ),
+        ("of which exchange, measured", "–", f"{1e3 * found['exchange_seconds']:.0f} ms", "–"),
+    ]
+    return table(("", "one process", "two", "faster"), rows, (0,))
+
+
 def _first(found: Json) -> Json:
     first: Json = next(iter(found.values()))
     return first

@@ -72,7 +72,7 @@ def record(trial: Json, folder: Path) -> Json | None:
 
 
 def verdict(rows: list[Json], names: list[str], seeds: int) -> str:
-    """The best setting, and its test accuracy alone: the others' would tempt to choose by it."""
+    """The setting that is best on validation, and its test accuracy."""
     best = rows[0]
     setting = ", ".join(f"{name.replace('_', '-')} {best[name]}" for name in names)
     over = f", mean of {seeds} seeds" if seeds > 1 else ""

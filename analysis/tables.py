@@ -268,6 +268,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "growth": speed_tables.growth,
     "costs": speed_tables.costs,
     "scaling": speed_tables.scaling,
+    "scaling-measured": speed_tables.scaling_measured,
     "reproduce": reproduce.runs,
     "figures": reproduce.figures,
     "checks": reproduce.checks,

@@ -8,15 +8,16 @@ that work is the same whatever the state; a process for each. ``exponent`` is th
 the ``UPPER`` largest sizes. Beside it stand that of the ledger's multiply-accumulates at the same sizes, and the one
 that the largest term ends in. For B texts, in multiply-accumulates:
 
-    a sweep      HopAttn 2 N² D,  w₂ up and down 2 N D H,  layers above 2 (H H₃ + H₃ C)
+    a sweep      HopAttn 2 N² D,  w₂ up and down 2 N D H,  layers above, three rounds, 6 (H H₃ + H₃ C)
     a batch      (T + 2K) sweeps,  x w₁ and its gradient 2 N D²,  that of w₂ 2 N D H;  Adam 6 a parameter (not × B)
-    memory       B N² probabilities,  a few B N D tensors,  a few N D H: gradient, moments, w₂ in the products' type
+    memory       x, B N D;  of a bucket of texts N² probabilities and a few N D;  a few N D H: gradient, moments, w₂ in
+                 the products' type
 
 **Roofline.** Rates of matrix products in the network's shapes and of copying on this machine; operations over bytes of
 a sweep; and the rate of useful operations (two for each of the ledger's multiply-accumulates) of dense training at the
-preset ``paper``, as a share of the fastest product measured. Bytes are those that have to come from memory: w₂ twice,
-and seven passes over B·N·D numbers (x w₁ read; query written and read; patterns read twice; s¹ written and read); the
-scores of a few texts stay in cache.
+preset ``paper``, as a share of the fastest product measured. Bytes are those that have to come from memory, where the
+batch is one bucket: w₂ twice, and seven passes over B·N·D numbers (x w₁ read; query written and read; patterns read
+twice; s¹ written and read); the scores of a few texts stay in cache.
 """
 
 from dataclasses import asdict

@@ -179,7 +179,7 @@ def against_step_loop(config: RunConfig, network: Network, batch: Batch, repeats
     found = medians(seconds)
     return {
         "seconds": seconds,
-        "product_dtype": str(getattr(own, "dtype", "")),
+        "product_dtype": str(own.dtype),
         "different_counts": differing,
         "ratio_to_step_loop": found["step_loop_fp32"] / found["backend_fp32"],
         "ratio_to_step_loop_in_the_precision_of_the_preset": found["step_loop_fp32"] / found["backend"],

@@ -5,6 +5,7 @@ remains is known, and any number of processes or machines that share the folder 
 """
 
 import itertools
+import re
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -28,6 +29,7 @@ from eqspike_seq.runs import completed
 from eqspike_seq.training import run
 
 Point = dict[str, str]  # setting: value, as it is typed on the command line
+RANGE = re.compile(r"[\d.eE+-]+?\.\.[\d.eE+-]+(:log)?")
 FIXED = {"dataset", "seed", *WHERE}  # not to be varied
 
 
@@ -69,21 +71,21 @@ def sweep(flags: SweepFlags, parse: Callable[[list[str]], RunConfig], arguments:
     spec = {"settings": base.computed(), "seeds": list(seeds), "points": points}
     study = opened(flags.out, spec, axes)
     took: list[float] = []
-    while (taken := _take(study, flags.out, axes)) is not None:
+    while (taken := _take(study, flags.out, axes, len(points))) is not None:
         number, lock = taken
         started = time.perf_counter()
-        with lock:
+        try:
             left = _left(study, took)
             reporter.status(f"trial {number + 1} of {len(points)}: {_text(points[number])}{left}")
-            try:
-                values = [_validation(flags.out, number, seed, configs[number], reporter) for seed in seeds]
-            except DivergenceError as error:
-                reporter.warn(f"trial {number + 1}: {error}")
-                study.set_user_attr(f"failed {number}", str(error))
-                study.tell(number, state=TrialState.FAIL)
-                continue
+            values = [_validation(flags.out, number, seed, configs[number], reporter) for seed in seeds]
             study.tell(number, statistics.mean(values))
-        took.append(time.perf_counter() - started)
+            took.append(time.perf_counter() - started)
+        except DivergenceError as error:
+            reporter.warn(f"trial {number + 1}: {error}")
+            study.set_user_attr(f"failed {number}", str(error))
+            study.tell(number, state=TrialState.FAIL)
+        finally:
+            lock.release()
     return _summary(study, flags.out, spec)
 
 
@@ -94,16 +96,14 @@ def axis(text: str) -> tuple[str, BaseDistribution]:
     if name not in RunConfig.model_fields or name in FIXED:
         hint = " Take --seeds." if name == "seed" else " See `eqspike run --help`."
         raise ConfigError(f"--vary: got {text!r}, expected NAME=VALUES with a setting of a run.{hint}")
-    low, dots, high = values.partition("..")
-    if not dots:
+    if not RANGE.fullmatch(values):
         choices = values.split(",")
         if not all(choices) or len(set(choices)) < len(choices):
             raise ConfigError(f"--vary {flag}: got {values!r}, expected different values with commas between")
         return name, CategoricalDistribution(choices)
+    low, _, high = values.partition("..")
     high, _, scale = high.partition(":")
     try:
-        if scale not in ("", "log"):
-            raise ValueError
         if low.isdecimal() and high.isdecimal():
             return name, IntDistribution(int(low), int(high), log=bool(scale))
         return name, FloatDistribution(float(low), float(high), log=bool(scale))
@@ -184,15 +184,25 @@ def _locked(out: Path) -> Iterator[None]:
         lock.release()
 
 
-def _take(study: optuna.Study, out: Path, axes: dict[str, BaseDistribution]) -> tuple[int, FileLock] | None:
-    """A trial that nobody works on, and its lock: one whose process has died, else the next."""
+def _take(
+    study: optuna.Study, out: Path, axes: dict[str, BaseDistribution], points: int
+) -> tuple[int, FileLock] | None:
+    """One of the first ``points`` trials that nobody works on, and its lock: one whose process has died, or the next.
+
+    Another process may have enlisted more than these, which it will run itself.
+    """
     with _locked(out):
         for state in (TrialState.RUNNING, TrialState.WAITING):
             for trial in study.get_trials(deepcopy=False, states=(state,)):
+                if trial.number >= points:
+                    continue
                 lock = FileLock(out / f".{_name(trial.number)}.lock")
                 try:
                     lock.acquire(timeout=0)
                 except Timeout:
+                    continue
+                if study.trials[trial.number].state != state:  # it has ended in the meantime
+                    lock.release()
                     continue
                 if state == TrialState.WAITING and study.ask(axes).number != trial.number:
                     raise RunError(f"{out}: its study.journal was changed by another program. Choose another --out.")
@@ -226,7 +236,7 @@ def _text(point: Point) -> str:
 def _summary(study: optuna.Study, out: Path, spec: dict[str, Any]) -> Path:
     """``sweep.json``: each trial's settings, mean validation accuracy, run folders and, where it failed, why."""
     trials = []
-    for trial in study.get_trials(deepcopy=False):
+    for trial in study.get_trials(deepcopy=False)[: len(spec["points"])]:
         trials.append(
             {
                 "number": trial.number + 1,

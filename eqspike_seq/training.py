@@ -231,7 +231,7 @@ def describe(trainer: Trainer, folder: RunFolder) -> None:
             **environment(),
             "processes": trainer.job.size,
             "device": config.device,
-            "product_dtype": str(getattr(trainer.backend, "dtype", "")),
+            "product_dtype": str(trainer.backend.dtype),
             "seed": config.seed,
             "embedding_sha256": dataset.embeddings.digest,
             "embeddings": dataset.embeddings.source,

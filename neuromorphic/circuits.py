@@ -116,13 +116,13 @@ class ClockedNudges(ClockedCore):
 
     def anchor(self, w2: Tensor, trace: Tensor) -> Tensor:
         """Fix s¹* and its softmax at full precision; returns w₂ F(s¹*), (B, 1, H)."""
-        full = w2.dtype
+        full, bias = w2.dtype, self.inputs.bias
         self.trace0 = trace
-        query = self.inputs.drive.to(full) + (trace @ w2).view(self.inputs.drive.shape)
-        patterns, bias, low = self.inputs.patterns, self.inputs.bias, self.w2.dtype
-        s1 = by_text(lambda q, k, b: hopattn(q, k.to(full), b), query, patterns, bias)
+        query = self.inputs.drive.to(full) + feedback(trace, w2).view(self.inputs.drive.shape)
+        shares = by_text(lambda q, k, b: weights(q, k.to(full), b), query, self.inputs.patterns, bias)
+        s1 = shares @ self.inputs.patterns.to(full)
         self.s1 = s1 if self.inputs.rows is None else s1 * self.inputs.rows
-        self.probabilities = by_text(lambda q, k, b: weights(q, k.to(full), b).to(low), query, patterns, bias)
+        self.probabilities = shares.to(self.w2.dtype)
         return (self.s1.flatten(1) @ w2.T).unsqueeze(1)
 
     def change(self, trace: Tensor) -> Tensor:
