@@ -16,7 +16,7 @@ from eqspike_seq.ledger import Ledger
 from eqspike_seq.network import Batch, Network, Shape, State, by_token
 
 TEXTS = {"cpu": 32, "cuda": 512}  # of a bucket
-STEP = 16  # tokens: lengths are rounded up to a multiple, so that products come in few sizes
+STEP = 32  # tokens: lengths are rounded up to a multiple, so that few sizes of tensors come and memory is used again
 
 
 def lengths(shape: Shape, mask: Tensor) -> Tensor:
