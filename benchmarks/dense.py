@@ -48,6 +48,7 @@ def main(
     train_batches: int | None = None,
     repeats: int = 5,
     gradient_texts: int = 16,
+    tolerance: float | None = None,
 ) -> None:
     """Measure and write.
 
@@ -58,10 +59,13 @@ def main(
         train_batches: Batches of training before the second measurement. Default: an epoch.
         repeats: Batches that ours is timed on.
         gradient_texts: Texts of the batch that is compared with literal's converged gradients.
+        tolerance: Largest change of a unit at which a text has settled. Default: the preset's.
     """
     keep_freed_memory()
     reporter = Reporter()
-    config = from_preset("imdb", "dense", preset, limit=limit)
+    config = from_preset(
+        "imdb", "dense", preset, limit=limit, **({} if tolerance is None else {"tolerance": tolerance})
+    )
     trainer = Trainer(config, load_dataset(config, reporter.status), CPU)
     batches = [next_batch(trainer, index) for index in range(repeats + 1)]
     found: dict[str, Any] = {"initial": stage(config, trainer.network, batches, gradient_texts, reporter)}

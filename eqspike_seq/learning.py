@@ -49,19 +49,19 @@ def local_update(network: Network, batch: Batch, difference: State, mean: State,
     """−Δθ from the contrast of two states; exact, as a⁺b⁺ − a⁻b⁻ = (a⁺−a⁻) b̄ + ā (b⁺−b⁻).
 
     Δw_{i+1} = scale · (d_post s̄_preᵀ + s̄_post d_preᵀ), Δb = scale · d, Δw₁ = scale · xᵀ d¹ (Eq. 18); batch mean. What
-    s¹ takes part in is multiplied in its type.
+    s¹ takes part in is multiplied, and returned, in its type.
     """
     factor = -scale / len(batch)
     gradients: Gradients = {}
     if not network.shape.clamped:
         queries = batch.x[:, [query for query, _ in network.shape.projections]].to(difference.projection.dtype)
         outer = torch.einsum("bpnd,bpne->pde", queries, difference.projection)
-        gradients["w1"] = factor * outer.to(network.w1.dtype)
+        gradients["w1"] = factor * outer
     below_d, below_m = difference.projection.flatten(1), mean.projection.flatten(1)
     for index, (d, m) in enumerate(zip(difference.layers, mean.layers, strict=True), start=2):
         # one product for both terms: [d; m]ᵀ [pre mean; pre difference]
         post, pre = (factor * torch.cat([d, m])).to(below_d.dtype), torch.cat([below_m, below_d])
-        gradients[f"w{index}"] = (post.T @ pre).to(d.dtype)
+        gradients[f"w{index}"] = post.T @ pre
         gradients[f"b{index}"] = factor * d.sum(0)
         below_d, below_m = d, m
     return gradients
