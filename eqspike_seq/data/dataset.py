@@ -74,8 +74,10 @@ class Dataset:
         return ["", *self.embeddings.index]
 
 
-def load_corpus(name: str, data_dir: Path | None) -> Corpus:
-    """The data set called ``name``. Raises DataError where it cannot be had."""
+def load_corpus(
+    name: str, data_dir: Path | None, text_column: tuple[str, ...] = (), label_column: str = "label"
+) -> Corpus:
+    """The data set called ``name``, or the one in that file or folder. Raises DataError where it cannot be had."""
     if name == "mini":
         from eqspike_seq.data.mini import load_mini
 
@@ -88,13 +90,15 @@ def load_corpus(name: str, data_dir: Path | None) -> Corpus:
         from eqspike_seq.data.imdb import load_imdb
 
         return load_imdb(data_dir)
-    raise DataError(f"the data set {name!r} has no loader")
+    from eqspike_seq.data.own import load_own
+
+    return load_own(Path(name), text_column, label_column)
 
 
 def load_dataset(config: RunConfig, progress: Progress = lambda _: None) -> Dataset:
     """Find, split, vectorise and encode what ``config`` names."""
     progress(f"reading {config.dataset}")
-    corpus = split(load_corpus(config.dataset, config.data_dir))
+    corpus = split(load_corpus(config.dataset, config.data_dir, config.text_column, config.label_column))
     if config.limit is not None:
         corpus = limited(corpus, config.limit)
     assert corpus.validation is not None
