@@ -4,6 +4,7 @@ import hashlib
 from array import array
 from collections import Counter
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,13 @@ def load_own(path: Path, text_column: tuple[str, ...] = (), label_column: str = 
 
 def sizes_of(path: Path, text_column: tuple[str, ...], label_column: str) -> dict[str, Any]:
     """Settings that suit the training texts of ``path``. Raises DataError as ``load_own``."""
+    changed = tuple(file.stat().st_mtime_ns for file in _files(path).values())
+    return dict(_sizes(path, text_column, label_column, changed))
+
+
+@lru_cache(maxsize=1)
+def _sizes(path: Path, text_column: tuple[str, ...], label_column: str, _: tuple[int, ...]) -> dict[str, Any]:
+    """Once for all points of a sweep."""
     corpus = load_own(path, text_column, label_column)
     texts = corpus.train.texts
     sample = texts[:: max(1, len(texts) // SAMPLE)]
