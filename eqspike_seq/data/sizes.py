@@ -11,6 +11,7 @@ def sizes(lengths: Sequence[int], classes: int, texts: int) -> dict[str, Any]:
 
     N holds nineteen texts of twenty whole, up to 256 tokens. More words make longer vectors and drop rarer words.
     Few texts are seen more often, in smaller batches. Steps are shorter where a neuron of s2 has more inputs, N · D.
+    In long texts words are left out in training, the more the fewer there are: they are learnt by heart otherwise.
     """
     longest = int(np.quantile(lengths, 0.95)) if len(lengths) else 1
     tokens = min(max(8, 8 * -(-longest // 8)), 256)
@@ -25,5 +26,6 @@ def sizes(lengths: Sequence[int], classes: int, texts: int) -> dict[str, Any]:
         "min_count": 1 if words < 100_000 else 2 if small else 5,
         "batch": batch,
         "epochs": min(max(2, round(600 * batch / texts)), 30),
+        "word_dropout": 0.0 if tokens < 128 else 0.3 if small else 0.15,
         "learning_rate": (8e-3 if small else 1e-3, 2.5 / (tokens * dim), 2e-3 if small else 3e-4),
     }
