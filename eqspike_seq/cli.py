@@ -78,9 +78,7 @@ def parse_run(arguments: list[str]) -> "RunConfig":
     import argparse
     from pathlib import Path
 
-    import tyro
-
-    from eqspike_seq.config import BACKENDS, CIRCUITS, DATASETS, NEURONS, RunConfig, from_preset, read_toml
+    from eqspike_seq.config import BACKENDS, CIRCUITS, DATASETS, NEURONS, OWN, from_preset, read_toml
     from eqspike_seq.errors import ConfigError
 
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
@@ -91,7 +89,12 @@ def parse_run(arguments: list[str]) -> "RunConfig":
     if given.resume not in (None, "auto") and (Path(given.resume) / "config.toml").is_file():
         source = Path(given.resume) / "config.toml"
     settings = {} if source is None else read_toml(source)
-    dataset = next((argument for argument in arguments if argument in DATASETS), settings.get("dataset"))
+    dataset = _positional(arguments) or settings.get("dataset")
+    if dataset is None and not {"-h", "--help"} & set(arguments):
+        raise ConfigError(
+            f"the dataset is missing: expected one of {', '.join(DATASETS)}, or a file of texts, "
+            "as the first argument: `eqspike run imdb`"
+        )
     backend = given.backend if given.backend in BACKENDS else settings.get("backend", BACKENDS[0])
     preset = given.preset or settings.get("preset", "")
     settings = {name: value for name, value in settings.items() if name not in PLACED}
@@ -99,6 +102,23 @@ def parse_run(arguments: list[str]) -> "RunConfig":
         if value in known:  # a preset has a part for it
             settings[name] = value
     base = from_preset(dataset or DATASETS[0], backend, preset, **settings)
+    config = _with_flags(arguments, base)
+    if config.preset != OWN or config.dataset in DATASETS:
+        return config
+    from eqspike_seq.data.own import sizes_of
+
+    sizes = sizes_of(Path(config.dataset), config.text_column, config.label_column)
+    if len(config.hidden) != len(sizes["hidden"]):  # the preset's one rate for all layers
+        del sizes["learning_rate"]
+    return _with_flags(arguments, from_preset(config.dataset, backend, preset, **{**sizes, **settings}))
+
+
+def _with_flags(arguments: list[str], base: "RunConfig") -> "RunConfig":
+    """``base`` with what is given on the command line."""
+    import tyro
+
+    from eqspike_seq.config import RunConfig
+
     config: RunConfig = tyro.cli(
         RunConfig,
         args=_without(arguments, "--config"),
@@ -106,9 +126,26 @@ def parse_run(arguments: list[str]) -> "RunConfig":
         prog="eqspike run",
         description="Train and test a network; flags override --config FILE.toml, which overrides the preset.",
     )
-    if dataset is None:
-        raise ConfigError(f"the dataset is missing: expected one of {', '.join(DATASETS)}, as in `eqspike run imdb`")
     return config
+
+
+def _positional(arguments: list[str]) -> str | None:
+    """The first argument that is neither a flag nor the value of one."""
+    from typing import get_origin
+
+    from eqspike_seq.config import RunConfig
+
+    values = 0  # how many the last flag still takes
+    for argument in arguments:
+        if argument.startswith("-"):
+            field = RunConfig.model_fields.get(argument.lstrip("-").replace("-", "_"))
+            kind = bool if field is None else field.annotation
+            values = len(arguments) if get_origin(kind) is tuple else int(kind is not bool or argument == "--config")
+        elif values == 0:
+            return argument
+        else:
+            values -= 1
+    return None
 
 
 def _without(arguments: list[str], flag: str) -> list[str]:

@@ -4,6 +4,7 @@ Settings come, each overriding the one before, from the preset's common part, it
 the backend's neuron, a ``--config`` file and the command line.
 """
 
+import os.path
 import tomllib
 from importlib import resources
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Annotated, Any, Literal, get_args
 
 import tomli_w
 import tyro
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from eqspike_seq.errors import ConfigError
 
@@ -25,6 +26,7 @@ DATASETS, BACKENDS, NEURONS, CIRCUITS, RULES = map(
     get_args, (DatasetName, BackendName, NeuronName, CircuitName, RuleName)
 )
 DEFAULT_PRESET = {"imdb": "cpu", "mini": "mini", "mnist": "mnist"}
+OWN = "own"  # the preset of texts of one's own
 WHERE = {"out", "resume", "data_dir", "device", "tensorboard"}  # say how and where a run happens, not what it computes
 
 
@@ -33,12 +35,14 @@ class RunConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
-    dataset: tyro.conf.Positional[DatasetName]
-    """imdb: 50,000 film reviews. mini: the embedded synthetic set. mnist: digits, whose pixels are the input layer."""
+    dataset: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="{" + ",".join(DATASETS) + "}|FILE|FOLDER")]
+    """imdb: 50,000 film reviews. mini: the embedded synthetic set. mnist: digits, whose pixels are the input layer.
+    A file of texts and labels (.csv, .tsv, .jsonl or .parquet), or a folder with train and test files: your own."""
     backend: BackendName = "dense"
     """dense: rates relaxed to the fixed point. spiking: the neurons of --neuron. brian2: the same in Brian2, slowly."""
     preset: str = ""
-    """Named settings to start from: mini, mnist, cpu or paper. Default: cpu for imdb, else the data set's own."""
+    """Named settings to start from: mini, mnist, cpu, paper or own. Default: cpu for imdb, own for texts of your own
+    (its sizes chosen from them), else the data set's."""
     seed: int = Field(default=0, ge=0)
     """Seed of the initial weights and of the order of the texts."""
     epochs: int = Field(default=4, ge=1)
@@ -58,6 +62,10 @@ class RunConfig(BaseModel):
 
     data_dir: Path | None = None
     """Where the data lies. Default: EQSPIKE_DATA, then the cache, then a download."""
+    text_column: tuple[str, ...] = ()
+    """Texts of your own: the column with them. Default: text, or the only one beside the labels."""
+    label_column: str = "label"
+    """Texts of your own: the column with their classes."""
     limit: int | None = Field(default=None, ge=2)
     """Use this many texts of each split only: for quick trials, not for results."""
     tokens: int = Field(default=256, ge=1)
@@ -174,8 +182,31 @@ class RunConfig(BaseModel):
         except ValidationError as error:
             raise ConfigError(explain(error)) from error
 
+    @field_validator("dataset")
+    @classmethod
+    def _named_or_there(cls, dataset: str) -> str:
+        """A name, or a path that holds from every folder: a relative one must be there."""
+        if dataset in DATASETS or os.path.isabs(dataset):
+            return dataset
+        if not dataset or not os.path.exists(dataset):
+            raise ValueError(
+                f"the dataset: got {dataset!r}, expected one of {', '.join(DATASETS)}, or a file of texts "
+                f"(.csv, .tsv, .jsonl or .parquet) or a folder with train and test files; there is none so named in "
+                f"{os.getcwd()}"
+            )
+        return os.path.abspath(dataset)
+
     @model_validator(mode="after")
     def _fit_together(self) -> "RunConfig":
+        if len(self.text_column) > 1:
+            raise ValueError(
+                f"--text-column: got {' '.join(self.text_column)}, expected one column: "
+                "pairs of texts are not there yet"
+            )
+        if self.dataset in DATASETS and (self.text_column or self.label_column != "label"):
+            raise ValueError(
+                f"--text-column and --label-column: got one with {self.dataset}, expected them with a file of your own"
+            )
         mnist, layers = self.dataset == "mnist", self.weight_matrices()
         if len(self.learning_rate) not in (1, layers):
             raise ValueError(
@@ -223,6 +254,10 @@ class RunConfig(BaseModel):
                 )
         return self
 
+    def dataset_name(self) -> str:
+        """What results call the data set."""
+        return name_of(self.dataset)
+
     def weight_matrices(self) -> int:
         """How many there are: w₁ (unless the input is s¹ itself), w₂, …"""
         return len(self.hidden) + (1 if self.dataset == "mnist" else 2)
@@ -253,6 +288,14 @@ class RunConfig(BaseModel):
         ]
 
 
+def name_of(dataset: str) -> str:
+    """What results call a data set: its name, or that of the file or folder, which is no built-in set's."""
+    if dataset in DATASETS:
+        return dataset
+    stem = Path(dataset).stem
+    return f"own-{stem}" if stem in DATASETS else stem
+
+
 def presets() -> list[str]:
     """Names of the presets that come with eqspike."""
     folder = resources.files("eqspike_seq") / "presets"
@@ -261,7 +304,7 @@ def presets() -> list[str]:
 
 def from_preset(dataset: str, backend: str, preset: str = "", **overrides: Any) -> RunConfig:
     """The preset's common part, those for backend, neuron and circuit, then ``overrides``. Raises ConfigError."""
-    name = preset or DEFAULT_PRESET[dataset]
+    name = preset or DEFAULT_PRESET.get(dataset, OWN)
     if name not in presets():
         raise ConfigError(f"--preset: got {name!r}, expected one of {', '.join(presets())}")
     text = (resources.files("eqspike_seq") / "presets" / f"{name}.toml").read_text()
@@ -291,7 +334,7 @@ def explain(error: ValidationError) -> str:
     """A validation error as lines of ``--flag: what was expected (got …)``."""
     lines = []
     for item in error.errors():
-        if not item["loc"]:
+        if item["type"] == "value_error":
             lines.append(item["msg"].removeprefix("Value error, "))
         elif item["type"] == "extra_forbidden":
             lines.append(f"unknown setting {item['loc'][0]!r}; see `eqspike run --help` for those there are")

@@ -1,5 +1,6 @@
 """What a person sees while a run goes on: bars with the time left, warnings, and the result at the end."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -42,6 +43,11 @@ class Reporter:
         )
         if dataset.images:
             return
+        self._classes(dataset)
+        if again := counts.get("duplicate_texts"):
+            self.status(f"{again:,} of {counts['texts']:,} texts occur before; identical ones are on one side of a cut")
+        if several := counts.get("texts_with_several_labels"):
+            self.warn(f"{several:,} texts occur with different labels; no network can get all of them right")
         unknown, tokens = counts["train_tokens_without_vector"], counts["train_tokens"]
         self.status(
             f"vectors: {len(dataset.embeddings.index):,} words × {dataset.embeddings.dim}, "
@@ -49,6 +55,14 @@ class Reporter:
         )
         if empty := counts["train_texts_without_known_token"]:
             self.warn(f"{empty:,} training texts have no known token; they carry a label and nothing else")
+
+    def _classes(self, dataset: "Dataset") -> None:
+        """Texts of each class, and what always answering the largest one would get."""
+        every = Counter(label for part in (dataset.train, dataset.validation, dataset.test) for label in part.labels)
+        listed = ", ".join(f"{name} {every[label]:,}" for label, name in enumerate(dataset.classes))
+        largest = Counter(dataset.train.labels.tolist()).most_common(1)[0][0]
+        share = float((dataset.test.labels == largest).mean())
+        self.status(f"classes: {listed}; always answering {dataset.classes[largest]} gets {share:.2%} of test")
 
     def epoch(self, number: int, line: dict[str, Any]) -> None:
         """The figures of an epoch."""

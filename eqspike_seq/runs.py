@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from eqspike_seq.config import FORMAT, RunConfig, read_toml
+from eqspike_seq.config import DATASETS, FORMAT, RunConfig, read_toml
 from eqspike_seq.errors import RunError
 from eqspike_seq.files import write_atomically, write_bytes, write_json
 
@@ -88,6 +88,17 @@ class RunFolder:
             raise RunError(
                 f"--resume: {self.path} was made with other settings (saved != given): "
                 f"{'; '.join(different)}. Give the same settings, or another --out."
+            )
+
+    def check_data(self, config: RunConfig, source: str) -> None:
+        """Raises RunError where the run here began with other texts of the user's own (``source`` has their hash)."""
+        path = self.path / "environment.json"
+        if config.dataset in DATASETS or not path.exists():
+            return
+        if (before := json.loads(path.read_text()).get("data")) != source:
+            raise RunError(
+                f"--resume: {config.dataset} has changed since this run began (was {before}; is {source}). "
+                "Put the old file back, or start anew with another --out."
             )
 
     def write_config(self, config: RunConfig) -> None:
@@ -177,7 +188,7 @@ def choose(config: RunConfig) -> Path:
                 f"--out: {config.out} holds a run already. Continue it with --resume auto, or choose another folder."
             )
         return config.out
-    stem = f"{config.dataset}-{config.backend}-{config.preset}-seed{config.seed}"
+    stem = f"{config.dataset_name()}-{config.backend}-{config.preset}-seed{config.seed}"
     number = 1
     while (path := Path("runs") / (stem if number == 1 else f"{stem}-{number}")).exists():
         if config.resume == "auto" and unfinished(path, config):

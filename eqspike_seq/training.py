@@ -206,6 +206,7 @@ def run(config: RunConfig, reporter: Reporter, job: Job = ALONE) -> dict[str, An
     try:
         job.first(folder.check_config, config)
         dataset = job.first(load_dataset, config, reporter.status)
+        job.first(folder.check_data, config, dataset.source)
         reporter.dataset(dataset)
         release_freed_memory()
         trainer = Trainer(config, dataset, device, job)
@@ -326,7 +327,8 @@ def summary(trainer: Trainer, metrics: list[dict[str, Any]], test: Evaluation) -
     if config.device == "cuda":
         peak = torch.cuda.max_memory_allocated()
     return {
-        "dataset": config.dataset,
+        "dataset": config.dataset_name(),
+        "classes": list(trainer.dataset.classes),
         "synthetic": trainer.dataset.synthetic,
         "backend": config.backend,
         "neuron": config.neuron if spiking else None,

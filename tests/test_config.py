@@ -90,7 +90,7 @@ def test_config_files_that_will_not_do(tmp_path: Path, text: str, says: str) -> 
 
 
 def test_unknown_preset_and_missing_file(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="expected one of cpu, mini, mnist, paper"):
+    with pytest.raises(ConfigError, match="expected one of cpu, mini, mnist, own, paper"):
         parse_run(["imdb", "--preset", "huge"])
     with pytest.raises(ConfigError, match="cannot read"):
         parse_run(["imdb", "--config", str(tmp_path / "none.toml")])

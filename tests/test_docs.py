@@ -19,7 +19,7 @@ from eqspike_seq.backends import make_estimator
 from eqspike_seq.checks import GradientFlags
 from eqspike_seq.cli import COMMANDS, parse_run
 from eqspike_seq.config import RunConfig, from_preset, read_toml
-from eqspike_seq.data.dataset import load_corpus, load_dataset, random_batch, shape_of, split
+from eqspike_seq.data.dataset import load_dataset, random_batch, shape_of, split
 from eqspike_seq.network import Network
 from neuromorphic import registry
 from neuromorphic.energy import names, price, read_table
@@ -144,14 +144,16 @@ def test_example_of_a_neuron_fires_at_the_rate_sigma_and_learns(monkeypatch: pyt
 
 
 def test_examples_of_data_are_read(tmp_path: Path) -> None:
-    parquet, module, vectors = blocks("how-to/own-data.md", "python")
-    for example in (parquet, vectors):
-        exec(example, {"folder": tmp_path})
-    corpus = load_corpus("imdb", tmp_path)
-    assert len(corpus.train) == 80 and len(corpus.test) == 10
-    config = from_preset("imdb", "spiking", data_dir=tmp_path, embeddings=str(tmp_path / "vectors.npz"))
+    module, vectors = blocks("how-to/own-data.md", "python")
+    exec(vectors, {"folder": tmp_path})
+    (example,) = blocks("how-to/own-data.md", "csv")
+    header, *rows = example.splitlines()
+    more = [row.replace("day", f"day {n}").replace("me,", f"me {n},") for n in range(30) for row in rows]
+    (tmp_path / "reviews.csv").write_text("\n".join([header, *more]))
+    config = from_preset(str(tmp_path / "reviews.csv"), "spiking", embeddings=str(tmp_path / "vectors.npz"))
     data = load_dataset(config)
-    assert data.embeddings.dim == 16 and len(data.validation) > 0
+    assert data.classes == ("bad", "good") and data.embeddings.dim == 16
+    assert (len(data.train), len(data.validation), len(data.test)) == (44, 4, 12)
     found: dict[str, Any] = {"__name__": "example"}
     exec(module, found)
     for name in ("train", "test"):

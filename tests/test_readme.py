@@ -63,7 +63,9 @@ def test_figure_is_that_of_its_result_file(number: int) -> None:
         assert result["complete"] and result["limit"] is None and result["seed"] == config["seed"] == 0
 
 
-def test_its_commands_parse() -> None:
+def test_its_commands_parse(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "reviews.csv").write_text("text,label\n" + "".join(f"text {i},{i % 2}\n" for i in range(20)))
+    monkeypatch.chdir(tmp_path)
     lines = [line.split("#")[0].strip() for line in README.splitlines() if line.startswith("eqspike ")]
     assert len(lines) >= 6
     for line in lines:

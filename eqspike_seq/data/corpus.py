@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+SPLIT_SEED = 0  # the same for every run, so that word vectors and validation texts stay comparable across seeds
+
 
 @dataclass(frozen=True)
 class Split:
@@ -40,3 +42,29 @@ class Corpus:
     images: bool = False
     source: str = ""
     counts: dict[str, int] = field(default_factory=dict)
+
+
+def held_out(part: Split, share: float) -> NDArray[np.bool_]:
+    """True for the rows, (n,), of a stratified ``share`` of ``part``: always the same ones, identical texts together.
+
+    A text that makes up more than the share of its class stays where it is.
+    """
+    groups: dict[str, list[int]] = {}
+    for row, text in enumerate(part.texts):
+        groups.setdefault(text, []).append(row)
+    by_label: dict[int, list[list[int]]] = {int(label): [] for label in np.unique(part.labels)}
+    for rows in groups.values():
+        by_label[int(part.labels[rows[0]])].append(rows)
+    rng = np.random.default_rng(SPLIT_SEED)
+    chosen: list[int] = []
+    for label, mine in by_label.items():
+        wanted, taken = round(share * int((part.labels == label).sum())), 0
+        for position in rng.permutation(len(mine)):
+            if taken >= wanted:
+                break
+            if len(mine[position]) <= wanted:
+                chosen += mine[position]
+                taken += len(mine[position])
+    held = np.zeros(len(part), dtype=bool)
+    held[chosen] = True
+    return held

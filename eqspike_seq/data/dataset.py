@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from eqspike_seq.config import RunConfig
-from eqspike_seq.data.corpus import Corpus, Split
+from eqspike_seq.data.corpus import SPLIT_SEED, Corpus, Split, held_out
 from eqspike_seq.data.embeddings import (
     Embeddings,
     google_news,
@@ -27,7 +27,6 @@ from eqspike_seq.files import read_arrays, sha256_of, write_arrays
 from eqspike_seq.network import Batch, Shape
 
 VALIDATION_SHARE = 0.1
-SPLIT_SEED = 0  # the same for every run, so that word vectors and validation texts stay comparable across seeds
 Progress = Callable[[str], None]
 
 
@@ -75,8 +74,10 @@ class Dataset:
         return ["", *self.embeddings.index]
 
 
-def load_corpus(name: str, data_dir: Path | None) -> Corpus:
-    """The data set called ``name``. Raises DataError where it cannot be had."""
+def load_corpus(
+    name: str, data_dir: Path | None, text_column: tuple[str, ...] = (), label_column: str = "label"
+) -> Corpus:
+    """The data set called ``name``, or the one in that file or folder. Raises DataError where it cannot be had."""
     if name == "mini":
         from eqspike_seq.data.mini import load_mini
 
@@ -89,13 +90,15 @@ def load_corpus(name: str, data_dir: Path | None) -> Corpus:
         from eqspike_seq.data.imdb import load_imdb
 
         return load_imdb(data_dir)
-    raise DataError(f"the data set {name!r} has no loader")
+    from eqspike_seq.data.own import load_own
+
+    return load_own(Path(name), text_column, label_column)
 
 
 def load_dataset(config: RunConfig, progress: Progress = lambda _: None) -> Dataset:
     """Find, split, vectorise and encode what ``config`` names."""
     progress(f"reading {config.dataset}")
-    corpus = split(load_corpus(config.dataset, config.data_dir))
+    corpus = split(load_corpus(config.dataset, config.data_dir, config.text_column, config.label_column))
     if config.limit is not None:
         corpus = limited(corpus, config.limit)
     assert corpus.validation is not None
@@ -157,21 +160,7 @@ def split(corpus: Corpus) -> Corpus:
     train = corpus.train.take(np.flatnonzero(keep))
     if corpus.validation is not None:
         return replace(corpus, train=train, counts=counts)
-    groups: dict[str, list[int]] = {}
-    for row, text in enumerate(train.texts):
-        groups.setdefault(text, []).append(row)
-    rng = np.random.default_rng(SPLIT_SEED)
-    chosen: list[int] = []
-    for label in np.unique(train.labels):
-        mine = [rows for rows in groups.values() if train.labels[rows[0]] == label]
-        wanted, taken = round(VALIDATION_SHARE * int((train.labels == label).sum())), 0
-        for position in rng.permutation(len(mine)):
-            if taken >= wanted:
-                break
-            chosen += mine[position]
-            taken += len(mine[position])
-    held = np.zeros(len(train), dtype=bool)
-    held[chosen] = True
+    held = held_out(train, VALIDATION_SHARE)
     return replace(
         corpus, train=train.take(np.flatnonzero(~held)), validation=train.take(np.flatnonzero(held)), counts=counts
     )

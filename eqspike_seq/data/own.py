@@ -1,0 +1,215 @@
+"""Texts of one's own: a file that is cut here, or a folder with train, valid and test files."""
+
+import hashlib
+from array import array
+from collections import Counter
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from eqspike_seq.config import name_of
+from eqspike_seq.data.corpus import Corpus, Split, held_out
+from eqspike_seq.data.embeddings import tokenise
+from eqspike_seq.data.sizes import sizes
+from eqspike_seq.data.tables import SUFFIXES, read_rows, short
+from eqspike_seq.errors import DataError
+
+TEST_SHARE = 0.2
+MOST_CLASSES = 20
+FEWEST_TEXTS = 5  # different ones of a class
+NAMES = {"train": ("train",), "validation": ("valid", "validation", "dev"), "test": ("test",)}
+SAMPLE = 10_000  # texts whose words are counted to choose sizes
+NAMED = 5  # rows that a message names
+
+
+@dataclass(frozen=True)
+class Table:
+    """One file: texts, labels as strings, and the number of each row."""
+
+    path: Path
+    texts: list[str]
+    labels: list[str]
+    rows: "array[int]"
+
+
+def load_own(path: Path, text_column: tuple[str, ...] = (), label_column: str = "label") -> Corpus:
+    """The texts of a file or a folder. Raises DataError, naming rows, for what cannot be learnt from.
+
+    Of a file a stratified fifth is the test split, always the same one; a folder brings its own. No text is on two
+    sides of a cut: of a folder those in test are dropped elsewhere, and those in validation from training.
+    """
+    files = _files(path)
+    tables = {name: read_table(file, text_column, label_column) for name, file in files.items()}
+    train = tables["train"]
+    classes = _classes(train, label_column)
+    splits = {name: _split(table, classes, train.path) for name, table in tables.items()}
+    counts = _counts(list(splits.values()))
+    if path.is_file():
+        held = held_out(splits["train"], TEST_SHARE)
+        whole = splits["train"]
+        splits = {"train": whole.take(np.flatnonzero(~held)), "test": whole.take(np.flatnonzero(held))}
+    elif "validation" in splits:
+        for name, other in (("validation", "test"), ("train", "validation")):
+            seen = set(splits[other].texts)
+            kept = [row for row, text in enumerate(splits[name].texts) if text not in seen]
+            counts[f"{name}_texts_dropped_as_in_{other}"] = len(splits[name]) - len(kept)
+            splits[name] = splits[name].take(np.array(kept, dtype=np.int64))
+    return Corpus(
+        name_of(str(path)),
+        classes,
+        splits["train"],
+        splits["test"],
+        validation=splits.get("validation"),
+        source=", ".join(f"{file.name} SHA-256 {_sha256(file)}" for file in files.values()),
+        counts=counts,
+    )
+
+
+def sizes_of(path: Path, text_column: tuple[str, ...], label_column: str) -> dict[str, Any]:
+    """Settings that suit the training texts of ``path``. Raises DataError as ``load_own``."""
+    changed = tuple(file.stat().st_mtime_ns for file in _files(path).values())
+    return dict(_sizes(path, text_column, label_column, changed))
+
+
+@lru_cache(maxsize=1)
+def _sizes(path: Path, text_column: tuple[str, ...], label_column: str, _: tuple[int, ...]) -> dict[str, Any]:
+    """Once for all points of a sweep."""
+    corpus = load_own(path, text_column, label_column)
+    texts = corpus.train.texts
+    sample = texts[:: max(1, len(texts) // SAMPLE)]
+    return sizes([len(tokenise(text)) for text in sample], len(corpus.classes), len(texts))
+
+
+def read_table(path: Path, text_column: tuple[str, ...], label_column: str) -> Table:
+    """All rows of a file; blank ones at its end are left out. Raises DataError for a cell that is missing or odd."""
+    texts: list[str] = []
+    labels: list[str] = []
+    rows, missing, blank = array("q"), array("q"), array("q")
+    known: dict[str, str] = {}  # each label once, however many rows have it
+    for row, text, label in read_rows(path, text_column, label_column):
+        if _absent(text) and _absent(label):
+            blank.append(row)
+            continue
+        missing.extend(blank)
+        blank = array("q")
+        if _absent(text) or _absent(label):
+            missing.append(row)
+            continue
+        if not isinstance(text, str):
+            raise DataError(f"{path}: row {row} has the text {short(text)}, expected a string")
+        if not isinstance(label, str | int) or isinstance(label, bool):
+            raise DataError(f"{path}: row {row} has the label {short(label)}, expected a string or a whole number")
+        name = str(label).strip()
+        if not _writable(text + name):
+            raise DataError(f"{path}: row {row} holds half a character (a lone surrogate). Mend or delete it.")
+        texts.append(text)
+        labels.append(known.setdefault(name, name))
+        rows.append(row)
+    if missing:
+        lacking = "1 row lacks its" if len(missing) == 1 else f"{len(missing):,} rows lack their"
+        raise DataError(f"{path}: {lacking} text or label ({_named(missing)}). Fill that in, or delete them.")
+    if not texts:
+        raise DataError(f"{path} has no rows of data, expected a text and a label in each")
+    return Table(path, texts, labels, rows)
+
+
+def _absent(cell: object) -> bool:
+    return cell is None or (isinstance(cell, str) and not cell.strip())
+
+
+def _writable(text: str) -> bool:
+    try:
+        text.encode()
+        return True
+    except UnicodeEncodeError:
+        return False
+
+
+def _named(rows: "array[int] | list[int]") -> str:
+    """The first of these rows, for a message."""
+    listed = ", ".join(str(row) for row in rows[:NAMED])
+    return f"row{'s' if len(rows) > 1 else ''} {listed}{', …' if len(rows) > NAMED else ''}"
+
+
+def _files(path: Path) -> dict[str, Path]:
+    """The files to read, by split; a single one is called train. Raises DataError where there is none, or too many."""
+    if path.is_file():
+        return {"train": path}
+    if not path.is_dir():
+        is_what = "is neither a file nor a folder" if path.exists() else "is not there"
+        raise DataError(f"{path} {is_what}, expected a file of texts or a folder with train and test files")
+    try:
+        there = sorted(file for file in path.iterdir() if file.is_file() and file.suffix.lower() in SUFFIXES)
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}") from error
+    found = {}
+    for split, names in NAMES.items():
+        files = [file for file in there if file.stem.lower() in names]
+        if len(files) > 1:
+            raise DataError(f"{path}: got {', '.join(file.name for file in files)} for {split}, expected one file")
+        if files:
+            found[split] = files[0]
+    for split in ("train", "test"):
+        if split not in found:
+            listed = ", ".join(file.name for file in there[:10]) or "none"
+            raise DataError(
+                f"{path}: no {split} file. Expected train and test ({', '.join(SUFFIXES)}), and valid if there is one; "
+                f"of these kinds it has: {listed}. To have one file cut into splits, give that file."
+            )
+    return found
+
+
+def _classes(table: Table, label_column: str) -> tuple[str, ...]:
+    """The labels in order, whole numbers by value. Raises DataError for less than 2, more than 20 or rare ones."""
+    names = sorted(set(table.labels))
+    if all(name.removeprefix("-").isdecimal() for name in names):
+        names.sort(key=int)
+    if not 2 <= len(names) <= MOST_CLASSES:
+        some = ", ".join(map(short, names[:NAMED])) + (", …" if len(names) > NAMED else "")
+        raise DataError(
+            f"{table.path}: the column {label_column!r} has {len(names):,} different label(s) ({some}), "
+            f"expected 2 to {MOST_CLASSES} classes. Name another column with --label-column, or join classes."
+        )
+    different: dict[str, set[str]] = {name: set() for name in names}
+    for text, label in zip(table.texts, table.labels, strict=True):
+        if len(different[label]) < FEWEST_TEXTS:
+            different[label].add(text)
+    for name, texts in different.items():
+        if len(texts) < FEWEST_TEXTS:
+            rows = [row for row, label in zip(table.rows, table.labels, strict=True) if label == name]
+            raise DataError(
+                f"{table.path}: class {name!r} has {len(texts)} different text(s) ({_named(rows)}), expected at least "
+                f"{FEWEST_TEXTS}. Add texts, join it with another class, or delete these rows."
+            )
+    return tuple(names)
+
+
+def _split(table: Table, classes: tuple[str, ...], train: Path) -> Split:
+    """Labels as numbers. Raises DataError for one that training does not have."""
+    number = {name: place for place, name in enumerate(classes)}
+    for row, label in zip(table.rows, table.labels, strict=True):
+        if label not in number:
+            raise DataError(
+                f"{table.path}: row {row} has the label {short(label)}, expected one of those in {train.name}: "
+                f"{', '.join(map(short, classes))}"
+            )
+    return Split(table.texts, np.array([number[label] for label in table.labels], dtype=np.int64))
+
+
+def _counts(splits: list[Split]) -> dict[str, int]:
+    """Texts, those that come again, and different texts with more than one label, over all splits."""
+    labels_of: dict[str, set[int]] = {}
+    for part in splits:
+        for text, label in zip(part.texts, part.labels.tolist(), strict=True):
+            labels_of.setdefault(text, set()).add(label)
+    total = sum(map(len, splits))
+    several = Counter(len(labels) > 1 for labels in labels_of.values())[True]
+    return {"texts": total, "duplicate_texts": total - len(labels_of), "texts_with_several_labels": several}
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

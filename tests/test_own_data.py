@@ -1,0 +1,321 @@
+"""Texts of one's own: every form is read alike, every fault is told with its row, and a run goes from end to end."""
+
+import csv
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from eqspike_seq.cli import parse_run
+from eqspike_seq.config import RunConfig, from_preset, name_of, read_toml
+from eqspike_seq.data.corpus import Corpus, Split, held_out
+from eqspike_seq.data.dataset import split
+from eqspike_seq.data.own import load_own
+from eqspike_seq.data.sizes import sizes
+from eqspike_seq.errors import DataError, RunError
+from eqspike_seq.progress import Reporter
+from eqspike_seq.training import run
+from tests.conftest import command
+
+Rows = list[tuple[str, Any]]
+
+
+def made(texts: int = 60, classes: int = 2) -> Rows:
+    """A word tells the class; commas, quotes, line breaks and other scripts stand in the way."""
+    odd = ("a, b", 'she said "yes"', "two\nlines", "semi; colon", "tab\there", "čaj, 茶")
+    return [(f"word{i % classes} number {i} {odd[i % len(odd)]}", f"class {i % classes}") for i in range(texts)]
+
+
+def write(path: Path, rows: Rows, names: tuple[str, str] = ("text", "label"), **form: Any) -> Path:
+    if path.suffix == ".parquet":
+        pq.write_table(pa.table({name: [row[i] for row in rows] for i, name in enumerate(names)}), path)
+    elif path.suffix == ".jsonl":
+        path.write_text("".join(json.dumps(dict(zip(names, row, strict=True))) + "\n" for row in rows))
+    else:
+        form = {"delimiter": "\t" if path.suffix == ".tsv" else ",", "encoding": "utf-8", **form}
+        with path.open("w", newline="", encoding=form.pop("encoding")) as file:
+            csv.writer(file, **form).writerows([names, *rows])
+    return path
+
+
+def lines(path: Path, *texts: str) -> Path:
+    """A file of these lines after enough good ones: a header in row 1, rows 2 to 21."""
+    good = [f"text number {i},{'yes' if i % 2 else 'no'}" for i in range(20)]
+    path.write_text("\n".join(["text,label", *good, *texts]))
+    return path
+
+
+def same(a: Corpus, b: Corpus) -> bool:
+    parts = ((a.train, b.train), (a.test, b.test))
+    return a.classes == b.classes and all(x.texts == y.texts and (x.labels == y.labels).all() for x, y in parts)
+
+
+def test_every_form_gives_the_same_corpus(tmp_path: Path) -> None:
+    rows = made()
+    first = load_own(write(tmp_path / "reviews.csv", rows))
+    assert first.name == "reviews" and first.classes == ("class 0", "class 1")
+    assert sorted(first.train.texts + first.test.texts) == sorted(text for text, _ in rows)
+    for name in ("reviews.tsv", "reviews.jsonl", "reviews.parquet", "other.CSV"):
+        assert same(first, load_own(write(tmp_path / name, rows))), name
+    for number, form in enumerate(({"delimiter": ";"}, {"delimiter": "\t"}, {"encoding": "utf-8-sig"})):
+        assert same(first, load_own(write(tmp_path / f"form{number}.csv", rows, **form))), form
+    spaced = [(text, f"  {label} ") for text, label in rows]
+    assert same(first, load_own(write(tmp_path / "spaced.csv", spaced, quoting=csv.QUOTE_ALL, lineterminator="\r\n")))
+
+
+def test_whole_numbers_are_classes_in_their_order(tmp_path: Path) -> None:
+    rows: Rows = [(text, 10 * (i % 3) - 10) for i, (text, _) in enumerate(made())]
+    found = [load_own(write(tmp_path / name, rows)) for name in ("a.csv", "a.jsonl", "a.parquet")]
+    assert found[0].classes == ("-10", "0", "10") and all(same(found[0], other) for other in found)
+
+
+def test_columns_are_found_or_named(tmp_path: Path) -> None:
+    plain = load_own(write(tmp_path / "a.csv", made()))
+    assert same(plain, load_own(write(tmp_path / "b.csv", made(), ("body", "label"))))
+    assert same(plain, load_own(write(tmp_path / "c.jsonl", made(), ("body", "text")), ("body",), "text"))
+    texts, labels = zip(*made(), strict=True)
+    pq.write_table(pa.table({"id": range(60), "body": texts, "y": labels}), tmp_path / "d.parquet")
+    assert same(plain, load_own(tmp_path / "d.parquet", ("body",), "y"))
+    for text, label, says in (
+        ((), "y", "expected a column 'text'.* 'id', 'body', 'y'.*--text-column"),
+        (("body",), "label", "expected a column 'label'.*--label-column"),
+        (("y",), "y", "both text and label"),
+    ):
+        with pytest.raises(DataError, match=says):
+            load_own(tmp_path / "d.parquet", text, label)
+
+
+def test_cuts_are_stratified_and_always_the_same(tmp_path: Path) -> None:
+    rows = [(f"text {i}", "rare" if i % 10 == 0 else "common") for i in range(400)]
+    a, b = (split(load_own(write(tmp_path / name, rows))) for name in ("a.csv", "b.parquet"))
+    assert a.validation is not None and b.validation is not None
+    assert [len(part) for part in (a.train, a.validation, a.test)] == [288, 32, 80]
+    assert [int(part.labels.sum()) for part in (a.train, a.validation, a.test)] == [29, 3, 8]  # of the rare class
+    assert same(a, b) and a.validation.texts == b.validation.texts
+
+
+def test_identical_texts_are_on_one_side_and_counted(tmp_path: Path) -> None:
+    rows = [(f"text {i % 100}", str((i % 100) % 2)) for i in range(300)] + [("text 1", "0"), ("text 2", "1")]
+    found = split(load_own(write(tmp_path / "a.csv", rows)))
+    assert found.validation is not None
+    parts = [set(part.texts) for part in (found.train, found.validation, found.test)]
+    assert sum(map(len, parts)) == len(set.union(*parts)) == 100 and all(parts)
+    assert found.counts["duplicate_texts"] == 202 and found.counts["texts_with_several_labels"] == 2
+
+
+def test_a_text_that_is_most_of_its_class_stays_in_training() -> None:
+    part = Split(["ok"] * 96 + list("abcd"), np.zeros(100, dtype=np.int64))
+    held = held_out(part, 0.2)
+    assert sorted(np.flatnonzero(held)) == [96, 97, 98, 99]
+
+
+@pytest.mark.parametrize("classes", [2, 20])
+def test_two_to_twenty_classes(tmp_path: Path, classes: int) -> None:
+    found = split(load_own(write(tmp_path / "a.csv", made(10 * classes, classes))))
+    assert len(found.classes) == classes and found.validation is not None
+    assert all(len(np.unique(part.labels)) == classes for part in (found.train, found.validation, found.test))
+
+
+@pytest.mark.parametrize(
+    ("rows", "says"),
+    [
+        (made(60, 1), "1 different label.*expected 2 to 20 classes"),
+        (made(210, 21), "21 different label.*expected 2 to 20 classes"),
+        ([*made(20), ("a", "rare"), ("b", "rare")], "class 'rare' has 2 different text.*rows 22, 23.*at least 5"),
+        ([*made(20), *[("again", "rare")] * 9], "class 'rare' has 1 different text.*rows 22, 23, 24, 25, 26, …"),
+    ],
+)
+def test_classes_that_cannot_be_told_apart(tmp_path: Path, rows: Rows, says: str) -> None:
+    rows = [(text.replace("\n", " "), label) for text, label in rows]  # a line a row
+    with pytest.raises(DataError, match=says):
+        load_own(write(tmp_path / "a.csv", rows))
+
+
+@pytest.mark.parametrize(
+    ("extra", "says"),
+    [
+        (["a,b,yes"], "row 22 has 3 cells, expected 2.*needs quotes"),
+        (["alone"], "row 22 has 1 cells, expected 2"),
+        (['"a', 'b",no', "c,d,yes"], "row 24 has 3 cells"),
+        ([",yes", "  ,no", "text,"], "3 rows lack their text or label \\(rows 22, 23, 24\\)"),
+        (["", "", "text,yes"], "2 rows lack their.*rows 22, 23"),
+        (['"never closed,yes', "and,more", "of,it"], "starts in line 22.*must end with one"),
+        (['"closed" too early,yes'], "starts in line 22"),
+    ],
+)
+def test_rows_that_cannot_be_read_are_named(tmp_path: Path, extra: list[str], says: str) -> None:
+    with pytest.raises(DataError, match=says):
+        load_own(lines(tmp_path / "a.csv", *extra))
+
+
+@pytest.mark.parametrize("ending", [["", "", ""], [",", ",,,", "  "]])
+def test_blank_rows_at_the_end_are_left_out(tmp_path: Path, ending: list[str]) -> None:
+    assert load_own(lines(tmp_path / "a.csv", *ending)).counts["texts"] == 20
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("a.csv", b"", "is empty"),
+        ("a.csv", b"\n\n", "row 1 is blank"),
+        ("a.csv", b"text,label\n", "no rows of data"),
+        ("a.csv", b"What a film,1\nOh dear,0\n", "expected a column 'label'.*'What a film', '1'.*first row"),
+        ("a.csv", b"text,label,text\na,b,c\n", "expected one column 'text'"),
+        ("a.csv", b"text,label\ncaf\xe9,yes\n", "byte 14, in row 2, is not UTF-8 \\(0xe9\\)"),
+        ("a.csv", "text,label\na,yes\n".encode("utf-16"), "byte 0, in row 1.*UTF-16"),
+        ("a.jsonl", b'{"text": "a", "label": "x"}\n{"text": ', "row 2 is not JSON"),
+        ("a.jsonl", b'["a", "x"]\n', "row 1 is \\['a', 'x'\\], expected an object"),
+        ("a.jsonl", b"[" * 100_000, "row 1 is not JSON"),
+        ("a.jsonl", b'{"text": "a", "label": "x"}\n{"text": "b"}\n', "1 row lacks its text or label \\(row 2\\)"),
+        ("a.jsonl", b'{"text": 5, "label": "x"}\n', "row 1 has the text 5, expected a string"),
+        ("a.jsonl", b'{"text": "a", "label": 1.5}\n', "row 1 has the label 1.5, expected a string or a whole number"),
+        ("a.jsonl", b'{"text": "a", "label": true}\n', "row 1 has the label True"),
+        ("a.jsonl", b'{"text": "\\ud800", "label": "x"}\n', "row 1 holds half a character"),
+        ("a.parquet", b"PAR1 nonsense", "not a whole Parquet file"),
+        ("a.xlsx", b"PK", "got a file .xlsx, expected .csv, .tsv, .jsonl, .parquet"),
+        ("a", b"text,label\n", "without extension"),
+    ],
+)
+def test_files_that_will_not_do(tmp_path: Path, name: str, content: bytes, says: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError, match=says):
+        load_own(tmp_path / name)
+
+
+def test_parquet_rows_are_named_too(tmp_path: Path) -> None:
+    rows: Rows = [("a", "x"), (None, "y"), ("c", "x")]
+    with pytest.raises(DataError, match="row 2"):
+        load_own(write(tmp_path / "a.parquet", rows))
+
+
+def test_a_folder_brings_its_own_splits(tmp_path: Path) -> None:
+    rows = [(text, label) for text, label in made(200)]
+    write(tmp_path / "train.csv", [*rows[:120], rows[130], rows[190]])
+    write(tmp_path / "dev.jsonl", [*rows[120:160], rows[191]])
+    write(tmp_path / "test.parquet", rows[160:])
+    (tmp_path / "README.txt").write_text("not read")
+    found = split(load_own(tmp_path))
+    assert found.validation is not None
+    assert [len(part) for part in (found.train, found.validation, found.test)] == [120, 40, 40]
+    assert found.counts["train_texts_dropped_as_in_validation"] == 1 == found.counts["train_texts_dropped_as_in_test"]
+    assert found.counts["validation_texts_dropped_as_in_test"] == 1
+    (tmp_path / "dev.jsonl").unlink()
+    without = split(load_own(tmp_path))
+    assert without.validation is not None and len(without.validation) == 12
+    write(tmp_path / "test.parquet", [("new", "class 7")])
+    with pytest.raises(DataError, match="test.parquet: row 1 has the label 'class 7', expected one of those in train"):
+        load_own(tmp_path)
+    write(tmp_path / "test.csv", rows[160:])
+    with pytest.raises(DataError, match="got test.csv, test.parquet for test, expected one file"):
+        load_own(tmp_path)
+
+
+def test_places_that_are_no_data_set(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no train file.*it has: none"):
+        load_own(tmp_path)
+    write(tmp_path / "train.csv", made())
+    with pytest.raises(DataError, match="no test file.*it has: train.csv.*give that file"):
+        load_own(tmp_path)
+    with pytest.raises(DataError, match="is not there"):
+        load_own(tmp_path / "gone.csv")
+    os.mkfifo(tmp_path / "pipe.csv")
+    with pytest.raises(DataError, match="neither a file nor a folder"):
+        load_own(tmp_path / "pipe.csv")
+
+
+@pytest.mark.parametrize("texts", [160, 1000, 18_000, 400_000])
+@pytest.mark.parametrize("length", [0, 12, 300])
+@pytest.mark.parametrize("backend", ["dense", "spiking"])
+def test_sizes_are_settings_that_fit(texts: int, length: int, backend: str) -> None:
+    found = sizes([length] * 50, 20, texts)
+    config = from_preset("imdb", backend, "own", **found)
+    assert 8 <= config.tokens <= 256 and config.tokens >= min(length, 256) and 2 <= config.epochs <= 30
+
+
+def test_sizes_come_from_the_texts_unless_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / "a.csv", made())
+    monkeypatch.chdir(tmp_path)
+    config = parse_run(["--epochs", "3", "a.csv", "--backend", "spiking"])
+    assert config.preset == "own" and (config.tokens, config.batch, config.epochs) == (8, 16, 3)
+    assert config.dataset == str(tmp_path / "a.csv") and config.dataset_name() == "a"
+    assert parse_run(["a.csv", "--hidden", "9", "5"]).weight_matrices() == 4
+    assert parse_run(["a.csv", "--preset", "cpu"]).tokens == 256
+    (tmp_path / "mine.toml").write_text('dataset = "a.csv"\nhidden = [7]\n')
+    assert parse_run(["--config", "mine.toml"]).hidden == (7,)
+    assert RunConfig(**read_toml(tmp_path / "mine.toml")).dataset == str(tmp_path / "a.csv")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["nonsense"], "'nonsense', expected one of imdb, mini, mnist, or a file of texts .*or a folder"),
+        (["nowhere.csv", "--epochs", "3"], "'nowhere.csv', expected"),
+        (["--epochs", "3"], "the dataset is missing"),
+        (
+            ["a.csv", "--text-column", "premise", "hypothesis"],
+            "got premise hypothesis.*pairs of texts are not",
+        ),
+        (["a.csv", "--text-column", "body"], "expected a column 'body'"),
+        (["mini", "--label-column", "y"], "got one with mini"),
+    ],
+)
+def test_mistakes_on_the_command_line(
+    arguments: list[str], says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(tmp_path / "a.csv", made())
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as end:
+        command("run", *arguments)
+    said = " ".join(capsys.readouterr().err.split())
+    assert end.value.code == 2 and re.search(says, said) and "Traceback" not in said
+
+
+def test_names_are_no_built_in_sets() -> None:
+    names = [name_of(dataset) for dataset in ("imdb", "/data/imdb.csv", "/data/imdb", "/data/my.reviews.csv")]
+    assert names == ["imdb", "own-imdb", "own-imdb", "my.reviews"]
+
+
+def test_a_run_from_a_file_and_its_continuation_from_another_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    file = write(tmp_path / "data" / "reviews.csv", made(60, 3), ("body", "kind"))
+    monkeypatch.chdir(tmp_path / "data")
+    flags = ["reviews.csv", "--text-column", "body", "--label-column", "kind", "--epochs", "1"]
+    command("run", *flags)
+    folder = tmp_path / "data/runs/reviews-dense-own-seed0"
+    result = json.loads((folder / "result.json").read_text())
+    assert result["dataset"] == "reviews" and result["classes"] == ["class 0", "class 1", "class 2"]
+    assert result["n_test"] == 12 and "rate_class 2" in pq.read_schema(folder / "predictions.parquet").names
+    about = json.loads((folder / "environment.json").read_text())
+    assert about["data"].startswith("reviews.csv SHA-256 ") and about["counts"]["texts"] == 60
+
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    for name in ("result.json", "checkpoint"):
+        (folder / name).rename(tmp_path / name)
+    resumed = run(parse_run(["--resume", str(folder)]), Reporter())  # from its start: there is no checkpoint
+    assert resumed["test_accuracy"] == result["test_accuracy"] and resumed["path"] == folder
+    again = run(replace_out(parse_run(["--config", str(folder / "config.toml")]), tmp_path / "again"), Reporter())
+    assert again["test_accuracy"] == result["test_accuracy"]
+
+    (folder / "result.json").unlink()
+    file.write_text(file.read_text() + "one more,class 0\n")
+    with pytest.raises(RunError, match="has changed since this run began"):
+        run(parse_run(["--resume", str(folder)]), Reporter())
+
+
+def replace_out(config: RunConfig, out: Path) -> RunConfig:
+    return RunConfig(**config.model_dump() | {"out": out})
+
+
+def test_words_that_tell_the_class_are_learnt(tmp_path: Path) -> None:
+    file = write(tmp_path / "plain.csv", made(200, 4))
+    found = run(replace_out(parse_run([str(file), "--epochs", "5"]), tmp_path / "run"), Reporter())
+    assert found["test_accuracy"] > 0.9
