@@ -1,0 +1,42 @@
+"""Settings that follow from the texts: how long they are, how many, of how many classes."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+FEW = 5000  # texts below which the embedded set's network serves, and word vectors are drawn at random
+STEPS = 480  # of the optimiser, at least
+
+
+def sizes(lengths: Sequence[int] | NDArray[np.int64], classes: int, texts: int) -> dict[str, Any]:
+    """Settings of a run for ``texts`` training texts of ``lengths`` words and so many ``classes``.
+
+        N = the length that 95 % do not exceed, a multiple of 16, at most 256
+        learning rate of w₂ = 2.56/(N·D)
+
+    Adam moves each of the N·D weights into a unit by the learning rate, so their sum moves the unit by as much whatever
+    N and D are. All else is that of the preset ``mini`` for few texts and of ``cpu`` for many; what N and the learning
+    rate are for ``mini`` and IMDB is what those presets have. Small batches and more epochs see to it that few texts,
+    too, make ``STEPS`` steps (100 epochs at most). Few texts teach word2vec little: on ``mini``, neuron ``if``, random
+    vectors gave 91.6 % on validation with 600 training texts, word2vec 59.0 %; with 200, 73.2 and 77.6 %.
+    """
+    longest = float(np.percentile(np.asarray(lengths), 95)) if len(lengths) else 0.0
+    tokens = min(256, max(16, 16 * math.ceil(longest / 16)))
+    few = texts < FEW
+    batch = min(64 if few else 128, max(8, texts // 32))
+    dim = 32 if few else 100
+    first, rest = (8e-3, [2e-3]) if few else (1e-3, [3e-4, 3e-4])
+    return {
+        "tokens": tokens,
+        "embeddings": "random" if few else "word2vec",
+        "dim": dim,
+        "min_count": 1 if few else 5,
+        "hidden": (max(64, 4 * classes),) if few else (256, max(40, 4 * classes)),
+        "batch": batch,
+        "epochs": min(100, max(5, math.ceil(STEPS / max(1, math.ceil(texts / batch))))),
+        "learning_rate": (first, 2.56 / (tokens * dim), *rest),
+        "word_dropout": 0.0 if few else 0.15,
+    }
