@@ -13,6 +13,7 @@ FIGURES = {
     "counting.json": "python -m benchmarks.counting imdb",
     "combinations.json": "python -m benchmarks.combinations --limit 600",
     "less-attention.json": "python -m benchmarks.less_attention runs/imdb-sigma-delta-every-change-seed0",
+    "quantised.json": "python -m benchmarks.quantised runs/imdb-sigma-delta-seed0",
     "pareto.json": "python -m benchmarks.pareto",
     "winners.json": "python -m benchmarks.winners imdb",
     "stdp.json": "python -m benchmarks.stdp",

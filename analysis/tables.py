@@ -245,6 +245,25 @@ def combinations() -> str:
     return table(heads, rows, text=(0, 1, 2))
 
 
+def quantised() -> str:
+    """Weights of few bits: validation accuracy and joules of an inference."""
+    from analysis.energy_report import text_of
+
+    heads = ("bits of a weight", "neurons", "validation", "spikes per synapse", "int8", "fp16", "fp32")
+    rows = []
+    for row in read("quantised.json")["rows"]:
+        spikes = row["spikes_per_synapse"]
+        cells = (
+            "32, as trained" if row["bits"] is None else str(row["bits"]),
+            "dense EP" if row["backend"] == "dense" else "changes",
+            f"{100 * row['validation_accuracy']:.2f} %",
+            "–" if spikes is None else f"{spikes:.3g}",
+            *(text_of(row["joules"][f"horowitz-45nm-{width}"]["value"]) for width in ("int8", "fp16", "fp32")),
+        )
+        rows.append(cells)
+    return table(heads, rows, text=(0, 1))
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "imdb": imdb,
     "start": lambda: imdb(up="../"),
@@ -255,6 +274,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "bptt": bptt,
     "less-attention": less_attention,
     "attention-rows": attention_rows,
+    "quantised": quantised,
     "mnist": mnist,
     "combinations": combinations,
     "energy": energy_tables.runs,

@@ -15,6 +15,7 @@ COMMANDS = {
     "compare": "put runs side by side: accuracy, energy, spikes, time; and pictures",
     "table": "print a table of the paper with your runs in it",
     "report": "write one HTML file about runs: verdict, tables, pictures, single texts",
+    "export": "write a run's network for other tools: NIR, or weights with a description",
     "data": "list data sets, and where each is or would be found",
     "env": "print versions, cores, devices and found data",
 }
@@ -212,6 +213,13 @@ def report(arguments: list[str]) -> None:
     from analysis.report import main
 
     main(arguments)
+
+
+def export(arguments: list[str]) -> None:
+    """``eqspike export RUN --format nir|safetensors --out FILE``."""
+    from eqspike_seq.export import export as write
+
+    write(arguments)
 
 
 def data(arguments: list[str]) -> None:

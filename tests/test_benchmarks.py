@@ -8,6 +8,7 @@ import torch
 from analysis.speed import draw_growth
 from benchmarks.growth import sized
 from benchmarks.measure import exponent, in_fresh_process, memory, synthetic, training_batch
+from benchmarks.quantised import coarser, quantised
 from benchmarks.spiking import current_network, different_counts
 from eqspike_seq.dynamics import ROUNDS
 from eqspike_seq.ledger import sweep_products
@@ -81,3 +82,22 @@ def test_work_grows_with_t_after_the_network_has_settled() -> None:
     short, long = (training_batch(sized(**sizes, free_steps=steps), 1).products for steps in (100, 300))
     shape = Shape(8, 4, (4, 40), 2)
     assert long - short == 2 * 200 * int(sweep_products(shape, synthetic(shape, 2).mask, ROUNDS).sum())  # T + 2K = 2T
+
+
+@pytest.mark.parametrize("bits", [8, 6, 4, 3])
+def test_quantised_weights_are_few_values_symmetric_and_near(bits: int) -> None:
+    weight = torch.randn(40, 60, generator=torch.Generator().manual_seed(0))
+    found, step = quantised(weight, bits), weight.abs().max() / (2 ** (bits - 1) - 1)
+    assert len(found.unique()) <= 2**bits - 1
+    assert (found - weight).abs().max() <= step * 0.501
+    torch.testing.assert_close(quantised(-weight, bits), -found)
+    torch.testing.assert_close(found.abs().max(), weight.abs().max())
+    assert not quantised(torch.zeros(3, 3), bits).any()
+
+
+def test_coarser_networks_have_a_step_for_each_layer_and_keep_their_biases() -> None:
+    network = Network.create(Shape(6, 4, (8,), 2), torch.Generator().manual_seed(0))
+    found = coarser(network, 3)
+    for before, after in zip([network.w1, *network.weights], [found.w1, *found.weights], strict=True):
+        assert torch.equal(after, quantised(before, 3))
+    assert found.biases is network.biases and coarser(network, None) is network

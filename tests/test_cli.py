@@ -60,6 +60,7 @@ def test_run_help_names_the_data_sets_and_explains_every_flag() -> None:
         (("run", "mini", "--embeddings", "nowhere.bin"), "nowhere.bin"),
         (("run", "imdb", "--data-dir", "nowhere"), "nowhere"),
         (("run", "mini", "--resume", "nowhere"), "nowhere"),
+        (("export", "nowhere", "--format", "nir", "--out", "a.nir"), "nowhere"),
     ],
 )
 def test_mistakes_exit_with_2_and_no_traceback(arguments: tuple[str, ...], says: str, tmp_path: Path) -> None:

@@ -162,3 +162,10 @@ def test_examples_of_data_are_read(tmp_path: Path) -> None:
     topics = split(found["load_topics"](tmp_path))
     assert topics.validation is not None and len(topics.validation) == 6
     assert np.unique(topics.validation.labels).tolist() == [0, 1, 2]
+
+
+def test_example_of_python_learns() -> None:
+    (example,) = blocks("how-to/python.md", "python")
+    found: dict[str, Any] = {}
+    exec(example, found)
+    assert found["model"].score(found["texts"], found["labels"]) == 1.0

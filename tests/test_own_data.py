@@ -235,7 +235,7 @@ def test_places_that_are_no_data_set(tmp_path: Path) -> None:
 def test_sizes_are_settings_that_fit(texts: int, length: int, backend: str) -> None:
     found = sizes([length] * 50, 20, texts)
     config = from_preset("imdb", backend, "own", **found)
-    assert 8 <= config.tokens <= 256 and config.tokens >= min(length, 256) and 2 <= config.epochs <= 30
+    assert 8 <= config.tokens <= 256 and config.tokens >= min(length, 256) and 5 <= config.epochs <= 100
 
 
 def test_sizes_come_from_the_texts_unless_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,6 +33,7 @@ def value(file: str, key: str) -> float:
         ("docs/rates-to-spikes.md", 4),
         ("docs/attention.md", 4),
         ("docs/energy.md", 4),
+        ("docs/how-to/hand-off.md", 1),
         ("docs/reproduce.md", 3),
     ],
 )

@@ -212,7 +212,15 @@ def token_ids(texts: list[str], embeddings: Embeddings) -> tuple[NDArray[np.int3
             return arrays["ids"], arrays["lengths"], int(arrays["unknown"])
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
             path.unlink()  # half-written or damaged: made anew
-    index, ids, unknown = embeddings.index, [], 0
+    flat, lengths, unknown = known_ids(texts, embeddings)
+    write_arrays(path, {"ids": flat, "lengths": lengths, "unknown": np.array(unknown)})
+    return flat, lengths, unknown
+
+
+def known_ids(texts: list[str], embeddings: Embeddings) -> tuple[NDArray[np.int32], NDArray[np.int64], int]:
+    """As ``token_ids``, without the cache."""
+    index, unknown = embeddings.index, 0
+    ids = [np.zeros(0, dtype=np.int32)]
     lengths = np.zeros(len(texts), dtype=np.int64)
     for row, text in enumerate(texts):
         tokens = tokenise(text)
@@ -220,9 +228,7 @@ def token_ids(texts: list[str], embeddings: Embeddings) -> tuple[NDArray[np.int3
         ids.append(np.array(known, dtype=np.int32))
         lengths[row] = len(known)
         unknown += len(tokens) - len(known)
-    flat = np.concatenate(ids)
-    write_arrays(path, {"ids": flat, "lengths": lengths, "unknown": np.array(unknown)})
-    return flat, lengths, unknown
+    return np.concatenate(ids), lengths, unknown
 
 
 def pixels(texts: list[str]) -> tuple[NDArray[np.int32], NDArray[np.int64], int]:

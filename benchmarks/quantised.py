@@ -1,0 +1,87 @@
+"""Weights of few bits: accuracy and energy of a trained network whose weights are quantised, nothing retrained.
+
+python -m benchmarks.quantised RUN --json-file results/quantised.json
+
+    q = round(w/Δ),  Δ = max|w| / (2^{b−1} − 1),  w ← Δ q
+
+One Δ for each weight matrix, symmetric about 0; biases stay. On the validation split, by the run's own backend and by
+dense EP with the settings of its preset; products in fp32, so that nothing but the weights is coarser.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import tyro
+from torch import Tensor
+
+from analysis.energy import part_of
+from benchmarks.measure import command
+from eqspike_seq.backends import make_backend
+from eqspike_seq.config import FORMAT, RunConfig, from_preset, read_toml
+from eqspike_seq.data.dataset import Batches, load_dataset
+from eqspike_seq.evaluation import evaluate
+from eqspike_seq.files import write_json
+from eqspike_seq.gradcheck import stages
+from eqspike_seq.network import Network
+from eqspike_seq.progress import Reporter
+from eqspike_seq.runs import environment
+from neuromorphic.energy import read_table
+
+BITS = (None, 8, 6, 4, 3)
+TABLES = ("horowitz-45nm-int8", "horowitz-45nm-fp16", "horowitz-45nm-fp32")
+KEPT = ("free_steps", "tolerance", "order")  # what the dense preset decides
+
+
+def quantised(weight: Tensor, bits: int) -> Tensor:
+    """Δ round(w/Δ), of ``weight``'s shape; at most 2^b − 1 different values."""
+    step = weight.abs().max() / (2 ** (bits - 1) - 1)
+    return weight if step == 0 else step * (weight / step).round()
+
+
+def coarser(network: Network, bits: int | None) -> Network:
+    """The network with all its weights quantised; itself for None."""
+    if bits is None:
+        return network
+    weights = [quantised(weight, bits) for weight in network.weights]
+    return replace(network, w1=quantised(network.w1, bits), weights=weights, large=None)
+
+
+@torch.no_grad()
+def main(run: tyro.conf.Positional[Path], json_file: Path) -> None:
+    """Evaluate a run's network with coarser weights.
+
+    Args:
+        run: The folder of a spiking run.
+        json_file: Where the figures go.
+    """
+    reporter = Reporter()
+    config = RunConfig(**{**read_toml(run / "config.toml"), "precision": "float32"})
+    dense = from_preset(config.dataset, "dense", config.preset)
+    as_dense = {**config.model_dump(), "backend": "dense", **{name: getattr(dense, name) for name in KEPT}}
+    data = load_dataset(config, reporter.status)
+    network, gather, part = stages(config, data, run)[-1].network, Batches.of(config, data), data.validation
+    rows: list[dict[str, Any]] = []
+    for bits in BITS:
+        for settings in (config, RunConfig(**as_dense)):
+            backend = make_backend(settings, torch.device("cpu"))
+            found = evaluate(backend, coarser(network, bits), gather, part, config.batch)
+            rows.append(
+                {
+                    "bits": bits,
+                    "backend": settings.backend,
+                    "validation_accuracy": found.accuracy,
+                    "spikes_per_synapse": None if settings.backend == "dense" else found.ledger.spikes_per_synapse(),
+                    "steps": float(found.steps.mean()),
+                    "converged": found.converged,
+                    "joules": {name: part_of(found.ledger, read_table(name))["joules"] for name in TABLES},
+                }
+            )
+            reporter.out.print(rows[-1])
+    about = {"command": command(), "settings": config.computed(), "environment": environment(), "texts": len(part)}
+    write_json(json_file, {"format": FORMAT, **about, "rows": rows})
+
+
+if __name__ == "__main__":
+    tyro.cli(main)

@@ -1,0 +1,131 @@
+"""``eqspike export``: a trained network for other tools, as NIR or as weights with a description."""
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+import tyro
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from eqspike_seq.config import FORMAT, RunConfig, read_toml
+from eqspike_seq.errors import ConfigError, RunError
+from eqspike_seq.files import write_atomically, write_json
+from eqspike_seq.network import Network, Shape
+
+AXES = {"w1": ["projection", "D, of x", "D, of s1"], "w2": ["s2", "F(s1)"]}
+EQUATIONS = {
+    "phi": "s1 . (x w1) + s2^T w2 F(s1) + sum_{i>=2} s_{i+1}^T w_{i+1} s_i + sum_{i>=2} b_i^T s_i",
+    "sigma": "sigma(u) = clip(u/2, 0, 1)",
+    "s_i": "sigma(w_i s_{i-1} + w_{i+1}^T s_{i+1} + b_i), i >= 2, and w2 F(s1) in place of w_2 s_1",
+    "s1": "HopAttn(x w1 + F^-1(w2^T s2), x); without attention sigma of the same; padding rows 0",
+    "HopAttn": "HopAttn(q, K) = softmax(q K^T / sqrt(D)) K, padding left out if masked",
+    "F": "rows of s1, D numbers a token, end to end: column n D + d is component d of token n",
+    "input": "x, the word vectors of the first N tokens that `keep` leaves, standardised; rows of 0 after the end",
+    "clamped": "where there is no w1 the input itself is s1, held fast: grey values / 255 of images",
+    "answer": "the class of the largest output at the fixed point without a nudge",
+}
+
+
+def export(arguments: list[str]) -> None:
+    """``eqspike export RUN --format nir|safetensors --out FILE``."""
+
+    def main(run: tyro.conf.Positional[Path], format: Literal["nir", "safetensors"], out: Path) -> None:
+        """Write a run's network for other tools.
+
+        Args:
+            run: A run folder.
+            format: nir: the layers above s1 of an if or lif run. safetensors: all weights, a JSON description beside.
+            out: The file.
+        """
+        config, network = trained(run)
+        written = (write_nir if format == "nir" else write_weights)(run, config, network, out)
+        print("wrote " + " and ".join(map(str, written)))
+
+    tyro.cli(main, args=arguments, prog="eqspike export")
+
+
+def trained(run: Path) -> tuple[RunConfig, Network]:
+    """Settings and network of a run folder, without its data. Raises ConfigError or RunError."""
+    if not (run / "config.toml").is_file():
+        raise ConfigError(f"{run} is no run folder (it has no config.toml). Give one that `eqspike run` wrote.")
+    config, path = RunConfig(**read_toml(run / "config.toml")), run / "checkpoint" / "model.safetensors"
+    if not path.is_file():
+        raise RunError(
+            f"{run} has no weights (no checkpoint/model.safetensors), expected a run's own folder. Repeat it."
+        )
+    try:
+        saved = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise RunError(f"{path} cannot be read ({error}). Repeat the run.") from error
+    count = sum(name.startswith("b") for name in saved)
+    weights, biases = ([saved[f"{kind}{index}"] for index in range(2, count + 2)] for kind in "wb")
+    w1 = saved.get("w1", torch.zeros(0, 1, 1))
+    projections = ((0, 0),) * len(w1)
+    hidden = tuple(len(bias) for bias in biases[:-1])
+    shape = Shape(
+        config.tokens, w1.shape[-1], hidden, len(biases[-1]), projections, config.attention, masked=config.masked
+    )
+    return config, Network(shape, w1, weights, biases)
+
+
+def write_nir(run: Path, config: RunConfig, network: Network, out: Path) -> list[Path]:
+    """The layers above s¹ as a NIR file (HDF5). Raises ConfigError where the run's neurons are not NIR's."""
+    try:
+        import nir
+    except ImportError as error:
+        raise ConfigError("--format nir needs the package nir. Install it: pip install 'eqspike[nir]'") from error
+    from eqspike_seq.backends import filled
+    from neuromorphic.nir import graph_of
+    from neuromorphic.registry import NEURONS
+
+    if config.backend == "dense" or config.neuron not in NEURONS:
+        got = "a dense run" if config.backend == "dense" else f"a run with --neuron {config.neuron}"
+        raise ConfigError(f"--format nir: {run} is {got}, expected one with if or lif. Take --format safetensors.")
+    graph = graph_of(network, filled(NEURONS[config.neuron], config))
+    write_atomically(out, lambda path: nir.write(path, graph))
+    return [out]
+
+
+def write_weights(run: Path, config: RunConfig, network: Network, out: Path) -> list[Path]:
+    """All weights, and what they mean as JSON beside."""
+    beside = out.with_suffix(".json")
+    if beside == out:
+        raise ConfigError(f"--out: got {out}, expected another suffix than .json, which the description has")
+    tensors = {name: tensor.contiguous() for name, tensor in network.named()}
+    write_atomically(out, lambda path: save_file(tensors, path))
+    write_json(beside, description(run, config, network))
+    return [out, beside]
+
+
+def description(run: Path, config: RunConfig, network: Network) -> dict[str, Any]:
+    """What a reader of the weights needs: shapes, axes, equations, settings, and where the word vectors came from."""
+
+    def of(name: str, tensor: Tensor) -> dict[str, Any]:
+        layer = int(name[1:])
+        axes = AXES.get(name, [f"s{layer}", f"s{layer - 1}"] if name[0] == "w" else [f"s{layer}"])
+        return {"shape": list(tensor.shape), "dtype": str(tensor.dtype).removeprefix("torch."), "axes": axes}
+
+    place, shape = run / "environment.json", network.shape
+    made = json.loads(place.read_text()) if place.is_file() else {}
+    return {
+        "format": FORMAT,
+        "tensors": {name: of(name, tensor) for name, tensor in network.named()},
+        "sizes": {"N": shape.tokens, "D": shape.dim, "hidden": list(shape.hidden), "C": shape.classes},
+        "classes": class_names(run),
+        "equations": EQUATIONS,
+        "embeddings": {"source": made.get("embeddings"), "sha256": made.get("embedding_sha256")},
+        "settings": config.computed(),
+    }
+
+
+def class_names(run: Path) -> list[str] | None:
+    """Of the output units, in order; None where the run has no predictions."""
+    import pyarrow.parquet as pq
+
+    path = run / "predictions.parquet"
+    if not path.is_file():
+        return None
+    return [name.removeprefix("rate_") for name in pq.read_schema(path).names if name.startswith("rate_")]

@@ -1,0 +1,64 @@
+"""A neuron of your own, trained by Equilibrium Propagation through the core of eqspike alone: no settings, no files.
+
+python examples/own_neuron.py
+
+The neuron starts empty, fires above ½ and falls by 1. What it owes to EP is told in docs/how-to/own-neuron.md.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from eqspike_seq.learning import ThreePhase
+from eqspike_seq.network import Batch, Network, Shape
+from neuromorphic.neurons import Membrane
+from neuromorphic.plasticity import MembraneCount
+from neuromorphic.simulator import SpikingBackend
+
+
+@dataclass(frozen=True)
+class LowThreshold:
+    """v ← v + u/2,  z = 1[v > ½],  v ← clip(v − z, low, high): the mean of z is σ(u), as it should be."""
+
+    low: float = -1.5
+    high: float = 1.5
+    stochastic: ClassVar[bool] = False
+
+    def rest(self, like: Tensor) -> Membrane:
+        return Membrane(torch.zeros_like(like), torch.zeros_like(like))
+
+    def step(self, state: Membrane, u: Tensor, uniform: Tensor | None = None) -> tuple[Membrane, Tensor]:
+        v = state.v + 0.5 * u
+        z = (v > 0.5).to(v.dtype)
+        held = (v - z).clamp(self.low, self.high)
+        return Membrane(held, state.clamped + (held - (v - z))), z
+
+
+def main() -> float:
+    """Tell apart which of two words a text of four words holds; the share of texts that are told right."""
+    generator = torch.Generator().manual_seed(0)
+    words = torch.randn(12, 8, generator=generator)
+    labels = torch.arange(32) % 2
+    ids = torch.randint(2, 12, (32, 4), generator=generator)
+    ids[torch.arange(32), torch.randint(4, (32,), generator=generator)] = labels
+    batch = Batch(words[ids].unsqueeze(1), torch.ones(32, 1, 4, dtype=torch.bool), labels)
+    network = Network.create(Shape(tokens=4, dim=8, hidden=(16,), classes=2), generator)
+    backend = SpikingBackend(100, 100, window=80, neuron=LowThreshold(), rule=MembraneCount())
+    parameters = dict(network.named())
+    optimizer = torch.optim.Adam(list(parameters.values()), lr=1e-2)
+    with torch.no_grad():
+        for step in range(40):
+            estimate = ThreePhase(beta=0.5)(backend, network, batch)
+            for name, tensor in parameters.items():
+                tensor.grad = estimate.gradients[name]
+            optimizer.step()
+            right = (estimate.equilibria[0].outputs[-1].argmax(1) == labels).double().mean().item()
+            if step % 10 == 9:
+                print(f"step {step + 1}: {right:.0%} right, {estimate.equilibria[0].ledger.total('spikes')} spikes")
+    return right
+
+
+if __name__ == "__main__":
+    main()
