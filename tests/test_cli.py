@@ -31,7 +31,7 @@ def test_help_names_the_commands_and_loads_nothing_heavy() -> None:
 def test_run_help_names_the_data_sets_and_explains_every_flag() -> None:
     found = eqspike("run", "--help")
     assert found.returncode == 0
-    for part in ("{imdb,mini,mnist}", "--backend", "--beta", "--resume", "--no-attention", "influence factor"):
+    for part in ("{imdb,mini,mnist,digits}", "--backend", "--beta", "--resume", "--no-attention", "influence factor"):
         assert part in found.stdout, part
 
 
