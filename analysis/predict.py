@@ -21,7 +21,7 @@ from neuromorphic.energy import CostTable, read_table
 
 NOTHING = "no word"
 UNKNOWN = "unknown words only"
-SHADE = (213, 94, 0)  # of the word with the most attention
+PALE, FULL = (255, 240, 220), (230, 120, 20)  # backgrounds: of an even share of attention, of the most in the text
 MOST = 5  # words named below the text
 
 
@@ -36,7 +36,7 @@ class PredictFlags:
     file: Path | None = None
     """A file of texts in UTF-8, a line each."""
     explain: bool = False
-    """Show the words, the darker the more attention they get; those that the network does not read are dim."""
+    """Show the words: coloured those that get more than an even share of attention, dim those that are not read."""
     json_output: Annotated[bool, tyro.conf.arg(name="json")] = False
     """Print a JSON object a line."""
     hardware: str = DIGITAL
@@ -137,13 +137,14 @@ def as_line(found: Prediction, table: CostTable) -> str:
 
 
 def explained(found: Prediction) -> Text:
-    """The words on a background that is the stronger the more attention they get, and those that get most."""
+    """The words, on a background those that get more than an even share of attention, and which get most."""
     if not found.read:
         return Text(" ".join(found.words), style="dim")
     received = dict(zip(found.read, found.attention, strict=True))
     strongest, shown = max(found.attention), Text("  ")
     for place, word in enumerate(found.words):
-        style = "dim" if place not in received else shade(received[place] / strongest)
+        share = received.get(place)
+        style = "dim" if share is None else shade((share - 1) / (strongest - 1)) if share > 1 else ""
         shown.append(word, style).append(" ")
     first = sorted(received, key=lambda place: -received[place])[:MOST]
     most = ", ".join(f"{found.words[place]} {received[place]:.2g}" for place in first)
@@ -151,6 +152,6 @@ def explained(found: Prediction) -> Text:
 
 
 def shade(share: float) -> str:
-    """A background between white and ``SHADE``."""
-    red, green, blue = (round(255 - share * (255 - full)) for full in SHADE)
+    """The background at ``share`` of the way from ``PALE`` to ``FULL``."""
+    red, green, blue = (round(pale + share * (full - pale)) for pale, full in zip(PALE, FULL, strict=True))
     return f"black on rgb({red},{green},{blue})"

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -106,14 +107,15 @@ def test_a_text_on_the_command_line(runs: dict[str, Path], capsys: pytest.Captur
     assert "unknown words only" in capsys.readouterr().out
 
 
-def test_words_are_the_darker_the_more_attention_they_get(runs: dict[str, Path]) -> None:
+def test_words_are_the_darker_the_more_attention_beyond_an_even_share_they_get(runs: dict[str, Path]) -> None:
     found = Predictor.open(runs["dense"]).predict("the zebra plot was superb", attention=True)
     shown = explained(found)
     styles = {shown.plain[span.start : span.end]: str(span.style) for span in shown.spans}
-    assert styles["zebra"] == "dim" and styles.keys() >= set(found.words)
-    reds = {word: int(style.split("rgb(")[1].split(",")[1]) for word, style in styles.items() if "rgb" in style}
+    assert styles["zebra"] == "dim" and all(f" {word} " in shown.plain for word in found.words)
+    greens = {word: int(style.split("rgb(")[1].split(",")[1]) for word, style in styles.items() if "rgb" in style}
     received = dict(zip((found.words[place] for place in found.read), found.attention, strict=True))
-    assert sorted(reds, key=lambda word: reds[word]) == sorted(received, key=lambda word: -received[word])
+    most = [word for word in sorted(received, key=lambda word: -received[word]) if received[word] > 1]
+    assert sorted(greens, key=lambda word: greens[word]) == most and 0 < len(most) < 4
 
 
 def test_standard_input_is_answered_line_by_line(runs: dict[str, Path]) -> None:
@@ -210,3 +212,10 @@ def test_weights_of_another_network_are_refused(runs: dict[str, Path], tmp_path:
     save_file({**weights, "w1": weights["w1"][:, :3].contiguous()}, tmp_path / "checkpoint" / "model.safetensors")
     with pytest.raises(RunError, match="parameter w1"):
         Predictor.open(tmp_path)
+
+
+def test_example_of_the_documentation_runs(runs: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    page = (Path(__file__).parent.parent / "docs/how-to/predict.md").read_text()
+    (example,) = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    exec(example.replace("runs/spiking", str(runs["if"])), {})
+    assert capsys.readouterr().out.startswith(("negative {'negative':", "positive {'negative':"))
