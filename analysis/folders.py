@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, NonNegativeInt, ValidationError
 
-from eqspike_seq.config import FORMAT, WHERE
+from eqspike_seq.config import FORMAT, IMAGES, WHERE
 from eqspike_seq.errors import ConfigError
 from eqspike_seq.ledger import KINDS, Ledger
 
@@ -63,7 +63,7 @@ class Run:
         parts = [f"{result['backend']} EP", result["neuron"], result["rule"]]
         if result["circuit"] == "wta":
             parts.append("wta")
-        if not result["attention"] and result["dataset"] != "mnist":
+        if not result["attention"] and result["dataset"] not in IMAGES:
             parts.append("no HopAttn")
         if self.settings.get("shuffle_words"):
             parts.append("words shuffled")

@@ -71,6 +71,7 @@ MNIST = (
         "eqspike run mnist --backend dense --hidden 500 --epochs 12 --word-dropout 0.1",
     ),
 )
+DIGITS = (("rates, if, `membrane`, 128 hidden", "digits-spiking-seed0", "eqspike run digits --backend spiking"),)
 CHECKS = (
     ("if, `membrane`", "if-membrane", "eq18"),
     ("if, `count`", "if-count", "eq18"),
@@ -224,6 +225,11 @@ def mnist() -> str:
     return table(HEADS, [run_row(*row, up="../") for row in MNIST], text=(0, 6))
 
 
+def digits() -> str:
+    """Spiking on the embedded digits."""
+    return table(HEADS, [run_row(*row, up="../") for row in DIGITS], text=(0, 6))
+
+
 def combinations() -> str:
     """Neuron × circuit × rule on mini."""
     heads = ("neuron", "circuit", "rule", "test", "cosine w1", "w2", "w3", "spikes per synapse", "training", "seconds")
@@ -276,6 +282,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "attention-rows": attention_rows,
     "quantised": quantised,
     "mnist": mnist,
+    "digits": digits,
     "combinations": combinations,
     "energy": energy_tables.runs,
     "hardware": energy_tables.hardware,

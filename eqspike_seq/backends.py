@@ -2,15 +2,19 @@
 
 from dataclasses import fields
 from importlib import import_module
-from typing import Any, TypeVar, cast
+from typing import Any, Protocol, TypeVar, cast
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from eqspike_seq.buckets import ByLength
 from eqspike_seq.config import RunConfig
 from eqspike_seq.dynamics import Backend, DenseBackend
-from eqspike_seq.errors import ConfigError
+from eqspike_seq.errors import ConfigError, EqspikeError
 from eqspike_seq.learning import BPTT, GradientEstimator, ThreePhase, TwoPhase
+from eqspike_seq.ledger import Ledger
+from eqspike_seq.network import Network
 
 Made = TypeVar("Made")
 BACKENDS = {
@@ -18,6 +22,33 @@ BACKENDS = {
     "spiking": ("neuromorphic.registry", "spiking"),
     "brian2": ("neuromorphic.brian", "brian2"),
 }
+SINGLES = {("spiking", "sigma-delta"): ("neuromorphic.event_driven", "EventDriven")}
+
+
+class RelaxedText(Protocol):
+    """The free phase of one text, in R steps."""
+
+    @property
+    def outputs(self) -> NDArray[np.floating]:
+        """(R, C)."""
+        ...
+
+    @property
+    def steps(self) -> int:
+        """R."""
+        ...
+
+    def ledger(self, network: Network) -> Ledger:
+        """What it cost."""
+        ...
+
+
+class OneText(Protocol):
+    """Relaxes one text at a time."""
+
+    def free(self, ids: NDArray[np.integer]) -> RelaxedText:
+        """The text of these word ids (n,), from rest."""
+        ...
 
 
 def product_dtype(precision: str, device: torch.device) -> torch.dtype:
@@ -53,6 +84,21 @@ def make_backend(config: RunConfig, device: torch.device) -> Backend:
     """The backend that ``config`` names, with those of its settings that the backend has."""
     module, name = BACKENDS[config.backend]
     made: Backend = getattr(import_module(module), name)(config, product_dtype(config.precision, device))
+    return made
+
+
+def make_single(config: RunConfig, network: Network, table: torch.Tensor) -> OneText | None:
+    """The path of these settings that relaxes one text after the other, faster than batches of one; None without one.
+
+    ``table`` (V + 1, D) holds the word vectors by id.
+    """
+    if (config.backend, config.neuron) not in SINGLES:
+        return None
+    module, name = SINGLES[config.backend, config.neuron]
+    try:
+        made: OneText = getattr(import_module(module), name)(network, make_backend(config, table.device), table)
+    except EqspikeError:  # not with these settings
+        return None
     return made
 
 

@@ -7,7 +7,17 @@ from typing import Any
 import tyro
 from rich.table import Table
 
-from eqspike_seq.config import FORMAT, CircuitName, DatasetName, NeuronName, RuleName, RunConfig, from_preset, read_toml
+from eqspike_seq.config import (
+    FORMAT,
+    IMAGES,
+    CircuitName,
+    DatasetName,
+    NeuronName,
+    RuleName,
+    RunConfig,
+    from_preset,
+    read_toml,
+)
 from eqspike_seq.data.dataset import load_dataset
 from eqspike_seq.errors import ConfigError
 from eqspike_seq.files import write_json
@@ -150,9 +160,9 @@ def convergence(flags: ConvergenceFlags) -> dict[str, Any]:
 
     reporter = Reporter()
     config = flags.config()
-    if config.dataset == "mnist":
+    if config.dataset in IMAGES:
         raise ConfigError(
-            "check convergence: mnist has no HopAttn to be looked at; expected imdb or mini, or such a run"
+            f"check convergence: {config.dataset} has no HopAttn to be looked at; expected imdb or mini, or such a run"
         )
     dataset = load_dataset(config, reporter.status)
     found = check_convergence(config, dataset, flags.run, flags.texts, reporter)

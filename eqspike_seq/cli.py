@@ -9,6 +9,7 @@ if TYPE_CHECKING:
 PLACED = ("dataset", "backend", "preset", "out", "resume")  # not taken over from a file of settings
 COMMANDS = {
     "run": "train and test a network on a data set",
+    "predict": "answer to a text, or to the lines of a file or of standard input",
     "sweep": "many runs with settings varied: grid or random search, resumable, shared between processes",
     "check": "measure gradients or convergence of a run or a preset",
     "energy": "price a run's events on named hardware, beside dense EP",
@@ -160,6 +161,13 @@ def _without(arguments: list[str], flag: str) -> list[str]:
         elif not argument.startswith(flag + "="):
             kept.append(argument)
     return kept
+
+
+def predict(arguments: list[str]) -> None:
+    """``eqspike predict RUN [TEXT] [--flags]``."""
+    from analysis.predict import main
+
+    main(arguments)
 
 
 def sweep(arguments: list[str]) -> None:

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from eqspike_seq.errors import ConfigError
 
 FORMAT = 1
-DatasetName = Literal["imdb", "mini", "mnist"]
+DatasetName = Literal["imdb", "mini", "mnist", "digits"]
 BackendName = Literal["dense", "spiking", "brian2"]
 NeuronName = Literal["if", "lif", "bernoulli", "sigma-delta"]
 CircuitName = Literal["clocked", "wta"]
@@ -25,8 +25,9 @@ RuleName = Literal["count", "trace", "eqspike", "membrane"]
 DATASETS, BACKENDS, NEURONS, CIRCUITS, RULES = map(
     get_args, (DatasetName, BackendName, NeuronName, CircuitName, RuleName)
 )
-DEFAULT_PRESET = {"imdb": "cpu", "mini": "mini", "mnist": "mnist"}
+DEFAULT_PRESET = {"imdb": "cpu", "mini": "mini", "mnist": "mnist", "digits": "digits"}
 OWN = "own"  # the preset of texts of one's own
+IMAGES = {"mnist": 784, "digits": 64}  # data sets whose pixels, so many, are the first layer
 WHERE = {"out", "resume", "data_dir", "device", "tensorboard"}  # say how and where a run happens, not what it computes
 
 
@@ -36,13 +37,14 @@ class RunConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     dataset: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="{" + ",".join(DATASETS) + "}|FILE|FOLDER")]
-    """imdb: 50,000 film reviews. mini: the embedded synthetic set. mnist: digits, whose pixels are the input layer.
-    A file of texts and labels (.csv, .tsv, .jsonl or .parquet), or a folder with train and test files: your own."""
+    """imdb: 50,000 film reviews. mini: synthetic reviews, embedded. mnist: 70,000 digits, whose pixels are the first
+    layer. digits: 1,797 smaller ones, embedded. A file of texts and labels (.csv, .tsv, .jsonl or .parquet), or a
+    folder with train and test files: your own."""
     backend: BackendName = "dense"
     """dense: rates relaxed to the fixed point. spiking: the neurons of --neuron. brian2: the same in Brian2, slowly."""
     preset: str = ""
-    """Named settings to start from: mini, mnist, cpu, paper or own. Default: cpu for imdb, own for texts of your own
-    (its sizes chosen from them), else the data set's."""
+    """Named settings to start from: mini, mnist, digits, cpu, paper or own. Default: cpu for imdb, own for texts of
+    your own (its sizes chosen from them), else the data set's."""
     seed: int = Field(default=0, ge=0)
     """Seed of the initial weights and of the order of the texts."""
     epochs: int = Field(default=4, ge=1)
@@ -207,19 +209,22 @@ class RunConfig(BaseModel):
             raise ValueError(
                 f"--text-column and --label-column: got one with {self.dataset}, expected them with a file of your own"
             )
-        mnist, layers = self.dataset == "mnist", self.weight_matrices()
+        pixels, layers = IMAGES.get(self.dataset), self.weight_matrices()
         if len(self.learning_rate) not in (1, layers):
             raise ValueError(
                 f"--learning-rate: got {len(self.learning_rate)} values, expected 1 or {layers} "
-                f"({'' if mnist else 'w1 and '}one for each layer above the first, with --hidden {self.hidden})"
+                f"({'' if pixels else 'w1 and '}one for each layer above the first, with --hidden {self.hidden})"
             )
-        if mnist:
+        if pixels:
             for flag, got, expected in (
-                ("--tokens", self.tokens, 784),
+                ("--tokens", self.tokens, pixels),
                 ("--attention", self.attention, False),
             ):
                 if got != expected:
-                    raise ValueError(f"{flag}: got {got}, mnist needs {expected}. Leave it, or take --preset mnist.")
+                    raise ValueError(
+                        f"{flag}: got {got}, {self.dataset} needs {expected}. "
+                        f"Leave it, or take --preset {self.dataset}."
+                    )
         for flag, values in (("--bias", self.bias), ("--threshold", self.threshold), ("--baseline", self.baseline)):
             if len(values) not in (1, len(self.hidden)):
                 raise ValueError(
@@ -260,7 +265,7 @@ class RunConfig(BaseModel):
 
     def weight_matrices(self) -> int:
         """How many there are: w₁ (unless the input is s¹ itself), w₂, …"""
-        return len(self.hidden) + (1 if self.dataset == "mnist" else 2)
+        return len(self.hidden) + (1 if self.dataset in IMAGES else 2)
 
     def learning_rates(self) -> tuple[float, ...]:
         """One for each weight matrix."""

@@ -79,14 +79,13 @@ def evaluate(
         parts.append(released(backend.free(*trimmed(network, gather(part, rows))), network.shape))
         advance(len(rows))
     found = joined(parts, torch.from_numpy(order.argsort()).to(gather.table.device))
-    readings, reading_steps, steps = len(found.outputs), found.reading_steps, found.steps.cpu().numpy()
+    reading_steps, steps = found.reading_steps, found.steps.cpu().numpy()
     decisions = found.outputs.argmax(2).cpu().numpy()
-    stable = readings - (decisions[::-1] == decisions[-1]).cumprod(0).sum(0) + 1
     return Evaluation(
         labels=part.labels,
         predicted=decisions[-1].astype(np.int64),
         rates=found.outputs[-1].float().cpu().numpy(),
-        stable=np.minimum(stable * reading_steps, steps),
+        stable=stable_after(decisions, reading_steps, steps),
         steps=steps,
         converged=float(found.converged.double().mean()),
         right=decisions == part.labels,
@@ -96,6 +95,13 @@ def evaluate(
         seconds=time.perf_counter() - started,
         joules=meter.read(),
     )
+
+
+def stable_after(decisions: NDArray[np.int64], reading_steps: int, steps: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Steps until the decision no longer changed, (n,), of ``decisions`` (R, n) read every ``reading_steps`` of
+    ``steps`` (n,)."""
+    stable = len(decisions) - (decisions[::-1] == decisions[-1]).cumprod(0).sum(0) + 1
+    return np.minimum(stable * reading_steps, steps)
 
 
 @torch.no_grad()

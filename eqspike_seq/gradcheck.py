@@ -19,16 +19,15 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file
 
 from eqspike_seq.backends import make_backend
 from eqspike_seq.config import RunConfig
 from eqspike_seq.data.dataset import Dataset, random_batch, shape_of
 from eqspike_seq.dynamics import Backend, DenseBackend, Equilibrium, Inputs, prepare, sweep
-from eqspike_seq.errors import RunError
 from eqspike_seq.learning import Gradients, ThreePhase, local_update
 from eqspike_seq.network import Batch, Network, State
 from eqspike_seq.progress import Reporter
+from eqspike_seq.runs import load_weights
 
 CURVE_TEXTS = 16  # in float64
 CURVE_STEPS = 30
@@ -59,11 +58,8 @@ def stages(config: RunConfig, dataset: Dataset, run: Path | None) -> list[Stage]
     ):
         if not path.is_file():
             continue
-        network, saved = made(), load_file(path)
-        for parameter, tensor in network.named():
-            if parameter not in saved or saved[parameter].shape != tensor.shape:
-                raise RunError(f"{path}: parameter {parameter} is missing or not of shape {tuple(tensor.shape)}")
-            tensor.copy_(saved[parameter])
+        network = made()
+        load_weights(network, path)
         found.append(Stage(name, network))
     return found
 

@@ -33,6 +33,9 @@ def show_data(arguments: list[str]) -> None:
             absent = f"not found in {places}; would be downloaded to the cache ({size})"
             table.add_row(name, what, f"found: {found.kind} in {found.path} ({found.place})" if found else absent)
         table.add_row("mini", "2,000 + 500 + 500 synthetic reviews", "embedded: generated from a seed")
+        table.add_row(
+            "digits", "1,797 digits of 8 × 8 pixels (Alpaydin & Kaynak 1998)", "embedded: comes with scikit-learn"
+        )
         table.add_row("your own", ".csv, .tsv, .jsonl or .parquet", "where you say: eqspike run FILE, or a FOLDER")
         Console(highlight=False).print(table)
 

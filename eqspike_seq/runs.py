@@ -19,6 +19,7 @@ from torch import Tensor
 from eqspike_seq.config import DATASETS, FORMAT, RunConfig, read_toml
 from eqspike_seq.errors import RunError
 from eqspike_seq.files import write_atomically, write_bytes, write_json
+from eqspike_seq.network import Network
 
 PACKAGES = (
     "eqspike",
@@ -122,6 +123,13 @@ class RunFolder:
         lines = path.read_text().splitlines() if path.exists() else []
         return [line for line in map(json.loads, lines) if line["step"] <= last_step]
 
+    def save_vocabulary(self, words: list[str], classes: tuple[str, ...], vectors: Tensor) -> None:
+        """``vocabulary.json`` and ``vectors.safetensors``: what turns a text into the network's input, and its answer
+        into a name. ``words`` by id, from 0, padding; ``vectors`` (V + 1, D)."""
+        self.write_json("vocabulary.json", {"classes": classes, "words": words[1:]})
+        saved = {"vectors": vectors.cpu().contiguous()}
+        write_atomically(self.path / "vectors.safetensors", lambda path: save_file(saved, path))
+
     def save_halfway(self, model: dict[str, Tensor]) -> None:
         """``halfway.safetensors``: the weights in the middle of training, for checks of the gradient there."""
         weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.items()}
@@ -211,6 +219,18 @@ def completed(path: Path) -> dict[str, Any] | None:
         return dict(result) if result["complete"] else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def load_weights(network: Network, path: Path) -> None:
+    """Fill ``network`` with the weights of a ``model.safetensors``. Raises RunError where they are not of its shape."""
+    try:
+        saved = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise RunError(f"{path} cannot be read: {error}") from error
+    for parameter, tensor in network.named():
+        if parameter not in saved or saved[parameter].shape != tensor.shape:
+            raise RunError(f"{path}: parameter {parameter} is missing or not of shape {tuple(tensor.shape)}")
+        tensor.copy_(saved[parameter])
 
 
 def environment() -> dict[str, Any]:

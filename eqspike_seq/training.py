@@ -224,7 +224,7 @@ def run(config: RunConfig, reporter: Reporter, job: Job = ALONE) -> dict[str, An
 
 
 def describe(trainer: Trainer, folder: RunFolder) -> None:
-    """``environment.json`` and ``config.toml``."""
+    """``environment.json``, ``config.toml``, and of texts ``vocabulary.json`` and ``vectors.safetensors``."""
     config, dataset = trainer.config, trainer.dataset
     folder.write_json(
         "environment.json",
@@ -241,6 +241,8 @@ def describe(trainer: Trainer, folder: RunFolder) -> None:
         },
     )
     folder.write_config(config)
+    if not dataset.images:
+        folder.save_vocabulary(dataset.words(), dataset.classes, trainer.gather.table)
 
 
 def conclude(trainer: Trainer, folder: RunFolder, metrics: list[dict[str, Any]], reporter: Reporter) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from eqspike_seq.cli import parse_run
-from eqspike_seq.config import RunConfig, from_preset, presets, read_toml
+from eqspike_seq.config import IMAGES, RunConfig, from_preset, presets, read_toml
 from eqspike_seq.errors import ConfigError
 
 
@@ -14,7 +14,7 @@ from eqspike_seq.errors import ConfigError
     [("dense", "if"), ("brian2", "if"), *(("spiking", neuron) for neuron in ("if", "lif", "bernoulli", "sigma-delta"))],
 )
 def test_every_preset_parses_and_survives_its_own_file(preset: str, backend: str, neuron: str, tmp_path: Path) -> None:
-    config = from_preset("mnist" if preset == "mnist" else "imdb", backend, preset, neuron=neuron)
+    config = from_preset(preset if preset in IMAGES else "imdb", backend, preset, neuron=neuron)
     (tmp_path / "config.toml").write_bytes(config.to_toml())
     assert RunConfig(**read_toml(tmp_path / "config.toml")) == config
     assert tomllib.loads(config.to_toml().decode())["format"] == 1
@@ -90,7 +90,7 @@ def test_config_files_that_will_not_do(tmp_path: Path, text: str, says: str) -> 
 
 
 def test_unknown_preset_and_missing_file(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="expected one of cpu, mini, mnist, own, paper"):
+    with pytest.raises(ConfigError, match="expected one of cpu, digits, mini, mnist, own, paper"):
         parse_run(["imdb", "--preset", "huge"])
     with pytest.raises(ConfigError, match="cannot read"):
         parse_run(["imdb", "--config", str(tmp_path / "none.toml")])

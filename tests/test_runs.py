@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 
 from eqspike_seq.config import RunConfig, from_preset
 from eqspike_seq.errors import ConfigError, RunError
+from eqspike_seq.files import sha256_of
 from eqspike_seq.progress import Reporter
 from eqspike_seq.runs import RunFolder
 from eqspike_seq.training import Trainer, run
@@ -44,6 +45,8 @@ def test_a_run_folder_holds_what_reports_rely_on(tmp_path: Path, backend: str) -
     assert names == {
         "config.toml",
         "environment.json",
+        "vocabulary.json",
+        "vectors.safetensors",
         "metrics.jsonl",
         "checkpoint",
         "halfway.safetensors",
@@ -60,8 +63,13 @@ def test_a_run_folder_holds_what_reports_rely_on(tmp_path: Path, backend: str) -
     }
     saved = json.loads((folder / "result.json").read_text())
     assert saved["complete"] is True and saved["format"] == 1 and saved["test_accuracy"] == result["test_accuracy"]
-    for name in ("environment.json", "curves.json", "ledger.json", "checkpoint/state.json"):
+    for name in ("environment.json", "vocabulary.json", "curves.json", "ledger.json", "checkpoint/state.json"):
         assert json.loads((folder / name).read_text())["format"] == 1
+    vocabulary = json.loads((folder / "vocabulary.json").read_text())
+    vectors = load_file(folder / "vectors.safetensors")["vectors"].numpy()
+    digest = sha256_of(["\n".join(vocabulary["words"]).encode(), vectors.tobytes()])
+    assert digest == json.loads((folder / "environment.json").read_text())["embedding_sha256"]
+    assert vocabulary["classes"] == ["negative", "positive"]
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [2, 3, 4, 6] and all(line["format"] == 1 for line in lines)
     assert ["validation_accuracy" in line for line in lines] == [False, True, False, True]

@@ -86,6 +86,10 @@ def load_corpus(
         from eqspike_seq.data.mnist import load_mnist
 
         return load_mnist(data_dir)
+    if name == "digits":
+        from eqspike_seq.data.digits import load_digits
+
+        return load_digits()
     if name == "imdb":
         from eqspike_seq.data.imdb import load_imdb
 

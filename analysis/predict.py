@@ -1,0 +1,157 @@
+"""``eqspike predict``: what a run answers to texts, a line each, with the spikes and the energy that it took."""
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, BinaryIO
+
+import tyro
+from rich.console import Console
+from rich.text import Text
+
+from analysis.energy import DIGITAL, part_of
+from analysis.energy_report import text_of
+from analysis.folders import Json
+from eqspike_seq.errors import ConfigError, DataError
+from eqspike_seq.prediction import Prediction, Predictor
+from neuromorphic.energy import CostTable, read_table
+
+NOTHING = "no word"
+UNKNOWN = "unknown words only"
+PALE, FULL = (255, 240, 220), (230, 120, 20)  # backgrounds: of an even share of attention, of the most in the text
+MOST = 5  # words named below the text
+
+
+@dataclass
+class PredictFlags:
+    """Let a finished run answer to a text, to the lines of a file, or to those of standard input as they come."""
+
+    run: tyro.conf.Positional[Path]
+    """The folder of a finished run on texts."""
+    text: tyro.conf.Positional[tuple[str, ...]] = ()
+    """The text. Without it and --file: the lines of standard input, each a text."""
+    file: Path | None = None
+    """A file of texts in UTF-8, a line each."""
+    explain: bool = False
+    """Show the words: coloured those that get more than an even share of attention, dim those that are not read."""
+    json_output: Annotated[bool, tyro.conf.arg(name="json")] = False
+    """Print a JSON object a line."""
+    hardware: str = DIGITAL
+    """The cost table that prices an answer: a name, or a TOML file of your own."""
+
+
+def main(arguments: list[str]) -> None:
+    """Answer to each text before the next is read. Raises EqspikeError."""
+    flags = tyro.cli(PredictFlags, args=arguments, prog="eqspike predict")
+    if flags.text and flags.file is not None:
+        raise ConfigError("--file: got a text too; give one of them")
+    table = read_table(flags.hardware)
+    predictor = Predictor.open(flags.run)
+    console = Console(highlight=False, soft_wrap=True)
+    try:
+        for text in texts(flags):
+            found = predictor.predict(text, flags.explain)
+            if flags.json_output:
+                print(json.dumps(as_json(found, table, flags.explain), ensure_ascii=False), flush=True)
+                continue
+            print(as_line(found, table), flush=True)
+            if flags.explain:
+                console.print(explained(found))
+                sys.stdout.flush()
+    except BrokenPipeError:  # whoever read the answers has gone, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def texts(flags: PredictFlags) -> Iterator[str]:
+    """The texts asked about, one at a time. Raises DataError."""
+    if flags.text:
+        yield " ".join(flags.text)
+    elif flags.file is None:
+        if sys.stdin.isatty():
+            print("A text a line, Ctrl-D to end:", file=sys.stderr)
+        yield from lines(sys.stdin.buffer, "standard input")
+    else:
+        try:
+            file = flags.file.open("rb")
+        except OSError as error:
+            raise DataError(f"--file: cannot read {flags.file}: {error.strerror}") from error
+        with file:
+            yield from lines(file, str(flags.file))
+
+
+def lines(file: BinaryIO, name: str) -> Iterator[str]:
+    """Each line as soon as it is there. Raises DataError where one is not UTF-8."""
+    for number, line in enumerate(file, start=1):
+        try:
+            yield line.decode().rstrip("\r\n")
+        except UnicodeDecodeError as error:
+            raise DataError(f"{name}, line {number}: not UTF-8 ({error.reason}). Save it as UTF-8.") from error
+
+
+def note(found: Prediction) -> str | None:
+    """Why there is no answer; None where there is one."""
+    return None if found.read else UNKNOWN if found.words else NOTHING
+
+
+def joules(found: Prediction, table: CostTable) -> Json | None:
+    """The energy of this one inference with its range; None where nothing was computed."""
+    energy: Json = part_of(found.ledger, table)["joules"] if found.read else {}
+    return energy or None
+
+
+def as_json(found: Prediction, table: CostTable, explain: bool) -> Json:
+    """One answer as an object."""
+    answer: Json = {
+        "label": found.label,
+        "note": note(found),
+        "rates": found.rates,
+        "stable_steps": found.stable_steps,
+        "steps": found.steps,
+        "spikes": found.ledger.total("spikes"),
+        "graded_events": found.ledger.total("graded_events"),
+        "joules": joules(found, table),
+        "hardware": table.name,
+        "words": len(found.words),
+        "words_read": len(found.read),
+    }
+    if explain:
+        received = dict(zip(found.read, found.attention, strict=True))
+        answer["attention"] = [[word, received.get(place)] for place, word in enumerate(found.words)]
+    return answer
+
+
+def as_line(found: Prediction, table: CostTable) -> str:
+    """One answer for people."""
+    energy = joules(found, table)
+    if energy is None:
+        return f"–  ({note(found)})"
+    rates = "  ".join(f"{name} {rate:.3f}" for name, rate in found.rates.items())
+    events = f"{found.ledger.total('spikes'):,} spikes"
+    if graded := found.ledger.total("graded_events"):
+        events += f" and {graded:,} graded events"
+    decided = f"decided after {found.stable_steps} of {found.steps} steps"
+    return f"{found.label}  ({rates})  {decided}, {events}, {text_of(energy['value'])} on {table.title}"
+
+
+def explained(found: Prediction) -> Text:
+    """The words, on a background those that get more than an even share of attention, and which get most."""
+    if not found.read:
+        return Text(" ".join(found.words), style="dim")
+    received = dict(zip(found.read, found.attention, strict=True))
+    strongest, shown = max(found.attention), Text("  ")
+    for place, word in enumerate(found.words):
+        share = received.get(place)
+        style = "dim" if share is None else shade((share - 1) / (strongest - 1)) if share > 1 else ""
+        shown.append(word, style).append(" ")
+    first = sorted(received, key=lambda place: -received[place])[:MOST]
+    most = ", ".join(f"{found.words[place]} {received[place]:.2g}" for place in first)
+    return shown.append(f"\n  attention, 1 an even share: {most}")
+
+
+def shade(share: float) -> str:
+    """The background at ``share`` of the way from ``PALE`` to ``FULL``."""
+    red, green, blue = (round(pale + share * (full - pale)) for pale, full in zip(PALE, FULL, strict=True))
+    return f"black on rgb({red},{green},{blue})"

@@ -1,0 +1,163 @@
+"""A finished run answers to texts, one at a time; all that it needs is in its folder.
+
+predictor = Predictor.open(Path("runs/imdb"))
+predictor.predict("a dull film").label
+"""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from eqspike_seq.backends import OneText, make_backend, make_single
+from eqspike_seq.buckets import released, trimmed
+from eqspike_seq.config import IMAGES, RunConfig, read_toml
+from eqspike_seq.data.dataset import fit
+from eqspike_seq.data.embeddings import tokenise
+from eqspike_seq.dynamics import Backend
+from eqspike_seq.errors import RunError
+from eqspike_seq.evaluation import attention_of, stable_after
+from eqspike_seq.ledger import Ledger
+from eqspike_seq.network import Batch, Network, Shape
+from eqspike_seq.runs import completed, load_weights
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The answer to one text.
+
+    ``label`` is the class with the highest rate, ``rates`` the output rate of each class. A text of which the network
+    knows no word gets none: ``label`` None, no rates, no step, nothing counted.
+
+    ``words`` are those of the text, ``read`` the places among them of those that reached the network: known, and at
+    most N. The decision was the last one from step ``stable_steps`` of ``steps`` on. ``ledger`` counts what hardware
+    would do for this inference. ``attention``, if asked for, has for each word read the attention that it gets from all
+    of them at the end; 1 is an even share.
+    """
+
+    label: str | None
+    rates: dict[str, float]
+    words: tuple[str, ...]
+    read: tuple[int, ...]
+    stable_steps: int = 0
+    steps: int = 0
+    ledger: Ledger = field(default_factory=Ledger)
+    attention: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """A trained network with its vocabulary: ``index`` word → id, ``table`` (V + 1, D).
+
+    Everything runs on the processor in float32. ``single`` relaxes one text at a time where the settings allow it;
+    else ``backend`` relaxes a batch of one.
+    """
+
+    config: RunConfig
+    classes: tuple[str, ...]
+    index: dict[str, int]
+    table: Tensor
+    network: Network
+    backend: Backend
+    single: OneText | None
+
+    @classmethod
+    def open(cls, run: Path) -> "Predictor":
+        """The network of a finished run folder. Raises RunError or ConfigError, saying what is wrong with it."""
+        if not run.is_dir():
+            raise RunError(f"{run}: no such folder; expected that of a finished run")
+        if not (run / "config.toml").is_file():
+            raise RunError(f"{run} is no run folder (it has no config.toml). Give one that `eqspike run` wrote.")
+        config = RunConfig(**{**read_toml(run / "config.toml"), "device": "cpu", "precision": "float32"})
+        if config.dataset in IMAGES:
+            raise RunError(f"{run}: a run on {config.dataset}, which is images; expected one on texts")
+        if completed(run) is None:
+            raise RunError(f"{run}: the run has not ended; continue it with `eqspike run --resume {run}`")
+        for name in ("vocabulary.json", "vectors.safetensors", "checkpoint/model.safetensors"):
+            if not (run / name).is_file():
+                raise RunError(
+                    f"{run} has no {name}: it was made by an earlier eqspike, or what is large was left out. "
+                    f"Train it again: eqspike run --config {run / 'config.toml'} --out FOLDER"
+                )
+        classes, words, table = _read_vocabulary(run)
+        shape = Shape(
+            config.tokens,
+            table.shape[1],
+            config.hidden,
+            len(classes),
+            attention=config.attention,
+            masked=config.masked,
+        )
+        network = Network.create(shape, torch.Generator())
+        load_weights(network, run / "checkpoint" / "model.safetensors")
+        return cls(
+            config,
+            classes,
+            {word: place for place, word in enumerate(words, start=1)},
+            table,
+            network,
+            make_backend(config, table.device),
+            make_single(config, network, table),
+        )
+
+    @torch.no_grad()
+    def predict(self, text: str, attention: bool = False) -> Prediction:
+        """The answer to a text of any length. Raises RunError where ``attention`` is asked for and there is none."""
+        if attention and not self.network.shape.attention:
+            raise RunError("attention: this run was trained with --no-attention; there is none to show")
+        words = tuple(tokenise(text))
+        known = np.array([place for place, word in enumerate(words) if word in self.index], dtype=np.int32)
+        places = fit(known, self.config.tokens, self.config.keep)
+        read = tuple(int(place) for place in places)
+        if not read:
+            return Prediction(None, {}, words, read)
+        ids, received = np.array([self.index[words[place]] for place in read], dtype=np.int32), ()
+        if self.single is not None:
+            relaxed = self.single.free(ids)
+            outputs, steps, every, ledger = relaxed.outputs, relaxed.steps, 1, relaxed.ledger(self.network)
+        if self.single is None or attention:
+            network, batch = trimmed(self.network, self._batch(ids))
+            free = self.backend.free(network, batch)
+            if attention:
+                of_all = attention_of(network, batch, free)[0, : len(ids), : len(ids)].sum(0)
+                received = tuple(of_all.tolist())
+            if self.single is None:
+                outputs, steps, every = free.outputs[:, 0].float().numpy(), int(free.steps), free.reading_steps
+                ledger = released(free, self.network.shape).ledger
+        decisions: NDArray[Any] = outputs.argmax(1)[:, None]
+        return Prediction(
+            label=self.classes[int(decisions[-1, 0])],
+            rates={name: float(rate) for name, rate in zip(self.classes, outputs[-1], strict=True)},
+            words=words,
+            read=read,
+            stable_steps=int(stable_after(decisions, every, np.array([steps]))[0]),
+            steps=steps,
+            ledger=ledger,
+            attention=received,
+        )
+
+    def _batch(self, ids: NDArray[np.int32]) -> Batch:
+        """One text as a batch, padded to N."""
+        padded = torch.zeros(1, 1, self.config.tokens, dtype=torch.int64)
+        padded[0, 0, : len(ids)] = torch.from_numpy(ids)
+        return Batch(self.table[padded], padded > 0, torch.zeros(1, dtype=torch.int64))
+
+
+def _read_vocabulary(run: Path) -> tuple[tuple[str, ...], list[str], Tensor]:
+    """(names of the classes, words by id from 1, vectors (V + 1, D)). Raises RunError."""
+    try:
+        found = json.loads((run / "vocabulary.json").read_text())
+        classes, words = tuple(found["classes"]), list(found["words"])
+        table = load_file(run / "vectors.safetensors")["vectors"]
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        raise RunError(f"{run}: its vocabulary cannot be read ({error!r}). Train the run again.") from error
+    if table.ndim != 2 or len(table) != len(words) + 1:
+        raise RunError(f"{run}: {len(words)} words and vectors of shape {tuple(table.shape)}; expected one more row")
+    return classes, words, table
