@@ -11,28 +11,28 @@ WAYS = {
     "batched_default": "the same, products as by default",
     "literal": "dense, Algorithm 2 as written",
 }
-VARIED = {"tokens": "N", "dim": "D", "hidden": "units of s²", "batch": "texts in a batch", "free_steps": "T"}
 
 
 def dense() -> str:
-    """Dense EP against Algorithm 2, at both sizes, before and after training."""
+    """Dense EP against Algorithm 2, before and after training."""
     rows = []
-    for preset in ("cpu", "paper"):
-        found = read(f"speed-{preset}.json")
+    for name in ("speed-cpu-preset.json", "speed-cpu.json"):
+        found = read(name)
+        about = f"`cpu`, settled to {found['settings']['tolerance']:g}"
         for stage, label in (
             ("initial", "at initialisation"),
             ("trained", f"after {found['trained_batches']} batches"),
         ):
             part = found[stage]
             cells = (
-                f"`{preset}`, {label}",
+                f"{about}, {label}",
                 f"{part['literal_seconds']:.1f} s",
                 f"{median(part['seconds']['ours']):.2f} s",
                 f"{part['ratio']:.1f} ×",
                 f"{part['ratio_float32']:.1f} ×",
                 f"{part['inference_ratio']:.1f} ×",
                 f"{found['memory_ratio']:.1f} ×",
-                f"{min(part['cosine_to_literal'].values()):.5f}",
+                f"{min(part['cosine_to_literal'].values()):.4f}",
                 f"{min(cosine for row in part['cosine_to_float32'].values() for cosine in row.values()):.5f}",
             )
             rows.append(cells)
@@ -51,16 +51,11 @@ def tried() -> str:
 def spiking() -> str:
     """Spiking training batches against the step loop, Brian2 and dense EP."""
     found = read("spiking.json")
-    loop, brian = found["step_loop"], found["brian2"]
+    loop = found["step_loop"]
+    in_fp32, by_default = (loop[f"ratio_to_step_loop{end}"] for end in ("", "_in_the_precision_of_the_preset"))
     rows: list[tuple[str, ...]] = [
-        ("`if`, step loop in fp32 ÷ ours in fp32", f"{loop['ratio_to_step_loop']:.1f}", "–"),
-        (
-            "`if`, step loop in fp32 ÷ ours as by default",
-            f"{loop['ratio_to_step_loop_in_the_precision_of_the_preset']:.1f}",
-            "–",
-        ),
-        ("`if`, Brian2 ÷ a text of our batch, w₂ as synapses", f"{brian['ratio_to_brian2']:.0f}", "–"),
-        ("`if`, Brian2 ÷ a text of our batch, layers above s¹ alone", f"{brian['ratio_to_brian2_above_s1']:.1f}", "–"),
+        ("`if`, step loop in fp32 ÷ ours in fp32", f"{in_fp32:.1f}", "–"),
+        ("`if`, step loop in fp32 ÷ ours as by default", f"{by_default:.1f}", "–"),
     ]
     for key, label in (
         ("if_to_dense", "`if`, rule `count` ÷ dense EP"),
@@ -79,31 +74,6 @@ def latency() -> str:
         for way, label in WAYS.items()
     ]
     return table(("", "p50, ms", "p99, ms"), rows, (0,))
-
-
-def growth() -> str:
-    """Fitted exponents beside those of the largest term."""
-    rows = []
-    for name, about in read("growth.json")["growth"].items():
-        fitted, theory = about["exponent"], about["exponent_of_the_largest_term"]
-        sizes = [row["size"] for row in about["rows"]]
-        cells = (
-            VARIED[name],
-            f"{sizes[0]} – {sizes[-1]}",
-            *(f"{fitted[cost]:.2f}" for cost in ("seconds", "products")),
-        )
-        rows.append((*cells, f"{theory['products']}", f"{fitted['bytes']:.2f}", f"{theory['bytes']}"))
-    heads = ("of", "from – to", "time", "products", "products in theory", "memory", "memory in theory")
-    return table(heads, rows, (0, 1))
-
-
-def costs() -> str:
-    """What HopAttn adds."""
-    found, rows = read("costs.json"), []
-    for name, label in (("hopattn_cpu", "`cpu`"), ("hopattn_paper_halved", "`paper`, N and units of s² halved")):
-        part = found[name]
-        rows.append((label, *(f"{100 * part[f'{cost}_more']:+.0f} %" for cost in ("seconds", "products", "bytes"))))
-    return table(("HopAttn adds", "time", "products", "peak memory"), rows, (0,))
 
 
 def scaling() -> str:

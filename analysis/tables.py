@@ -292,8 +292,6 @@ TABLES: dict[str, Callable[[], str]] = {
     "tried": speed_tables.tried,
     "spiking-speed": speed_tables.spiking,
     "latency": speed_tables.latency,
-    "growth": speed_tables.growth,
-    "costs": speed_tables.costs,
     "scaling": speed_tables.scaling,
     "scaling-measured": speed_tables.scaling_measured,
     "reproduce": reproduce.runs,

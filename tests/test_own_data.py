@@ -242,7 +242,7 @@ def test_sizes_come_from_the_texts_unless_given(tmp_path: Path, monkeypatch: pyt
     write(tmp_path / "a.csv", made())
     monkeypatch.chdir(tmp_path)
     config = parse_run(["--epochs", "3", "a.csv", "--backend", "spiking"])
-    assert config.preset == "own" and (config.tokens, config.batch, config.epochs) == (8, 16, 3)
+    assert config.preset == "own" and (config.tokens, config.batch, config.epochs) == (16, 8, 3)
     assert config.dataset == str(tmp_path / "a.csv") and config.dataset_name() == "a"
     assert parse_run(["a.csv", "--hidden", "9", "5"]).weight_matrices() == 4
     assert parse_run(["a.csv", "--preset", "cpu"]).tokens == 256
@@ -254,7 +254,7 @@ def test_sizes_come_from_the_texts_unless_given(tmp_path: Path, monkeypatch: pyt
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["nonsense"], "'nonsense', expected one of imdb, mini, mnist, or a file of texts .*or a folder"),
+        (["nonsense"], "'nonsense', expected one of imdb, mini, mnist, digits, or a file of texts .*or a folder"),
         (["nowhere.csv", "--epochs", "3"], "'nowhere.csv', expected"),
         (["--epochs", "3"], "the dataset is missing"),
         (
