@@ -32,10 +32,11 @@ from eqspike_seq.runs import environment
 FIRST_BATCH = """
 import os, sys, time
 import torch
-ready = time.time() - float(sys.argv[1])
+started = float(sys.argv[1])
+ready = time.time() - started
 from eqspike_seq.training import Trainer
 def begun(_):
-    print(ready, time.time() - float(sys.argv[1]))
+    print(ready, time.time() - started)
     sys.stdout.flush()
     os._exit(0)
 Trainer.train_batch = begun
