@@ -68,7 +68,7 @@ def run(arguments: list[str]) -> None:
     try:
         reporter.result(train(config, reporter, job))
     except KeyboardInterrupt:
-        job.leave()
+        job.leave(130)
         if job.rank == 0:
             raise
         sys.exit(130)

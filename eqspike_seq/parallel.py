@@ -136,12 +136,14 @@ class Job:
             )
         torch.cuda.set_device(number)
 
-    def leave(self) -> None:
-        """The end of a run, agreed by all."""
+    def leave(self, code: int = 0) -> None:
+        """The end of a run, agreed by all; the process is about to exit with ``code``."""
         if self.size > 1:
             import torch.distributed as dist
 
+            dist.barrier()
             dist.destroy_process_group()
+            _end_with(code)
 
 
 ALONE = Job()
@@ -178,9 +180,9 @@ def _together() -> Iterator[None]:
 
 
 def _end_with(code: int) -> None:
-    """This process is about to end in an error: nothing shall keep it from its message and its exit code.
+    """This process is about to end: nothing shall keep it from its message and its exit code.
 
-    torchrun terminates all processes as soon as one has ended; threads of gloo and nccl may abort or hang at the end.
+    torchrun terminates all processes as soon as one has failed; threads of gloo and nccl may abort or hang at the end.
     """
 
     def end() -> None:
