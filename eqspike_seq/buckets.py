@@ -4,6 +4,7 @@ Padding is then hardly computed, what a few texts need stays in a processor's ca
 at once. Texts do not see each other, so the gradients of a batch are the weighted sum of those of its buckets.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -15,7 +16,8 @@ from eqspike_seq.learning import Estimate, GradientEstimator
 from eqspike_seq.ledger import Ledger
 from eqspike_seq.network import Batch, Network, Shape, State, by_token
 
-TEXTS = {"cpu": 32, "cuda": 512}  # of a bucket
+TEXTS = {"cpu": 32, "cuda": 512}  # of a bucket, at least
+NUMBERS = 2**20  # of s¹ of a bucket, that it may have more texts: small networks are quicker in few buckets
 STEP = 32  # tokens: lengths are rounded up to a multiple, so that few sizes of tensors come and memory is used again
 
 
@@ -36,10 +38,16 @@ def trimmed(network: Network, batch: Batch) -> tuple[Network, Batch]:
     return network.first(tokens), replace(batch, x=batch.x[:, :, :tokens], mask=batch.mask[:, :, :tokens])
 
 
+def most_texts(shape: Shape, device: str) -> int:
+    """Of a bucket."""
+    return max(TEXTS[device], NUMBERS // shape.flat)
+
+
 def buckets(network: Network, batch: Batch) -> Iterator[tuple[Tensor, Network, Batch]]:
     """(rows, network, texts) of each bucket, the longest texts first; each with a seed of its own."""
     order = lengths(network.shape, batch.mask).argsort(descending=True, stable=True)
-    for place, rows in enumerate(order.split(TEXTS[batch.x.device.type])):
+    number = math.ceil(len(batch) / most_texts(network.shape, batch.x.device.type))
+    for place, rows in enumerate(order.tensor_split(number)):
         texts = Batch(batch.x[rows], batch.mask[rows], batch.labels[rows], batch.seed + place)
         yield rows, *trimmed(network, texts)
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from eqspike_seq.attention import weights
 from eqspike_seq.backends import make_backend, make_estimator
-from eqspike_seq.buckets import TEXTS, buckets, joined, released, trimmed
+from eqspike_seq.buckets import buckets, joined, most_texts, released, trimmed
 from eqspike_seq.config import RunConfig, from_preset
 from eqspike_seq.data.dataset import Batches, Encoded
 from eqspike_seq.dynamics import Backend, Equilibrium, prepare
@@ -75,7 +75,8 @@ def evaluate(
     network = replace(network, large=network.w2(backend.dtype))
     order = np.argsort(-part.lengths(), kind="stable")
     parts = []
-    for rows in np.array_split(order, math.ceil(len(order) / min(batch, TEXTS[gather.table.device.type]))):
+    most = min(batch, most_texts(network.shape, gather.table.device.type))
+    for rows in np.array_split(order, math.ceil(len(order) / most)):
         parts.append(released(backend.free(*trimmed(network, gather(part, rows))), network.shape))
         advance(len(rows))
     found = joined(parts, torch.from_numpy(order.argsort()).to(gather.table.device))

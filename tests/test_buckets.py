@@ -39,6 +39,7 @@ def test_buckets_give_what_the_whole_batch_gives(
     case: str, estimator: GradientEstimator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(TEXTS, "cpu", 4)
+    monkeypatch.setattr("eqspike_seq.buckets.NUMBERS", 0)
     network, batch = cases()[case]
     backend = DenseBackend(free_steps=40, nudge_steps=40, tolerance=1e-4, dtype=torch.float64)
     whole, parts = estimator(backend, network, batch), ByLength(estimator)(backend, network, batch)
@@ -53,6 +54,7 @@ def test_buckets_give_what_the_whole_batch_gives(
 
 def test_spikes_of_buckets_are_those_of_the_whole_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(TEXTS, "cpu", 4)
+    monkeypatch.setattr("eqspike_seq.buckets.NUMBERS", 0)
     network, batch = make_network(tokens=50), make_batch(tokens=50, size=9)
     backend = SpikingBackend(free_steps=60, nudge_steps=60, window=40, dtype=torch.float64)
     whole, parts = ThreePhase(0.5)(backend, network, batch), ByLength(ThreePhase(0.5))(backend, network, batch)
@@ -61,7 +63,8 @@ def test_spikes_of_buckets_are_those_of_the_whole_batch(monkeypatch: pytest.Monk
     assert [p.ledger for p in parts.equilibria] == [w.ledger for w in whole.equilibria]
 
 
-def test_a_bucket_is_cut_to_its_longest_text_and_every_text_is_in_one() -> None:
+def test_a_bucket_is_cut_to_its_longest_text_and_every_text_is_in_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("eqspike_seq.buckets.NUMBERS", 0)
     network, batch = make_network(tokens=200), make_batch(tokens=200, size=3 * TEXTS["cpu"])
     rows, found = [], lengths(network.shape, batch.mask)
     for places, narrow, texts in buckets(network, batch):
