@@ -33,6 +33,8 @@ def value(file: str, key: str) -> float:
         ("docs/rates-to-spikes.md", 4),
         ("docs/attention.md", 5),
         ("docs/energy.md", 4),
+        ("docs/speed.md", 4),
+        ("docs/how-to/several-machines.md", 2),
         ("docs/how-to/hand-off.md", 1),
         ("docs/reproduce.md", 3),
     ],
