@@ -23,7 +23,7 @@ import tyro
 from benchmarks import literal
 from benchmarks.measure import command, in_fresh_process, memory
 from eqspike_seq.backends import make_backend, make_estimator
-from eqspike_seq.buckets import ByLength, buckets
+from eqspike_seq.buckets import ByLength, free_by_length
 from eqspike_seq.config import FORMAT, RunConfig, from_preset
 from eqspike_seq.data.dataset import load_dataset
 from eqspike_seq.dynamics import largest_change
@@ -155,9 +155,7 @@ def stage(config: RunConfig, network: Network, batches: list[Batch], texts: int,
         if place:
             sweeps.append([float(phase.steps.double().mean()) for phase in estimate.equilibria])
         started = time.perf_counter()
-        large = replace(network, large=network.w2(backend.dtype))
-        for _, narrow, part in buckets(large, batch):
-            backend.free(narrow, part)
+        free_by_length(backend, network, batch)
         if place:
             seconds["ours_free"].append(time.perf_counter() - started)
     reporter.status("the literal algorithm, one batch")

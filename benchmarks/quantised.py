@@ -19,9 +19,9 @@ from torch import Tensor
 from analysis.energy import part_of
 from benchmarks.measure import command
 from eqspike_seq.backends import make_backend
-from eqspike_seq.config import FORMAT, RunConfig, from_preset, read_toml
+from eqspike_seq.config import FORMAT, RunConfig, read_toml
 from eqspike_seq.data.dataset import Batches, load_dataset
-from eqspike_seq.evaluation import evaluate
+from eqspike_seq.evaluation import as_dense, evaluate
 from eqspike_seq.files import write_json
 from eqspike_seq.gradcheck import stages
 from eqspike_seq.network import Network
@@ -31,7 +31,6 @@ from neuromorphic.energy import read_table
 
 BITS = (None, 8, 6, 4, 3)
 TABLES = ("horowitz-45nm-int8", "horowitz-45nm-fp16", "horowitz-45nm-fp32")
-KEPT = ("free_steps", "tolerance", "order")  # what the dense preset decides
 
 
 def quantised(weight: Tensor, bits: int) -> Tensor:
@@ -58,13 +57,11 @@ def main(run: tyro.conf.Positional[Path], json_file: Path) -> None:
     """
     reporter = Reporter()
     config = RunConfig(**{**read_toml(run / "config.toml"), "precision": "float32"})
-    dense = from_preset(config.dataset, "dense", config.preset)
-    as_dense = {**config.model_dump(), "backend": "dense", **{name: getattr(dense, name) for name in KEPT}}
     data = load_dataset(config, reporter.status)
     network, gather, part = stages(config, data, run)[-1].network, Batches.of(config, data), data.validation
     rows: list[dict[str, Any]] = []
     for bits in BITS:
-        for settings in (config, RunConfig(**as_dense)):
+        for settings in (config, as_dense(config)):
             backend = make_backend(settings, torch.device("cpu"))
             found = evaluate(backend, coarser(network, bits), gather, part, config.batch)
             rows.append(

@@ -77,6 +77,16 @@ class ByLength:
         return Estimate(gradients, [joined(list(phases), inverse) for phases in zip(*found, strict=True)])
 
 
+def free_by_length(backend: Backend, network: Network, batch: Batch) -> Equilibrium:
+    """The free phase of a batch, by buckets; ``released``."""
+    network = replace(network, large=network.w2(backend.dtype))
+    order, found = [], []
+    for rows, narrow, texts in buckets(network, batch):
+        order.append(rows)
+        found.append(released(backend.free(narrow, texts), network.shape))
+    return joined(found, torch.cat(order).argsort())
+
+
 def released(found: Equilibrium, shape: Shape) -> Equilibrium:
     """It without s¹ and all else of its size, as if it were of the whole network."""
     rates = State(found.rates.projection[:, :, :0], found.rates.layers)

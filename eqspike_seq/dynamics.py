@@ -399,9 +399,7 @@ def make_anchor(
 
 
 def project_change(network: Network, anchor: Anchor, change: Tensor) -> Tensor:
-    """Change of s¹ that a change of its query brings, both (B, G, P, N, D), padding rows 0."""
-    if network.shape.clamped:
-        return torch.zeros_like(change)
+    """Change of s¹, which is not clamped, that a change of its query brings, both (B, G, P, N, D), padding rows 0."""
     if network.shape.attention:
         assert anchor.probabilities is not None
         moved = hopattn_change(change, anchor.patterns, anchor.probabilities)
@@ -418,13 +416,13 @@ def _change_sweep(
 
     Until any unit of s² has ``moved``, s¹ rests too, and none of the large products is formed.
     """
-    projection, none = delta.projection, anchor.u[0].new_zeros(())
-    if moved and not network.shape.clamped:
+    projection, large = delta.projection, moved and not network.shape.clamped
+    if large:
         change = feedback(delta.layers[0].flatten(0, 1), w2)
         projection = project_change(network, anchor, change.view(projection.shape))
 
     def input_of(projection: Tensor) -> Tensor:
-        return (projection.flatten(2) @ w2.T).to(network.w1.dtype) if moved and not network.shape.clamped else none
+        return (projection.flatten(2) @ w2.T).to(network.w1.dtype) if large else anchor.u[0].new_zeros(())
 
     def update(current: Tensor, source: tuple[Tensor, ...], index: int) -> Tensor:
         u = current if index == 0 else source[index - 1] @ network.weights[index].T

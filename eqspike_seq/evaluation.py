@@ -12,12 +12,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from eqspike_seq.attention import weights
 from eqspike_seq.backends import make_backend, make_estimator
-from eqspike_seq.buckets import buckets, joined, most_texts, released, trimmed
+from eqspike_seq.buckets import free_by_length, joined, most_texts, released, trimmed
 from eqspike_seq.config import RunConfig, from_preset
 from eqspike_seq.data.dataset import Batches, Encoded
-from eqspike_seq.dynamics import Backend, Equilibrium, prepare
+from eqspike_seq.dynamics import Backend, Equilibrium, full_query, prepare, softmax_of
 from eqspike_seq.ledger import Ledger, training_ledger
 from eqspike_seq.meter import Meter
 from eqspike_seq.network import Batch, Network
@@ -105,21 +104,24 @@ def stable_after(decisions: NDArray[np.int64], reading_steps: int, steps: NDArra
     return np.minimum(stable * reading_steps, steps)
 
 
+def as_dense(config: RunConfig) -> RunConfig:
+    """The same network and data with the dense backend, which relaxes as its preset says."""
+    preset = from_preset(config.dataset, "dense", config.preset)
+    kept = {name: getattr(preset, name) for name in ("free_steps", "nudge_steps", "tolerance", "order")}
+    return RunConfig(**{**config.model_dump(), "backend": "dense", **kept})
+
+
 @torch.no_grad()
 def dense_reference(config: RunConfig, network: Network, gather: Batches, part: Encoded) -> dict[str, Any]:
     """What the dense backend, at its preset's settings, takes for this network: ledgers over training texts, ``part``.
 
     With whole texts for inference, and with words left out as in training for a training sample.
     """
-    kept = ("free_steps", "nudge_steps", "tolerance", "order")
-    preset = from_preset(config.dataset, "dense", config.preset)
-    settings = {**config.model_dump(), "backend": "dense", **{name: getattr(preset, name) for name in kept}}
-    backend = make_backend(RunConfig(**settings), gather.table.device)
+    backend = make_backend(as_dense(config), gather.table.device)
     rows = np.sort(np.random.default_rng(0).permutation(len(part))[:REFERENCE])
     inference, training, rng = Ledger(), Ledger(), np.random.default_rng(config.seed)
     for chunk in np.array_split(rows, math.ceil(len(rows) / config.batch)):
-        for _, narrow, texts in buckets(network, gather(part, chunk)):
-            inference += released(backend.free(narrow, texts), network.shape).ledger
+        inference += free_by_length(backend, network, gather(part, chunk)).ledger
         batch = gather(part, chunk, config.word_dropout, rng)
         phases = (found.ledger for found in make_estimator(config)(backend, network, batch).equilibria)
         training += training_ledger(network.shape, batch.mask, phases, config.optimizer)
@@ -173,5 +175,6 @@ def samples(
 def attention_of(network: Network, batch: Batch, free: Equilibrium) -> Tensor:
     """softmax(q Kᵀ/√d) of the first projection at an equilibrium, (B, N, N)."""
     inputs = prepare(network, batch, network.w1.dtype)
-    query = inputs.drive + (free.rates.layers[0] @ network.weights[0]).view(inputs.drive.shape)
-    return weights(query, inputs.patterns, inputs.bias)[:, 0]
+    shares = softmax_of(network, inputs, full_query(network, inputs, free.rates.layers[0]))
+    assert shares is not None
+    return shares[:, 0]

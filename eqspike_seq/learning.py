@@ -38,7 +38,7 @@ class GradientEstimator(Protocol):
 
 
 def contrast(plus: Equilibrium, minus: Equilibrium) -> tuple[State, State]:
-    """(difference, mean) of two equilibria, from their changes since the free phase where both have them."""
+    """(difference, mean) of two equilibria, from their changes since the nudges began where both have them."""
     mean = (plus.rates + minus.rates).scaled(0.5)
     if plus.deviation is not None and minus.deviation is not None:
         return plus.deviation + minus.deviation.scaled(-1), mean
