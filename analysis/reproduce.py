@@ -67,7 +67,7 @@ def runs() -> str:
 
 def figures() -> str:
     """Files that no single run makes."""
-    commands = ((name, f"{command} --json-file results/{name}") for name, command in FIGURES.items())
+    commands = ((name, f"{command} --json results/{name}") for name, command in FIGURES.items())
     return _files(commands)
 
 

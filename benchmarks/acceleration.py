@@ -10,7 +10,7 @@ layers above s¹, of which ours is ``dynamics.ROUNDS``. Each stops where no unit
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 from unittest.mock import patch
 
 import numpy as np
@@ -18,7 +18,7 @@ import torch
 import tyro
 from torch import Tensor
 
-from benchmarks.measure import command
+from benchmarks.measure import JsonFile, command
 from eqspike_seq import dynamics
 from eqspike_seq.backends import product_dtype
 from eqspike_seq.config import FORMAT, RunConfig, read_toml
@@ -34,7 +34,7 @@ TOLERANCES = (1e-2, 1e-4)
 
 
 @torch.no_grad()
-def main(run: tyro.conf.Positional[Path], json_file: Annotated[Path, tyro.conf.arg(aliases=["--json"])]) -> None:
+def main(run: tyro.conf.Positional[Path], json_file: JsonFile) -> None:
     """Count the sweeps of one batch.
 
     Args:

@@ -1,6 +1,6 @@
 """What backpropagation and plain statistics reach on the same texts, vectors and split.
 
-    python -m benchmarks.baselines imdb --json-file results/imdb-baselines.json
+    python -m benchmarks.baselines imdb --json results/imdb-baselines.json
 
 An LSTM trained by backpropagation (its epoch chosen on validation), logistic regression on mean embeddings, and
 logistic regression on bags of words; each reads the test split once, at the end.
@@ -18,6 +18,7 @@ from scipy.sparse import csr_matrix
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
+from benchmarks.measure import JsonFile
 from eqspike_seq.config import FORMAT, from_preset
 from eqspike_seq.data.dataset import Batches, load_dataset
 from eqspike_seq.files import write_json
@@ -125,7 +126,7 @@ def bags(part: Part, words: int) -> csr_matrix:
 
 def main(
     dataset: tyro.conf.Positional[Literal["imdb", "mini"]],
-    json_file: Path,
+    json_file: JsonFile,
     epochs: int = 6,
     seed: int = 0,
     data_dir: Path | None = None,

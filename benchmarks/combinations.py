@@ -1,6 +1,6 @@
 """Every neuron × circuit × rule on ``mini``, trained from scratch: accuracy, gradients, spikes, time.
 
-python -m benchmarks.combinations --json-file results/combinations.json
+python -m benchmarks.combinations --json results/combinations.json
 
 A row's gradient is compared at initialisation with converged dense Eq. 18 at the same β, on 128 training texts;
 sigma-delta's with that of its own network too. What cannot be put together stays in the table with the reason.
@@ -14,6 +14,7 @@ from typing import Any
 
 import tyro
 
+from benchmarks.measure import JsonFile
 from eqspike_seq.config import CIRCUITS, FORMAT, NEURONS, RULES, from_preset
 from eqspike_seq.data.dataset import load_dataset
 from eqspike_seq.errors import EqspikeError
@@ -47,7 +48,7 @@ def row(neuron: str, circuit: str, rule: str, limit: int | None, seed: int) -> d
     return {**about, **{key: result[key] for key in (*kept, "spikes_per_synapse_per_training_sample")}}
 
 
-def main(json_file: Path, limit: int | None = None, seed: int = 0) -> None:
+def main(json_file: JsonFile, limit: int | None = None, seed: int = 0) -> None:
     """Train them all; what is in the file already is not done again.
 
     Args:

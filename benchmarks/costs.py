@@ -1,6 +1,6 @@
 """What HopAttn costs a dense training batch, and what memory EP and backpropagation through time need.
 
-python -m benchmarks.costs --json-file results/costs.json
+python -m benchmarks.costs --json results/costs.json
 
 **HopAttn.** Seconds, multiply-accumulates (of the ledger) and peak memory of a training batch with and without it, at
 the ``cpu`` preset and at half of the paper's tokens and hidden units with all its D (tokens per hidden unit, on which
@@ -15,14 +15,13 @@ Texts are synthetic and without padding. Each measurement has a process of its o
 resident before the first batch, network and texts included. Gradients and Adam's moments count.
 """
 
-from pathlib import Path
 from statistics import median
 from typing import Any
 
 import numpy as np
 import tyro
 
-from benchmarks.measure import Measured, command, in_fresh_process, training_batch
+from benchmarks.measure import JsonFile, Measured, command, in_fresh_process, training_batch
 from eqspike_seq.config import FORMAT, RunConfig, from_preset
 from eqspike_seq.files import write_json
 from eqspike_seq.progress import Reporter
@@ -80,7 +79,7 @@ def over_time(settings: RunConfig, repeats: int) -> dict[str, Any]:
 
 
 def main(
-    json_file: Path | None = None, batch: int = 128, unrolled_batch: int = 16, repeats: int = 3, rounds: int = 2
+    json_file: JsonFile | None = None, batch: int = 128, unrolled_batch: int = 16, repeats: int = 3, rounds: int = 2
 ) -> None:
     """Measure both.
 

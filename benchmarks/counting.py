@@ -1,11 +1,10 @@
 """What counting costs: seconds in the ledger's functions as a share of all seconds of training, in one run each.
 
-python -m benchmarks.counting imdb --json-file results/counting.json
+python -m benchmarks.counting imdb --json results/counting.json
 """
 
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, Literal
 from unittest.mock import patch
 
@@ -16,6 +15,7 @@ import eqspike_seq.dynamics
 import eqspike_seq.training
 import neuromorphic.sigma_delta
 import neuromorphic.simulator
+from benchmarks.measure import JsonFile
 from eqspike_seq.config import FORMAT, from_preset
 from eqspike_seq.data.dataset import load_dataset
 from eqspike_seq.files import write_json
@@ -59,7 +59,9 @@ class Clock:
 
 
 @torch.no_grad()
-def main(dataset: tyro.conf.Positional[Literal["imdb", "mini", "mnist"]], json_file: Path, batches: int = 10) -> None:
+def main(
+    dataset: tyro.conf.Positional[Literal["imdb", "mini", "mnist"]], json_file: JsonFile, batches: int = 10
+) -> None:
     """Train a few batches with every backend.
 
     Args:

@@ -1,6 +1,6 @@
 """EP against BPTT in every parameter of the ``cpu`` network on real reviews: β = 0.01, converged, float64.
 
-python -m benchmarks.gradients imdb --json-file results/imdb-gradients.json
+python -m benchmarks.gradients imdb --json results/imdb-gradients.json
 """
 
 from dataclasses import replace
@@ -10,6 +10,7 @@ from typing import Any, Literal
 import torch
 import tyro
 
+from benchmarks.measure import JsonFile
 from eqspike_seq.config import FORMAT, from_preset
 from eqspike_seq.data.dataset import load_dataset, random_batch, shape_of
 from eqspike_seq.dynamics import DenseBackend
@@ -25,7 +26,10 @@ BETA, TEXTS = 0.01, 16
 
 @torch.no_grad()
 def main(
-    dataset: tyro.conf.Positional[Literal["imdb", "mini"]], json_file: Path, seed: int = 0, data_dir: Path | None = None
+    dataset: tyro.conf.Positional[Literal["imdb", "mini"]],
+    json_file: JsonFile,
+    seed: int = 0,
+    data_dir: Path | None = None,
 ) -> None:
     """Compare the two gradients at initialisation.
 

@@ -1,6 +1,6 @@
 """How the cost of a dense training batch grows with N, D, hidden units, batch and T, and how near it is to the machine.
 
-python -m benchmarks.growth --json-file results/growth.json
+python -m benchmarks.growth --json results/growth.json
 python -m analysis.speed results/growth.json docs/growth.svg
 
 **Growth.** One size is varied at a time, the others as in ``BASE``; T sweeps and two nudges of T/2, all of them, so
@@ -21,14 +21,22 @@ twice; s¹ written and read); the scores of a few texts stay in cache.
 """
 
 from dataclasses import asdict
-from pathlib import Path
 from statistics import median
 from typing import Any
 
 import torch
 import tyro
 
-from benchmarks.measure import alternately, command, exponent, in_fresh_process, medians, synthetic, training_batch
+from benchmarks.measure import (
+    JsonFile,
+    alternately,
+    command,
+    exponent,
+    in_fresh_process,
+    medians,
+    synthetic,
+    training_batch,
+)
 from eqspike_seq.attention import TEXTS_AT_ONCE
 from eqspike_seq.backends import product_dtype
 from eqspike_seq.config import FORMAT, RunConfig, from_preset
@@ -142,7 +150,7 @@ def roofline(config: RunConfig, repeats: int) -> dict[str, Any]:
 
 
 def main(
-    json_file: Path | None = None,
+    json_file: JsonFile | None = None,
     repeats: int = 3,
     largest: int = 10,
     batch: int = 32,

@@ -1,6 +1,6 @@
 """Milliseconds from a review's word ids to its decision, one review at a time, four ways.
 
-python -m benchmarks.latency RUN --json-file results/latency.json
+python -m benchmarks.latency RUN --json results/latency.json
 
 ``event``: the event-driven path; ``batched``: the same neurons as a batch of one, padded, in float32, so that its
 spikes can be compared; ``batched_default``: the same with the products that the run would take here; ``literal``: the
@@ -12,7 +12,7 @@ its own. All is timed ``rounds`` times, and the median of a review's times is it
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ import tyro
 from numpy.typing import NDArray
 
 from benchmarks import literal
+from benchmarks.measure import JsonFile, command
 from eqspike_seq.backends import make_backend
 from eqspike_seq.config import FORMAT, RunConfig, read_toml
 from eqspike_seq.data.dataset import Batches, load_dataset
@@ -42,7 +43,7 @@ Ids = NDArray[np.int32]
 @torch.no_grad()
 def main(
     run: tyro.conf.Positional[Path],
-    json_file: Annotated[Path, tyro.conf.arg(aliases=["--json"])],
+    json_file: JsonFile,
     texts: int = 200,
     rounds: int = 3,
 ) -> None:
@@ -109,7 +110,7 @@ def main(
     labels = data.test.labels[rows]
     result: dict[str, Any] = {
         "format": FORMAT,
-        "command": f"python -m benchmarks.latency RUN --json-file FILE --texts {texts} --rounds {rounds}",
+        "command": command(),
         "texts": texts,
         "rounds": rounds,
         "timed": "from word ids to the decision, one review at a time; tokenising excluded",

@@ -1,6 +1,6 @@
 """Accuracy against attention operations: a trained sigma-delta network whose HopAttn is computed less.
 
-python -m benchmarks.less_attention RUN --json-file results/less-attention.json
+python -m benchmarks.less_attention RUN --json results/less-attention.json
 
 On the validation split, nothing retrained. Operations of HopAttn are multiply-accumulates, plus additions where queries
 are sent as spikes; the yardstick is one full softmax over all real tokens in every sweep that the network as trained
@@ -13,6 +13,7 @@ from typing import Any
 import torch
 import tyro
 
+from benchmarks.measure import JsonFile
 from eqspike_seq.backends import make_backend
 from eqspike_seq.config import FORMAT, RunConfig, read_toml
 from eqspike_seq.data.dataset import Batches, load_dataset
@@ -35,7 +36,7 @@ VARIANTS: tuple[dict[str, Any], ...] = (
 
 
 @torch.no_grad()
-def main(run: tyro.conf.Positional[Path], json_file: Path) -> None:
+def main(run: tyro.conf.Positional[Path], json_file: JsonFile) -> None:
     """Evaluate a run's network with each setting.
 
     Args:

@@ -9,16 +9,21 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
+import tyro
 
 from eqspike_seq.backends import make_backend, make_estimator
 from eqspike_seq.config import RunConfig
+from eqspike_seq.learning import Estimate
 from eqspike_seq.ledger import training_ledger
 from eqspike_seq.memory import keep_freed_memory
 from eqspike_seq.network import Batch, Network, Shape
+from eqspike_seq.parallel import ALONE, Job
+
+JsonFile = Annotated[Path, tyro.conf.arg(aliases=["--json"])]  # where a benchmark writes its figures
 
 
 def command() -> str:
@@ -94,6 +99,25 @@ def synthetic(shape: Shape, texts: int, seed: int = 0) -> Batch:
     return Batch(x, torch.ones(texts, 1, shape.tokens, dtype=torch.bool), labels)
 
 
+class Step:
+    """A training step as ``Trainer`` makes it, less the counting; with a rate of 0, the same work each time."""
+
+    def __init__(self, config: RunConfig, job: Job = ALONE) -> None:
+        shape = Shape(config.tokens, config.dim, config.hidden, 2, attention=config.attention)
+        self.job, self.network = job, Network.create(shape, torch.Generator().manual_seed(config.seed))
+        self.parameters = dict(self.network.named())
+        self.backend, self.estimator = make_backend(config, torch.device("cpu")), make_estimator(config)
+        self.optimizer = torch.optim.Adam(list(self.parameters.values()), lr=0.0, fused=True)
+
+    def __call__(self, batch: Batch) -> Estimate:
+        estimate = self.estimator(self.backend, self.network, batch)
+        gradients = self.job.mean(estimate.gradients, 1 / self.job.size)
+        for name, tensor in self.parameters.items():
+            tensor.grad = gradients[name]
+        self.optimizer.step()
+        return estimate
+
+
 @dataclass(frozen=True)
 class Measured:
     """Of one training batch: seconds of each repetition, peak bytes beyond the idle process, multiply-accumulates."""
@@ -110,22 +134,13 @@ def training_batch(config: RunConfig, repeats: int) -> Measured:
     All sweeps are taken: with a tolerance of 0 a text would still stop where a sweep changes nothing at all.
     """
     keep_freed_memory()
-    config = config.model_copy(update={"tolerance": -1.0})
-    shape = Shape(config.tokens, config.dim, config.hidden, 2, attention=config.attention)
-    network = Network.create(shape, torch.Generator().manual_seed(config.seed))
-    parameters = dict(network.named())
-    optimizer = torch.optim.Adam(list(parameters.values()), lr=0.0, fused=True)  # the same work each time
-    batch = synthetic(shape, config.batch)
-    backend, estimator = make_backend(config, torch.device("cpu")), make_estimator(config)
+    step = Step(config.model_copy(update={"tolerance": -1.0}))
+    shape, batch = step.network.shape, synthetic(step.network.shape, config.batch)
     idle, products = memory("VmRSS"), 0
 
     def train() -> None:
         nonlocal products
-        estimate = estimator(backend, network, batch)
-        for name, tensor in parameters.items():
-            tensor.grad = estimate.gradients[name]
-        optimizer.step()
-        phases = (found.ledger for found in estimate.equilibria)
+        phases = (found.ledger for found in step(batch).equilibria)
         unrolled = config.bptt_steps if config.estimator == "bptt" else 0
         ledger = training_ledger(shape, batch.mask, phases, config.optimizer, unrolled)
         products = ledger.total("multiply_accumulates")

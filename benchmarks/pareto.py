@@ -1,6 +1,6 @@
 """Accuracy against energy on ``mini``: the same network trained with codes of different thrift.
 
-python -m benchmarks.pareto --json-file results/pareto.json
+python -m benchmarks.pareto --json results/pareto.json
 
 Joules are those of ``eqspike energy`` on 45 nm digital, fp32.
 """
@@ -13,6 +13,7 @@ from typing import Any
 import tyro
 
 from analysis.energy import DIGITAL, energy
+from benchmarks.measure import JsonFile
 from eqspike_seq.config import FORMAT, from_preset
 from eqspike_seq.files import write_json
 from eqspike_seq.progress import Reporter
@@ -32,7 +33,7 @@ VARIANTS: tuple[tuple[str, dict[str, Any]], ...] = (
 )
 
 
-def main(json_file: Path, seed: int = 0) -> None:
+def main(json_file: JsonFile, seed: int = 0) -> None:
     """Train them all; what is in the file already is not done again.
 
     Args:

@@ -1,6 +1,6 @@
 """Weights of few bits: accuracy and energy of a trained network whose weights are quantised, nothing retrained.
 
-python -m benchmarks.quantised RUN --json-file results/quantised.json
+python -m benchmarks.quantised RUN --json results/quantised.json
 
     q = round(w/Δ),  Δ = max|w| / (2^{b−1} − 1),  w ← Δ q
 
@@ -17,7 +17,7 @@ import tyro
 from torch import Tensor
 
 from analysis.energy import part_of
-from benchmarks.measure import command
+from benchmarks.measure import JsonFile, command
 from eqspike_seq.backends import make_backend
 from eqspike_seq.config import FORMAT, RunConfig, read_toml
 from eqspike_seq.data.dataset import Batches, load_dataset
@@ -48,7 +48,7 @@ def coarser(network: Network, bits: int | None) -> Network:
 
 
 @torch.no_grad()
-def main(run: tyro.conf.Positional[Path], json_file: Path) -> None:
+def main(run: tyro.conf.Positional[Path], json_file: JsonFile) -> None:
     """Evaluate a run's network with coarser weights.
 
     Args:

@@ -20,17 +20,16 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 import torch
 import tyro
 
-from eqspike_seq.backends import make_backend, make_estimator
+from benchmarks.measure import JsonFile, Step, synthetic
 from eqspike_seq.config import FORMAT, from_preset
 from eqspike_seq.files import write_json
 from eqspike_seq.memory import keep_freed_memory
-from eqspike_seq.network import Batch, Network, Shape
 from eqspike_seq.parallel import ALONE, Job, join
 from eqspike_seq.runs import environment
 
@@ -38,32 +37,6 @@ SIZES = (16, 32, 64, 128)  # texts of a step
 NETWORKS = {"1 Gbit/s": 0.125e9, "10 Gbit/s": 1.25e9, "100 Gbit/s": 12.5e9}  # bytes a second
 PROCESSES = (1, 2, 4, 8, 16, 32)
 CONFIG = from_preset("imdb", "dense")
-
-
-def batch_of(texts: int) -> Batch:
-    """Random vectors; every text is full, so that each takes the same work."""
-    generator = torch.Generator().manual_seed(1)
-    x = torch.randn(texts, 1, CONFIG.tokens, CONFIG.dim, generator=generator)
-    return Batch(x, torch.ones(texts, 1, CONFIG.tokens, dtype=torch.bool), torch.arange(texts) % 2)
-
-
-class Step:
-    """A training step as ``Trainer`` makes it, less the counting: estimate, mean over processes, optimiser."""
-
-    def __init__(self, job: Job) -> None:
-        self.job = job
-        shape = Shape(CONFIG.tokens, CONFIG.dim, CONFIG.hidden, 2)
-        self.network = Network.create(shape, torch.Generator().manual_seed(0))
-        self.parameters = dict(self.network.named())
-        self.backend, self.estimator = make_backend(CONFIG, torch.device("cpu")), make_estimator(CONFIG)
-        self.optimizer = torch.optim.Adam(list(self.parameters.values()), lr=1e-6, fused=True)
-
-    def __call__(self, batch: Batch) -> None:
-        estimate = self.estimator(self.backend, self.network, batch)
-        gradients = self.job.mean(estimate.gradients, 1 / self.job.size)
-        for name, tensor in self.parameters.items():
-            tensor.grad = gradients[name]
-        self.optimizer.step()
 
 
 def timed(work: Callable[[], object], repeats: int) -> dict[str, Any]:
@@ -82,10 +55,10 @@ def measure(job: Job, repeats: int) -> dict[str, Any]:
     """This process's figures: steps of the whole batch shared by all, their compute alone, the exchange alone."""
     torch.set_num_threads(1)
     keep_freed_memory()
-    step, alone = Step(job), Step(ALONE)
+    step, alone = Step(CONFIG, job), Step(CONFIG)
     found: dict[str, Any] = {"steps": []}
     for texts in SIZES if job.size == 1 else SIZES[-1:]:
-        batch = batch_of(texts // job.size)
+        batch = synthetic(step.network.shape, texts // job.size)
         row = {"texts": texts, "processes": job.size, **timed(partial(step, batch), repeats)}
         if job.size > 1:
             row["compute"] = timed(partial(alone, batch), repeats)["seconds"]
@@ -95,7 +68,7 @@ def measure(job: Job, repeats: int) -> dict[str, Any]:
     found["parameters"] = sum(tensor.numel() for tensor in gradients.values())
     estimate = step.estimator(step.backend, step.network, batch)
     found["sweeps"] = [float(phase.steps.double().mean()) for phase in estimate.equilibria]
-    found["product_dtype"] = str(step.backend.dtype)  # type: ignore[attr-defined]
+    found["product_dtype"] = str(step.backend.dtype)
     if job.size > 1:
         found["exchange"] = timed(lambda: job.mean(gradients, 1 / job.size), 4 * repeats)["seconds"]
     return found
@@ -105,14 +78,14 @@ def started_by_torchrun(processes: int, repeats: int) -> dict[str, Any]:
     """The first process's figures of a job of its own."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "found.json"
-        command = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+        torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
         module = ["-m", "benchmarks.scaling", "--json", str(file), "--repeats", str(repeats)]
         variables = {**os.environ, "OMP_NUM_THREADS": "1"}
-        subprocess.run([sys.executable, *command, *module], check=True, env=variables)
+        subprocess.run([sys.executable, *torchrun, *module], check=True, env=variables)
         return dict(json.loads(file.read_text()))
 
 
-def main(json_file: Annotated[Path, tyro.conf.arg(aliases=["--json"])], repeats: int = 7) -> None:
+def main(json_file: JsonFile, repeats: int = 7) -> None:
     """Measure one process and two, fit the model and hold it to the two.
 
     Args:

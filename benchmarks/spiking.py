@@ -1,6 +1,6 @@
 """How fast the spiking backends train: against stepping every synapse, against Brian2, against dense EP.
 
-python -m benchmarks.spiking --preset cpu --json-file results/spiking.json
+python -m benchmarks.spiking --preset cpu --json results/spiking.json
 
 **Step loop.** The same network as a plain snnTorch program: every product is dense and made anew at each time step,
 w₂ s¹ and w₂ᵀ r² too, the free phase and the two nudges run one after the other. Clocking is the backend's: spikes
@@ -37,7 +37,7 @@ import tyro
 from safetensors.torch import load_file
 from torch import Tensor
 
-from benchmarks.measure import alternately, command, medians
+from benchmarks.measure import JsonFile, alternately, command, medians
 from eqspike_seq.backends import make_backend, make_estimator
 from eqspike_seq.config import FORMAT, RunConfig, from_preset, read_toml
 from eqspike_seq.data.dataset import Dataset, load_dataset, random_batch, shape_of
@@ -306,7 +306,7 @@ def kinds_of(run: Path) -> list[str]:
 @torch.no_grad()
 def main(
     preset: str = "cpu",
-    json_file: Path | None = None,
+    json_file: JsonFile | None = None,
     run: tuple[Path, ...] = (),
     texts: int | None = None,
     repeats: int = 5,

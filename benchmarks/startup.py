@@ -15,13 +15,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 from unittest.mock import patch
 
 import tyro
 
-from benchmarks.measure import command
+from benchmarks.measure import JsonFile, command
 from eqspike_seq.config import FORMAT, from_preset
 from eqspike_seq.data import embeddings
 from eqspike_seq.data.dataset import load_corpus, load_dataset
@@ -46,7 +45,7 @@ main()
 """
 
 
-def main(json_file: Annotated[Path, tyro.conf.arg(aliases=["--json"])], texts: int = 10_000, repeats: int = 5) -> None:
+def main(json_file: JsonFile, texts: int = 10_000, repeats: int = 5) -> None:
     """Measure and write.
 
     Args:

@@ -1,17 +1,17 @@
 """What a pair of spikes does to a synapse by the rule ``eqspike``: weight change against spike-time difference.
 
-python -m benchmarks.stdp --json-file results/stdp.json
+python -m benchmarks.stdp --json results/stdp.json
 
 One spike of each side in a nudge of 600 steps, the post-synaptic one in the middle, the pre-synaptic one moved; the
 change of the weight less what either spike does without the other: the part that belongs to the pair.
 """
 
 import math
-from pathlib import Path
 
 import torch
 import tyro
 
+from benchmarks.measure import JsonFile
 from eqspike_seq.config import FORMAT
 from eqspike_seq.files import write_json
 from neuromorphic.plasticity import EqSpike, Side
@@ -45,7 +45,7 @@ def curve(tau: float, differences: list[int]) -> list[float]:
     return found
 
 
-def main(json_file: Path) -> None:
+def main(json_file: JsonFile) -> None:
     """Compute the curves.
 
     Args:

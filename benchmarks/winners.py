@@ -1,6 +1,6 @@
 """How near spikes come to HopAttn: its error against the spikes spent, for each way of drawing winners.
 
-python -m benchmarks.winners imdb --json-file results/winners.json
+python -m benchmarks.winners imdb --json results/winners.json
 
 On queries of real texts at initialisation. Besides the samplers of ``neuromorphic.winners`` it tries units that know no
 normaliser: exponential integrate-and-fire, each step unit j fires with probability min(1, exp(a_j − I)), where the
@@ -8,7 +8,6 @@ shared inhibition I rises by ``GAIN`` for each spike above one a step and falls 
 patterns of all spikes are added up and divided by their number.
 """
 
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -16,6 +15,7 @@ import torch
 import tyro
 from torch import Tensor
 
+from benchmarks.measure import JsonFile
 from eqspike_seq.attention import key_bias
 from eqspike_seq.config import FORMAT, from_preset
 from eqspike_seq.data.dataset import load_dataset, random_batch, shape_of
@@ -46,7 +46,7 @@ def without_normaliser(
 
 
 @torch.no_grad()
-def main(dataset: tyro.conf.Positional[Literal["imdb", "mini"]], json_file: Path, seed: int = 0) -> None:
+def main(dataset: tyro.conf.Positional[Literal["imdb", "mini"]], json_file: JsonFile, seed: int = 0) -> None:
     """Relative error of each estimate over the rows of real tokens.
 
     Args:

@@ -18,6 +18,7 @@ from eqspike_seq.network import Batch, Network, Shape, State, by_token
 
 TEXTS = {"cpu": 32, "cuda": 512}  # of a bucket, at least
 NUMBERS = 2**20  # of s¹ of a bucket, that it may have more texts: small networks are quicker in few buckets
+ROWS = 32  # of a gradient that are added at once: what widens them to fp32 stays small
 STEP = 32  # tokens: lengths are rounded up to a multiple, so that few sizes of tensors come and memory is used again
 
 
@@ -70,7 +71,8 @@ class ByLength:
                 if name == "w2":
                     whole = by_token(network.shape, whole)[:, :, : narrow.shape.tokens]
                     gradient = by_token(narrow.shape, gradient)
-                whole.add_(gradient, alpha=len(rows) / len(batch))
+                for mine, theirs in zip(whole.split(ROWS), gradient.split(ROWS), strict=True):
+                    mine.add_(theirs, alpha=len(rows) / len(batch))
             order.append(rows)
             found.append([released(phase, network.shape) for phase in estimate.equilibria])
         inverse = torch.cat(order).argsort()

@@ -1,5 +1,6 @@
 """The training loop: batches → estimator → Adam → run folder."""
 
+import inspect
 import math
 import resource
 import signal
@@ -29,6 +30,10 @@ from eqspike_seq.runs import Checkpoint, RunFolder, environment
 
 SILENT, SATURATED = 0.01, 0.99  # rates beyond which a unit tells nothing
 STUCK = 0.95  # share of such units at which a layer is warned of
+OPTIMIZERS = {  # their add_param_group would first import torch's compiler, which takes a second and is not used
+    name: type(kind.__name__, (kind,), {"add_param_group": inspect.unwrap(kind.add_param_group)})
+    for name, kind in (("adam", torch.optim.Adam), ("sgd", torch.optim.SGD))
+}
 
 
 @dataclass
@@ -91,7 +96,7 @@ class Trainer:
         rates = dict(zip((name for name in self.parameters if name[0] == "w"), config.learning_rates(), strict=True))
         self.rates = {name: rates[f"w{name[1:]}"] for name in self.parameters}
         groups = [{"params": [tensor], "lr": self.rates[name]} for name, tensor in self.parameters.items()]
-        self.optimizer = {"adam": torch.optim.Adam, "sgd": torch.optim.SGD}[config.optimizer](groups, fused=True)
+        self.optimizer = OPTIMIZERS[config.optimizer](groups, fused=True)
         self.gather = Batches.of(config, dataset, device)
         self.backend, self.estimator = make_backend(config, device), make_estimator(config)
         self.rng = np.random.default_rng(config.seed)
