@@ -24,6 +24,7 @@ from eqspike_seq.network import Batch, Network, State, phi, sigma
 
 Order = Literal["alternating", "synchronous"]
 ROUNDS = 3  # of the layers above s¹ in an alternating sweep
+FINER = 0.1  # the tolerance of changes, of that of rates, for each β: gradients are no better than their convergence
 
 
 @dataclass(frozen=True)
@@ -213,8 +214,9 @@ def largest_change(new: tuple[Tensor, ...], old: tuple[Tensor, ...]) -> Tensor:
 class DenseBackend:
     """Rates, relaxed until the residual passes ``tolerance`` or for ``free_steps`` / ``nudge_steps`` sweeps at most.
 
-    Nudges relax the *changes* δ = s^β − s* (their tolerance is ``tolerance``·|β|), so that with ``dtype`` bf16 the
-    contrast of the two nudges does not drown in rounding. Each text stops by itself: no result depends on its batch.
+    Nudges relax the *changes* δ = s^β − s*, to ``FINER``·``tolerance``·|β|, so that with ``dtype`` bf16 the contrast of
+    the two nudges does not drown in rounding. What the free phase has left unconverged is in both nudges alike and
+    hardly moves the gradient. Each text stops by itself: no result depends on its batch.
     """
 
     free_steps: int = 50
@@ -282,7 +284,7 @@ class DenseBackend:
             tuple(layer.new_zeros(count, groups, layer.shape[1]) for layer in base.layers),
         )
         final = State(delta.projection.clone(), tuple(layer.clone() for layer in delta.layers))
-        scale = beta.abs().view(1, groups)
+        least = FINER * self.tolerance * beta.abs().view(1, groups)
         residual = final.output.new_full((count, groups), float("inf"))
         steps = torch.zeros(count, dtype=torch.int64, device=residual.device)
         still, moved = torch.zeros_like(steps), torch.zeros_like(steps, dtype=torch.bool)
@@ -295,7 +297,7 @@ class DenseBackend:
             residual[active] = change.amax(0)
             steps[active] += 1
             still[active] += ~moved[active]
-            going = (change.amax(0) > self.tolerance * scale).any(1) & (step < self.nudge_steps)
+            going = (change.amax(0) > least).any(1) & (step < self.nudge_steps)
             _write(final, new, active, ~going | record)
             outputs.append(base.output.unsqueeze(1) + final.output)
             if record:
@@ -319,7 +321,7 @@ class DenseBackend:
                     deviation=_group(final, g),
                     residual=residual[:, g],
                     steps=steps,
-                    converged=residual[:, g] <= self.tolerance * abs(betas[g]),
+                    converged=residual[:, g] <= least[0, g],
                     outputs=series[:, :, g],
                     events=events + once * swept,
                     ledger=taken,
