@@ -18,7 +18,6 @@ from eqspike_seq.network import Batch, Network, Shape, State, by_token
 
 TEXTS = {"cpu": 32, "cuda": 512}  # of a bucket, at least
 NUMBERS = 2**20  # of s¹ of a bucket, that it may have more texts: small networks are quicker in few buckets
-ROWS = 32  # of a gradient that are added at once: what widens them to fp32 stays small
 STEP = 32  # tokens: lengths are rounded up to a multiple, so that few sizes of tensors come and memory is used again
 
 
@@ -66,17 +65,17 @@ class ByLength:
         order, found = [], []
         for rows, narrow, texts in buckets(network, batch):
             estimate = self.estimator(backend, narrow, texts)
-            for name, gradient in estimate.gradients.items():
-                whole = gradients[name]
+            for name, gradient in estimate.found.items():
+                whole, share = gradients[name], len(rows) / len(batch)
                 if name == "w2":
                     whole = by_token(network.shape, whole)[:, :, : narrow.shape.tokens]
-                    gradient = by_token(narrow.shape, gradient)
-                for mine, theirs in zip(whole.split(ROWS), gradient.split(ROWS), strict=True):
-                    mine.add_(theirs, alpha=len(rows) / len(batch))
+                pieces = ((slice(None), gradient),) if isinstance(gradient, Tensor) else gradient.pieces()
+                for some, piece in pieces:
+                    whole[some].add_(piece.view_as(whole[some]), alpha=share)
             order.append(rows)
             found.append([released(phase, network.shape) for phase in estimate.equilibria])
         inverse = torch.cat(order).argsort()
-        return Estimate(gradients, [joined(list(phases), inverse) for phases in zip(*found, strict=True)])
+        return Estimate({**gradients}, [joined(list(phases), inverse) for phases in zip(*found, strict=True)])
 
 
 def free_by_length(backend: Backend, network: Network, batch: Batch) -> Equilibrium:

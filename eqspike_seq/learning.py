@@ -8,6 +8,7 @@
 al. (2021) for the two-sided nudge.
 """
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -19,14 +20,34 @@ from eqspike_seq.dynamics import Backend, Equilibrium, Order, prepare, sweep
 from eqspike_seq.network import Batch, Network, State
 
 Gradients = dict[str, Tensor]
+ROWS = 32  # of a large gradient that are made or added at once
+
+
+@dataclass(frozen=True)
+class Product:
+    """A gradient that is not multiplied out yet: postᵀ pre, of post (M, Hᵢ) and pre (M, Hᵢ₋₁)."""
+
+    post: Tensor
+    pre: Tensor
+
+    def pieces(self) -> Iterator[tuple[slice, Tensor]]:
+        """A few rows after the other."""
+        for start in range(0, self.post.shape[1], ROWS):
+            rows = slice(start, start + ROWS)
+            yield rows, self.post[:, rows].T @ self.pre
 
 
 @dataclass(frozen=True)
 class Estimate:
     """−Δθ by parameter name, and the equilibria it came from: the free one first."""
 
-    gradients: Gradients
+    found: dict[str, Tensor | Product]
     equilibria: list[Equilibrium]
+
+    @property
+    def gradients(self) -> Gradients:
+        """All of them multiplied out."""
+        return multiplied_out(self.found)
 
 
 class GradientEstimator(Protocol):
@@ -45,14 +66,29 @@ def contrast(plus: Equilibrium, minus: Equilibrium) -> tuple[State, State]:
     return plus.rates + minus.rates.scaled(-1), mean
 
 
+def multiplied_out(found: Mapping[str, Tensor | Product]) -> Gradients:
+    """Gradients as tensors."""
+    return {
+        name: value if isinstance(value, Tensor) else torch.cat([piece for _, piece in value.pieces()])
+        for name, value in found.items()
+    }
+
+
 def local_update(network: Network, batch: Batch, difference: State, mean: State, scale: float) -> Gradients:
     """−Δθ from the contrast of two states; exact, as a⁺b⁺ − a⁻b⁻ = (a⁺−a⁻) b̄ + ā (b⁺−b⁻).
 
     Δw_{i+1} = scale · (d_post s̄_preᵀ + s̄_post d_preᵀ), Δb = scale · d, Δw₁ = scale · xᵀ d¹ (Eq. 18); batch mean. What
     s¹ takes part in is multiplied, and returned, in its type.
     """
+    return multiplied_out(local_products(network, batch, difference, mean, scale))
+
+
+def local_products(
+    network: Network, batch: Batch, difference: State, mean: State, scale: float
+) -> dict[str, Tensor | Product]:
+    """``local_update`` with the gradients of weights above s¹ not multiplied out."""
     factor = -scale / len(batch)
-    gradients: Gradients = {}
+    gradients: dict[str, Tensor | Product] = {}
     if not network.shape.clamped:
         queries = batch.x[:, [query for query, _ in network.shape.projections]].to(difference.projection.dtype)
         outer = torch.einsum("bpnd,bpne->pde", queries, difference.projection)
@@ -61,7 +97,7 @@ def local_update(network: Network, batch: Batch, difference: State, mean: State,
     for index, (d, m) in enumerate(zip(difference.layers, mean.layers, strict=True), start=2):
         # one product for both terms: [d; m]ᵀ [pre mean; pre difference]
         post, pre = (factor * torch.cat([d, m])).to(below_d.dtype), torch.cat([below_m, below_d])
-        gradients[f"w{index}"] = post.T @ pre
+        gradients[f"w{index}"] = Product(post, pre)
         gradients[f"b{index}"] = factor * d.sum(0)
         below_d, below_m = d, m
     return gradients
@@ -87,10 +123,10 @@ class ThreePhase:
         free = backend.free(network, batch)
         plus, minus = backend.nudge(network, batch, free, (self.beta, -self.beta))
         scale = 1 / (2 * self.beta)
-        gradients = local_contrast(plus, minus, scale)
-        if gradients is None:
-            gradients = local_update(network, batch, *contrast(plus, minus), scale)
-        return Estimate(gradients, [free, plus, minus])
+        local = local_contrast(plus, minus, scale)
+        if local is not None:
+            return Estimate({**local}, [free, plus, minus])
+        return Estimate(local_products(network, batch, *contrast(plus, minus), scale), [free, plus, minus])
 
 
 @dataclass(frozen=True)
@@ -103,14 +139,14 @@ class TwoPhase:
         """The gradients and the two equilibria."""
         free = backend.free(network, batch)
         (plus,) = backend.nudge(network, batch, free, (self.beta,))
-        gradients = local_contrast(plus, free, 1 / self.beta)
-        if gradients is not None:
-            return Estimate(gradients, [free, plus])
+        local = local_contrast(plus, free, 1 / self.beta)
+        if local is not None:
+            return Estimate({**local}, [free, plus])
         if plus.deviation is None:
             difference, mean = contrast(plus, free)
         else:
             difference, mean = plus.deviation, plus.rates + plus.deviation.scaled(-0.5)
-        return Estimate(local_update(network, batch, difference, mean, scale=1 / self.beta), [free, plus])
+        return Estimate(local_products(network, batch, difference, mean, 1 / self.beta), [free, plus])
 
 
 @dataclass(frozen=True)
