@@ -24,7 +24,7 @@ from eqspike_seq.network import Batch, Network, State, phi, sigma
 
 Order = Literal["alternating", "synchronous"]
 ROUNDS = 3  # of the layers above s¹ in an alternating sweep
-FINER = 0.1  # the tolerance of changes, of that of rates, for each β: gradients are no better than their convergence
+FINER = 0.03  # the tolerance of changes, of that of rates, for each β: gradients are no better than their convergence
 
 
 @dataclass(frozen=True)
