@@ -32,9 +32,9 @@ class PredictFlags:
     run: tyro.conf.Positional[Path]
     """The folder of a finished run on texts."""
     text: tyro.conf.Positional[tuple[str, ...]] = ()
-    """The text. Without it and --file: the lines of standard input, each a text."""
+    """The text; of a run on pairs the two of them. Without it and --file: the lines of standard input, each a text."""
     file: Path | None = None
-    """A file of texts in UTF-8, a line each."""
+    """A file of texts in UTF-8, a line each; of a pair both, a tab between them."""
     explain: bool = False
     """Show the words: coloured those that get more than an even share of attention, dim those that are not read."""
     json_output: Annotated[bool, tyro.conf.arg(name="json")] = False
@@ -52,8 +52,8 @@ def main(arguments: list[str]) -> None:
     predictor = Predictor.open(flags.run)
     console = Console(highlight=False, soft_wrap=True)
     try:
-        for text in texts(flags):
-            found = predictor.predict(text, flags.explain)
+        for asked in texts(flags, predictor.config.inputs()):
+            found = predictor.predict(*asked, attention=flags.explain)
             if flags.json_output:
                 print(json.dumps(as_json(found, table, flags.explain), ensure_ascii=False), flush=True)
                 continue
@@ -65,30 +65,36 @@ def main(arguments: list[str]) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def texts(flags: PredictFlags) -> Iterator[str]:
-    """The texts asked about, one at a time. Raises DataError."""
+def texts(flags: PredictFlags, inputs: int) -> Iterator[tuple[str, ...]]:
+    """The texts, or with ``inputs`` 2 the pairs, asked about, one at a time. Raises DataError."""
+    if flags.text and inputs > 1 and len(flags.text) != inputs:
+        raise DataError(f"got {len(flags.text)} text(s), expected {inputs}, as in training: each in quotes")
     if flags.text:
-        yield " ".join(flags.text)
+        yield flags.text if inputs > 1 else (" ".join(flags.text),)
     elif flags.file is None:
         if sys.stdin.isatty():
             print("A text a line, Ctrl-D to end:", file=sys.stderr)
-        yield from lines(sys.stdin.buffer, "standard input")
+        yield from lines(sys.stdin.buffer, "standard input", inputs)
     else:
         try:
             file = flags.file.open("rb")
         except OSError as error:
             raise DataError(f"--file: cannot read {flags.file}: {error.strerror}") from error
         with file:
-            yield from lines(file, str(flags.file))
+            yield from lines(file, str(flags.file), inputs)
 
 
-def lines(file: BinaryIO, name: str) -> Iterator[str]:
-    """Each line as soon as it is there. Raises DataError where one is not UTF-8."""
+def lines(file: BinaryIO, name: str, inputs: int) -> Iterator[tuple[str, ...]]:
+    """Each line as soon as it is there. Raises DataError where one is not UTF-8, or no pair where one is expected."""
     for number, line in enumerate(file, start=1):
         try:
-            yield line.decode().rstrip("\r\n")
+            text = line.decode().rstrip("\r\n")
         except UnicodeDecodeError as error:
             raise DataError(f"{name}, line {number}: not UTF-8 ({error.reason}). Save it as UTF-8.") from error
+        asked = tuple(text.split("\t")) if inputs > 1 else (text,)
+        if len(asked) != inputs:
+            raise DataError(f"{name}, line {number}: got {len(asked)} text(s), expected {inputs}, a tab between them")
+        yield asked
 
 
 def note(found: Prediction) -> str | None:
@@ -140,11 +146,14 @@ def explained(found: Prediction) -> Text:
     """The words, on a background those that get more than an even share of attention, and which get most."""
     if not found.read:
         return Text(" ".join(found.words), style="dim")
+    pair = 0 < found.first < len(found.words)
     received = dict(zip(found.read, found.attention, strict=True))
     strongest, shown = max(found.attention), Text("  ")
     for place, word in enumerate(found.words):
         share = received.get(place)
         style = "dim" if share is None else shade((share - 1) / (strongest - 1)) if share > 1 else ""
+        if pair and place == found.first:
+            shown.append("| ")
         shown.append(word, style).append(" ")
     first = sorted(received, key=lambda place: -received[place])[:MOST]
     most = ", ".join(f"{found.words[place]} {received[place]:.2g}" for place in first)

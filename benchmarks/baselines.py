@@ -3,7 +3,8 @@
     python -m benchmarks.baselines imdb --json results/imdb-baselines.json
 
 An LSTM trained by backpropagation (its epoch chosen on validation), logistic regression on mean embeddings, and
-logistic regression on bags of words; each reads the test split once, at the end.
+logistic regression on bags of words; each reads the test split once, at the end. Of pairs of texts the LSTM reads each
+by itself, and what follows sees [a, b, |a − b|, a∘b] of the two states, or of the two mean embeddings.
 """
 
 import time
@@ -26,30 +27,40 @@ from eqspike_seq.progress import Reporter
 from eqspike_seq.runs import environment
 
 HIDDEN, RATE = 128, 1e-3
-Part = tuple[NDArray[np.int32], NDArray[np.int64]]  # ids (n, N) as the networks see them, labels (n,)
+Part = tuple[NDArray[np.int32], NDArray[np.int64]]  # ids (n, inputs, N) as the networks see them, labels (n,)
+
+
+def combined(vectors: Any) -> Any:
+    """(n, inputs, D) tensor or array → (n, D), or of pairs [a, b, |a − b|, a∘b], (n, 4D)."""
+    if vectors.shape[1] == 1:
+        return vectors[:, 0]
+    a, b = vectors[:, 0], vectors[:, 1]
+    join = torch.cat if isinstance(vectors, Tensor) else np.concatenate
+    return join([a, b, abs(a - b), a * b], 1)
 
 
 class Classifier(torch.nn.Module):
     """An LSTM over the tokens of a text, its last state into a linear layer."""
 
-    def __init__(self, table: Tensor, classes: int) -> None:
+    def __init__(self, table: Tensor, inputs: int, classes: int) -> None:
         super().__init__()
         self.table = table
         self.lstm = torch.nn.LSTM(table.shape[1], HIDDEN, batch_first=True)
-        self.read = torch.nn.Linear(HIDDEN, classes)
+        self.read = torch.nn.Linear(inputs**2 * HIDDEN, classes)
 
     def forward(self, ids: Tensor) -> Tensor:
-        """(B, N) ids → (B, classes) logits; padding is moved to the front, so that the last state has read the end."""
-        places = (torch.arange(ids.shape[1]) - (ids == 0).sum(1, keepdim=True)) % ids.shape[1]
-        _, (state, _) = self.lstm(self.table[ids.gather(1, places)])
-        return self.read(state[-1])
+        """(B, inputs, N) ids → (B, classes) logits; padding goes first, so that the last state has read the end."""
+        each = ids.flatten(0, 1)
+        places = (torch.arange(each.shape[1]) - (each == 0).sum(1, keepdim=True)) % each.shape[1]
+        _, (state, _) = self.lstm(self.table[each.gather(1, places)])
+        return self.read(combined(state[-1].view(*ids.shape[:2], -1)))
 
 
 def lstm(parts: list[Part], table: Tensor, epochs: int, batch: int, seed: int, reporter: Reporter) -> dict[str, Any]:
     """Train by backpropagation with Adam; the weights of the epoch with the best validation accuracy are tested."""
     torch.manual_seed(seed)
     (ids, labels), validation, test = parts
-    model = Classifier(table, int(labels.max()) + 1)
+    model = Classifier(table, ids.shape[1], int(labels.max()) + 1)
     optimizer = torch.optim.Adam(model.parameters(), lr=RATE)
     rng, started, best, kept, chosen = np.random.default_rng(seed), time.perf_counter(), 0.0, {}, 0
     for epoch in range(1, epochs + 1):
@@ -97,8 +108,9 @@ def logistic(features: list[Any], parts: list[Part]) -> dict[str, Any]:
     (_, y), (_, y_validation), (_, y_test) = parts
     train, validation, test = features
     started, tried = time.perf_counter(), []
+    solver = "liblinear" if len(np.unique(y)) == 2 else "lbfgs"
     for c in (0.01, 0.1, 1.0):
-        model = LogisticRegression(C=c, solver="liblinear").fit(train, y)
+        model = LogisticRegression(C=c, solver=solver, max_iter=1000).fit(train, y)
         tried.append((model.score(validation, y_validation), c, model))
     accuracy, c, model = max(tried, key=lambda entry: entry[0])
     return {
@@ -110,22 +122,23 @@ def logistic(features: list[Any], parts: list[Part]) -> dict[str, Any]:
 
 
 def mean_vectors(part: Part, table: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The mean vector of each text's tokens, (n, D)."""
+    """The mean vector of each text's tokens, (n, D); of pairs ``combined``."""
     ids, _ = part
-    counts = np.maximum((ids > 0).sum(1, keepdims=True), 1)
-    pieces = [table[ids[i : i + 1000]].sum(1) for i in range(0, len(ids), 1000)]
-    return (np.concatenate(pieces) / counts).astype(np.float32)
+    counts = np.maximum((ids > 0).sum(2, keepdims=True), 1)
+    pieces = [table[ids[i : i + 1000]].sum(2) for i in range(0, len(ids), 1000)]
+    return combined((np.concatenate(pieces) / counts).astype(np.float32))
 
 
 def bags(part: Part, words: int) -> csr_matrix:
-    """How often each word occurs in each text, (n, V)."""
+    """How often each word occurs in each text, (n, V); of pairs in one and in the other, (n, 2V)."""
     ids, _ = part
-    rows, columns = np.nonzero(ids)
-    return csr_matrix((np.ones(len(rows)), (rows, ids[rows, columns])), shape=(len(ids), words))
+    rows, sides, places = np.nonzero(ids)
+    columns = ids[rows, sides, places] + words * sides
+    return csr_matrix((np.ones(len(rows)), (rows, columns)), shape=(len(ids), ids.shape[1] * words))
 
 
 def main(
-    dataset: tyro.conf.Positional[Literal["imdb", "mini"]],
+    dataset: tyro.conf.Positional[Literal["imdb", "snli", "mini"]],
     json_file: JsonFile,
     epochs: int = 6,
     seed: int = 0,
@@ -134,7 +147,7 @@ def main(
     """Measure the baselines on a data set.
 
     Args:
-        dataset: imdb or mini.
+        dataset: imdb, snli or mini.
         json_file: Where the figures go.
         epochs: Passes of the LSTM.
         seed: Seed of the LSTM.

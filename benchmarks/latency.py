@@ -29,7 +29,6 @@ from eqspike_seq.errors import RunError
 from eqspike_seq.files import write_json
 from eqspike_seq.gradcheck import stages
 from eqspike_seq.ledger import Ledger
-from eqspike_seq.network import Batch
 from eqspike_seq.progress import Reporter
 from eqspike_seq.runs import environment
 from neuromorphic.event_driven import EventDriven, Relaxed
@@ -69,23 +68,18 @@ def main(
     network = stage.network
     ready = EventDriven(network, single, gather.table)
 
-    def batch(ids: Ids) -> Batch:
-        padded = torch.zeros(1, 1, config.tokens, dtype=torch.int64)
-        padded[0, 0, : len(ids)] = torch.from_numpy(ids)
-        return Batch(gather.table[padded], padded > 0, torch.zeros(1, dtype=torch.int64))
-
     def paper(ids: Ids) -> torch.Tensor:
-        text = batch(ids)
+        text = gather.one(ids)
         return literal.free(network, text.x, text.mask, LITERAL_STEPS).output[0]
 
     ways: dict[str, Callable[[Ids], Any]] = {
         "event": ready.free,
-        "batched": lambda ids: single.free(network, batch(ids)),
-        "batched_default": lambda ids: default.free(network, batch(ids)),
+        "batched": lambda ids: single.free(network, gather.one(ids)),
+        "batched_default": lambda ids: default.free(network, gather.one(ids)),
         "literal": paper,
     }
     rows = np.linspace(0, len(data.test) - 1, texts).astype(np.int64)
-    reviews = [ids[ids > 0] for ids in gather.ids(data.test, rows)]
+    reviews = [ids[ids > 0] for ids in gather.ids(data.test, rows)[:, 0]]
     seconds = {name: np.zeros((rounds, texts)) for name in ways}
     decisions = {name: np.zeros(texts, dtype=np.int64) for name in ways}
     for again in range(rounds):
@@ -101,7 +95,7 @@ def main(
     ledger, same, steps, distinct = Ledger(), [], [], []
     for ids in reviews:
         mine = ready.free(ids, record=True)
-        same.append(identical(mine, single.free(network, batch(ids), record=True), single.projection_threshold))
+        same.append(identical(mine, single.free(network, gather.one(ids), record=True), single.projection_threshold))
         ledger += mine.ledger(network)
         steps.append(mine.steps)
         distinct.append(len(np.unique(ids)))

@@ -16,7 +16,7 @@ from eqspike_seq.config import (
     RuleName,
     RunConfig,
     from_preset,
-    read_toml,
+    settings_of,
 )
 from eqspike_seq.data.dataset import load_dataset
 from eqspike_seq.errors import ConfigError
@@ -52,12 +52,7 @@ class Subject:
         if self.run is None:
             given = {"backend": "spiking", "seed": self.seed, "data_dir": self.data_dir, **given}
             return from_preset(self.dataset, given.pop("backend"), self.preset, **given)
-        path = self.run / "config.toml"
-        if not path.is_file():
-            raise ConfigError(
-                f"{self.run} is no run folder (it has no config.toml). Give one that `eqspike run` wrote."
-            )
-        saved = {**read_toml(path), **given}
+        saved = {**settings_of(self.run), **given}
         return RunConfig(**saved if self.data_dir is None else {**saved, "data_dir": self.data_dir})
 
     def folder(self) -> Path:

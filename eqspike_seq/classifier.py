@@ -141,4 +141,4 @@ def texts_of(X: Iterable[str]) -> list[str]:
 def encoded(texts: list[str], labels: NDArray[np.int64], embeddings: Embeddings) -> Encoded:
     """Texts as token ids."""
     ids, lengths, _ = known_ids(texts, embeddings)
-    return Encoded(ids, np.concatenate([[0], np.cumsum(lengths)]), labels)
+    return Encoded.of(ids, lengths, labels)

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from eqspike_seq.errors import ConfigError
 
 FORMAT = 1
-DatasetName = Literal["imdb", "mini", "mnist", "digits"]
+DatasetName = Literal["imdb", "snli", "mini", "mnist", "digits"]
 BackendName = Literal["dense", "spiking", "brian2"]
 NeuronName = Literal["if", "lif", "bernoulli", "sigma-delta"]
 CircuitName = Literal["clocked", "wta"]
@@ -25,8 +25,10 @@ RuleName = Literal["count", "trace", "eqspike", "membrane"]
 DATASETS, BACKENDS, NEURONS, CIRCUITS, RULES = map(
     get_args, (DatasetName, BackendName, NeuronName, CircuitName, RuleName)
 )
-DEFAULT_PRESET = {"imdb": "cpu", "mini": "mini", "mnist": "mnist", "digits": "digits"}
+DEFAULT_PRESET = {"imdb": "cpu", "snli": "snli-cpu", "mini": "mini", "mnist": "mnist", "digits": "digits"}
 OWN = "own"  # the preset of texts of one's own
+PAIRS = ("snli",)  # data sets whose texts are pairs
+SIDES = "ab"  # the first and the second text of a pair
 IMAGES = {"mnist": 784, "digits": 64}  # data sets whose pixels, so many, are the first layer
 WHERE = {"out", "resume", "data_dir", "device", "tensorboard"}  # say how and where a run happens, not what it computes
 
@@ -37,14 +39,14 @@ class RunConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     dataset: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="{" + ",".join(DATASETS) + "}|FILE|FOLDER")]
-    """imdb: 50,000 film reviews. mini: synthetic reviews, embedded. mnist: 70,000 digits, whose pixels are the first
-    layer. digits: 1,797 smaller ones, embedded. A file of texts and labels (.csv, .tsv, .jsonl or .parquet), or a
-    folder with train and test files: your own."""
+    """imdb: 50,000 film reviews. snli: 570,000 pairs of sentences. mini: synthetic reviews, embedded. mnist: 70,000
+    digits, whose pixels are the first layer. digits: 1,797 smaller ones, embedded. A file of texts and labels (.csv,
+    .tsv, .jsonl or .parquet), or a folder with train and test files: your own."""
     backend: BackendName = "dense"
     """dense: rates relaxed to the fixed point. spiking: the neurons of --neuron. brian2: the same in Brian2, slowly."""
     preset: str = ""
-    """Named settings to start from: mini, mnist, digits, cpu, paper or own. Default: cpu for imdb, own for texts of
-    your own (its sizes chosen from them), else the data set's."""
+    """Named settings to start from: mini, mnist, digits, cpu, paper, snli-cpu, snli-paper or own. Default: cpu for
+    imdb, snli-cpu for snli, own for texts of your own (its sizes chosen from them), else the data set's."""
     seed: int = Field(default=0, ge=0)
     """Seed of the initial weights and of the order of the texts."""
     epochs: int = Field(default=4, ge=1)
@@ -65,7 +67,7 @@ class RunConfig(BaseModel):
     data_dir: Path | None = None
     """Where the data lies. Default: EQSPIKE_DATA, then the cache, then a download."""
     text_column: tuple[str, ...] = ()
-    """Texts of your own: the column with them. Default: text, or the only one beside the labels."""
+    """Texts of your own: the column with them, or two for pairs. Default: text, or the only one beside the labels."""
     label_column: str = "label"
     """Texts of your own: the column with their classes."""
     limit: int | None = Field(default=None, ge=2)
@@ -91,6 +93,8 @@ class RunConfig(BaseModel):
     """Units of the hidden layers, from the projection to the output."""
     attention: bool = True
     """HopAttn in the projection layer; without it, σ (the paper's baseline)."""
+    projections: tuple[Literal["aa", "ab", "ba", "bb"], ...] = ("aa", "ab", "ba", "bb")
+    """Pairs of texts: the projection layers, each by the text that asks and the one that is looked at; a: the first."""
     bias: tuple[float, ...] = (1.0,)
     """Where the biases of hidden layers start: all, or each. 1 is the middle of σ; less makes a sparser code."""
     gain: float = Field(default=1.0, gt=0)
@@ -200,10 +204,15 @@ class RunConfig(BaseModel):
 
     @model_validator(mode="after")
     def _fit_together(self) -> "RunConfig":
-        if len(self.text_column) > 1:
+        if len(self.text_column) > 2 or len(set(self.text_column)) < len(self.text_column):
             raise ValueError(
-                f"--text-column: got {' '.join(self.text_column)}, expected one column: "
-                "pairs of texts are not there yet"
+                f"--text-column: got {' '.join(self.text_column)}, expected one column, or two different ones for pairs"
+            )
+        if not self.projections or len(set(self.projections)) < len(self.projections):
+            raise ValueError(f"--projections: got {' '.join(self.projections) or 'none'}, expected some, each once")
+        if self.inputs() == 1 and self.projections != RunConfig.model_fields["projections"].default:
+            raise ValueError(
+                f"--projections: got some for {self.dataset_name()}, expected them for pairs of texts only"
             )
         if self.dataset in DATASETS and (self.text_column or self.label_column != "label"):
             raise ValueError(
@@ -262,6 +271,18 @@ class RunConfig(BaseModel):
     def dataset_name(self) -> str:
         """What results call the data set."""
         return name_of(self.dataset)
+
+    def inputs(self) -> int:
+        """Texts of an example: 2 of a pair."""
+        return 2 if self.dataset in PAIRS else max(1, len(self.text_column))
+
+    def layout(self) -> tuple[tuple[int, int], ...]:
+        """(query, key) of each projection layer by the place of a text in its example; none of images."""
+        if self.dataset in IMAGES:
+            return ()
+        if self.inputs() == 1:
+            return ((0, 0),)
+        return tuple((SIDES.index(query), SIDES.index(key)) for query, key in self.projections)
 
     def weight_matrices(self) -> int:
         """How many there are: w₁ (unless the input is s¹ itself), w₂, …"""
@@ -333,6 +354,13 @@ def read_toml(path: Path) -> dict[str, Any]:
     if (version := settings.pop("format", FORMAT)) != FORMAT:
         raise ConfigError(f"--config: {path} has format {version}, this eqspike reads format {FORMAT}")
     return settings
+
+
+def settings_of(run: Path) -> dict[str, Any]:
+    """The settings of a run folder. Raises ConfigError where it is none."""
+    if not (run / "config.toml").is_file():
+        raise ConfigError(f"{run} is no run folder (it has no config.toml). Give one that `eqspike run` wrote.")
+    return read_toml(run / "config.toml")
 
 
 def explain(error: ValidationError) -> str:

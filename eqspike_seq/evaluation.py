@@ -159,8 +159,8 @@ def samples(
         "format": np.array(1),
         "rows": rows,
         "labels": part.labels[rows],
-        "tokens": np.array([[words[i] for i in text] for text in gather.ids(part, rows)]),
-        "mask": batch.mask[:, 0].cpu().numpy(),
+        "tokens": np.array([[words[i] for i in text] for text in gather.ids(part, rows).reshape(len(rows), -1)]),
+        "mask": batch.mask.flatten(1).cpu().numpy(),
         "reading_steps": np.array(free.reading_steps),
     }
     if network.shape.attention:
@@ -173,8 +173,15 @@ def samples(
 
 
 def attention_of(network: Network, batch: Batch, free: Equilibrium) -> Tensor:
-    """softmax(q Kᵀ/√d) of the first projection at an equilibrium, (B, N, N)."""
+    """softmax(q Kᵀ/√d) at an equilibrium, (B, N, N).
+
+    Of pairs (B, 2N, 2N): both texts end to end as queries and as patterns; 0 where there is no such projection.
+    """
     inputs = prepare(network, batch, network.w1.dtype)
     shares = softmax_of(network, inputs, full_query(network, inputs, free.rates.layers[0]))
     assert shares is not None
-    return shares[:, 0]
+    count, sides, tokens = batch.mask.shape
+    whole = shares.new_zeros(count, sides, tokens, sides, tokens)
+    for place, (query, key) in enumerate(network.shape.projections):
+        whole[:, query, :, key] = shares[:, place]
+    return whole.flatten(3).flatten(1, 2)

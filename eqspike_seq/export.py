@@ -10,10 +10,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from eqspike_seq.config import FORMAT, RunConfig, read_toml
+from eqspike_seq.config import FORMAT, RunConfig, settings_of
+from eqspike_seq.data.dataset import shape_for
 from eqspike_seq.errors import ConfigError, RunError
 from eqspike_seq.files import write_atomically, write_json
-from eqspike_seq.network import Network, Shape
+from eqspike_seq.network import Network
 
 AXES = {"w1": ["projection", "D, of x", "D, of s1"], "w2": ["s2", "F(s1)"]}
 EQUATIONS = {
@@ -49,9 +50,7 @@ def export(arguments: list[str]) -> None:
 
 def trained(run: Path) -> tuple[RunConfig, Network]:
     """Settings and network of a run folder, without its data. Raises ConfigError or RunError."""
-    if not (run / "config.toml").is_file():
-        raise ConfigError(f"{run} is no run folder (it has no config.toml). Give one that `eqspike run` wrote.")
-    config, path = RunConfig(**read_toml(run / "config.toml")), run / "checkpoint" / "model.safetensors"
+    config, path = RunConfig(**settings_of(run)), run / "checkpoint" / "model.safetensors"
     if not path.is_file():
         raise RunError(
             f"{run} has no weights (no checkpoint/model.safetensors), expected a run's own folder. Repeat it."
@@ -63,12 +62,7 @@ def trained(run: Path) -> tuple[RunConfig, Network]:
     count = sum(name.startswith("b") for name in saved)
     weights, biases = ([saved[f"{kind}{index}"] for index in range(2, count + 2)] for kind in "wb")
     w1 = saved.get("w1", torch.zeros(0, 1, 1))
-    projections = ((0, 0),) * len(w1)
-    hidden = tuple(len(bias) for bias in biases[:-1])
-    shape = Shape(
-        config.tokens, w1.shape[-1], hidden, len(biases[-1]), projections, config.attention, masked=config.masked
-    )
-    return config, Network(shape, w1, weights, biases)
+    return config, Network(shape_for(config, w1.shape[-1], len(biases[-1])), w1, weights, biases)
 
 
 def write_nir(run: Path, config: RunConfig, network: Network, out: Path) -> list[Path]:

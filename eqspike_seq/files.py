@@ -68,6 +68,12 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
         return {name: file[name] for name in file.files}
 
 
+def sha256_of_file(path: Path) -> str:
+    """SHA-256 of a file. Raises OSError."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def sha256_of(parts: Iterable[bytes]) -> str:
     """SHA-256 of ``parts``, each preceded by its length, so that their borders count."""
     digest = hashlib.sha256()

@@ -14,6 +14,7 @@ def show_data(arguments: list[str]) -> None:
     from eqspike_seq.data.imdb import find_imdb
     from eqspike_seq.data.locate import search_places
     from eqspike_seq.data.mnist import find_mnist
+    from eqspike_seq.data.snli import find_snli
 
     def data(data_dir: Path | None = None) -> None:
         """List data sets and where each is or would be found.
@@ -27,6 +28,7 @@ def show_data(arguments: list[str]) -> None:
             table.add_column(heading, overflow="fold")
         for name, what, find, size in (
             ("imdb", "25,000 + 25,000 film reviews, 50,000 unlabelled (Maas et al. 2011)", find_imdb, "84 MB"),
+            ("snli", "550,000 + 10,000 + 10,000 pairs of sentences (Bowman et al. 2015)", find_snli, "95 MB"),
             ("mnist", "60,000 + 10,000 digits of 28 × 28 pixels (LeCun et al. 1998)", find_mnist, "12 MB"),
         ):
             found = find(data_dir)
@@ -46,6 +48,7 @@ def show_environment(arguments: list[str]) -> None:
     """Versions, cores, devices and found data, to paste into a report of a fault."""
     from eqspike_seq.data.imdb import find_imdb
     from eqspike_seq.data.mnist import find_mnist
+    from eqspike_seq.data.snli import find_snli
     from eqspike_seq.runs import environment
 
     def env(json_output: bool = False) -> None:
@@ -55,7 +58,7 @@ def show_environment(arguments: list[str]) -> None:
             json_output: Print JSON.
         """
         known: dict[str, Any] = environment()
-        for name, found in (("imdb", find_imdb(None)), ("mnist", find_mnist(None))):
+        for name, found in (("imdb", find_imdb(None)), ("snli", find_snli(None)), ("mnist", find_mnist(None))):
             known[name] = f"{found.kind} in {found.path}" if found else "not found"
         if json_output:
             print(json.dumps(known, indent=2))

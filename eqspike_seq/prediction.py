@@ -18,14 +18,14 @@ from torch import Tensor
 
 from eqspike_seq.backends import OneText, make_backend, make_single
 from eqspike_seq.buckets import released, trimmed
-from eqspike_seq.config import IMAGES, RunConfig, read_toml
-from eqspike_seq.data.dataset import fit
+from eqspike_seq.config import IMAGES, RunConfig, settings_of
+from eqspike_seq.data.dataset import Batches, fit, shape_for
 from eqspike_seq.data.embeddings import tokenise
 from eqspike_seq.dynamics import Backend
 from eqspike_seq.errors import RunError
 from eqspike_seq.evaluation import attention_of, stable_after
 from eqspike_seq.ledger import Ledger
-from eqspike_seq.network import Batch, Network, Shape
+from eqspike_seq.network import Batch, Network
 from eqspike_seq.runs import completed, load_weights
 
 
@@ -36,15 +36,16 @@ class Prediction:
     ``label`` is the class with the highest rate, ``rates`` the output rate of each class. A text of which the network
     knows no word gets none: ``label`` None, no rates, no step, nothing counted.
 
-    ``words`` are those of the text, ``read`` the places among them of those that reached the network: known, and at
-    most N. The decision was the last one from step ``stable_steps`` of ``steps`` on. ``ledger`` counts what hardware
-    would do for this inference. ``attention``, if asked for, has for each word read the attention that it gets from all
-    of them at the end; 1 is an even share.
+    ``words`` are those of the text, of a pair those of both, the ``first`` ones of its first. ``read`` are the places
+    among them of those that reached the network: known, and at most N of a text. The decision was the last one from
+    step ``stable_steps`` of ``steps`` on. ``ledger`` counts what hardware would do for this inference. ``attention``,
+    if asked for, has for each word read the attention that it gets from all of them at the end; 1 is an even share.
     """
 
     label: str | None
     rates: dict[str, float]
     words: tuple[str, ...]
+    first: int
     read: tuple[int, ...]
     stable_steps: int = 0
     steps: int = 0
@@ -73,9 +74,7 @@ class Predictor:
         """The network of a finished run folder. Raises RunError or ConfigError, saying what is wrong with it."""
         if not run.is_dir():
             raise RunError(f"{run}: no such folder; expected that of a finished run")
-        if not (run / "config.toml").is_file():
-            raise RunError(f"{run} is no run folder (it has no config.toml). Give one that `eqspike run` wrote.")
-        config = RunConfig(**{**read_toml(run / "config.toml"), "device": "cpu", "precision": "float32"})
+        config = RunConfig(**{**settings_of(run), "device": "cpu", "precision": "float32"})
         if config.dataset in IMAGES:
             raise RunError(f"{run}: a run on {config.dataset}, which is images; expected one on texts")
         if completed(run) is None:
@@ -87,15 +86,7 @@ class Predictor:
                     f"Train it again: eqspike run --config {run / 'config.toml'} --out FOLDER"
                 )
         classes, words, table = _read_vocabulary(run)
-        shape = Shape(
-            config.tokens,
-            table.shape[1],
-            config.hidden,
-            len(classes),
-            attention=config.attention,
-            masked=config.masked,
-        )
-        network = Network.create(shape, torch.Generator())
+        network = Network.create(shape_for(config, table.shape[1], len(classes)), torch.Generator())
         load_weights(network, run / "checkpoint" / "model.safetensors")
         return cls(
             config,
@@ -108,26 +99,36 @@ class Predictor:
         )
 
     @torch.no_grad()
-    def predict(self, text: str, attention: bool = False) -> Prediction:
-        """The answer to a text of any length. Raises RunError where ``attention`` is asked for and there is none."""
+    def predict(self, *texts: str, attention: bool = False) -> Prediction:
+        """The answer to a text of any length, or to a pair of them, as the run was trained on.
+
+        Raises RunError for another number of texts, and where ``attention`` is asked for and there is none.
+        """
+        if len(texts) != self.config.inputs():
+            raise RunError(f"predict: got {len(texts)} text(s), expected {self.config.inputs()}, as in training")
         if attention and not self.network.shape.attention:
             raise RunError("attention: this run was trained with --no-attention; there is none to show")
-        words = tuple(tokenise(text))
-        known = np.array([place for place, word in enumerate(words) if word in self.index], dtype=np.int32)
-        places = fit(known, self.config.tokens, self.config.keep)
-        read = tuple(int(place) for place in places)
+        found = [tokenise(text) for text in texts]
+        words, first = tuple(word for text in found for word in text), len(found[0])
+        read: list[int] = []
+        lengths = np.zeros(len(texts), dtype=np.int64)
+        for side, text in enumerate(found):
+            known = [side * first + place for place, word in enumerate(text) if word in self.index]
+            places = fit(np.array(known, dtype=np.int32), self.config.tokens, self.config.keep)
+            lengths[side] = len(places)
+            read += places.tolist()
         if not read:
-            return Prediction(None, {}, words, read)
+            return Prediction(None, {}, words, first, ())
         ids, received = np.array([self.index[words[place]] for place in read], dtype=np.int32), ()
         if self.single is not None:
             relaxed = self.single.free(ids)
             outputs, steps, every, ledger = relaxed.outputs, relaxed.steps, 1, relaxed.ledger(self.network)
         if self.single is None or attention:
-            network, batch = trimmed(self.network, self._batch(ids))
+            gather = Batches(self.table, self.config.tokens, self.config.keep)
+            network, batch = trimmed(self.network, gather.one(ids, lengths))
             free = self.backend.free(network, batch)
             if attention:
-                of_all = attention_of(network, batch, free)[0, : len(ids), : len(ids)].sum(0)
-                received = tuple(of_all.tolist())
+                received = tuple(_received(network, batch, attention_of(network, batch, free)).tolist())
             if self.single is None:
                 outputs, steps, every = free.outputs[:, 0].float().numpy(), int(free.steps), free.reading_steps
                 ledger = released(free, self.network.shape).ledger
@@ -136,18 +137,23 @@ class Predictor:
             label=self.classes[int(decisions[-1, 0])],
             rates={name: float(rate) for name, rate in zip(self.classes, outputs[-1], strict=True)},
             words=words,
-            read=read,
+            first=first,
+            read=tuple(read),
             stable_steps=int(stable_after(decisions, every, np.array([steps]))[0]),
             steps=steps,
             ledger=ledger,
             attention=received,
         )
 
-    def _batch(self, ids: NDArray[np.int32]) -> Batch:
-        """One text as a batch, padded to N."""
-        padded = torch.zeros(1, 1, self.config.tokens, dtype=torch.int64)
-        padded[0, 0, : len(ids)] = torch.from_numpy(ids)
-        return Batch(self.table[padded], padded > 0, torch.zeros(1, dtype=torch.int64))
+
+def _received(network: Network, batch: Batch, attention: Tensor) -> Tensor:
+    """What each word of one example gets of ``attention`` (1, tokens, tokens), in even shares, (words,)."""
+    mask = batch.mask[0]
+    lengths, asking = mask.sum(-1).to(attention.dtype), attention.new_zeros(len(mask))
+    for query, key in network.shape.projections:
+        asking[key] += lengths[query]
+    even = (asking / lengths).repeat_interleave(mask.shape[1])
+    return (attention[0, mask.flatten()].sum(0) / even)[mask.flatten()]
 
 
 def _read_vocabulary(run: Path) -> tuple[tuple[str, ...], list[str], Tensor]:

@@ -14,7 +14,8 @@ from eqspike_seq.errors import ConfigError
     [("dense", "if"), ("brian2", "if"), *(("spiking", neuron) for neuron in ("if", "lif", "bernoulli", "sigma-delta"))],
 )
 def test_every_preset_parses_and_survives_its_own_file(preset: str, backend: str, neuron: str, tmp_path: Path) -> None:
-    config = from_preset(preset if preset in IMAGES else "imdb", backend, preset, neuron=neuron)
+    dataset = preset if preset in IMAGES else preset.split("-")[0] if preset.startswith("snli") else "imdb"
+    config = from_preset(dataset, backend, preset, neuron=neuron)
     (tmp_path / "config.toml").write_bytes(config.to_toml())
     assert RunConfig(**read_toml(tmp_path / "config.toml")) == config
     assert tomllib.loads(config.to_toml().decode())["format"] == 1
@@ -25,6 +26,10 @@ def test_paper_preset_is_the_papers() -> None:
     assert (config.tokens, config.dim, config.hidden, config.beta) == (600, 300, (1000, 40), 0.1)
     assert (config.free_steps, config.nudge_steps, config.batch, config.epochs) == (50, 25, 128, 40)
     assert config.learning_rate == (1e-4, 5e-5, 5e-5, 5e-5)
+    config = from_preset("snli", "dense", "snli-paper")
+    assert (config.tokens, config.dim, config.hidden, config.beta) == (25, 300, (400,), 0.5)
+    assert (config.free_steps, config.nudge_steps, config.batch, config.epochs) == (60, 30, 256, 50)
+    assert config.learning_rate == (5e-4, 2e-4, 2e-4) and len(config.layout()) == 4
 
 
 def test_flags_override_the_file_and_the_file_the_preset(tmp_path: Path) -> None:
@@ -90,7 +95,7 @@ def test_config_files_that_will_not_do(tmp_path: Path, text: str, says: str) -> 
 
 
 def test_unknown_preset_and_missing_file(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="expected one of cpu, digits, mini, mnist, own, paper"):
+    with pytest.raises(ConfigError, match="expected one of cpu, digits, mini, mnist, own, paper, snli-cpu"):
         parse_run(["imdb", "--preset", "huge"])
     with pytest.raises(ConfigError, match="cannot read"):
         parse_run(["imdb", "--config", str(tmp_path / "none.toml")])

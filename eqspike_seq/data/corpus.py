@@ -1,10 +1,12 @@
 """What every data set is once it has been read: labelled texts in fixed splits."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
+BORDER = "\x1f"  # the unit separator: between the two texts of a pair
 SPLIT_SEED = 0  # the same for every run, so that word vectors and validation texts stay comparable across seeds
 
 
@@ -28,8 +30,9 @@ class Corpus:
     """A data set as its source gives it.
 
     ``validation`` is None where the source has none: it is then cut from ``train``.
-    ``unlabelled`` texts serve the word vectors only. ``counts`` says what was dropped and why. With ``images`` a text
-    is an image: characters whose codes are its grey values.
+    ``unlabelled`` texts serve the word vectors only. ``counts`` says what was dropped and why. With ``inputs`` 2 a text
+    is a pair of texts, ``BORDER`` between them. With ``images`` it is an image: characters whose codes are its grey
+    values.
     """
 
     name: str
@@ -39,9 +42,26 @@ class Corpus:
     validation: Split | None = None
     unlabelled: list[str] = field(default_factory=list)
     synthetic: bool = False
+    inputs: int = 1
     images: bool = False
     source: str = ""
     counts: dict[str, int] = field(default_factory=dict)
+
+
+def pair_of(texts: Iterable[str]) -> str:
+    """Two texts as one; what stands for the border in them becomes a space."""
+    return BORDER.join(text.replace(BORDER, " ") for text in texts)
+
+
+def image_of(pixels: NDArray[np.uint8]) -> str:
+    """Grey values, row by row, as a text."""
+    return pixels.tobytes().decode("latin-1")
+
+
+def without(part: Split, other: Split) -> Split:
+    """``part`` less the texts that ``other`` has too."""
+    seen = set(other.texts)
+    return part.take(np.array([row for row, text in enumerate(part.texts) if text not in seen], dtype=np.int64))
 
 
 def held_out(part: Split, share: float) -> NDArray[np.bool_]:

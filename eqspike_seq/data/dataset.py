@@ -4,6 +4,7 @@ import zipfile
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from eqspike_seq.config import RunConfig
-from eqspike_seq.data.corpus import SPLIT_SEED, Corpus, Split, held_out
+from eqspike_seq.data.corpus import BORDER, SPLIT_SEED, Corpus, Split, held_out, without
 from eqspike_seq.data.embeddings import (
     Embeddings,
     google_news,
@@ -32,25 +33,35 @@ Progress = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Encoded:
-    """A split as token ids: those of all texts end to end, text i from ``starts[i]`` to ``starts[i + 1]``.
+    """A split as token ids: those of all texts end to end, number i from ``starts[i]`` to ``starts[i + 1]``.
 
-    ``ids`` int32 (all tokens,), ``starts`` int64 (n + 1,), ``labels`` int64 (n,).
+    A pair is two such texts, ``inputs`` 2. ``ids`` int32 (all tokens,), ``starts`` int64 (n · inputs + 1,), ``labels``
+    int64 (n,).
     """
 
     ids: NDArray[np.int32]
     starts: NDArray[np.int64]
     labels: NDArray[np.int64]
+    inputs: int = 1
+
+    @classmethod
+    def of(
+        cls, ids: NDArray[np.int32], lengths: NDArray[np.int64], labels: NDArray[np.int64], inputs: int = 1
+    ) -> "Encoded":
+        """From the tokens of each text, (n · inputs,)."""
+        return cls(ids, np.concatenate([[0], np.cumsum(lengths)]), labels, inputs)
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def lengths(self) -> NDArray[np.int64]:
-        """Tokens of each text, (n,)."""
-        return np.diff(self.starts)
+        """Tokens of each text, or of the longer one of a pair, (n,)."""
+        return np.diff(self.starts).reshape(-1, self.inputs).max(1)
 
-    def text(self, row: int) -> NDArray[np.int32]:
-        """The ids of one text, (tokens,)."""
-        return self.ids[self.starts[row] : self.starts[row + 1]]
+    def text(self, row: int, place: int = 0) -> NDArray[np.int32]:
+        """The ids of one text, or of the text at ``place`` of a pair, (tokens,)."""
+        first = row * self.inputs + place
+        return self.ids[self.starts[first] : self.starts[first + 1]]
 
 
 @dataclass(frozen=True)
@@ -90,6 +101,10 @@ def load_corpus(
         from eqspike_seq.data.digits import load_digits
 
         return load_digits()
+    if name == "snli":
+        from eqspike_seq.data.snli import load_snli
+
+        return load_snli(data_dir)
     if name == "imdb":
         from eqspike_seq.data.imdb import load_imdb
 
@@ -119,13 +134,13 @@ def load_dataset(config: RunConfig, progress: Progress = lambda _: None) -> Data
     encoded: dict[str, Encoded] = {}
     for name, part in (("train", corpus.train), ("validation", corpus.validation), ("test", corpus.test)):
         progress(f"encoding {len(part):,} {name} {'images' if corpus.images else 'texts'}")
-        ids, lengths, unknown = pixels(part.texts) if corpus.images else token_ids(part.texts, embeddings)
+        texts = part.texts if corpus.inputs == 1 else [one for pair in part.texts for one in pair.split(BORDER)]
+        ids, lengths, unknown = pixels(texts) if corpus.images else token_ids(texts, embeddings)
+        found = Encoded.of(ids, lengths, part.labels, corpus.inputs)
         counts[f"{name}_texts"] = len(part)
         counts[f"{name}_tokens"] = int(len(ids)) + unknown
         counts[f"{name}_tokens_without_vector"] = unknown
-        counts[f"{name}_texts_without_known_token"] = int((lengths == 0).sum())
-        part_starts = np.concatenate([[0], np.cumsum(lengths)])
-        found = Encoded(ids, part_starts, part.labels)
+        counts[f"{name}_texts_without_known_token"] = int((found.lengths() == 0).sum())
         encoded[name] = shuffled(found) if config.shuffle_words else found
     return Dataset(
         name=corpus.name,
@@ -141,13 +156,18 @@ def load_dataset(config: RunConfig, progress: Progress = lambda _: None) -> Data
 
 
 def shape_of(config: RunConfig, dataset: Dataset) -> Shape:
-    """The network's shape: images are clamped, texts have a projection."""
+    """The network's shape for a data set."""
+    return shape_for(config, dataset.embeddings.dim, len(dataset.classes))
+
+
+def shape_for(config: RunConfig, dim: int, classes: int) -> Shape:
+    """The network's shape for words of ``dim`` components."""
     return Shape(
         config.tokens,
-        dataset.embeddings.dim,
+        dim,
         config.hidden,
-        len(dataset.classes),
-        projections=() if dataset.images else ((0, 0),),
+        classes,
+        projections=config.layout(),
         attention=config.attention,
         masked=config.masked,
     )
@@ -158,10 +178,8 @@ def split(corpus: Corpus) -> Corpus:
 
     Identical texts are kept on one side of the cut.
     """
-    seen = set(corpus.test.texts)
-    keep = np.array([text not in seen for text in corpus.train.texts], dtype=bool)
-    counts = {**corpus.counts, "train_texts_dropped_as_in_test": int((~keep).sum())}
-    train = corpus.train.take(np.flatnonzero(keep))
+    train = without(corpus.train, corpus.test)
+    counts = {**corpus.counts, "train_texts_dropped_as_in_test": len(corpus.train) - len(train)}
     if corpus.validation is not None:
         return replace(corpus, train=train, counts=counts)
     held = held_out(train, VALIDATION_SHARE)
@@ -244,8 +262,8 @@ def pixels(texts: list[str]) -> tuple[NDArray[np.int32], NDArray[np.int64], int]
 def shuffled(part: Encoded) -> Encoded:
     """The same texts, each with its words in random order."""
     rng = np.random.default_rng(SPLIT_SEED)
-    texts = [rng.permutation(part.text(row)) for row in range(len(part))]
-    return Encoded(np.concatenate(texts), part.starts, part.labels)
+    texts = [rng.permutation(part.ids[start:end]) for start, end in pairwise(part.starts)]
+    return replace(part, ids=np.concatenate(texts))
 
 
 def fit(text: NDArray[np.int32], tokens: int, keep: str) -> NDArray[np.int32]:
@@ -277,19 +295,26 @@ class Batches:
     def ids(
         self, part: Encoded, rows: NDArray[np.int64], dropout: float = 0.0, rng: np.random.Generator | None = None
     ) -> NDArray[np.int32]:
-        """Token ids (B, N), 0 after a text's end; with ``rng`` each word is left out with probability ``dropout``.
+        """Token ids (B, inputs, N), 0 after a text's end.
 
-        What remains of a text closes up, so that words also move a little and long texts show other words each time.
+        With ``rng`` each word is left out with probability ``dropout``. What remains of a text closes up, so that words
+        also move a little and long texts show other words each time.
         """
-        result = np.zeros((len(rows), self.tokens), dtype=np.int32)
-        for place, row in enumerate(rows):
-            text = part.text(row)
-            if rng is not None and dropout > 0:
-                kept = rng.random(len(text)) >= dropout
-                text = np.where(kept, text, 0) if self.images else text[kept]
-            text = fit(text, self.tokens, self.keep)
-            result[place, : len(text)] = text
+        result = np.zeros((len(rows), part.inputs, self.tokens), dtype=np.int32)
+        for filled, row in zip(result, rows, strict=True):
+            for place in range(part.inputs):
+                text = part.text(row, place)
+                if rng is not None and dropout > 0:
+                    kept = rng.random(len(text)) >= dropout
+                    text = np.where(kept, text, 0) if self.images else text[kept]
+                text = fit(text, self.tokens, self.keep)
+                filled[place, : len(text)] = text
         return result
+
+    def one(self, ids: NDArray[np.int32], lengths: NDArray[np.int64] | None = None) -> Batch:
+        """A batch of one text of these token ids; of a pair, ``lengths`` of which are those of each."""
+        lengths, row = np.array([len(ids)]) if lengths is None else lengths, np.zeros(1, dtype=np.int64)
+        return self(Encoded.of(ids, lengths, row, len(lengths)), row)
 
     def __call__(
         self,
@@ -299,12 +324,12 @@ class Batches:
         rng: np.random.Generator | None = None,
         share: slice = slice(None),
     ) -> Batch:
-        """The texts ``rows`` of ``part`` as x (B, 1, N, D), mask (B, 1, N), labels (B,), seeded by ``rng`` or row.
+        """The texts ``rows`` of ``part`` as x (B, inputs, N, D), mask (B, inputs, N), labels (B,).
 
-        Of them the ``share``, as it is in the whole batch.
+        Seeded by ``rng`` or row. Of them the ``share``, as it is in the whole batch.
         """
         found = self.ids(part, rows, dropout, rng)[share]
-        ids = torch.from_numpy(found).to(self.table.device).long().unsqueeze(1)
+        ids = torch.from_numpy(found).to(self.table.device).long()
         labels = torch.from_numpy(part.labels[rows[share]]).to(self.table.device)
         seed = int(rows[0]) if rng is None else int(rng.integers(2**62))
         return Batch(self.table[ids], ids > 0, labels, seed)

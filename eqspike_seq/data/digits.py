@@ -5,9 +5,8 @@ They are the test part of the UCI set "Optical Recognition of Handwritten Digits
 
 import numpy as np
 
-from eqspike_seq.data.corpus import Corpus, Split
+from eqspike_seq.data.corpus import Corpus, Split, image_of
 
-PIXELS = 64
 BRIGHTEST = 16
 TEST_SHARE = 0.2
 
@@ -26,7 +25,7 @@ def load_digits(seed: int = 0) -> Corpus:
 
     def split(rows: np.ndarray) -> Split:  # type: ignore[type-arg]
         rows = np.sort(rows)
-        texts = [image.tobytes().decode("latin-1") for image in grey[rows]]
+        texts = [image_of(image) for image in grey[rows]]
         return Split(texts, found.target[rows].astype(np.int64))
 
     return Corpus(

@@ -7,6 +7,7 @@ from typing import Any
 
 from eqspike_seq.data.locate import cache_dir
 from eqspike_seq.errors import DataError
+from eqspike_seq.files import sha256_of_file
 
 ATTEMPTS = 3
 
@@ -19,6 +20,16 @@ class Source:
     file: str
     size: int
     sha256: str
+
+    def check(self, path: Path) -> None:
+        """Raises DataError unless the file at ``path`` is this one."""
+        try:
+            got = sha256_of_file(path)
+        except OSError as error:
+            raise DataError(f"{path} cannot be read: {error.strerror}") from error
+        if got != self.sha256:
+            expected = f"{self.sha256} ({self.size:,} bytes)"
+            raise DataError(f"{path} has SHA-256 {got}, expected {expected}. Delete it and fetch it again.")
 
 
 class Bar:

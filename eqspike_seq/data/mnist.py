@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from eqspike_seq.data.corpus import Corpus, Split
+from eqspike_seq.data.corpus import Corpus, Split, image_of
 from eqspike_seq.data.download import Source, fetch
 from eqspike_seq.data.locate import Found, not_found, search_places
 from eqspike_seq.errors import DataError
@@ -107,4 +107,4 @@ def _split(path: Path, images: NDArray[np.uint8], labels: NDArray[np.uint8]) -> 
     if len(labels) and labels.max() > 9:
         row = int((labels > 9).argmax())
         raise DataError(f"{path}: row {row} has label {labels[row]}, expected 0 to 9")
-    return Split([image.tobytes().decode("latin-1") for image in images], labels.astype(np.int64))
+    return Split([image_of(image) for image in images], labels.astype(np.int64))

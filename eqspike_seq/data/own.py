@@ -1,6 +1,5 @@
-"""Texts of one's own: a file that is cut here, or a folder with train, valid and test files."""
+"""Texts, or pairs of texts, of one's own: a file that is cut here, or a folder with train, valid and test files."""
 
-import hashlib
 from array import array
 from collections import Counter
 from dataclasses import dataclass
@@ -11,11 +10,12 @@ from typing import Any
 import numpy as np
 
 from eqspike_seq.config import name_of
-from eqspike_seq.data.corpus import Corpus, Split, held_out
+from eqspike_seq.data.corpus import BORDER, Corpus, Split, held_out, pair_of, without
 from eqspike_seq.data.embeddings import tokenise
 from eqspike_seq.data.sizes import sizes
 from eqspike_seq.data.tables import SUFFIXES, read_rows, short
 from eqspike_seq.errors import DataError
+from eqspike_seq.files import sha256_of_file
 
 TEST_SHARE = 0.2
 MOST_CLASSES = 20
@@ -53,18 +53,18 @@ def load_own(path: Path, text_column: tuple[str, ...] = (), label_column: str = 
         splits = {"train": whole.take(np.flatnonzero(~held)), "test": whole.take(np.flatnonzero(held))}
     elif "validation" in splits:
         for name, other in (("validation", "test"), ("train", "validation")):
-            seen = set(splits[other].texts)
-            kept = [row for row, text in enumerate(splits[name].texts) if text not in seen]
+            kept = without(splits[name], splits[other])
             counts[f"{name}_texts_dropped_as_in_{other}"] = len(splits[name]) - len(kept)
-            splits[name] = splits[name].take(np.array(kept, dtype=np.int64))
+            splits[name] = kept
     return Corpus(
         name_of(str(path)),
         classes,
         splits["train"],
         splits["test"],
         validation=splits.get("validation"),
-        source=", ".join(f"{file.name} SHA-256 {_sha256(file)}" for file in files.values()),
+        source=", ".join(f"{file.name} SHA-256 {sha256_of_file(file)}" for file in files.values()),
         counts=counts,
+        inputs=max(1, len(text_column)),
     )
 
 
@@ -80,7 +80,8 @@ def _sizes(path: Path, text_column: tuple[str, ...], label_column: str, _: tuple
     corpus = load_own(path, text_column, label_column)
     texts = corpus.train.texts
     sample = texts[:: max(1, len(texts) // SAMPLE)]
-    return sizes([len(tokenise(text)) for text in sample], len(corpus.classes), len(texts))
+    lengths = [len(tokenise(part)) for text in sample for part in text.split(BORDER)]
+    return sizes(lengths, len(corpus.classes), len(texts), corpus.inputs)
 
 
 def read_table(path: Path, text_column: tuple[str, ...], label_column: str) -> Table:
@@ -89,20 +90,21 @@ def read_table(path: Path, text_column: tuple[str, ...], label_column: str) -> T
     labels: list[str] = []
     rows, missing, blank = array("q"), array("q"), array("q")
     known: dict[str, str] = {}  # each label once, however many rows have it
-    for row, text, label in read_rows(path, text_column, label_column):
-        if _absent(text) and _absent(label):
+    for row, cells, label in read_rows(path, text_column, label_column):
+        if all(map(_absent, cells)) and _absent(label):
             blank.append(row)
             continue
         missing.extend(blank)
         blank = array("q")
-        if _absent(text) or _absent(label):
+        if any(map(_absent, (*cells, label))):
             missing.append(row)
             continue
-        if not isinstance(text, str):
-            raise DataError(f"{path}: row {row} has the text {short(text)}, expected a string")
+        for cell in cells:
+            if not isinstance(cell, str):
+                raise DataError(f"{path}: row {row} has the text {short(cell)}, expected a string")
         if not isinstance(label, str | int) or isinstance(label, bool):
             raise DataError(f"{path}: row {row} has the label {short(label)}, expected a string or a whole number")
-        name = str(label).strip()
+        text, name = pair_of(cells) if len(cells) > 1 else cells[0], str(label).strip()
         if not _writable(text + name):
             raise DataError(f"{path}: row {row} holds half a character (a lone surrogate). Mend or delete it.")
         texts.append(text)
@@ -208,8 +210,3 @@ def _counts(splits: list[Split]) -> dict[str, int]:
     total = sum(map(len, splits))
     several = Counter(len(labels) > 1 for labels in labels_of.values())[True]
     return {"texts": total, "duplicate_texts": total - len(labels_of), "texts_with_several_labels": several}
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

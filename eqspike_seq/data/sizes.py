@@ -12,17 +12,18 @@ STEPS = 480  # of the optimiser, at least
 LONG = 128  # tokens from which few texts are learnt by heart, unless words are left out
 
 
-def sizes(lengths: Sequence[int] | NDArray[np.int64], classes: int, texts: int) -> dict[str, Any]:
+def sizes(lengths: Sequence[int] | NDArray[np.int64], classes: int, texts: int, inputs: int = 1) -> dict[str, Any]:
     """Settings of a run for ``texts`` training texts of ``lengths`` words and so many ``classes``.
 
         N = the length that 95 % do not exceed, a multiple of 16, at most 256
-        learning rate of w₂ = 2.56/(N·D)
+        learning rate of w₂ = 2.56/(P·N·D)
 
-    Adam moves each of the N·D weights into a unit by the learning rate, so their sum moves the unit by as much whatever
-    N and D are. All else is that of the preset ``mini`` for few texts and of ``cpu`` for many; what N and the learning
-    rate are for ``mini`` and IMDB is what those presets have. Small batches and more epochs see to it that few texts,
-    too, make ``STEPS`` steps (100 epochs at most). Few texts teach word2vec little: on ``mini``, neuron ``if``, random
-    vectors gave 91.6 % on validation with 600 training texts, word2vec 59.0 %; with 200, 73.2 and 77.6 %.
+    P is 1, or 4 where a text is a pair (``inputs`` 2), whose N is that of each. Adam moves each of the P·N·D weights
+    into a unit by the learning rate, so their sum moves the unit by as much whatever these are. All else is that of the
+    preset ``mini`` for few texts and of ``cpu`` for many; what N and the learning rate are for ``mini`` and IMDB is
+    what those presets have. Small batches and more epochs see to it that few texts, too, make ``STEPS`` steps (100
+    epochs at most). Few texts teach word2vec little: on ``mini``, neuron ``if``, random vectors gave 91.6 % on
+    validation with 600 training texts, word2vec 59.0 %; with 200, 73.2 and 77.6 %.
     """
     longest = float(np.percentile(np.asarray(lengths), 95)) if len(lengths) else 0.0
     tokens = min(256, max(16, 16 * math.ceil(longest / 16)))
@@ -38,6 +39,6 @@ def sizes(lengths: Sequence[int] | NDArray[np.int64], classes: int, texts: int) 
         "hidden": (max(64, 4 * classes),) if few else (256, max(40, 4 * classes)),
         "batch": batch,
         "epochs": min(100, max(5, math.ceil(STEPS / max(1, math.ceil(texts / batch))))),
-        "learning_rate": (first, 2.56 / (tokens * dim), *rest),
+        "learning_rate": (first, 2.56 / (inputs**2 * tokens * dim), *rest),
         "word_dropout": 0.15 if not few else 0.3 if tokens >= LONG else 0.0,
     }

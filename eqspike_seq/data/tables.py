@@ -1,11 +1,11 @@
-"""Tables as people have them, row by row: .csv, .tsv, .jsonl and .parquet; of each row the text and the label.
+"""Tables as people have them, row by row: .csv, .tsv, .jsonl and .parquet; of each row its texts and the label.
 
 Rows are numbered as an editor numbers lines, the header is row 1; those of Parquet are counted from 1.
 """
 
 import csv
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,11 @@ from eqspike_seq.errors import DataError
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
 DELIMITERS = ",;\t"
 LARGEST_CELL = 10_000_000  # characters; a quote that is never closed makes a larger one of the rest of the file
-Row = tuple[int, Any, Any]  # its number, the text, the label
+Row = tuple[int, tuple[Any, ...], Any]  # its number, the text or the two texts, the label
 
 
 def read_rows(path: Path, text_column: tuple[str, ...], label_column: str) -> Iterator[Row]:
-    """Every row, blank ones with None for both cells. Raises DataError, naming the row, for what cannot be read."""
+    """Every row, blank ones without texts and label. Raises DataError, naming the row, for what cannot be read."""
     readers = {".csv": _csv, ".tsv": _csv, ".jsonl": _jsonl, ".parquet": _parquet}
     reader = readers.get(path.suffix.lower())
     if reader is None:
@@ -39,24 +39,18 @@ def short(value: object) -> str:
     return text if len(text) <= 40 else f"{text[:36]}…{text[0]}"
 
 
-def columns(path: Path, names: list[str], text_column: tuple[str, ...], label_column: str) -> tuple[str, str]:
-    """The names of the two columns: of the text and of the label.
+def columns(path: Path, names: list[str], text_column: tuple[str, ...], label_column: str) -> tuple[str, ...]:
+    """The names of the columns: of the text, or of the two texts, and of the label.
 
-    The text is in the column that is named; else in ``text``; else in the only one beside the labels.
-    Raises DataError where that does not name two different columns that are there once each.
+    The text is in the column that is named, two are in those that are; else in ``text``; else in the only one beside
+    the labels. Raises DataError where that does not name different columns that are there once each.
     """
     found = f"its columns are {', '.join(map(short, names[:20]))}{', …' if len(names) > 20 else ''}"
     headless = "A file without names of columns needs them as its first row."
     others = [name for name in names if name != label_column]
-    if text_column:
-        text = text_column[0]
-    elif "text" in others:
-        text = "text"
-    elif len(others) == 1 and label_column in names:
-        text = others[0]
-    else:
-        text = "text"
-    for what, name in (("label", label_column), ("text", text)):
+    only = len(others) == 1 and "text" not in others and label_column in names
+    texts = text_column or (others[0] if only else "text",)
+    for what, name in (("label", label_column), *(("text", name) for name in texts)):
         if name not in names:
             raise DataError(
                 f"{path}: expected a column {name!r} with the {what}s, {found}. "
@@ -64,9 +58,9 @@ def columns(path: Path, names: list[str], text_column: tuple[str, ...], label_co
             )
         if names.count(name) > 1:
             raise DataError(f"{path}: expected one column {name!r}, {found}. Give each a name of its own.")
-    if text == label_column:
-        raise DataError(f"{path}: got {text!r} for both text and label, expected two columns; {found}")
-    return text, label_column
+    if label_column in texts:
+        raise DataError(f"{path}: got {label_column!r} for both text and label, expected two columns; {found}")
+    return *texts, label_column
 
 
 def _csv(path: Path, text_column: tuple[str, ...], label_column: str) -> Iterator[Row]:
@@ -81,13 +75,13 @@ def _csv(path: Path, text_column: tuple[str, ...], label_column: str) -> Iterato
         row = 1
         try:
             names = [name.strip() for name in next(reader)]
-            text, label = map(names.index, columns(path, names, text_column, label_column))
+            *texts, label = map(names.index, columns(path, names, text_column, label_column))
             row = reader.line_num + 1
             for cells in reader:
                 if not any(cell.strip() for cell in cells):
-                    yield row, None, None
+                    yield row, (), None
                 elif len(cells) == len(names):
-                    yield row, cells[text], cells[label]
+                    yield row, tuple(cells[place] for place in texts), cells[label]
                 else:
                     raise DataError(
                         f"{path}: row {row} has {len(cells)} cells, expected {len(names)} as in the header. "
@@ -107,24 +101,29 @@ def _delimiter(header: str) -> str:
 
 
 def _jsonl(path: Path, text_column: tuple[str, ...], label_column: str) -> Iterator[Row]:
-    named: tuple[str, str] | None = None
     with path.open(encoding="utf-8-sig", newline="\n") as file:
-        for number, line in enumerate(file, start=1):
-            if not line.strip():
-                yield number, None, None
-                continue
-            try:
-                cells = json.loads(line)
-            except (ValueError, RecursionError) as error:
-                raise DataError(f"{path}: row {number} is not JSON ({error}). Expected one object a line.") from error
-            if not isinstance(cells, dict):
-                raise DataError(
-                    f"{path}: row {number} is {short(cells)}, expected an object a line, "
-                    'as in {"text": "what a day", "label": "good"}'
-                )
-            if named is None:
-                named = columns(path, list(cells), text_column, label_column)
-            yield number, cells.get(named[0]), cells.get(named[1])
+        yield from json_rows(file, path, text_column, label_column)
+
+
+def json_rows(lines: Iterable[str], path: Path, text_column: tuple[str, ...], label_column: str) -> Iterator[Row]:
+    """The rows of JSON lines, which messages say to be of ``path``. Raises DataError as ``read_rows``."""
+    named: tuple[str, ...] = ()
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            yield number, (), None
+            continue
+        try:
+            cells = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise DataError(f"{path}: row {number} is not JSON ({error}). Expected one object a line.") from error
+        if not isinstance(cells, dict):
+            raise DataError(
+                f"{path}: row {number} is {short(cells)}, expected an object a line, "
+                'as in {"text": "what a day", "label": "good"}'
+            )
+        named = named or columns(path, list(cells), text_column, label_column)
+        *texts, label = map(cells.get, named)
+        yield number, tuple(texts), label
 
 
 def _parquet(path: Path, text_column: tuple[str, ...], label_column: str) -> Iterator[Row]:
@@ -133,12 +132,12 @@ def _parquet(path: Path, text_column: tuple[str, ...], label_column: str) -> Ite
 
     try:
         with pq.ParquetFile(path) as file:
-            text, label = columns(path, file.schema_arrow.names, text_column, label_column)
+            named = columns(path, file.schema_arrow.names, text_column, label_column)
             number = 0
-            for batch in file.iter_batches(columns=[text, label]):
-                for cells in zip(batch[text].to_pylist(), batch[label].to_pylist(), strict=True):
+            for batch in file.iter_batches(columns=list(named)):
+                for *texts, label in zip(*(batch[name].to_pylist() for name in named), strict=True):
                     number += 1
-                    yield number, *cells
+                    yield number, tuple(texts), label
     except (pa.ArrowException, UnicodeDecodeError) as error:
         reason = str(error).splitlines()[0]
         raise DataError(f"{path}: not a whole Parquet file of UTF-8 text ({reason}). Write it again.") from error
