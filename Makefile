@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 VENV ?= .venv
 INSTALLED = $(VENV)/installed
 
-.PHONY: run test lint docs
+.PHONY: run test lint docs audit
 
 run: $(INSTALLED)
 	$(VENV)/bin/eqspike run mini --backend spiking
@@ -18,9 +18,17 @@ lint: $(INSTALLED)
 docs: $(INSTALLED)
 	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/python -m mkdocs build --strict --quiet
 
-$(INSTALLED): requirements.lock requirements-peers.lock pyproject.toml
+audit: # looks the locked versions up among known vulnerabilities, over the network
+	$(PYTHON) -m venv $(VENV)/audit
+	$(VENV)/audit/bin/python -m pip install --quiet pip-audit
+	$(VENV)/audit/bin/pip-audit --strict --disable-pip --no-deps --requirement requirements.lock \
+		--requirement requirements-torch.lock
+
+# The lock has the SHA-256 of every archive and all that is needed but torch, whose builds differ by platform. It is
+# installed as it stands (--no-deps): what neurobench and spikingjelly ask for would change torch.
+$(INSTALLED): requirements.lock requirements-torch.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python -m pip install --quiet --requirement requirements.lock
-	$(VENV)/bin/python -m pip install --quiet --no-deps --requirement requirements-peers.lock  # their dependencies would change torch
+	$(VENV)/bin/python -m pip install --quiet --no-deps --require-hashes --requirement requirements.lock
+	$(VENV)/bin/python -m pip install --quiet --requirement requirements-torch.lock
 	$(VENV)/bin/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	touch $(INSTALLED)

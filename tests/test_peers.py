@@ -12,7 +12,7 @@ from neuromorphic.simulator import SpikingBackend
 from tests.conftest import make_clamped
 
 STEPS = 40
-MISSING = "not installed: pip install --no-deps --requirement requirements-peers.lock"
+MISSING = "not installed: pip install --no-deps --requirement requirements.lock"
 
 
 def connections() -> tuple[list[tuple[Tensor, nn.Linear]], int, int]:
