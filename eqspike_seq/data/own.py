@@ -1,6 +1,5 @@
 """Texts of one's own: a file that is cut here, or a folder with train, valid and test files."""
 
-import hashlib
 from array import array
 from collections import Counter
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from eqspike_seq.data.embeddings import tokenise
 from eqspike_seq.data.sizes import sizes
 from eqspike_seq.data.tables import SUFFIXES, read_rows, short
 from eqspike_seq.errors import DataError
+from eqspike_seq.files import sha256_of_file
 
 TEST_SHARE = 0.2
 MOST_CLASSES = 20
@@ -63,7 +63,7 @@ def load_own(path: Path, text_column: tuple[str, ...] = (), label_column: str = 
         splits["train"],
         splits["test"],
         validation=splits.get("validation"),
-        source=", ".join(f"{file.name} SHA-256 {_sha256(file)}" for file in files.values()),
+        source=", ".join(f"{file.name} SHA-256 {sha256_of_file(file)}" for file in files.values()),
         counts=counts,
     )
 
@@ -208,8 +208,3 @@ def _counts(splits: list[Split]) -> dict[str, int]:
     total = sum(map(len, splits))
     several = Counter(len(labels) > 1 for labels in labels_of.values())[True]
     return {"texts": total, "duplicate_texts": total - len(labels_of), "texts_with_several_labels": several}
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
