@@ -5,7 +5,6 @@ Read from the official ``aclImdb_v1.tar.gz`` (member by member, never unpacked t
 """
 
 import gzip
-import hashlib
 import re
 import tarfile
 import zlib
@@ -54,7 +53,7 @@ def load_imdb(data_dir: Path | None = None, download: bool = True, source: Sourc
     if found.kind == "folder":
         return _collect(_folder_members(found.path), found)
     if found.place == "cache":
-        _check_sum(found.path, source)
+        source.check(found.path)
     return _collect(_tar_members(found.path, source), found)
 
 
@@ -67,18 +66,6 @@ def _fetched(data_dir: Path | None, download: bool, source: Source) -> Found:
     except DataError as error:
         forms = f"imdb_train.parquet and imdb_test.parquet, aclImdb/ or {source.file}"
         raise not_found("imdb", data_dir, forms, error) from error
-
-
-def _check_sum(path: Path, source: Source) -> None:
-    """Raises DataError unless the file is the one that ``source`` names."""
-    try:
-        with path.open("rb") as file:
-            got = hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}") from error
-    if got != source.sha256:
-        expected = f"{source.sha256} ({source.size:,} bytes)"
-        raise DataError(f"{path} has SHA-256 {got}, expected {expected}. Delete it and fetch it again.")
 
 
 def read_parquet(found: Found) -> Corpus:
