@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+import torch
 import tyro
 from rich.table import Table
 
@@ -57,8 +58,7 @@ def main(json_file: JsonFile | None = None, kills: int = 50, soak: bool = False)
     attempts: list[Callable[[Path], Outcome]] = [
         lambda place: killed(place, "dense", kills // 2),
         lambda place: killed(place, "spiking", kills - kills // 2),
-        lambda place: in_fresh_process(crashed, place, "dense", 1),
-        lambda place: in_fresh_process(crashed, place, "spiking", 1),
+        lambda place: in_fresh_process(crashed, place),
         full_disk,
         small_files,
         full_output,
@@ -132,16 +132,17 @@ def judged(whole: Path, parts: Path, cache: Path) -> list[str]:
     return differences(whole, parts) + remains(parts, cache) if parts.exists() else [f"no folder {parts.name}"]
 
 
-def crashed(place: Path, backend: str, every: int) -> Outcome:
+def crashed(place: Path, every: int = 1) -> Outcome:
     """SIGKILL at each ``every``-th step that a run takes in the file system.
 
-    To be called in a fresh process, which itself computes nothing: every run is a fork of it.
+    To be called in a fresh process: every run but the undisturbed one is a fork of it, so that there is one thread.
     """
-    outcome = Outcome(f"SIGKILL at a step in the file system, {backend}")
+    torch.set_num_threads(1)
+    outcome = Outcome("SIGKILL at a step in the file system")
 
     def attempt(name: str, **more: Any) -> None:
         os.environ["EQSPIKE_CACHE"] = str(place / f"cache-{name}")
-        said = quietly(config(place / name, backend, **more))
+        said = quietly(config(place / name, **more))
         if said and "complete" not in said:
             print(said, file=sys.stderr)
             os._exit(2)
@@ -150,7 +151,7 @@ def crashed(place: Path, backend: str, every: int) -> Outcome:
         kill_at(step)
         attempt(name)
 
-    forked(attempt, "whole")
+    attempt("whole")
     for step in itertools.count(0, every):
         name = str(step)
         if forked(crash, name, step) != -signal.SIGKILL:

@@ -34,8 +34,8 @@ def test_nothing_is_lost(attempt: Callable[[Path], Outcome], tmp_path: Path) -> 
 
 
 def test_a_kill_between_any_two_steps_in_the_file_system_loses_nothing(tmp_path: Path) -> None:
-    found = in_fresh_process(faults.crashed, tmp_path, "dense", 11)
-    assert found.tried > 5 and found.lost == []
+    found = in_fresh_process(faults.crashed, tmp_path, 29)
+    assert found.tried > 4 and found.lost == []
 
 
 class Killed(BaseException):
