@@ -1,7 +1,6 @@
 """``eqspike predict``: what a run answers to texts, a line each, with the spikes and the energy that it took."""
 
 import json
-import os
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -51,18 +50,15 @@ def main(arguments: list[str]) -> None:
     table = read_table(flags.hardware)
     predictor = Predictor.open(flags.run)
     console = Console(highlight=False, soft_wrap=True)
-    try:
-        for asked in texts(flags, predictor.config.inputs()):
-            found = predictor.predict(*asked, attention=flags.explain)
-            if flags.json_output:
-                print(json.dumps(as_json(found, table, flags.explain), ensure_ascii=False), flush=True)
-                continue
-            print(as_line(found, table), flush=True)
-            if flags.explain:
-                console.print(explained(found))
-                sys.stdout.flush()
-    except BrokenPipeError:  # whoever read the answers has gone, as `head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    for asked in texts(flags, predictor.config.inputs()):
+        found = predictor.predict(*asked, attention=flags.explain)
+        if flags.json_output:
+            print(json.dumps(as_json(found, table, flags.explain), ensure_ascii=False), flush=True)
+            continue
+        print(as_line(found, table), flush=True)
+        if flags.explain:
+            console.print(explained(found))
+            sys.stdout.flush()
 
 
 def texts(flags: PredictFlags, inputs: int) -> Iterator[tuple[str, ...]]:

@@ -28,9 +28,9 @@ JsonFile = Annotated[Path, tyro.conf.arg(aliases=["--json"])]  # where a benchma
 
 def command() -> str:
     """The command of this process, folders by their last name only."""
-    module = Path(sys.argv[0]).stem
+    module = ".".join(Path(sys.argv[0]).with_suffix("").parts[-2:])
     given = [Path(argument).name if argument.startswith("/") else argument for argument in sys.argv[1:]]
-    return " ".join(["python -m", f"benchmarks.{module}", *given])
+    return " ".join(["python -m", module, *given])
 
 
 def alternately(tasks: dict[str, Callable[[], Any]], repeats: int, warm: int = 1) -> dict[str, list[float]]:

@@ -1,7 +1,7 @@
 """The command line: parse, call, print. Heavy imports happen inside the command that needs them."""
 
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 if TYPE_CHECKING:
     from eqspike_seq.config import RunConfig
@@ -30,13 +30,36 @@ def main() -> None:
     command = parse_command(arguments)
     try:
         globals()[command](arguments[1:])
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever read the output has gone, as `head` does
+        _drop_output()
+    except OSError as error:
+        _drop_output()
+        place, reason = error.filename or "the output", error.strerror or error
+        _end(f"cannot read or write {place}: {reason}. Mend that or name another place.", 2)
     except EqspikeError as error:
-        print(f"eqspike: {error}", file=sys.stderr)
-        sys.exit(2)
+        _end(str(error), 2)
     except KeyboardInterrupt:
         how = "with --resume auto" if command == "run" else "by the same command"
-        print(f"eqspike: interrupted; continue {how}", file=sys.stderr)
-        sys.exit(130)
+        _end(f"interrupted; continue {how}", 130)
+
+
+def _end(message: str, code: int) -> NoReturn:
+    """Say why, where that can be said, and exit."""
+    from contextlib import suppress
+
+    with suppress(OSError):  # its disk may be full too
+        print(f"eqspike: {message}", file=sys.stderr)
+    sys.exit(code)
+
+
+def _drop_output() -> None:
+    """What is still to be printed goes nowhere, so that Python does not try it once more at its end."""
+    import os
+    from contextlib import suppress
+
+    with suppress(OSError):  # no real file
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def parse_command(arguments: list[str]) -> str:

@@ -5,6 +5,8 @@ import os
 import platform
 import shutil
 import subprocess
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -18,7 +20,7 @@ from torch import Tensor
 
 from eqspike_seq.config import DATASETS, FORMAT, RunConfig, read_toml
 from eqspike_seq.errors import RunError
-from eqspike_seq.files import write_atomically, write_bytes, write_json
+from eqspike_seq.files import as_json, remove_unfinished, write_atomically
 from eqspike_seq.network import Network
 
 PACKAGES = (
@@ -47,36 +49,77 @@ class Checkpoint:
 
 @dataclass
 class RunFolder:
-    """A folder that this process holds (``lock``) until ``close``; to other processes it goes without the lock."""
+    """A folder that this process holds until ``close``, by ``lock`` and the file that it locks, ``held``.
+
+    To other processes it goes without them.
+    """
 
     path: Path
-    lock: FileLock | None
+    lock: FileLock | None = None
+    held: os.stat_result | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return RunFolder, (self.path, None)
+        return RunFolder, (self.path,)
 
     @classmethod
     def open(cls, config: RunConfig) -> "RunFolder":
-        """The folder to write to, new or resumed. Raises RunError where it cannot be written, is taken or differs."""
+        """The folder to write to, new or resumed. Raises RunError where it cannot be written, is taken or differs.
+
+        What a killed run left half-written is removed.
+        """
         path = choose(config)
+        lock = FileLock(path / ".lock")
         try:
             path.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(path / ".lock")
             lock.acquire(timeout=0)
+            remove_unfinished(path)
+            shutil.rmtree(path / "checkpoint.new", ignore_errors=True)
+            if (path / "checkpoint").exists():
+                shutil.rmtree(path / "checkpoint.old", ignore_errors=True)
+            return cls(path, lock, os.stat(lock.lock_file))
         except Timeout as error:
             raise RunError(f"{path}: another run is writing there. Wait for it or choose another --out.") from error
         except OSError as error:
+            lock.release()
             raise RunError(f"--out: cannot write to {path}: {error.strerror}. Choose another folder.") from error
-        return cls(path, lock)
 
     def close(self) -> None:
         """Let the folder go; one in which nothing was written is removed."""
         if self.lock is None:
             return
-        (self.path / ".lock").unlink(missing_ok=True)
+        with suppress(OSError):  # it may be read-only by now, or not empty
+            if self.is_held():
+                (self.path / ".lock").unlink()
+                self.path.rmdir()
         self.lock.release()
-        if not any(self.path.iterdir()):
-            self.path.rmdir()
+
+    def is_held(self) -> bool:
+        """Whether the folder is there and still that of this process."""
+        try:
+            return self.held is not None and os.path.samestat(self.held, os.stat(self.path / ".lock"))
+        except OSError:
+            return False
+
+    def check_held(self) -> None:
+        """Raises RunError unless ``is_held``: what is written to a folder made anew would not be a whole run."""
+        if not self.is_held():
+            raise RunError(
+                f"{self.path} has vanished while this run was writing there: it, or its .lock, was removed, or its "
+                "disk unmounted. Start the run again; if the folder comes back, with --resume auto."
+            )
+
+    def write(self, name: str, write: Callable[[Path], None]) -> None:
+        """``write_atomically`` of the file ``name``, as long as the folder is held. Raises RunError."""
+        self.check_held()
+        write_atomically(self.path / name, write)
+
+    def write_bytes(self, name: str, data: bytes) -> None:
+        """``data`` as ``name``."""
+
+        def save(path: Path) -> None:
+            path.write_bytes(data)
+
+        self.write(name, save)
 
     def check_config(self, config: RunConfig) -> None:
         """Raises RunError where the run here is complete, or was made with settings that compute something else."""
@@ -104,18 +147,17 @@ class RunFolder:
 
     def write_config(self, config: RunConfig) -> None:
         """``config.toml``, unless this is a resumed run, which keeps its own."""
-        path = self.path / "config.toml"
-        if not path.exists():
-            write_bytes(path, config.to_toml())
+        if not (self.path / "config.toml").exists():
+            self.write_bytes("config.toml", config.to_toml())
 
     def write_json(self, name: str, value: dict[str, Any]) -> None:
         """``value`` with the format number, as ``name``."""
-        write_json(self.path / name, {"format": FORMAT, **value})
+        self.write_bytes(name, as_json({"format": FORMAT, **value}))
 
     def write_metrics(self, lines: list[dict[str, Any]]) -> None:
         """All of ``metrics.jsonl``."""
         text = "".join(json.dumps({"format": FORMAT, **line}, allow_nan=False) + "\n" for line in lines)
-        write_bytes(self.path / "metrics.jsonl", text.encode())
+        self.write_bytes("metrics.jsonl", text.encode())
 
     def read_metrics(self, last_step: int) -> list[dict[str, Any]]:
         """The lines up to ``last_step``: later ones belong to work that is done again."""
@@ -128,15 +170,16 @@ class RunFolder:
         into a name. ``words`` by id, from 0, padding; ``vectors`` (V + 1, D)."""
         self.write_json("vocabulary.json", {"classes": classes, "words": words[1:]})
         saved = {"vectors": vectors.cpu().contiguous()}
-        write_atomically(self.path / "vectors.safetensors", lambda path: save_file(saved, path))
+        self.write("vectors.safetensors", lambda path: save_file(saved, path))
 
     def save_halfway(self, model: dict[str, Tensor]) -> None:
         """``halfway.safetensors``: the weights in the middle of training, for checks of the gradient there."""
         weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.items()}
-        write_atomically(self.path / "halfway.safetensors", lambda path: save_file(weights, path))
+        self.write("halfway.safetensors", lambda path: save_file(weights, path))
 
     def save_checkpoint(self, checkpoint: Checkpoint) -> None:
         """Replace ``checkpoint/`` as a whole: written beside it, then renamed; the old one is kept until then."""
+        self.check_held()
         new, final, old = (self.path / name for name in ("checkpoint.new", "checkpoint", "checkpoint.old"))
         try:
             shutil.rmtree(new, ignore_errors=True)
@@ -152,8 +195,8 @@ class RunFolder:
             for file in new.iterdir():
                 with file.open("rb+") as handle:
                     os.fsync(handle.fileno())
-            shutil.rmtree(old, ignore_errors=True)
-            if final.exists():
+            if final.exists():  # else a crash has left the old one only
+                shutil.rmtree(old, ignore_errors=True)
                 final.rename(old)
             new.rename(final)
             shutil.rmtree(old, ignore_errors=True)
@@ -208,7 +251,7 @@ def choose(config: RunConfig) -> Path:
 def unfinished(path: Path, config: RunConfig) -> bool:
     """True if ``path`` holds a run of the same settings that is not complete."""
     if not (path / "config.toml").is_file():
-        return not any(path.iterdir())
+        return all(file.name.startswith(".") for file in path.iterdir())  # killed before it had begun
     return completed(path) is None and not RunConfig(**read_toml(path / "config.toml")).differences(config)
 
 

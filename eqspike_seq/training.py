@@ -18,7 +18,7 @@ from eqspike_seq.config import RunConfig
 from eqspike_seq.data.dataset import Batches, Dataset, load_dataset, shape_of
 from eqspike_seq.errors import DivergenceError, RunError
 from eqspike_seq.evaluation import Evaluation, dense_reference, evaluate, prediction_columns, samples
-from eqspike_seq.files import write_arrays, write_atomically
+from eqspike_seq.files import save_arrays
 from eqspike_seq.learning import Estimate
 from eqspike_seq.ledger import KINDS, Ledger, training_ledger
 from eqspike_seq.memory import keep_freed_memory, release_freed_memory
@@ -229,8 +229,9 @@ def run(config: RunConfig, reporter: Reporter, job: Job = ALONE) -> dict[str, An
 
 
 def describe(trainer: Trainer, folder: RunFolder) -> None:
-    """``environment.json``, ``config.toml``, and of texts ``vocabulary.json`` and ``vectors.safetensors``."""
+    """``config.toml``, ``environment.json``, and of texts ``vocabulary.json`` and ``vectors.safetensors``."""
     config, dataset = trainer.config, trainer.dataset
+    folder.write_config(config)
     folder.write_json(
         "environment.json",
         {
@@ -245,7 +246,6 @@ def describe(trainer: Trainer, folder: RunFolder) -> None:
             "counts": dataset.counts,
         },
     )
-    folder.write_config(config)
     if not dataset.images:
         folder.save_vocabulary(dataset.words(), dataset.classes, trainer.gather.table)
 
@@ -322,7 +322,7 @@ def finish(trainer: Trainer, folder: RunFolder, reporter: Reporter) -> tuple[Eva
         },
     )
     arrays = samples(trainer.backend, *subject, dataset.test, dataset.words(), config.beta)
-    write_arrays(folder.path / "samples.npz", arrays)
+    folder.write("samples.npz", lambda path: save_arrays(path, arrays))
     return test, prediction_columns(test, dataset.test_texts, dataset.classes)
 
 
@@ -370,7 +370,7 @@ def _write_predictions(folder: RunFolder, columns: dict[str, Any]) -> None:
     import pyarrow.parquet as pq
 
     table = pa.table(columns).replace_schema_metadata({"format": "1"})
-    write_atomically(folder.path / "predictions.parquet", lambda path: pq.write_table(table, path))
+    folder.write("predictions.parquet", lambda path: pq.write_table(table, path))
 
 
 def _warn_of_layers(line: dict[str, Any], warned: set[str], reporter: Reporter) -> None:

@@ -15,7 +15,7 @@ import pytest
 from analysis.folders import open_run
 from analysis.report import command_of, page, texts
 from eqspike_seq.cli import parse_run
-from eqspike_seq.files import write_arrays
+from eqspike_seq.files import save_arrays
 from tests.conftest import command
 
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>"
@@ -32,7 +32,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     arrays = dict(open_run(hostile).samples)
     arrays["tokens"] = arrays["tokens"].astype("<U80")
     arrays["tokens"][:, 0] = HOSTILE
-    write_arrays(hostile / "samples.npz", arrays)
+    save_arrays(hostile / "samples.npz", arrays)
     return [place / "dense", hostile]
 
 

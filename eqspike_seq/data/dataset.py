@@ -1,6 +1,5 @@
 """From a corpus to arrays: splits, word vectors, token ids. X is gathered per batch, never built whole."""
 
-import zipfile
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -12,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from eqspike_seq.config import RunConfig
+from eqspike_seq.data.cache import Arrays, kept
 from eqspike_seq.data.corpus import BORDER, SPLIT_SEED, Corpus, Split, held_out, without
 from eqspike_seq.data.embeddings import (
     Embeddings,
@@ -24,7 +24,7 @@ from eqspike_seq.data.embeddings import (
 )
 from eqspike_seq.data.locate import cache_dir
 from eqspike_seq.errors import DataError
-from eqspike_seq.files import read_arrays, sha256_of, write_arrays
+from eqspike_seq.files import sha256_of
 from eqspike_seq.network import Batch, Shape
 
 VALIDATION_SHARE = 0.1
@@ -135,7 +135,7 @@ def load_dataset(config: RunConfig, progress: Progress = lambda _: None) -> Data
     for name, part in (("train", corpus.train), ("validation", corpus.validation), ("test", corpus.test)):
         progress(f"encoding {len(part):,} {name} {'images' if corpus.images else 'texts'}")
         texts = part.texts if corpus.inputs == 1 else [one for pair in part.texts for one in pair.split(BORDER)]
-        ids, lengths, unknown = pixels(texts) if corpus.images else token_ids(texts, embeddings)
+        ids, lengths, unknown = pixels(texts) if corpus.images else token_ids(texts, embeddings, progress)
         found = Encoded.of(ids, lengths, part.labels, corpus.inputs)
         counts[f"{name}_texts"] = len(part)
         counts[f"{name}_tokens"] = int(len(ids)) + unknown
@@ -224,19 +224,18 @@ def embed(config: RunConfig, corpus: Corpus, progress: Progress) -> Embeddings:
     return read_vectors(Path(config.embeddings), vocabulary, config.trust_pickle)
 
 
-def token_ids(texts: list[str], embeddings: Embeddings) -> tuple[NDArray[np.int32], NDArray[np.int64], int]:
+def token_ids(
+    texts: list[str], embeddings: Embeddings, progress: Progress = lambda _: None
+) -> tuple[NDArray[np.int32], NDArray[np.int64], int]:
     """(ids of all texts end to end, known tokens of each text, tokens without a vector); cached by content."""
     key = sha256_of([embeddings.digest.encode(), *(text.encode() for text in texts)])
     path = cache_dir() / "ids" / f"{key[:32]}.npz"
-    if path.exists():
-        try:
-            arrays = read_arrays(path)
-            return arrays["ids"], arrays["lengths"], int(arrays["unknown"])
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-            path.unlink()  # half-written or damaged: made anew
-    flat, lengths, unknown = known_ids(texts, embeddings)
-    write_arrays(path, {"ids": flat, "lengths": lengths, "unknown": np.array(unknown)})
-    return flat, lengths, unknown
+
+    def make() -> Arrays:
+        ids, lengths, unknown = known_ids(texts, embeddings)
+        return {"ids": ids, "lengths": lengths, "unknown": np.array(unknown)}
+
+    return kept(path, make, lambda arrays: (arrays["ids"], arrays["lengths"], int(arrays["unknown"])), progress)
 
 
 def known_ids(texts: list[str], embeddings: Embeddings) -> tuple[NDArray[np.int32], NDArray[np.int64], int]:

@@ -5,11 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from eqspike_seq.data.cache import alone
 from eqspike_seq.data.locate import cache_dir
 from eqspike_seq.errors import DataError
-from eqspike_seq.files import sha256_of_file
+from eqspike_seq.files import replace, sha256_of_file
 
 ATTEMPTS = 3
+SILENCE_S = 30.0  # a server that sends nothing for so long is given up
+CHUNK = 1 << 16  # bytes
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,7 @@ class Source:
 
 
 class Bar:
-    """A rich progress bar with the members that pooch expects of one."""
+    """A rich progress bar with the members that pooch expects of one; it ends a download that is too long."""
 
     def __init__(self, file: str, size: int) -> None:
         from rich.console import Console
@@ -49,16 +52,21 @@ class Bar:
         self.progress = Progress(*columns, console=Console(stderr=True), transient=True)
         self.task = self.progress.add_task("", total=size)
         self.progress.start()
+        self.size, self.received = size, 0
 
     total: Any = 0  # set by pooch from the server's word; the known size is shown in its place
 
     def update(self, count: int) -> None:
-        """``count`` more bytes have come."""
+        """``count`` more bytes have come, or fewer at the end. Raises DataError where they are more than there are."""
+        self.received += count
+        if self.received >= self.size + CHUNK:
+            raise DataError(f"it sends more than {self.size:,} bytes")
         self.progress.advance(self.task, count)
 
     def reset(self) -> None:
         """Pooch calls this at the end, before it reports the whole once more."""
         self.progress.reset(self.task)
+        self.received = 0
 
     def close(self) -> None:
         """Take the bar away."""
@@ -70,36 +78,37 @@ def fetch(source: Source, wait_s: float = 2.0) -> Path:
 
     Raises DataError where the server cannot be reached, or sends less, more or other than the archive.
     """
-    import pooch
-    from filelock import FileLock
-
-    folder = cache_dir() / "data"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DataError(
-            f"cannot write to the cache {folder}: {error.strerror}. Set EQSPIKE_CACHE to another folder."
-        ) from error
-    reasons = []
-    with FileLock(folder / f".{source.file}.lock"):
+    path, reason = cache_dir() / "data" / source.file, ""
+    with alone(path):
+        if path.exists() and sha256_of_file(path) == source.sha256:  # another process has fetched it meanwhile
+            return path
+        path.unlink(missing_ok=True)
         for attempt in range(ATTEMPTS):
             if attempt:
                 time.sleep(wait_s * 2 ** (attempt - 1))
-            bar = Bar(source.file, source.size)
             try:
-                downloader = pooch.HTTPDownloader(progressbar=bar, timeout=30)
-                logger = pooch.get_logger()
-                logger.setLevel("ERROR")
-                found = pooch.retrieve(
-                    source.url, f"sha256:{source.sha256}", source.file, folder, downloader=downloader
-                )
-                return Path(found)
-            except Exception as error:  # pooch and requests let many kinds through; each is a failed attempt
-                reasons.append(str(error).splitlines()[0])
-            finally:
-                bar.close()
-                (folder / source.file).unlink(missing_ok=True) if reasons else None
+                replace(path, lambda new: _download(source, new))
+                return path
+            except DataError as error:
+                reason = str(error)
     raise DataError(
-        f"{source.url} could not be fetched in {ATTEMPTS} attempts ({reasons[-1]}); expected {source.size:,} "
+        f"{source.url} could not be fetched in {ATTEMPTS} attempts ({reason}); expected {source.size:,} "
         f"bytes with SHA-256 {source.sha256}. Nothing was kept."
     )
+
+
+def _download(source: Source, path: Path) -> None:
+    """One attempt. Raises DataError for what is the server's or the network's fault, OSError for the disk's."""
+    import pooch
+    import requests
+    import urllib3
+
+    bar = Bar(source.file, source.size)
+    try:
+        pooch.HTTPDownloader(progressbar=bar, chunk_size=CHUNK, timeout=SILENCE_S)(source.url, str(path), None)
+    except (requests.RequestException, urllib3.exceptions.HTTPError, ConnectionError, ValueError) as error:
+        raise DataError(str(error).splitlines()[0]) from error
+    finally:
+        bar.close()
+    if (got := sha256_of_file(path)) != source.sha256:
+        raise DataError(f"got {path.stat().st_size:,} bytes with SHA-256 {got}")

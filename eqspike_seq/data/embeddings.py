@@ -5,12 +5,9 @@ Whatever their origin they are standardised: zero mean and unit variance in each
 """
 
 import json
-import os
 import pickle
 import re
-import tempfile
 import time
-import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -20,9 +17,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from eqspike_seq.data.cache import Arrays, kept
 from eqspike_seq.data.locate import cache_dir
 from eqspike_seq.errors import DataError
-from eqspike_seq.files import read_arrays, sha256_of, write_arrays
+from eqspike_seq.files import read_arrays, sha256_of, temporary
 
 TOKEN = re.compile(r"[a-z0-9]+(?:'[a-z]+)?|[!?]")
 LONGEST_TOKEN = 64  # characters; longer runs of letters are no words
@@ -90,20 +88,19 @@ def train_word2vec(
     if workers > 1:
         source += f" by {workers} threads, which do not repeat themselves"
     path = cache_dir() / "embeddings" / f"{key[:32]}.npz"
-    if path.exists():
-        try:
-            arrays = read_arrays(path)
-            return standardise(arrays["words"].tolist(), arrays["vectors"], source)
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, DataError):
-            path.unlink()  # half-written or damaged: made anew
-    words, vectors = _fit(texts, settings, progress)
-    write_arrays(path, {"words": np.array(words), "vectors": vectors})
-    return standardise(words, vectors, source)
+
+    def make() -> Arrays:
+        with temporary(path) as corpus:
+            words, vectors = _fit(corpus, texts, settings, progress)
+        return {"words": np.array(words), "vectors": vectors}
+
+    return kept(path, make, lambda arrays: standardise(arrays["words"].tolist(), arrays["vectors"], source), progress)
 
 
 def _fit(
-    texts: list[str], settings: dict[str, Any], progress: Callable[[str], None]
+    corpus: Path, texts: list[str], settings: dict[str, Any], progress: Callable[[str], None]
 ) -> tuple[list[str], NDArray[np.float32]]:
+    """Words and their vectors; ``corpus`` is filled with a text a line, its words with spaces between."""
     from gensim.models.callbacks import CallbackAny2Vec
     from gensim.models.word2vec import Word2Vec
 
@@ -118,25 +115,19 @@ def _fit(
             self.done += 1
 
     progress(f"word2vec: splitting {len(texts):,} texts into words")
-    handle, name = tempfile.mkstemp(suffix=".txt")
+    with corpus.open("w") as file:
+        for text in texts:
+            if tokens := tokenise(text):
+                print(*tokens, file=file)
+    if corpus.stat().st_size == 0:
+        raise DataError("word2vec: the training texts hold no word at all; expected English text in the text column")
     try:
-        with os.fdopen(handle, "w") as file:
-            for text in texts:
-                if tokens := tokenise(text):
-                    print(*tokens, file=file)
-        if os.path.getsize(name) == 0:
-            raise DataError(
-                "word2vec: the training texts hold no word at all; expected English text in the text column"
-            )
-        try:
-            model = Word2Vec(corpus_file=name, callbacks=[Report()], **settings)
-        except RuntimeError as error:
-            raise DataError(
-                f"word2vec: no word occurs {settings['min_count']} times in the training texts. "
-                "Lower --min-count, or give vectors with --embeddings."
-            ) from error
-    finally:
-        os.unlink(name)
+        model = Word2Vec(corpus_file=str(corpus), callbacks=[Report()], **settings)
+    except RuntimeError as error:
+        raise DataError(
+            f"word2vec: no word occurs {settings['min_count']} times in the training texts. "
+            "Lower --min-count, or give vectors with --embeddings."
+        ) from error
     return list(model.wv.index_to_key), model.wv.vectors
 
 
@@ -175,7 +166,6 @@ def read_vectors(path: Path, vocabulary: Iterable[str], trust_pickle: bool = Fal
         EOFError,
         AttributeError,
         pickle.UnpicklingError,
-        zipfile.BadZipFile,
     ) as error:
         raise DataError(
             f"--embeddings: {path} cannot be read as word vectors ({error}). Expected word2vec .bin, "

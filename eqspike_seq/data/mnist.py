@@ -5,7 +5,6 @@ An image is kept as a text of 784 characters, row by row, whose codes are its gr
 """
 
 import gzip
-import zipfile
 import zlib
 from pathlib import Path
 
@@ -76,8 +75,8 @@ def _npz(path: Path) -> list[NDArray[np.uint8]]:
         return [arrays[name] for name in ("x_train", "y_train", "x_test", "y_test")]
     except KeyError as error:
         raise DataError(f"{path} has no array {error}: expected x_train, y_train, x_test and y_test") from error
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path} is not a whole .npz file ({error}). Replace it.") from error
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be read: {error}. Replace it.") from error
 
 
 def _idx(folder: Path, source: Source) -> NDArray[np.uint8]:

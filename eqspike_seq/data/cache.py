@@ -1,0 +1,66 @@
+"""The cache: what was made or fetched is kept. Of several processes that want the same thing one makes it."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+from filelock import FileLock, Timeout
+from numpy.typing import NDArray
+
+from eqspike_seq.errors import DataError
+from eqspike_seq.files import read_arrays, remove_unfinished, replace, save_arrays
+
+Arrays = dict[str, NDArray[Any]]
+Read = TypeVar("Read")
+
+
+@contextmanager
+def alone(path: Path, progress: Callable[[str], None] = lambda _: None) -> Iterator[None]:
+    """Hold ``path``, a file of the cache, while it is made; other processes wait, and ``progress`` is told that.
+
+    What a killed process left of it is removed first. Raises DataError where the cache cannot be written.
+    """
+    lock = FileLock(path.parent / f".{path.name}.lock")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            progress(f"waiting for another process that is making {path.name}")
+            lock.acquire()
+        try:
+            remove_unfinished(path.parent, path.name)
+            yield
+        finally:
+            Path(lock.lock_file).unlink(missing_ok=True)
+            lock.release()
+    except OSError as error:
+        raise DataError(
+            f"cannot write to the cache {path.parent}: {error.strerror or error}. "
+            "Free space there, or set EQSPIKE_CACHE to another folder."
+        ) from error
+
+
+def kept(
+    path: Path, make: Callable[[], Arrays], read: Callable[[Arrays], Read], progress: Callable[[str], None]
+) -> Read:
+    """What ``read`` finds in the arrays kept at ``path``, which ``make`` gives where they are missing or damaged."""
+    found = _found(path, read)
+    if found is None:
+        with alone(path, progress):
+            found = _found(path, read)  # maybe made while this process waited
+            if found is None:
+                arrays = make()
+                replace(path, lambda new: save_arrays(new, arrays))
+                found = read(arrays)
+    return found
+
+
+def _found(path: Path, read: Callable[[Arrays], Read]) -> Read | None:
+    if not path.exists():
+        return None
+    try:
+        return read(read_arrays(path))
+    except (OSError, ValueError, KeyError):  # DataError too
+        return None

@@ -1,0 +1,116 @@
+"""Long work, watched: memory and file handles of 2,000 training batches and of 100,000 answers must not grow."""
+
+import json
+import random
+import statistics
+import subprocess
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+from benchmarks.measure import in_fresh_process
+from eqspike_seq.config import from_preset
+from eqspike_seq.data.mini import load_mini
+from eqspike_seq.progress import Reporter
+from eqspike_seq.training import Trainer, run
+from tests.survival import eqspike
+
+BATCHES, ANSWERS = 2_000, 100_000
+MOST = 1.02  # of the memory after warming up
+Samples = list[tuple[int, int]]  # (bytes resident, file handles)
+NEURONS: tuple[dict[str, Any], ...] = ({"backend": "dense"}, {"backend": "spiking"})
+CHANGES: dict[str, Any] = {"backend": "spiking", "neuron": "sigma-delta"}
+
+
+def load(reporter: Reporter) -> list[dict[str, Any]]:
+    """All of it, an entry for each load, with what grew as ``lost``."""
+    found = []
+    for settings in NEURONS:
+        found.append(in_fresh_process(training, settings))
+        reporter.status(str(found[-1]))
+    for settings in (*NEURONS, CHANGES):
+        found.append(predicting(settings))
+        reporter.status(str(found[-1]))
+    return found
+
+
+def sample(process: int | str = "self") -> tuple[int, int]:
+    """Bytes that a process has resident, and how many files it has open."""
+    pages = int(Path(f"/proc/{process}/statm").read_text().split()[1])
+    return pages * 4096, len(list(Path(f"/proc/{process}/fd").iterdir()))
+
+
+def judged(name: str, samples: Samples, seconds: float, work: int) -> dict[str, Any]:
+    """Medians over the second tenth and over the last one."""
+    tenth = len(samples) // 10
+    first, last = (
+        [statistics.median(column) for column in zip(*part, strict=True)]
+        for part in (samples[tenth : 2 * tenth], samples[-tenth:])
+    )
+    lost = [f"memory grows {last[0] / first[0]:.3f}-fold"] if last[0] > MOST * first[0] else []
+    lost += [f"{last[1]} file handles after {first[1]}"] if last[1] > first[1] else []
+    return {
+        "name": name,
+        "work": work,
+        "seconds": seconds,
+        "bytes_after_warming_up": first[0],
+        "bytes_at_the_end": last[0],
+        "file_handles": last[1],
+        "lost": lost,
+    }
+
+
+def training(settings: dict[str, Any]) -> dict[str, Any]:
+    """Whole epochs of mini, at least ``BATCHES`` batches; to be called in a fresh process."""
+    samples: Samples = []
+    original = Trainer.train_batch
+
+    def train_batch(self: Trainer) -> None:
+        original(self)
+        samples.append(sample())
+
+    with tempfile.TemporaryDirectory() as place, patch.object(Trainer, "train_batch", train_batch):
+        config = from_preset("mini", **settings, out=Path(place) / "run", epochs=1)
+        epochs = -(-BATCHES // -(-2000 // config.batch))
+        started = time.perf_counter()
+        run(config.model_copy(update={"epochs": epochs}), Reporter(quiet=True))
+        seconds = time.perf_counter() - started
+    return judged(f"training, {named(settings)}", samples, seconds, len(samples))
+
+
+def named(settings: dict[str, Any]) -> str:
+    """As the table calls it."""
+    return str(settings.get("neuron", settings["backend"]))
+
+
+def predicting(settings: dict[str, Any]) -> dict[str, Any]:
+    """``eqspike predict`` with lines on its standard input, each sent without waiting for answers."""
+    texts = [text.replace("\n", " ") for text in load_mini().test.texts]
+    rng = random.Random(0)
+    samples: Samples = []
+    with tempfile.TemporaryDirectory() as place:
+        cache, folder = Path(place) / "cache", Path(place) / "run"
+        short = [word for name, value in settings.items() for word in (f"--{name}", value)]
+        eqspike(cache, "run", "mini", *short, "--epochs", 1, "--out", folder).communicate()
+        with eqspike(cache, "predict", folder, "--json", stdin=subprocess.PIPE, stderr=None) as process:
+            assert process.stdin and process.stdout
+
+            def ask() -> None:
+                assert process.stdin
+                for _ in range(ANSWERS):
+                    process.stdin.write(" ".join(rng.choices(texts, k=rng.randint(1, 3))) + "\n")
+                process.stdin.close()
+
+            threading.Thread(target=ask, daemon=True).start()
+            started, answers = time.perf_counter(), 0
+            for line in process.stdout:
+                answers += bool(json.loads(line)["label"])
+                if answers % 100 == 0 and answers < ANSWERS:
+                    samples.append(sample(process.pid))
+            seconds = time.perf_counter() - started
+    found = judged(f"predicting, {named(settings)}", samples, seconds, answers)
+    found["lost"] += [] if answers == ANSWERS else [f"{answers} answers to {ANSWERS} texts"]
+    return found

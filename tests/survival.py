@@ -1,0 +1,97 @@
+"""A run of seconds to disturb, and whether it survives: it must end in the bytes of an undisturbed one."""
+
+import itertools
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from eqspike_seq.config import RunConfig, from_preset
+from eqspike_seq.errors import EqspikeError
+from eqspike_seq.progress import Reporter
+from eqspike_seq.training import run
+
+ROOT = Path(__file__).parent.parent
+SETTINGS: dict[str, Any] = {"limit": 192, "batch": 32, "epochs": 2, "checkpoint_every": 2}
+SETTINGS |= {"free_steps": 60, "nudge_steps": 60, "window": 40}
+BATCHES = 4  # of the run in this process
+MEASURED = {"seconds", "train_seconds", "test_seconds", "joules", "measured_joules", "peak_memory_bytes"}
+
+
+@dataclass
+class Outcome:
+    """How often a fault was tried, and what was lost in each attempt that the run did not survive."""
+
+    fault: str
+    tried: int = 0
+    lost: list[str] = field(default_factory=list)
+
+    def add(self, lost: list[str], tried: int = 1) -> None:
+        """One attempt, of so many disturbances."""
+        self.tried += tried
+        if lost:
+            self.lost.append("; ".join(lost))
+
+
+def config(out: Path, backend: str = "dense", **settings: Any) -> RunConfig:
+    """The run, in ``out``, with fewer texts: two epochs of two batches, a checkpoint after each."""
+    return from_preset("mini", backend, out=out, **{**SETTINGS, "limit": 64, "checkpoint_every": 1, **settings})
+
+
+def flags(backend: str) -> list[str]:
+    """The run for the command line."""
+    given = ((f"--{name.replace('_', '-')}", str(value)) for name, value in SETTINGS.items())
+    return ["run", "mini", "--backend", backend, *itertools.chain.from_iterable(given)]
+
+
+def quietly(settings: RunConfig) -> str:
+    """Run in this process; the message of the error that it ends in, else nothing."""
+    try:
+        run(settings, Reporter(quiet=True))
+        return ""
+    except EqspikeError as error:
+        return str(error)
+
+
+def eqspike(cache: Path, *arguments: object, **how: Any) -> "subprocess.Popen[str]":
+    """``eqspike`` in a process of its own, on one thread."""
+    how = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **how}
+    settings = {**os.environ, "EQSPIKE_CACHE": str(cache), "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    call = [sys.executable, "-m", "eqspike_seq", *map(str, arguments)]
+    return subprocess.Popen(call, text=True, env=settings, **how)
+
+
+def ended(process: "subprocess.Popen[str]", code: int, *says: str) -> list[str]:
+    """What is wrong with how a process ends: it must with ``code``, say all of ``says`` and show no traceback."""
+    out, error = process.communicate(timeout=600)
+    said = " ".join(f"{out or ''} {error or ''}".split())  # however it was wrapped
+    right = process.returncode == code and "Traceback" not in said and all(part in said for part in says)
+    return [] if right else [f"exit code {process.returncode}, expected {code} and {says}: {said[-300:]}"]
+
+
+def differences(whole: Path, parts: Path) -> list[str]:
+    """What the folder of a disturbed run has other than that of an undisturbed one."""
+    names = [{str(path.relative_to(folder)) for path in folder.rglob("*")} for folder in (whole, parts)]
+    found = [f"{name} is in one folder only" for name in sorted(names[0] ^ names[1])]
+    for name in sorted(names[0] & names[1]):
+        if (whole / name).is_file() and content(whole / name) != content(parts / name):
+            found.append(f"{name} differs")
+    return found
+
+
+def content(path: Path) -> Any:
+    """Of a file, less what is measured and where it lies."""
+    if path.suffix in (".json", ".jsonl"):
+        lines = path.read_text().splitlines() if path.suffix == ".jsonl" else [path.read_text()]
+        return [{name: value for name, value in json.loads(line).items() if name not in MEASURED} for line in lines]
+    if path.name == "config.toml":
+        return [line for line in path.read_text().splitlines() if not line.startswith(("out =", "resume ="))]
+    return path.read_bytes()
+
+
+def remains(*folders: Path) -> list[str]:
+    """Locks and half-written files."""
+    return [f"{path.name} remains" for folder in folders for path in folder.rglob(".*")]
