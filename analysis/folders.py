@@ -17,6 +17,7 @@ from eqspike_seq.errors import ConfigError
 from eqspike_seq.ledger import KINDS, Ledger
 
 Json = dict[str, Any]
+EVERY = ("aa", "ab", "ba", "bb")  # projections of pairs
 NEEDED = ("dataset", "backend", "seed", "test_accuracy", "validation_accuracy", "train_seconds", "n_test", "complete")
 
 
@@ -65,6 +66,8 @@ class Run:
             parts.append("wta")
         if not result["attention"] and result["dataset"] not in IMAGES:
             parts.append("no HopAttn")
+        kept = self.settings.get("projections", list(EVERY))
+        parts += [f"without {name}" for name in EVERY if name not in kept]
         if self.settings.get("shuffle_words"):
             parts.append("words shuffled")
         return ", ".join(part for part in parts if part)

@@ -9,6 +9,7 @@ MACHINE = ("commit", "processor", "threads")
 FIGURES = {
     "imdb-baselines.json": "python -m benchmarks.baselines imdb",
     "mini-baselines.json": "python -m benchmarks.baselines mini",
+    "snli-baselines.json": "python -m benchmarks.baselines snli",
     "imdb-gradients.json": "python -m benchmarks.gradients imdb",
     "counting.json": "python -m benchmarks.counting imdb",
     "combinations.json": "python -m benchmarks.combinations --limit 600",

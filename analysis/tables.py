@@ -71,6 +71,14 @@ MNIST = (
         "eqspike run mnist --backend dense --hidden 500 --epochs 12 --word-dropout 0.1",
     ),
 )
+SNLI = (
+    ("dense EP", "snli-dense-seed0", "eqspike run snli"),
+    ("changes", "snli-sigma-delta-seed0", "eqspike run snli --backend spiking --neuron sigma-delta"),
+    ("dense EP without `aa`", "snli-dense-without-aa-seed0", "eqspike run snli --projections ab ba bb"),
+    ("dense EP without `ab`", "snli-dense-without-ab-seed0", "eqspike run snli --projections aa ba bb"),
+    ("dense EP without `ba`", "snli-dense-without-ba-seed0", "eqspike run snli --projections aa ab bb"),
+    ("dense EP without `bb`", "snli-dense-without-bb-seed0", "eqspike run snli --projections aa ab ba"),
+)
 DIGITS = (("rates, if, `membrane`, 128 hidden", "digits-spiking-seed0", "eqspike run digits --backend spiking"),)
 CHECKS = (
     ("if, `membrane`", "if-membrane", "eq18"),
@@ -225,6 +233,13 @@ def mnist() -> str:
     return table(HEADS, [run_row(*row, up="../") for row in MNIST], text=(0, 6))
 
 
+def snli() -> str:
+    """Spiking, dense, each projection left out, and other models on pairs."""
+    rows = [run_row(*row, up="../") for row in SNLI]
+    rows += [baseline_row(label, "snli", key, "../") for label, key in BASELINES]
+    return table(HEADS, rows, text=(0, 6))
+
+
 def digits() -> str:
     """Spiking on the embedded digits."""
     return table(HEADS, [run_row(*row, up="../") for row in DIGITS], text=(0, 6))
@@ -283,6 +298,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "quantised": quantised,
     "mnist": mnist,
     "digits": digits,
+    "snli": snli,
     "combinations": combinations,
     "energy": energy_tables.runs,
     "hardware": energy_tables.hardware,

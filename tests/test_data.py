@@ -71,8 +71,8 @@ def test_long_texts_keep_what_was_asked_for(keep: str, expected: list[int]) -> N
     ids = np.arange(1, 12, dtype=np.int32)
     part = Encoded(ids, np.array([0, 9, 9, 11]), np.zeros(3, dtype=np.int64))
     rows, table = np.arange(3), torch.randn(12, 4)
-    assert Batches(table, 5, keep).ids(part, rows).tolist() == [expected, [0] * 5, [10, 11, 0, 0, 0]]
-    assert Batches(table, 1, keep).ids(part, rows)[0, 0] in (1, 9)
+    assert Batches(table, 5, keep).ids(part, rows).tolist() == [[expected], [[0] * 5], [[10, 11, 0, 0, 0]]]
+    assert Batches(table, 1, keep).ids(part, rows)[0, 0, 0] in (1, 9)
     batch = Batches(table, 5, keep)(part, rows)
     assert batch.x.shape == (3, 1, 5, 4) and torch.equal(batch.x[0, 0, 0], table[expected[0]])
     assert batch.mask.sum((1, 2)).tolist() == [5, 0, 2]
@@ -86,7 +86,7 @@ def test_shuffled_words_are_the_same_words() -> None:
 
 def test_word_dropout_leaves_out_its_share_and_closes_up() -> None:
     part = Encoded(np.arange(1, 10_001, dtype=np.int32), np.array([0, 10_000]), np.zeros(1, dtype=np.int64))
-    found = Batches(torch.zeros(1, 1), 10_000, "ends").ids(part, np.arange(1), 0.3, np.random.default_rng(0))[0]
+    found = Batches(torch.zeros(1, 1), 10_000, "ends").ids(part, np.arange(1), 0.3, np.random.default_rng(0))[0, 0]
     left = found[found > 0]
     assert len(left) == pytest.approx(7000, abs=150) and (np.diff(left) > 0).all() and (found[: len(left)] > 0).all()
 
