@@ -32,7 +32,7 @@ def test_run_help_names_the_data_sets_and_explains_every_flag() -> None:
     found = eqspike("run", "--help")
     assert found.returncode == 0
     for part in (
-        "{imdb,mini,mnist,digits}|FILE|FOLDER",
+        "{imdb,snli,mini,mnist,digits}|FILE|FOLDER",
         "--backend",
         "--beta",
         "--resume",
