@@ -15,6 +15,7 @@ from rich.text import Text
 from analysis.energy import DIGITAL, part_of
 from analysis.energy_report import text_of
 from analysis.folders import Json
+from eqspike_seq.data.tables import lines_of
 from eqspike_seq.errors import ConfigError, DataError
 from eqspike_seq.prediction import Prediction, Predictor
 from neuromorphic.energy import CostTable, read_table
@@ -50,7 +51,7 @@ def main(arguments: list[str]) -> None:
         raise ConfigError("--file: got a text too; give one of them")
     table = read_table(flags.hardware)
     predictor = Predictor.open(flags.run)
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
     try:
         for text in texts(flags):
             found = predictor.predict(text, flags.explain)
@@ -83,8 +84,8 @@ def texts(flags: PredictFlags) -> Iterator[str]:
 
 
 def lines(file: BinaryIO, name: str) -> Iterator[str]:
-    """Each line as soon as it is there. Raises DataError where one is not UTF-8."""
-    for number, line in enumerate(file, start=1):
+    """Each line as soon as it is there. Raises DataError where one is not UTF-8, or too long."""
+    for number, line in enumerate(lines_of(file, name), start=1):
         try:
             yield line.decode().rstrip("\r\n")
         except UnicodeDecodeError as error:

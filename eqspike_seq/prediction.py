@@ -4,7 +4,6 @@ predictor = Predictor.open(Path("runs/imdb"))
 predictor.predict("a dull film").label
 """
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,8 +11,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
 from eqspike_seq.backends import OneText, make_backend, make_single
@@ -24,9 +21,10 @@ from eqspike_seq.data.embeddings import tokenise
 from eqspike_seq.dynamics import Backend
 from eqspike_seq.errors import RunError
 from eqspike_seq.evaluation import attention_of, stable_after
+from eqspike_seq.files import read_json, read_tensors
 from eqspike_seq.ledger import Ledger
 from eqspike_seq.network import Batch, Network, Shape
-from eqspike_seq.runs import completed, load_weights
+from eqspike_seq.runs import completed, network_of
 
 
 @dataclass(frozen=True)
@@ -95,8 +93,7 @@ class Predictor:
             attention=config.attention,
             masked=config.masked,
         )
-        network = Network.create(shape, torch.Generator())
-        load_weights(network, run / "checkpoint" / "model.safetensors")
+        network = network_of(shape, run / "checkpoint" / "model.safetensors")
         return cls(
             config,
             classes,
@@ -131,6 +128,8 @@ class Predictor:
             if self.single is None:
                 outputs, steps, every = free.outputs[:, 0].float().numpy(), int(free.steps), free.reading_steps
                 ledger = released(free, self.network.shape).ledger
+        if not np.isfinite(outputs).all():
+            raise RunError("the network's outputs are not finite: its weights are too large. Train the run again.")
         decisions: NDArray[Any] = outputs.argmax(1)[:, None]
         return Prediction(
             label=self.classes[int(decisions[-1, 0])],
@@ -153,11 +152,13 @@ class Predictor:
 def _read_vocabulary(run: Path) -> tuple[tuple[str, ...], list[str], Tensor]:
     """(names of the classes, words by id from 1, vectors (V + 1, D)). Raises RunError."""
     try:
-        found = json.loads((run / "vocabulary.json").read_text())
+        found = read_json(run / "vocabulary.json")
         classes, words = tuple(found["classes"]), list(found["words"])
-        table = load_file(run / "vectors.safetensors")["vectors"]
-    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        table = read_tensors(run / "vectors.safetensors")["vectors"].float()
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise RunError(f"{run}: its vocabulary cannot be read ({error!r}). Train the run again.") from error
+    if not all(isinstance(name, str) for name in (*classes, *words)) or not len(set(classes)) == len(classes) > 1:
+        raise RunError(f"{run}: expected a vocabulary of texts, with two classes or more. Train the run again.")
     if table.ndim != 2 or len(table) != len(words) + 1:
         raise RunError(f"{run}: {len(words)} words and vectors of shape {tuple(table.shape)}; expected one more row")
     return classes, words, table

@@ -14,7 +14,7 @@ from eqspike_seq.config import name_of
 from eqspike_seq.data.corpus import Corpus, Split, held_out
 from eqspike_seq.data.embeddings import tokenise
 from eqspike_seq.data.sizes import sizes
-from eqspike_seq.data.tables import SUFFIXES, read_rows, short
+from eqspike_seq.data.tables import LARGEST_FILE, SUFFIXES, read_rows, short
 from eqspike_seq.errors import DataError
 
 TEST_SHARE = 0.2
@@ -87,7 +87,7 @@ def read_table(path: Path, text_column: tuple[str, ...], label_column: str) -> T
     """All rows of a file; blank ones at its end are left out. Raises DataError for a cell that is missing or odd."""
     texts: list[str] = []
     labels: list[str] = []
-    rows, missing, blank = array("q"), array("q"), array("q")
+    rows, missing, blank, held = array("q"), array("q"), array("q"), 0
     known: dict[str, str] = {}  # each label once, however many rows have it
     for row, text, label in read_rows(path, text_column, label_column):
         if _absent(text) and _absent(label):
@@ -105,6 +105,9 @@ def read_table(path: Path, text_column: tuple[str, ...], label_column: str) -> T
         name = str(label).strip()
         if not _writable(text + name):
             raise DataError(f"{path}: row {row} holds half a character (a lone surrogate). Mend or delete it.")
+        held += len(text)
+        if held > LARGEST_FILE:
+            raise DataError(f"{path}: more than {LARGEST_FILE:,} characters by row {row}. Give some of its rows.")
         texts.append(text)
         labels.append(known.setdefault(name, name))
         rows.append(row)

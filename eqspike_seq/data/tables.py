@@ -7,13 +7,16 @@ import csv
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, AnyStr
 
 from eqspike_seq.errors import DataError
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
 DELIMITERS = ",;\t"
 LARGEST_CELL = 10_000_000  # characters; a quote that is never closed makes a larger one of the rest of the file
+LARGEST_LINE = 2 * LARGEST_CELL  # characters, or bytes
+LARGEST_FILE = 4_000_000_000  # bytes; and characters of all its texts, which a small Parquet file may repeat
+ROWS_AT_ONCE = 1000  # of a Parquet file
 Row = tuple[int, Any, Any]  # its number, the text, the label
 
 
@@ -24,8 +27,10 @@ def read_rows(path: Path, text_column: tuple[str, ...], label_column: str) -> It
     if reader is None:
         raise DataError(f"{path}: got a file {path.suffix or 'without extension'}, expected {', '.join(SUFFIXES)}")
     try:
-        if path.stat().st_size == 0:
+        if (size := path.stat().st_size) == 0:
             raise DataError(f"{path} is empty, expected rows with a text and a label")
+        if size > LARGEST_FILE:
+            raise DataError(f"{path} has {size:,} bytes, expected at most {LARGEST_FILE:,}. Give some of its rows.")
         yield from reader(path, text_column, label_column)
     except UnicodeDecodeError as error:
         raise _not_utf8(path) from error
@@ -69,15 +74,27 @@ def columns(path: Path, names: list[str], text_column: tuple[str, ...], label_co
     return text, label_column
 
 
+def lines_of(file: IO[AnyStr], name: object) -> Iterator[AnyStr]:
+    """Each line as soon as it is there. Raises DataError, no more having been read, where one is too long."""
+    number = 0
+    while line := file.readline(LARGEST_LINE + 1):
+        number += 1
+        if len(line) > LARGEST_LINE:
+            raise DataError(
+                f"{name}: line {number} is longer than {LARGEST_LINE:,} characters, expected a text a line. Break it."
+            )
+        yield line
+
+
 def _csv(path: Path, text_column: tuple[str, ...], label_column: str) -> Iterator[Row]:
     with path.open(encoding="utf-8-sig", newline="") as file:
-        header = file.readline()
+        header = next(lines_of(file, path), "")
         if not header.strip():
             raise DataError(f"{path}: row 1 is blank, expected the names of the columns")
         delimiter = "\t" if path.suffix.lower() == ".tsv" else _delimiter(header)
         file.seek(0)
         csv.field_size_limit(LARGEST_CELL)
-        reader = csv.reader(file, delimiter=delimiter, strict=True)
+        reader = csv.reader(lines_of(file, path), delimiter=delimiter, strict=True)
         row = 1
         try:
             names = [name.strip() for name in next(reader)]
@@ -109,7 +126,7 @@ def _delimiter(header: str) -> str:
 def _jsonl(path: Path, text_column: tuple[str, ...], label_column: str) -> Iterator[Row]:
     named: tuple[str, str] | None = None
     with path.open(encoding="utf-8-sig", newline="\n") as file:
-        for number, line in enumerate(file, start=1):
+        for number, line in enumerate(lines_of(file, path), start=1):
             if not line.strip():
                 yield number, None, None
                 continue
@@ -135,12 +152,14 @@ def _parquet(path: Path, text_column: tuple[str, ...], label_column: str) -> Ite
         with pq.ParquetFile(path) as file:
             text, label = columns(path, file.schema_arrow.names, text_column, label_column)
             number = 0
-            for batch in file.iter_batches(columns=[text, label]):
+            for batch in file.iter_batches(ROWS_AT_ONCE, columns=[text, label]):
                 for cells in zip(batch[text].to_pylist(), batch[label].to_pylist(), strict=True):
                     number += 1
                     yield number, *cells
-    except (pa.ArrowException, UnicodeDecodeError) as error:
-        reason = str(error).splitlines()[0]
+    except (DataError, OSError):
+        raise
+    except Exception as error:  # Arrow lets many kinds through
+        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise DataError(f"{path}: not a whole Parquet file of UTF-8 text ({reason}). Write it again.") from error
     pa.default_memory_pool().release_unused()
 
@@ -149,7 +168,7 @@ def _not_utf8(path: Path) -> DataError:
     """Where the first byte is that is not UTF-8, and what to do."""
     offset = 0
     with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
+        for number, line in enumerate(lines_of(file, path), start=1):
             try:
                 line.decode()
             except UnicodeDecodeError as error:
