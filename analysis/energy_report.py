@@ -63,7 +63,7 @@ def main(arguments: list[str]) -> None:
     if flags.json_output:
         print(json.dumps(report, indent=2))
     else:
-        show(report, Console(highlight=False))
+        show(report, Console(highlight=False, markup=False, emoji=False))
     for path in written:
         print(f"wrote {path}", file=sys.stderr)
 

@@ -31,7 +31,7 @@ def main(path: Path) -> None:
         spikes = "–" if row["spikes_per_synapse"] is None else f"{row['spikes_per_synapse']:.3g}"
         cells = (f"{row['validation_accuracy']:.2%}{spread}", spikes, f"{row['train_seconds'] / 60:.1f} min")
         shown.add_row(str(row["trial"]), *(str(row[name]) for name in names), *cells)
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False, emoji=False)
     console.print(shown, "")
     left_out = [f"trial {trial['number']}: {trial['failed']}" for trial in found["trials"] if trial["failed"]]
     for reason in left_out:
