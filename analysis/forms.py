@@ -181,6 +181,29 @@ class Convergence(Form):
     hopfield: Temperatures
 
 
+class Trial(Form):
+    """One setting of sweep.json."""
+
+    number: Positive
+    settings: Annotated[dict[str, str], Field(min_length=1)]
+    state: str
+    runs: Annotated[list[str], Field(min_length=1)]
+    failed: str | None
+
+
+class Sweep(Form):
+    """sweep.json."""
+
+    seeds: list[Count]
+    trials: Annotated[list[Trial], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _alike(self) -> "Sweep":
+        if len({tuple(trial.settings) for trial in self.trials}) > 1:
+            raise ValueError("trials of different settings")
+        return self
+
+
 CHECKS: dict[str, type[Form]] = {"gradients": Gradients, "convergence": Convergence}
 
 
