@@ -16,6 +16,7 @@ from torch import Tensor
 
 from eqspike_seq.errors import ConfigError
 
+LARGEST_WEIGHT = 1e9  # beyond it float32 does not hold the scores of HopAttn
 MOST_WEIGHTS = 2_000_000_000  # of a network; the paper's has 180 million
 
 

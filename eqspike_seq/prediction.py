@@ -21,10 +21,10 @@ from eqspike_seq.data.embeddings import tokenise
 from eqspike_seq.dynamics import Backend
 from eqspike_seq.errors import RunError
 from eqspike_seq.evaluation import attention_of, stable_after
-from eqspike_seq.files import read_json, read_tensors
+from eqspike_seq.files import read_json
 from eqspike_seq.ledger import Ledger
 from eqspike_seq.network import Batch, Network, Shape
-from eqspike_seq.runs import completed, network_of
+from eqspike_seq.runs import completed, network_of, read_weights
 
 
 @dataclass(frozen=True)
@@ -128,8 +128,6 @@ class Predictor:
             if self.single is None:
                 outputs, steps, every = free.outputs[:, 0].float().numpy(), int(free.steps), free.reading_steps
                 ledger = released(free, self.network.shape).ledger
-        if not np.isfinite(outputs).all():
-            raise RunError("the network's outputs are not finite: its weights are too large. Train the run again.")
         decisions: NDArray[Any] = outputs.argmax(1)[:, None]
         return Prediction(
             label=self.classes[int(decisions[-1, 0])],
@@ -154,7 +152,7 @@ def _read_vocabulary(run: Path) -> tuple[tuple[str, ...], list[str], Tensor]:
     try:
         found = read_json(run / "vocabulary.json")
         classes, words = tuple(found["classes"]), list(found["words"])
-        table = read_tensors(run / "vectors.safetensors")["vectors"].float()
+        table = read_weights(run / "vectors.safetensors")["vectors"].float()
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RunError(f"{run}: its vocabulary cannot be read ({error!r}). Train the run again.") from error
     if not all(isinstance(name, str) for name in (*classes, *words)) or not len(set(classes)) == len(classes) > 1:

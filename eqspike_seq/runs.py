@@ -19,7 +19,7 @@ from torch import Tensor
 from eqspike_seq.config import DATASETS, FORMAT, RunConfig, read_toml
 from eqspike_seq.errors import RunError
 from eqspike_seq.files import read_json, read_json_lines, read_tensors, write_atomically, write_bytes, write_json
-from eqspike_seq.network import Network, Shape
+from eqspike_seq.network import LARGEST_WEIGHT, Network, Shape
 
 PACKAGES = (
     "eqspike",
@@ -231,9 +231,15 @@ def completed(path: Path) -> dict[str, Any] | None:
 def read_weights(path: Path) -> dict[str, Tensor]:
     """What a ``model.safetensors`` holds, by name. Raises RunError."""
     try:
-        return read_tensors(path)
+        saved = read_tensors(path)
     except (OSError, ValueError) as error:
         raise RunError(f"{path} cannot be read ({error}). Repeat the run.") from error
+    for name, tensor in saved.items():
+        if (largest := float(tensor.abs().max())) > LARGEST_WEIGHT:
+            raise RunError(
+                f"{path}: {name} reaches {largest:.2g}, expected at most {LARGEST_WEIGHT:g}. Repeat the run."
+            )
+    return saved
 
 
 def network_of(shape: Shape, path: Path) -> Network:

@@ -24,7 +24,7 @@ from eqspike_seq.learning import Estimate
 from eqspike_seq.ledger import KINDS, Ledger, training_ledger
 from eqspike_seq.memory import keep_freed_memory, release_freed_memory
 from eqspike_seq.meter import Meter
-from eqspike_seq.network import Network
+from eqspike_seq.network import LARGEST_WEIGHT, Network
 from eqspike_seq.parallel import ALONE, Job
 from eqspike_seq.progress import Reporter
 from eqspike_seq.runs import Checkpoint, RunFolder, environment
@@ -144,7 +144,7 @@ class Trainer:
             group["lr"] = decay * self.rates[name]
             tensor.grad = gradients[name]
         if not math.isfinite(sum(float(g.sum()) for g in gradients.values())):
-            self.job.first(self._diverged, f"a gradient of step {self.step + 1}")
+            self.job.first(self._diverged, f"a gradient of step {self.step + 1} is not finite")
         self.optimizer.step()
         self.step += 1
         first = self.job.rank == 0  # counts what happens once for all processes
@@ -159,15 +159,15 @@ class Trainer:
 
     def _diverged(self, what: str) -> None:
         raise DivergenceError(
-            f"training diverged: {what} is not finite. "
-            "Lower --learning-rate, or raise --beta; the last checkpoint is kept."
+            f"training diverged: {what}. Lower --learning-rate, or raise --beta; the last checkpoint is kept."
         )
 
     def check_weights(self) -> None:
-        """Raises DivergenceError where one is not finite, or what the optimiser keeps of it."""
+        """Raises DivergenceError where one is too large or not finite, or what the optimiser keeps of it."""
         kept = (value for state in self.optimizer.state.values() for value in state.values() if value is not None)
-        if not all(bool(tensor.isfinite().all()) for tensor in (*self.parameters.values(), *kept)):
-            self._diverged(f"a weight after step {self.step}")
+        large = (not float(tensor.abs().max()) <= LARGEST_WEIGHT for tensor in self.parameters.values())
+        if any(large) or not all(bool(tensor.isfinite().all()) for tensor in kept):
+            self._diverged(f"a weight after step {self.step} is not finite, or above {LARGEST_WEIGHT:g}")
 
     def collect(self) -> None:
         """Move what all processes have counted to the first one."""
