@@ -10,6 +10,7 @@ from analysis.style import COLOURS, figure
 
 PHASES = (("free", "free phase"), ("nudge_plus", "nudge +β"), ("nudge_minus", "nudge −β"))
 NEURONS = 64  # of a layer at most: the first ones
+LONGEST = 24  # characters of a word shown
 WORDS = 60  # of a text at most: those that get most attention
 
 
@@ -78,8 +79,7 @@ def attention(run: Run) -> Picture | None:
     drawn, ((axis,),) = figure(width=11, height=3)
     axis.bar(range(len(chosen)), shares[chosen], color=COLOURS[0])
     axis.axhline(1, color="black", linewidth=0.8)
-    shown = [word.replace("$", r"\$") for word in words[chosen]]
-    axis.set_xticks(range(len(chosen)), shown, rotation=90, fontsize=6)
+    axis.set_xticks(range(len(chosen)), [word[:LONGEST] for word in words[chosen]], rotation=90, fontsize=6)
     axis.set_ylabel("attention received")
     axis.grid(axis="x", visible=False)
     rows = [{"word": str(words[i]), "place": int(i), "attention": float(shares[i])} for i in chosen]

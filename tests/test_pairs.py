@@ -162,7 +162,7 @@ def test_archives_that_will_not_do(tmp_path: Path, content: bytes, says: str) ->
 
 
 def test_a_split_beyond_any_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("eqspike_seq.data.snli.LARGEST_SPLIT", 100)
+    monkeypatch.setattr("eqspike_seq.data.snli.LARGEST_FILE", 100)
     (tmp_path / ZIP).write_bytes(GOOD)
     with pytest.raises(DataError, match="unpacks to"):
         load_snli(tmp_path)

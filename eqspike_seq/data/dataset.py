@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -221,6 +222,8 @@ def embed(config: RunConfig, corpus: Corpus, progress: Progress) -> Embeddings:
     vocabulary = [word for word, count in counted.items() if count >= config.min_count]
     if config.embeddings == "google-news":
         return google_news(vocabulary)
+    if config.trust_pickle:
+        progress(f"warning: --trust-pickle: whatever code is in {config.embeddings} runs when it is read")
     return read_vectors(Path(config.embeddings), vocabulary, config.trust_pickle)
 
 
@@ -235,7 +238,21 @@ def token_ids(
         ids, lengths, unknown = known_ids(texts, embeddings)
         return {"ids": ids, "lengths": lengths, "unknown": np.array(unknown)}
 
-    return kept(path, make, lambda arrays: (arrays["ids"], arrays["lengths"], int(arrays["unknown"])), progress)
+    def read(arrays: Arrays) -> tuple[NDArray[np.int32], NDArray[np.int64], int]:
+        found = arrays["ids"], arrays["lengths"], int(arrays["unknown"])
+        _check_ids(*found, texts=len(texts), words=len(embeddings.index))
+        return found
+
+    return kept(path, make, read, progress)
+
+
+def _check_ids(ids: NDArray[Any], lengths: NDArray[Any], unknown: int, texts: int, words: int) -> None:
+    """Raises ValueError unless these can be the ids of so many texts."""
+    whole = (ids.dtype, lengths.dtype, ids.ndim, lengths.shape) == (np.int32, np.int64, 1, (texts,))
+    if not whole or unknown < 0 or (lengths < 0).any() or lengths.sum() != len(ids):
+        raise ValueError("the ids are not those of the texts")
+    if len(ids) and not 1 <= ids.min() <= ids.max() <= words:
+        raise ValueError(f"ids from {ids.min()} to {ids.max()}, expected 1 to {words}")
 
 
 def known_ids(texts: list[str], embeddings: Embeddings) -> tuple[NDArray[np.int32], NDArray[np.int64], int]:
