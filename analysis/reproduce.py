@@ -17,10 +17,13 @@ FIGURES = {
     "pareto.json": "python -m benchmarks.pareto",
     "winners.json": "python -m benchmarks.winners imdb",
     "stdp.json": "python -m benchmarks.stdp",
-    "speed-cpu.json": "python -m benchmarks.dense --preset cpu --tolerance 2e-3",
-    "speed-cpu-preset.json": "python -m benchmarks.dense --preset cpu",
-    "spiking.json": "python -m benchmarks.spiking --preset cpu --no-brian2 --run runs/imdb-dense-seed0 "
+    "speed-cpu.json": "python -m benchmarks.dense --preset cpu",
+    "speed-paper.json": "python -m benchmarks.dense --preset paper --limit 3000 --train-batches 20 --repeats 2 "
+    "--gradient-texts 4",
+    "spiking.json": "python -m benchmarks.spiking --preset cpu --run runs/imdb-dense-seed0 "
     "runs/imdb-sigma-delta-seed0 runs/imdb-spiking-seed0",
+    "costs.json": "python -m benchmarks.costs",
+    "growth.json": "python -m benchmarks.growth",
     "latency.json": "python -m benchmarks.latency runs/imdb-sigma-delta-seed0",
     "scaling.json": "python -m benchmarks.scaling",
     "acceleration.json": "python -m benchmarks.acceleration runs/imdb-dense-seed0",

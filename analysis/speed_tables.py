@@ -4,6 +4,7 @@ from statistics import median
 
 from analysis.folders import Json
 from analysis.markdown import read, table
+from analysis.speed import NAMES
 
 WAYS = {
     "event": "event-driven",
@@ -13,19 +14,27 @@ WAYS = {
 }
 
 
+PRODUCTS = {
+    "square_2048": "product of two squares of 2048",
+    "w2_up": "w₂ F(s¹)",
+    "w2_down": "w₂ᵀ s²",
+    "scores": "q Kᵀ",
+    "mix": "p K",
+}
+
+
 def dense() -> str:
-    """Dense EP against Algorithm 2, before and after training."""
+    """Dense EP against Algorithm 2 at both sizes, before and after training."""
     rows = []
-    for name in ("speed-cpu-preset.json", "speed-cpu.json"):
-        found = read(name)
-        about = f"`cpu`, settled to {found['settings']['tolerance']:g}"
+    for preset in ("cpu", "paper"):
+        found = read(f"speed-{preset}.json")
         for stage, label in (
             ("initial", "at initialisation"),
             ("trained", f"after {found['trained_batches']} batches"),
         ):
             part = found[stage]
             cells = (
-                f"{about}, {label}",
+                f"`{preset}`, {label}",
                 f"{part['literal_seconds']:.1f} s",
                 f"{median(part['seconds']['ours']):.2f} s",
                 f"{part['ratio']:.1f} ×",
@@ -51,11 +60,13 @@ def tried() -> str:
 def spiking() -> str:
     """Spiking training batches against the step loop, Brian2 and dense EP."""
     found = read("spiking.json")
-    loop = found["step_loop"]
+    loop, brian = found["step_loop"], found["brian2"]
     in_fp32, by_default = (loop[f"ratio_to_step_loop{end}"] for end in ("", "_in_the_precision_of_the_preset"))
     rows: list[tuple[str, ...]] = [
         ("`if`, step loop in fp32 ÷ ours in fp32", f"{in_fp32:.1f}", "–"),
         ("`if`, step loop in fp32 ÷ ours as by default", f"{by_default:.1f}", "–"),
+        ("`if`, Brian2 ÷ a text of our batch, w₂ as synapses", f"{brian['ratio_to_brian2']:.0f}", "–"),
+        ("`if`, Brian2 ÷ a text of our batch, layers above s¹ alone", f"{brian['ratio_to_brian2_above_s1']:.1f}", "–"),
     ]
     for key, label in (
         ("if_to_dense", "`if`, rule `count` ÷ dense EP"),
@@ -74,6 +85,52 @@ def latency() -> str:
         for way, label in WAYS.items()
     ]
     return table(("", "p50, ms", "p99, ms"), rows, (0,))
+
+
+def growth() -> str:
+    """Fitted exponents beside those of the largest term."""
+    rows = []
+    for name, about in read("growth.json")["growth"].items():
+        fitted, theory = about["exponent"], about["exponent_of_the_largest_term"]
+        sizes = [row["size"] for row in about["rows"]]
+        cells = (
+            NAMES[name],
+            f"{sizes[0]} – {sizes[-1]}",
+            *(f"{fitted[cost]:.2f}" for cost in ("seconds", "products")),
+        )
+        rows.append((*cells, f"{theory['products']}", f"{fitted['bytes']:.2f}", f"{theory['bytes']}"))
+    heads = ("of", "from – to", "time", "products", "products in theory", "memory", "memory in theory")
+    return table(heads, rows, (0, 1))
+
+
+def costs() -> str:
+    """What HopAttn adds."""
+    found, rows = read("costs.json"), []
+    for name, label in (("hopattn_cpu", "`cpu`"), ("hopattn_paper_halved", "`paper`, N and units of s² halved")):
+        part = found[name]
+        rows.append((label, *(f"{100 * part[f'{cost}_more']:+.0f} %" for cost in ("seconds", "products", "bytes"))))
+    return table(("HopAttn adds", "time", "products", "peak memory"), rows, (0,))
+
+
+def over_time() -> str:
+    """Peak memory of EP and of BPTT by the steps of a phase."""
+    found = read("costs.json")["memory_over_time"]
+    steps = sorted({row["steps"] for row in found["rows"]})
+    rows = []
+    for estimator, label in (("three-phase", "EP"), ("bptt", "BPTT")):
+        bytes_at = {row["steps"]: row["bytes"] for row in found["rows"] if row["estimator"] == estimator}
+        slope = found["bytes_a_step"][estimator]
+        rows.append((label, *(f"{bytes_at[step] / 1e6:.0f} MB" for step in steps), f"{slope / 1e6:.2f} MB"))
+    return table(("", *(f"{step} steps" for step in steps), "a step more"), rows, (0,))
+
+
+def roofline() -> str:
+    """How near dense training comes to the machine."""
+    found = read("growth.json")["roofline"]
+    rates, reached = found["operations_a_second"], found["reached_operations_a_second"]
+    rows = [(PRODUCTS[name], *(f"{rates[kind][name] / 1e9:.0f}" for kind in rates)) for name in PRODUCTS]
+    trained = [f"{reached / 1e9:.0f}" if kind == found["product_dtype"] else "–" for kind in rates]
+    return table(("10⁹ operations a second", *rates), [*rows, ("dense training", *trained)], (0,))
 
 
 def scaling() -> str:

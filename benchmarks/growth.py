@@ -37,7 +37,7 @@ from benchmarks.measure import (
     synthetic,
     training_batch,
 )
-from eqspike_seq.attention import TEXTS_AT_ONCE
+from eqspike_seq.attention import texts_at_once
 from eqspike_seq.backends import product_dtype
 from eqspike_seq.config import FORMAT, RunConfig, from_preset
 from eqspike_seq.dynamics import ROUNDS
@@ -100,7 +100,7 @@ def gemm_rates(shape: Shape, batch: int, dtype: torch.dtype, repeats: int) -> di
     def drawn(*size: int) -> torch.Tensor:
         return torch.rand(*size).to(dtype)
 
-    flat, hidden, some = shape.flat, shape.hidden[0], min(batch, TEXTS_AT_ONCE)
+    flat, hidden, some = shape.flat, shape.hidden[0], min(batch, texts_at_once(shape.tokens, shape.tokens))
     w2, first, below = drawn(hidden, flat), drawn(batch, hidden), drawn(batch, flat)
     x, p = drawn(some, shape.tokens, shape.dim), drawn(some, shape.tokens, shape.tokens)
     square = drawn(2048, 2048)

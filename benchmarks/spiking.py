@@ -331,7 +331,7 @@ def main(
     config = from_preset("imdb", "spiking", preset, seed=seed, neuron="if", rule="count")
     data = load_dataset(config, reporter.status)
     shape, texts = shape_of(config, data), texts or config.batch
-    network = Network.create(shape, torch.Generator().manual_seed(seed), config.bias, config.gain)
+    network = Network.create(shape, torch.Generator().manual_seed(seed), config.bias, config.gain, config.recall)
     result: dict[str, Any] = {"format": FORMAT, "command": command(), "environment": environment()}
     result |= {"settings": config.computed(), "texts": texts, "repeats": repeats}
 

@@ -57,7 +57,9 @@ def main(dataset: tyro.conf.Positional[Literal["imdb", "mini"]], json_file: Json
     config = from_preset(dataset, "spiking", seed=seed)
     data = load_dataset(config, Reporter().status)
     batch = random_batch(config, data, TEXTS)
-    network = Network.create(shape_of(config, data), torch.Generator().manual_seed(seed), config.bias, config.gain)
+    network = Network.create(
+        shape_of(config, data), torch.Generator().manual_seed(seed), config.bias, config.gain, config.recall
+    )
     inputs = prepare(network, batch, torch.float32)
     bias, real = key_bias(batch.mask, torch.float32), batch.mask.unsqueeze(-1)
     scores = inputs.drive @ inputs.patterns.mT / inputs.patterns.shape[-1] ** 0.5 + bias

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 BLOCKED = -1e9  # the score of padding; finite, so that a text without a known word gives rows of numbers, not NaN
-TEXTS_AT_ONCE = 8  # whose N×N scores a processor works on together
+SCORES_AT_ONCE = 2**19  # that a processor works on together
 LARGEST_CHANGE = 20.0  # of a score, up to which exp(δa) − 1 is taken; beyond it, the softmax itself
 
 
@@ -23,18 +23,25 @@ def key_bias(mask: Tensor, dtype: torch.dtype) -> Tensor:
     return torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill_(~mask, BLOCKED).unsqueeze(-2)
 
 
-def by_text(function: Callable[..., Tensor], *tensors: Tensor | None) -> Tensor:
+def texts_at_once(queries: int, patterns: int) -> int:
+    """How many texts of so many rows each make ``SCORES_AT_ONCE``."""
+    return max(1, SCORES_AT_ONCE // (queries * patterns))
+
+
+def by_text(function: Callable[..., Tensor], queries: Tensor, patterns: Tensor, *others: Tensor | None) -> Tensor:
     """``function`` of the tensors a few texts (rows of the first axis) at a time.
 
-    The N×N scores of a few texts stay in a processor's cache; those of a whole batch would fill it many times over, and
+    The scores of a few texts stay in a processor's cache; those of a whole batch would fill it many times over, and
     memory too. On another device, or where there are few texts or only one, ``function`` is called once.
     """
-    first = tensors[0]
-    assert first is not None
-    if first.device.type != "cpu" or first.dim() < 3 or len(first) <= TEXTS_AT_ONCE:
-        return function(*tensors)
-    pieces = [slice(start, start + TEXTS_AT_ONCE) for start in range(0, len(first), TEXTS_AT_ONCE)]
-    return torch.cat([function(*(None if tensor is None else tensor[piece] for tensor in tensors)) for piece in pieces])
+    if queries.device.type != "cpu" or queries.dim() < 3:
+        return function(queries, patterns, *others)
+    together = texts_at_once(queries[0].numel() // queries.shape[-1], patterns.shape[-2])
+    if len(queries) <= together:
+        return function(queries, patterns, *others)
+    pieces = [slice(start, start + together) for start in range(0, len(queries), together)]
+    given = (queries, patterns, *others)
+    return torch.cat([function(*(None if tensor is None else tensor[piece] for tensor in given)) for piece in pieces])
 
 
 def weights(queries: Tensor, patterns: Tensor, bias: Tensor | None, top: int = 0) -> Tensor:

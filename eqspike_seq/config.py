@@ -101,6 +101,8 @@ class RunConfig(BaseModel):
     """Where the biases of hidden layers start: all, or each. 1 is the middle of σ; less makes a sparser code."""
     gain: float = Field(default=1.0, gt=0)
     """w2 starts uniform in ±gain/√fan-in: above 1 where most of the input is near zero, as pixels are."""
+    recall: float = Field(default=0.0, ge=0)
+    """w1 starts as this times the identity, plus what is random: each word then recalls those that are like it."""
     masked: bool = True
     """Padding takes no part in attention; otherwise zero rows are patterns like any other (the paper's code)."""
 

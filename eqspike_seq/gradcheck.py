@@ -49,7 +49,7 @@ def stages(config: RunConfig, dataset: Dataset, run: Path | None) -> list[Stage]
 
     def made() -> Network:
         generator = torch.Generator().manual_seed(config.seed)
-        return Network.create(shape, generator, config.bias, config.gain)
+        return Network.create(shape, generator, config.bias, config.gain, config.recall)
 
     found = [Stage("initial", made())]
     if run is None:

@@ -119,11 +119,17 @@ class Network:
 
     @classmethod
     def create(
-        cls, shape: Shape, generator: torch.Generator, bias: tuple[float, ...] = (1.0,), gain: float = 1.0
+        cls,
+        shape: Shape,
+        generator: torch.Generator,
+        bias: tuple[float, ...] = (1.0,),
+        gain: float = 1.0,
+        recall: float = 0.0,
     ) -> "Network":
-        """Weights uniform in ±1/√fan-in, those of w₂ ``gain`` times as wide; biases of hidden layers at ``bias`` (one
-        for all, or one each), where 1 is the middle of σ and less makes a sparser code; those of the output at 2/C, a
-        rate of 1/C. Raises ConfigError for more weights than ``MOST_WEIGHTS``."""
+        """Weights uniform in ±1/√fan-in, those of w₂ ``gain`` times as wide, w₁ plus ``recall`` times the identity;
+        biases of hidden layers at ``bias`` (one for all, or one each), where 1 is the middle of σ and less makes a
+        sparser code; those of the output at 2/C, a rate of 1/C. Raises ConfigError for more weights than
+        ``MOST_WEIGHTS``."""
         count = sum(map(math.prod, shape.parameters.values()))
         if count > MOST_WEIGHTS:
             raise ConfigError(
@@ -140,7 +146,7 @@ class Network:
         starts = (*(bias * len(shape.hidden) if len(bias) == 1 else bias), 2 / shape.classes)
         return cls(
             shape,
-            w1 / math.sqrt(shape.dim),
+            w1 / math.sqrt(shape.dim) + recall * torch.eye(shape.dim),
             weights,
             [torch.full((size,), value) for size, value in zip(shape.sizes[1:], starts, strict=True)],
         )

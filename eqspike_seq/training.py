@@ -105,7 +105,7 @@ class Trainer:
         self.config, self.dataset, self.job = config, dataset, job
         shape = shape_of(config, dataset)
         generator = torch.Generator().manual_seed(config.seed)
-        self.network = Network.create(shape, generator, config.bias, config.gain).to(device)
+        self.network = Network.create(shape, generator, config.bias, config.gain, config.recall).to(device)
         self.parameters = dict(self.network.named())
         rates = dict(zip((name for name in self.parameters if name[0] == "w"), config.learning_rates(), strict=True))
         self.rates = {name: rates[f"w{name[1:]}"] for name in self.parameters}

@@ -6,6 +6,7 @@ Whatever their origin they are standardised: zero mean and unit variance in each
 
 import gzip
 import json
+import math
 import re
 import time
 from collections import Counter
@@ -25,7 +26,8 @@ from eqspike_seq.files import LARGEST_ARRAYS, read_arrays, sha256_of, temporary
 TOKEN = re.compile(r"[a-z0-9]+(?:'[a-z]+)?|[!?]")
 LONGEST_TOKEN = 64  # characters; longer runs of letters are no words
 LARGEST_VALUE = 1e30  # of a vector; its square is still a number
-WORD2VEC: dict[str, Any] = dict(sg=1, window=10, negative=5, sample=1e-4, epochs=5)
+WORD2VEC: dict[str, Any] = dict(sg=1, window=10, negative=5, sample=1e-4)
+PASSES, LETTERS = (5, 20), 80_000_000  # of word2vec over the texts: as many as read so many letters, within these
 
 
 def tokenise(text: str) -> list[str]:
@@ -84,9 +86,13 @@ def train_word2vec(
 ) -> Embeddings:
     """Skip-gram with negative sampling (Mikolov et al. 2013) on ``texts``, cached by their content and the settings.
 
-    With one worker the same texts and seed give the same vectors; with more they differ from time to time.
+    Few texts are read more often. With one worker the same texts and seed give the same vectors; with more they differ
+    from time to time.
     """
-    settings = {**WORD2VEC, "workers": workers, "vector_size": dim, "min_count": min_count, "seed": seed}
+    passes = math.ceil(LETTERS / max(1, sum(map(len, texts))))
+    epochs = min(max(passes, PASSES[0]), PASSES[1])
+    settings = {**WORD2VEC, "epochs": epochs, "workers": workers, "vector_size": dim, "min_count": min_count}
+    settings["seed"] = seed
     key = sha256_of([json.dumps(settings, sort_keys=True).encode(), *(text.encode() for text in texts)])
     source = f"word2vec trained on {len(texts):,} training and unlabelled texts"
     if workers > 1:
