@@ -89,6 +89,11 @@ def prepare(arguments: list[str], processes: int) -> Repetition:
 def config_of(path: Path, out: Path, data_dir: Path | None) -> RunConfig:
     """The settings of the run in ``path``, to be repeated in ``out``. Raises ConfigError, DataError."""
     settings = {**read_toml(path / "config.toml"), "out": out, "resume": "auto", "tensorboard": False}
+    if settings.get("trust_pickle"):
+        raise DataError(
+            f"{path}: its word vectors are a pickle, which can run any code; none is opened because a folder says so. "
+            f"If it is your own: `eqspike run {settings['dataset']} --config {path}/config.toml --out {out}`."
+        )
     if data_dir is not None:
         settings["data_dir"] = data_dir
     if settings["dataset"] not in DATASETS:
