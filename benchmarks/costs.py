@@ -78,9 +78,7 @@ def over_time(settings: RunConfig, repeats: int) -> dict[str, Any]:
     }
 
 
-def main(
-    json_file: JsonFile | None = None, batch: int = 128, unrolled_batch: int = 16, repeats: int = 3, rounds: int = 2
-) -> None:
+def main(json_file: JsonFile, batch: int = 128, unrolled_batch: int = 16, repeats: int = 3, rounds: int = 2) -> None:
     """Measure both.
 
     Args:
@@ -104,8 +102,7 @@ def main(
     for name, task in tasks.items():
         result[name] = task()
         reporter.out.print(name, {key: value for key, value in result[name].items() if key != "settings"})
-        if json_file is not None:
-            write_json(json_file, result)
+        write_json(json_file, result)
 
 
 if __name__ == "__main__":

@@ -150,7 +150,7 @@ def roofline(config: RunConfig, repeats: int) -> dict[str, Any]:
 
 
 def main(
-    json_file: JsonFile | None = None,
+    json_file: JsonFile,
     repeats: int = 3,
     largest: int = 10,
     batch: int = 32,
@@ -173,8 +173,7 @@ def main(
 
     def keep(found: dict[str, Any]) -> None:
         reporter.out.print({key: value for key, value in found.items() if key != "settings"})
-        if json_file is not None:
-            write_json(json_file, result)
+        write_json(json_file, result)
 
     for name, sizes in SIZES.items() if growth else ():
         result["growth"][name] = grow(name, sizes[:largest], repeats)

@@ -305,8 +305,8 @@ def kinds_of(run: Path) -> list[str]:
 
 @torch.no_grad()
 def main(
+    json_file: JsonFile,
     preset: str = "cpu",
-    json_file: JsonFile | None = None,
     run: tuple[Path, ...] = (),
     texts: int | None = None,
     repeats: int = 5,
@@ -317,8 +317,8 @@ def main(
     """Time all three on IMDB.
 
     Args:
-        preset: cpu or paper.
         json_file: Where the figures go.
+        preset: cpu or paper.
         run: Finished run folders, whose weights are taken too.
         texts: Texts in a batch of the step loop and of Brian2's comparison; default: as in the preset.
         repeats: How often each is timed; the median counts.
@@ -338,8 +338,7 @@ def main(
     def keep(name: str, found: dict[str, Any]) -> None:
         result[name] = found
         reporter.out.print(name, found)
-        if json_file is not None:
-            write_json(json_file, result)
+        write_json(json_file, result)
 
     keep("initial", against_dense(data, preset, {}, seed, repeats))
     if run:
