@@ -194,8 +194,9 @@ def test_own_data_is_looked_for_where_it_is_now_and_must_be_the_same(
 ) -> None:
     monkeypatch.setenv("COLUMNS", "300")
     file = write(tmp_path / "reviews.csv", made(30, 2))
-    flags = ("--epochs", 1, "--min-count", 1, "--workers", 2, "--out", tmp_path / "run")
+    flags = ("--epochs", 1, "--embeddings", "word2vec", "--workers", 2, "--out", tmp_path / "run")
     command("run", file, *flags)
+    (vectors,) = (Path(os.environ["EQSPIKE_CACHE"]) / "embeddings").glob("*")
     (tmp_path / "moved").mkdir()
     moved = file.rename(tmp_path / "moved/reviews.csv")
     assert rerun(tmp_path / "run") == 2 and "Say with --data-dir" in capsys.readouterr().err
@@ -206,7 +207,6 @@ def test_own_data_is_looked_for_where_it_is_now_and_must_be_the_same(
     moved.write_text(whole + "one more,class 0\n")
     assert rerun(*there) == 2 and "its texts and labels were others" in capsys.readouterr().err
     moved.write_text(whole)
-    (vectors,) = (Path(os.environ["EQSPIKE_CACHE"]) / "embeddings").glob("*")
     arrays = read_arrays(vectors)
     write_arrays(vectors, {**arrays, "vectors": arrays["vectors"] + np.eye(*arrays["vectors"].shape, dtype=np.float32)})
     assert rerun(*there) == 2 and "2 threads trained them" in capsys.readouterr().err
