@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from safetensors.numpy import load_file, save_file
 
 from analysis.rerun import compare, report
@@ -230,3 +231,29 @@ def test_an_interrupted_repetition_is_continued_by_the_same_command(
     assert rerun(folder, "--out", tmp_path / "again") == 0
     out, err = capsys.readouterr()
     assert "resumed at batch 1 of 2" in err and "Matched" in out
+
+
+@pytest.mark.parametrize(
+    ("backend", "precision", "most"),
+    [("dense", "float32", 1e-3), ("dense", "auto", 5e-2), ("spiking", "float32", 5e-2), ("spiking", "auto", 5e-2)],
+)
+def test_two_threads_compute_what_one_does_within_a_tolerance(
+    tmp_path: Path, backend: str, precision: str, most: float
+) -> None:
+    """``most``: of what training changes. Measured: nothing. Where sums are split, a last digit may move spikes."""
+    before, folders = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            folders.append(small(tmp_path / f"{threads}", "--backend", backend, "--precision", precision))
+            assert json.loads((folders[-1] / "environment.json").read_text())["threads"] == threads
+    finally:
+        torch.set_num_threads(before)
+    one, two = (load_file(folder / "checkpoint/model.safetensors") for folder in folders)
+    for name, halfway in load_file(folders[0] / "halfway.safetensors").items():
+        changed = np.linalg.norm(one[name] - halfway)
+        assert 0 < changed and np.linalg.norm(two[name] - one[name]) <= most * changed, name
+    was, now = (json.loads((folder / "ledger.json").read_text())["inference"]["counts"] for folder in folders)
+    for layer, phases in was.items():
+        for kind, count in phases["free"].items():
+            assert now[layer]["free"][kind] == pytest.approx(count, rel=most), (layer, kind)
