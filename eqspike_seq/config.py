@@ -27,6 +27,7 @@ DATASETS, BACKENDS, NEURONS, CIRCUITS, RULES = map(
     get_args, (DatasetName, BackendName, NeuronName, CircuitName, RuleName)
 )
 DEFAULT_PRESET = {"imdb": "cpu", "snli": "snli-cpu", "mini": "mini", "mnist": "mnist", "digits": "digits"}
+EMBEDDINGS = ("word2vec", "random", "google-news")  # else a file
 FINEST = 1e-6  # threshold: as many units as that makes of 1 can just be counted one by one in float32
 OWN = "own"  # the preset of texts of one's own
 PAIRS = ("snli",)  # data sets whose texts are pairs
@@ -205,6 +206,17 @@ class RunConfig(BaseModel):
                 f"{os.getcwd()}"
             )
         return os.path.abspath(dataset)
+
+    @field_validator("embeddings")
+    @classmethod
+    def _named_or_file(cls, embeddings: str) -> str:
+        """A name, or a path that holds from every folder."""
+        return embeddings if embeddings in EMBEDDINGS else os.path.abspath(embeddings)
+
+    @field_validator("data_dir")
+    @classmethod
+    def _from_every_folder(cls, data_dir: Path | None) -> Path | None:
+        return None if data_dir is None else data_dir.absolute()
 
     @model_validator(mode="after")
     def _fit_together(self) -> "RunConfig":

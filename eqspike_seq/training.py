@@ -5,6 +5,7 @@ import math
 import resource
 import signal
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -235,10 +236,13 @@ class Trainer:
 
 
 @torch.no_grad()
-def run(config: RunConfig, reporter: Reporter, job: Job = ALONE) -> dict[str, Any]:
+def run(
+    config: RunConfig, reporter: Reporter, job: Job = ALONE, check: Callable[[Dataset], None] = lambda _: None
+) -> dict[str, Any]:
     """Train, test once, and fill the run folder; returns what ``result.json`` holds, with ``path``.
 
     Of several processes each calls this, with the same ``config``; the first one alone reads, writes and tests.
+    ``check`` may refuse the data before anything is written.
 
     Raises EqspikeError for whatever the user can mend; KeyboardInterrupt leaves a checkpoint behind.
     """
@@ -251,6 +255,7 @@ def run(config: RunConfig, reporter: Reporter, job: Job = ALONE) -> dict[str, An
         job.first(folder.check_config, config)
         dataset = job.first(load_dataset, config, reporter.status)
         job.first(folder.check_data, config, dataset.source)
+        job.first(check, dataset)
         reporter.dataset(dataset)
         release_freed_memory()
         trainer = Trainer(config, dataset, device, job)
@@ -282,6 +287,7 @@ def describe(trainer: Trainer, folder: RunFolder) -> None:
             "embedding_sha256": dataset.embeddings.digest,
             "embeddings": dataset.embeddings.source,
             "data": dataset.source,
+            "data_sha256": dataset.digest,
             "counts": dataset.counts,
         },
     )

@@ -37,6 +37,7 @@ from eqspike_seq.data.imdb import load_imdb
 from eqspike_seq.data.locate import cache_dir
 from eqspike_seq.data.mnist import load_mnist
 from eqspike_seq.data.own import load_own
+from eqspike_seq.data.snli import load_snli
 from eqspike_seq.errors import EqspikeError
 from eqspike_seq.export import trained
 from eqspike_seq.files import read_json, save_arrays
@@ -45,6 +46,7 @@ from eqspike_seq.runs import RunFolder
 from eqspike_seq.sweep import axis, opened
 from eqspike_seq.training import Trainer
 from neuromorphic.energy import read_table
+from tests.test_pairs import DEV, GOOD, archive, json_lines, pairs
 
 INPUTS = int(os.environ.get("EQSPIKE_FUZZ", 30))
 LONG = "EQSPIKE_FUZZ" in os.environ
@@ -267,6 +269,24 @@ def test_archives(tmp_path: Path) -> None:
     bytes_of(path, gzip.compress(file.getvalue()))
     assert len(load_imdb(tmp_path).train) == 2
     tried()
+
+
+def test_pairs_in_an_archive(tmp_path: Path) -> None:
+    assert len(load_snli(bytes_of(tmp_path / "snli.zip", GOOD)).train) == 120
+    lines = json_lines(pairs(3, "old"))
+
+    @fuzzed
+    @given(harmed(GOOD))
+    def tried(content: bytes) -> None:
+        answers(lambda: load_snli(bytes_of(tmp_path / "snli.zip", content)))
+
+    @fuzzed
+    @given(harmed(lines))
+    def changed(content: bytes) -> None:
+        answers(lambda: load_snli(bytes_of(tmp_path / "snli.zip", archive({DEV: content}))))
+
+    tried()
+    changed()
 
 
 def test_images(tmp_path: Path) -> None:

@@ -202,7 +202,7 @@ def test_a_line_without_end_is_not_read_to_its_end(tmp_path: Path, name: str, mo
         with pytest.raises(DataError, match="line 1 is longer than 20,000,000 characters"):
             load_own(path)
         with path.open("rb") as file, pytest.raises(DataError, match="line 1 is longer"):
-            next(lines(file, "standard input"))
+            next(lines(file, "standard input", 1))
     for read in (files.read_text, read_toml):
         with pytest.raises(ValueError, match="more than"):
             read(path)

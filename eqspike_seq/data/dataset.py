@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +67,7 @@ class Encoded:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Encoded splits, the vectors, and what happened on the way (``counts``)."""
+    """Encoded splits, the vectors, what happened on the way (``counts``), and ``digest`` of the texts and labels."""
 
     name: str
     classes: tuple[str, ...]
@@ -80,6 +80,7 @@ class Dataset:
     test_texts: list[str]
     counts: dict[str, int]
     images: bool = False
+    digest: str = ""
 
     def words(self) -> list[str]:
         """Words by id; id 0 is padding."""
@@ -153,7 +154,16 @@ def load_dataset(config: RunConfig, progress: Progress = lambda _: None) -> Data
         test_texts=corpus.test.texts,
         counts=counts,
         images=corpus.images,
+        digest=digest_of(corpus),
     )
+
+
+def digest_of(corpus: Corpus) -> str:
+    """SHA-256 of the classes, and of the texts and labels of all splits."""
+    parts = [part for part in (corpus.train, corpus.validation, corpus.test) if part is not None]
+    texts = (text for part in parts for text in part.texts)
+    encoded = (text.encode() for text in chain(corpus.classes, texts))
+    return sha256_of(chain(encoded, (part.labels.tobytes() for part in parts)))
 
 
 def shape_of(config: RunConfig, dataset: Dataset) -> Shape:
