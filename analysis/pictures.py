@@ -17,19 +17,14 @@ from analysis.style import COLOURS, figure
 from neuromorphic.energy import GROUPS, CostTable
 
 BARS = 40  # at most in one picture
-LONGEST = 70  # characters of a label
 
 
 def _coloured(runs: list[Run]) -> list[tuple[str, list[Run], str]]:
     """(colour, runs that differ in the seed alone, their label); equal labels are told apart by the folder."""
     found = groups(runs)
-    labels = [group[0].label[:LONGEST] for group in found]
+    labels = [group[0].label for group in found]
     return [
-        (
-            COLOURS[place % len(COLOURS)],
-            group,
-            label if labels.count(label) == 1 else f"{label} ({group[0].name[:LONGEST]})",
-        )
+        (COLOURS[place % len(COLOURS)], group, label if labels.count(label) == 1 else f"{label} ({group[0].name})")
         for place, (group, label) in enumerate(zip(found, labels, strict=True))
     ]
 
@@ -211,7 +206,7 @@ def energy_breakdown(runs: list[Run], table: CostTable) -> Picture | None:
                 left += value
                 rows.append({"run": run.name, "split": split, "name": name, "joules": value})
         axis.set_yticks(
-            range(len(parts)), [run.name[:LONGEST] for run, _ in parts] if split == "components" else [""] * len(parts)
+            range(len(parts)), [run.name for run, _ in parts] if split == "components" else [""] * len(parts)
         )
         axis.invert_yaxis()
         axis.set_xlabel("joules an inference")

@@ -10,7 +10,6 @@ from analysis.style import COLOURS, figure
 
 PHASES = (("free", "free phase"), ("nudge_plus", "nudge +β"), ("nudge_minus", "nudge −β"))
 NEURONS = 64  # of a layer at most: the first ones
-LONGEST = 24  # characters of a word shown
 WORDS = 60  # of a text at most: those that get most attention
 
 
@@ -79,7 +78,7 @@ def attention(run: Run) -> Picture | None:
     drawn, ((axis,),) = figure(width=11, height=3)
     axis.bar(range(len(chosen)), shares[chosen], color=COLOURS[0])
     axis.axhline(1, color="black", linewidth=0.8)
-    axis.set_xticks(range(len(chosen)), [word[:LONGEST] for word in words[chosen]], rotation=90, fontsize=6)
+    axis.set_xticks(range(len(chosen)), words[chosen], rotation=90, fontsize=6)
     axis.set_ylabel("attention received")
     axis.grid(axis="x", visible=False)
     rows = [{"word": str(words[i]), "place": int(i), "attention": float(shares[i])} for i in chosen]

@@ -2,6 +2,7 @@
 
 import io
 import re
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,9 @@ def figure(rows: int = 1, columns: int = 1, width: float = 7.0, height: float = 
 def svg_of(drawn: Any) -> bytes:
     """The figure as SVG, the same every time."""
     content = io.BytesIO()
-    drawn.savefig(content, format="svg", metadata={"Date": None})
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "constrained_layout not applied")  # names longer than the picture is wide
+        drawn.savefig(content, format="svg", metadata={"Date": None})
     return CONTROL.sub(b"?", content.getvalue())
 
 

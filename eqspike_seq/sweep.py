@@ -155,16 +155,18 @@ def opened(out: Path, spec: dict[str, Any], axes: dict[str, BaseDistribution]) -
             before = study.user_attrs.get("spec", spec)
             known = len(study.get_trials(deepcopy=False))
             same = all(before[key] == spec[key] for key in ("settings", "seeds"))
-            same = same and before["points"][:known] == spec["points"][:known] and known <= len(spec["points"])
+            if not same or before["points"][:known] != spec["points"][:known] or known > len(spec["points"]):
+                raise ConfigError(
+                    f"--out: {out} holds a sweep of other settings. Give the same command to continue it, "
+                    "or another --out."
+                )
+            study.set_user_attr("spec", spec)
+            for point in spec["points"][known:]:
+                study.enqueue_trial({name: _typed(point[name], values) for name, values in axes.items()})
+        except ConfigError:
+            raise
         except Exception as error:  # optuna lets many kinds through
             raise RunError(f"--out: {out}/study.journal cannot be read ({error!r}). Choose another folder.") from error
-        if not same:
-            raise ConfigError(
-                f"--out: {out} holds a sweep of other settings. Give the same command to continue it, or another --out."
-            )
-        study.set_user_attr("spec", spec)
-        for point in spec["points"][known:]:
-            study.enqueue_trial({name: _typed(point[name], values) for name, values in axes.items()})
     return study
 
 
