@@ -34,7 +34,7 @@ def main(arguments: list[str]) -> None:
     flags = tyro.cli(CompareFlags, args=arguments, prog="eqspike compare")
     table = read_table(flags.hardware)
     runs, _ = finished_runs(flags.runs, "compare")
-    rows, spread, console = compare(runs, table), seeds(runs), Console(highlight=False)
+    rows, spread, console = compare(runs, table), seeds(runs), Console(highlight=False, markup=False, emoji=False)
     lines = [cells(row) for row in rows]
     for columns in ((0, 1, 2, 3), (0, 4, 5, 6, 7, 8, 9)):  # what it is worth, what it takes
         shown = Table(box=None, pad_edge=False, title=f"energy on {table.title}" if columns[1] > 1 else "accuracy")

@@ -63,7 +63,7 @@ def main(arguments: list[str]) -> None:
     if flags.json_output:
         print(json.dumps(report, indent=2))
     else:
-        show(report, Console(highlight=False))
+        show(report, Console(highlight=False, markup=False, emoji=False))
     for path in written:
         print(f"wrote {path}", file=sys.stderr)
 
@@ -191,7 +191,11 @@ def write_csv(run: Path, tables: list[CostTable], path: Path) -> None:
 
 def draw(report: Json, folder: Path) -> list[Path]:
     """What energy is made of, this run beside dense EP; and how it would change with the rate of spikes."""
-    entries = [entry for entry in report["hardware"].values() if "dense" in entry]
+    entries = [
+        entry
+        for entry in report["hardware"].values()
+        if "dense" in entry and all(entry["dense"][part]["joules"]["value"] for part in PARTS)  # it costs something
+    ]
     if not entries:
         return []
     drawn, axes = figure(1, 2, width=11, height=1.2 + 0.55 * len(entries))

@@ -2,32 +2,21 @@
 
 import json
 import sys
-import tomllib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, NonNegativeInt, ValidationError
 
+from analysis import forms
+from eqspike_seq import files
 from eqspike_seq.config import FORMAT, IMAGES, WHERE
 from eqspike_seq.errors import ConfigError
 from eqspike_seq.ledger import KINDS, Ledger
 
 Json = dict[str, Any]
 EVERY = ("aa", "ab", "ba", "bb")  # projections of pairs
-NEEDED = ("dataset", "backend", "seed", "test_accuracy", "validation_accuracy", "train_seconds", "n_test", "complete")
-
-
-class _LedgerFile(BaseModel):
-    model_config = ConfigDict(strict=True)
-    counts: dict[str, dict[str, dict[str, NonNegativeInt]]]
-    samples: dict[str, NonNegativeInt]
-    steps: dict[str, NonNegativeInt]
-    synapses: dict[str, NonNegativeInt]
-    sizes: list[NonNegativeInt]
 
 
 @dataclass(frozen=True)
@@ -54,8 +43,8 @@ class Run:
 
     @property
     def name(self) -> str:
-        """Of the folder."""
-        return self.path.name
+        """Of the folder, bytes that are no text replaced."""
+        return self.path.name.encode("utf-8", "replace").decode()
 
     @property
     def label(self) -> str:
@@ -84,62 +73,79 @@ class Run:
 
     @cached_property
     def curves(self) -> Json:
-        """curves.json."""
-        return read_json(self.path / "curves.json")
+        """curves.json. Raises ConfigError."""
+        return read_json(self.path / "curves.json", forms.Curves)
 
     @cached_property
     def samples(self) -> dict[str, NDArray[Any]]:
-        """samples.npz."""
-        with np.load(self.path / "samples.npz", allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
+        """samples.npz. Raises ConfigError."""
+        path = self.path / "samples.npz"
+        try:
+            found = files.read_arrays(path)
+            forms.check_samples(found)
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"{path}: cannot be read: {error}") from error
+        return found
 
     @cached_property
     def predictions(self) -> dict[str, NDArray[Any]]:
-        """Columns text_sha256, label, predicted of predictions.parquet, rows in the split's order."""
+        """Columns text_sha256, label, predicted of predictions.parquet, rows in split order. Raises ConfigError."""
         import pyarrow.parquet as pq
 
-        table = pq.read_table(self.path / "predictions.parquet", columns=["text_sha256", "label", "predicted"])
-        return {name: table[name].to_numpy() for name in table.column_names}
+        path, names = self.path / "predictions.parquet", ["text_sha256", "label", "predicted"]
+        try:
+            if (rows := pq.read_metadata(path).num_rows) != self.result["n_test"]:
+                raise ValueError(f"it has {rows} rows, expected {self.result['n_test']}")
+            table = pq.read_table(path, columns=names)
+            columns = {name: table[name].to_numpy() for name in names}
+            if str(table["text_sha256"].type) != "string" or any(columns[n].dtype.kind != "i" for n in names[1:]):
+                raise ValueError(f"got columns of {', '.join(str(table[name].type) for name in names)}")
+            return columns
+        except Exception as error:  # Arrow lets many kinds through
+            raise ConfigError(f"{path}: cannot be read: {error}") from error
 
     def check(self, name: str) -> Json | None:
-        """What ``eqspike check`` found in this run: gradients or convergence."""
-        return read_json(self.path / "checks" / f"{name}.json") if self.has(f"checks/{name}.json") else None
+        """What ``eqspike check`` found in this run: gradients or convergence. Raises ConfigError."""
+        path = self.path / "checks" / f"{name}.json"
+        return read_json(path, forms.CHECKS[name]) if path.is_file() else None
 
     def has(self, name: str) -> bool:
         """Whether the folder holds this file: results that are kept for good leave out the large ones."""
         return (self.path / name).is_file()
 
 
-def read_json(path: Path) -> Json:
-    """A JSON object. Raises ConfigError."""
+def read_json(path: Path, form: type[forms.Form] = forms.Form) -> Json:
+    """A JSON object of this form. Raises ConfigError."""
     try:
-        found = json.loads(path.read_text())
+        found = files.read_json(path)
+        forms.check(found, form)
     except FileNotFoundError as error:
         raise ConfigError(f"{path.parent}: it has no {path.name}") from error
     except (OSError, ValueError) as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from error
-    if not isinstance(found, dict):
-        raise ConfigError(f"{path}: got {type(found).__name__}, expected an object")
     return found
 
 
 def open_run(path: Path) -> Run:
     """The run in a folder. Raises ConfigError, saying what is wrong with it."""
     try:
-        result = json.loads((path / "result.json").read_text())
-        settings = tomllib.loads((path / "config.toml").read_text())
-        metrics = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
+        result, settings = files.read_json(path / "result.json"), files.read_toml(path / "config.toml")
+        metrics = files.read_json_lines(path / "metrics.jsonl")
+        formats = [found.get("format") for found in (result, settings, *metrics)]
+        newest = max((number for number in formats if isinstance(number, int)), default=FORMAT)
+        if newest <= FORMAT:
+            forms.check(result, forms.Result)
+            forms.check(settings, forms.Settings)
+            for line in metrics:
+                forms.check(line, forms.Metrics)
     except FileNotFoundError as error:
         raise ConfigError(f"{path}: no finished run (it has no {Path(error.filename).name})") from error
     except (OSError, ValueError) as error:
-        raise ConfigError(f"{path}: cannot be read: {error}") from error
-    if not isinstance(result, dict) or (missing := [key for key in NEEDED if key not in result]):
-        lacking = f" (result.json has no {', '.join(missing)})" if isinstance(result, dict) else ""
-        raise ConfigError(f"{path}: not a run of eqspike{lacking}")
-    newest = max(part.get("format", 1) for part in (result, settings, *metrics))
+        raise ConfigError(f"{path}: cannot be read, or is not a run of eqspike: {error}") from error
     if newest > FORMAT:
         raise ConfigError(f"{path}: format {newest}, written by a newer eqspike; this one reads {FORMAT}")
-    if not result["complete"] or not metrics:
+    ended = any("validation_accuracy" in line for line in metrics)
+    if not result["complete"] or not ended or len({tuple(line["rates"]) for line in metrics}) > 1:
         raise ConfigError(f"{path}: the run has not ended; continue it with --resume")
     return Run(path, settings, result, metrics)
 
@@ -178,11 +184,10 @@ def _ledger(path: Path, found: Json, part: str) -> Ledger:
     """One ledger of ledger.json, all kinds there. Raises ConfigError."""
     place = f"{path / 'ledger.json'}: the {part} ledger"
     try:
-        ledger = Ledger(**_LedgerFile.model_validate(found.get(part)).model_dump())
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(str(step) for step in first["loc"]) or "all of it"
-        raise ConfigError(f"{place}, {where}: {first['msg']}. Train the run again with this version.") from error
+        forms.check(found.get(part) or {}, forms.LedgerFile)
+    except ValueError as error:
+        raise ConfigError(f"{place}, {error}. Train the run again with this version.") from error
+    ledger = Ledger(**{name: found[part][name] for name in forms.LedgerFile.model_fields})
     rows = [kinds for phases in ledger.counts.values() for kinds in phases.values()]
     if not ledger.samples.get("free") or any(set(kinds) != set(KINDS) for kinds in rows):
         raise ConfigError(f"{place} lacks kinds of events or texts. Train the run again with this version.")

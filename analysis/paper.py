@@ -54,7 +54,7 @@ def main(arguments: list[str]) -> None:
     table = Table(*heads, title=TITLES[flags.number], box=None, pad_edge=False)
     for row in rows:
         table.add_row(*row)
-    Console(highlight=False).print(table)
+    Console(highlight=False, markup=False, emoji=False).print(table)
 
 
 Rows = tuple[tuple[str, ...], list[tuple[str, ...]]]

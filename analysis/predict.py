@@ -14,6 +14,7 @@ from rich.text import Text
 from analysis.energy import DIGITAL, part_of
 from analysis.energy_report import text_of
 from analysis.folders import Json
+from eqspike_seq.data.tables import lines_of
 from eqspike_seq.errors import ConfigError, DataError
 from eqspike_seq.prediction import Prediction, Predictor
 from neuromorphic.energy import CostTable, read_table
@@ -49,7 +50,7 @@ def main(arguments: list[str]) -> None:
         raise ConfigError("--file: got a text too; give one of them")
     table = read_table(flags.hardware)
     predictor = Predictor.open(flags.run)
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
     for asked in texts(flags, predictor.config.inputs()):
         found = predictor.predict(*asked, attention=flags.explain)
         if flags.json_output:
@@ -81,8 +82,11 @@ def texts(flags: PredictFlags, inputs: int) -> Iterator[tuple[str, ...]]:
 
 
 def lines(file: BinaryIO, name: str, inputs: int) -> Iterator[tuple[str, ...]]:
-    """Each line as soon as it is there. Raises DataError where one is not UTF-8, or no pair where one is expected."""
-    for number, line in enumerate(file, start=1):
+    """Each line as soon as it is there.
+
+    Raises DataError where one is not UTF-8, too long, or no pair where one is expected.
+    """
+    for number, line in enumerate(lines_of(file, name), start=1):
         try:
             text = line.decode().rstrip("\r\n")
         except UnicodeDecodeError as error:

@@ -78,8 +78,7 @@ def attention(run: Run) -> Picture | None:
     drawn, ((axis,),) = figure(width=11, height=3)
     axis.bar(range(len(chosen)), shares[chosen], color=COLOURS[0])
     axis.axhline(1, color="black", linewidth=0.8)
-    shown = [word.replace("$", r"\$") for word in words[chosen]]
-    axis.set_xticks(range(len(chosen)), shown, rotation=90, fontsize=6)
+    axis.set_xticks(range(len(chosen)), words[chosen], rotation=90, fontsize=6)
     axis.set_ylabel("attention received")
     axis.grid(axis="x", visible=False)
     rows = [{"word": str(words[i]), "place": int(i), "attention": float(shares[i])} for i in chosen]

@@ -17,7 +17,7 @@ import tyro
 from analysis.comparison import HEADS, Row, cells, compare, seeds
 from analysis.energy import DIGITAL, NEVER, dense_beside, priced
 from analysis.energy_report import text_of
-from analysis.folders import Json, Run, finished_runs
+from analysis.folders import Json, Run, finished_runs, read_json
 from analysis.picture import Picture, as_csv
 from analysis.pictures import draw_all
 from analysis.raster import received
@@ -148,12 +148,10 @@ def texts(run: Run) -> list[Json]:
 
 def provenance(run: Run) -> list[str]:
     """(run, command, seed, commit, machine)."""
-    import json
-
     settings = {key: value for key, value in run.settings.items() if key != "format"}
     environment: dict[str, Any] = {}
     if run.has("environment.json"):
-        environment = json.loads((run.path / "environment.json").read_text())
+        environment = read_json(run.path / "environment.json")
     try:
         command = command_of(RunConfig(**settings))
     except ConfigError:

@@ -1,11 +1,14 @@
 """One style for all pictures: colours that colour-blind eyes can tell apart, SVG that is the same every time."""
 
 import io
+import re
+import warnings
 from pathlib import Path
 from typing import Any
 
 from eqspike_seq.files import write_bytes
 
+CONTROL = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f]")  # characters that XML has no place for
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # Okabe & Ito
 
 
@@ -19,6 +22,7 @@ def figure(rows: int = 1, columns: int = 1, width: float = 7.0, height: float = 
         {
             "svg.hashsalt": "eqspike",
             "svg.fonttype": "none",
+            "text.parse_math": False,  # names and words are taken as they are
             "font.size": 9,
             "axes.grid": True,
             "grid.alpha": 0.3,
@@ -32,8 +36,10 @@ def figure(rows: int = 1, columns: int = 1, width: float = 7.0, height: float = 
 def svg_of(drawn: Any) -> bytes:
     """The figure as SVG, the same every time."""
     content = io.BytesIO()
-    drawn.savefig(content, format="svg", metadata={"Date": None})
-    return content.getvalue()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "constrained_layout not applied")  # names longer than the picture is wide
+        drawn.savefig(content, format="svg", metadata={"Date": None})
+    return CONTROL.sub(b"?", content.getvalue())
 
 
 def save(drawn: Any, path: Path) -> Path:

@@ -9,6 +9,7 @@ from rich.table import Table
 
 from analysis.energy import DIGITAL
 from analysis.folders import Json, finished_runs, open_runs, read_json
+from analysis.forms import Sweep
 from analysis.picture import Picture, as_csv
 from analysis.report import page
 from analysis.style import figure
@@ -19,7 +20,7 @@ SHOWN = 12  # of the best settings in the report
 
 def main(path: Path) -> None:
     """Read ``sweep.json`` and the runs beside it; print the settings, write sweep.csv, sweep.svg and report.html."""
-    found = read_json(path)
+    found = read_json(path, Sweep)
     rows = [row for trial in found["trials"] if (row := record(trial, path.parent)) is not None]
     rows.sort(key=lambda row: (-row["validation_accuracy"], row["trial"]))
     names = list(found["trials"][0]["settings"])
@@ -31,7 +32,7 @@ def main(path: Path) -> None:
         spikes = "–" if row["spikes_per_synapse"] is None else f"{row['spikes_per_synapse']:.3g}"
         cells = (f"{row['validation_accuracy']:.2%}{spread}", spikes, f"{row['train_seconds'] / 60:.1f} min")
         shown.add_row(str(row["trial"]), *(str(row[name]) for name in names), *cells)
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False, emoji=False)
     console.print(shown, "")
     left_out = [f"trial {trial['number']}: {trial['failed']}" for trial in found["trials"] if trial["failed"]]
     for reason in left_out:

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
 PLACED = ("dataset", "backend", "preset", "out", "resume")  # not taken over from a file of settings
 COMMANDS = {
     "run": "train and test a network on a data set",
+    "rerun": "repeat a run from its folder, and say whether it came to the same, bit for bit",
     "predict": "answer to a text, or to the lines of a file or of standard input",
     "sweep": "many runs with settings varied: grid or random search, resumable, shared between processes",
     "check": "measure gradients or convergence of a run or a preset",
@@ -88,13 +89,8 @@ def run(arguments: list[str]) -> None:
     from eqspike_seq.training import run as train
 
     reporter = Reporter(quiet=job.rank > 0)
-    try:
+    with job.stoppable():
         reporter.result(train(config, reporter, job))
-    except KeyboardInterrupt:
-        job.leave(130)
-        if job.rank == 0:
-            raise
-        sys.exit(130)
     job.leave()
 
 
@@ -184,6 +180,24 @@ def _without(arguments: list[str], flag: str) -> list[str]:
         elif not argument.startswith(flag + "="):
             kept.append(argument)
     return kept
+
+
+def rerun(arguments: list[str]) -> None:
+    """``eqspike rerun RUN [--flags]``, in as many processes as the run had; exits with 1 where something differs."""
+    from eqspike_seq.parallel import join
+
+    job = join()
+    from analysis.rerun import report
+    from eqspike_seq.progress import Reporter
+    from eqspike_seq.rerun import prepare
+    from eqspike_seq.rerun import rerun as repeat
+
+    before = job.first(prepare, arguments, job.size)
+    with job.stoppable():
+        after = repeat(before, Reporter(quiet=job.rank > 0), job)
+    code = job.first(report, before.path, after, before.changed)
+    job.leave(code)
+    sys.exit(code)
 
 
 def predict(arguments: list[str]) -> None:

@@ -14,6 +14,7 @@ import tomli_w
 import tyro
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from eqspike_seq import files
 from eqspike_seq.errors import ConfigError
 
 FORMAT = 1
@@ -26,6 +27,8 @@ DATASETS, BACKENDS, NEURONS, CIRCUITS, RULES = map(
     get_args, (DatasetName, BackendName, NeuronName, CircuitName, RuleName)
 )
 DEFAULT_PRESET = {"imdb": "cpu", "snli": "snli-cpu", "mini": "mini", "mnist": "mnist", "digits": "digits"}
+EMBEDDINGS = ("word2vec", "random", "google-news")  # else a file
+FINEST = 1e-6  # threshold: as many units as that makes of 1 can just be counted one by one in float32
 OWN = "own"  # the preset of texts of one's own
 PAIRS = ("snli",)  # data sets whose texts are pairs
 SIDES = "ab"  # the first and the second text of a pair
@@ -36,7 +39,7 @@ WHERE = {"out", "resume", "data_dir", "device", "tensorboard"}  # say how and wh
 class RunConfig(BaseModel):
     """Every setting of a run."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
     dataset: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="{" + ",".join(DATASETS) + "}|FILE|FOLDER")]
     """imdb: 50,000 film reviews. snli: 570,000 pairs of sentences. mini: synthetic reviews, embedded. mnist: 70,000
@@ -47,7 +50,7 @@ class RunConfig(BaseModel):
     preset: str = ""
     """Named settings to start from: mini, mnist, digits, cpu, paper, snli-cpu, snli-paper or own. Default: cpu for
     imdb, snli-cpu for snli, own for texts of your own (its sizes chosen from them), else the data set's."""
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, lt=2**63)
     """Seed of the initial weights and of the order of the texts."""
     epochs: int = Field(default=4, ge=1)
     """Passes over the training texts."""
@@ -72,7 +75,7 @@ class RunConfig(BaseModel):
     """Texts of your own: the column with their classes."""
     limit: int | None = Field(default=None, ge=2)
     """Use this many texts of each split only: for quick trials, not for results."""
-    tokens: int = Field(default=256, ge=1)
+    tokens: int = Field(default=256, ge=1, le=100_000)
     """N, the tokens of a text that the network sees."""
     keep: Literal["ends", "head", "tail"] = "ends"
     """Which tokens of a longer text: its first and last half of N, its first N or its last N."""
@@ -82,14 +85,14 @@ class RunConfig(BaseModel):
     """word2vec (trained on the training texts), random, google-news, or a FILE of vectors."""
     trust_pickle: bool = False
     """Read gensim KeyedVectors (.kv) given with --embeddings; such a file can run any code, so only your own."""
-    dim: int = Field(default=100, ge=1)
+    dim: int = Field(default=100, ge=1, le=10_000)
     """D, the components of a word vector where vectors are made here; a file's own D otherwise."""
     min_count: int = Field(default=5, ge=1)
     """Words rarer than this in the training texts get no vector."""
     workers: int = Field(default=1, ge=1)
     """Threads that train word vectors: one repeats itself, more are faster and give others each time."""
 
-    hidden: tuple[Annotated[int, Field(ge=1)], ...] = (256, 40)
+    hidden: tuple[Annotated[int, Field(ge=1, le=1_000_000)], ...] = (256, 40)
     """Units of the hidden layers, from the projection to the output."""
     attention: bool = True
     """HopAttn in the projection layer; without it, σ (the paper's baseline)."""
@@ -138,9 +141,9 @@ class RunConfig(BaseModel):
     """wta with sigma-delta: spikes of a token row each time it is computed (else one a step)."""
     query_threshold: float = Field(default=0.0, ge=0)
     """sigma-delta: change of the query that one spike to the stored patterns stands for; 0: it is read as it is."""
-    query_nudge_threshold: float = Field(default=2e-3, gt=0)
+    query_nudge_threshold: float = Field(default=2e-3, ge=FINEST)
     """sigma-delta: the same in the nudges."""
-    pattern_nudge_threshold: float = Field(default=2e-4, gt=0)
+    pattern_nudge_threshold: float = Field(default=2e-4, ge=FINEST)
     """wta with sigma-delta: change of a pattern's probability that one of its spikes stands for in the nudges."""
     attention_threshold: float = Field(default=0.0, ge=0)
     """sigma-delta: a token row is computed anew when its query has moved by more than this (root mean square)."""
@@ -166,24 +169,24 @@ class RunConfig(BaseModel):
     """lif: after a spike the threshold is subtracted (soft), or the membrane is set to 0 (hard)."""
     common_noise: bool = True
     """bernoulli: the same random numbers in both nudges, as a digital circuit can by reseeding."""
-    threshold: tuple[Annotated[float, Field(gt=0)], ...] = (0.5,)
+    threshold: tuple[Annotated[float, Field(ge=FINEST)], ...] = (0.5,)
     """sigma-delta: change of activation that one spike of the free phase stands for: for all hidden layers, or each."""
-    projection_threshold: float = Field(default=0.5, gt=0)
+    projection_threshold: float = Field(default=0.5, ge=FINEST)
     """sigma-delta: the same at s1."""
     baseline: tuple[Annotated[float, Field(ge=0, le=1)], ...] = (0.5,)
     """sigma-delta: what neurons are taken to have transmitted at first: for all hidden layers, or each."""
     deadband: float = Field(default=0.5, ge=0.5, le=1)
     """sigma-delta: how far, in thresholds, s1 or a hidden neuron may be off what it has sent before it sends."""
-    output_threshold: float = Field(default=0.05, gt=0)
+    output_threshold: float = Field(default=0.05, ge=FINEST)
     """sigma-delta: the same at the output."""
-    nudge_threshold: float = Field(default=0.01, gt=0)
+    nudge_threshold: float = Field(default=0.01, ge=FINEST)
     """sigma-delta: the same above s1 in the nudges."""
-    projection_nudge_threshold: float = Field(default=0.02, gt=0)
+    projection_nudge_threshold: float = Field(default=0.02, ge=FINEST)
     """sigma-delta: the same at s1 in the nudges."""
     events: Literal["unit", "graded"] = "unit"
     """sigma-delta: count what a neuron sends at once as unit spikes, or as one event with a payload."""
 
-    def __init__(self, **settings: Any) -> None:
+    def __init__(self, /, **settings: Any) -> None:
         """Raises ConfigError, which names each flag at fault."""
         try:
             super().__init__(**settings)
@@ -203,6 +206,17 @@ class RunConfig(BaseModel):
                 f"{os.getcwd()}"
             )
         return os.path.abspath(dataset)
+
+    @field_validator("embeddings")
+    @classmethod
+    def _named_or_file(cls, embeddings: str) -> str:
+        """A name, or a path that holds from every folder."""
+        return embeddings if embeddings in EMBEDDINGS else os.path.abspath(embeddings)
+
+    @field_validator("data_dir")
+    @classmethod
+    def _from_every_folder(cls, data_dir: Path | None) -> Path | None:
+        return None if data_dir is None else data_dir.absolute()
 
     @model_validator(mode="after")
     def _fit_together(self) -> "RunConfig":
@@ -332,6 +346,10 @@ def presets() -> list[str]:
 
 def from_preset(dataset: str, backend: str, preset: str = "", **overrides: Any) -> RunConfig:
     """The preset's common part, those for backend, neuron and circuit, then ``overrides``. Raises ConfigError."""
+    for flag in ("dataset", "backend", "preset", "neuron", "circuit"):
+        got = {"dataset": dataset, "backend": backend, "preset": preset, **overrides}.get(flag, "")
+        if not isinstance(got, str):
+            raise ConfigError(f"--{flag}: got {got!r}, expected a name")
     name = preset or DEFAULT_PRESET.get(dataset, OWN)
     if name not in presets():
         raise ConfigError(f"--preset: got {name!r}, expected one of {', '.join(presets())}")
@@ -348,10 +366,10 @@ def from_preset(dataset: str, backend: str, preset: str = "", **overrides: Any) 
 def read_toml(path: Path) -> dict[str, Any]:
     """The settings of a TOML file, as saved in a run folder or written by hand. Raises ConfigError."""
     try:
-        settings = tomllib.loads(path.read_text())
+        settings = files.read_toml(path)
     except OSError as error:
         raise ConfigError(f"--config: cannot read {path}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise ConfigError(f"--config: {path} is not TOML: {error}") from error
     if (version := settings.pop("format", FORMAT)) != FORMAT:
         raise ConfigError(f"--config: {path} has format {version}, this eqspike reads format {FORMAT}")

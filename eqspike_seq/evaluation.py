@@ -17,6 +17,7 @@ from eqspike_seq.buckets import free_by_length, joined, most_texts, released, tr
 from eqspike_seq.config import RunConfig, from_preset
 from eqspike_seq.data.dataset import Batches, Encoded
 from eqspike_seq.dynamics import Backend, Equilibrium, full_query, prepare, softmax_of
+from eqspike_seq.errors import DivergenceError
 from eqspike_seq.ledger import Ledger, training_ledger
 from eqspike_seq.meter import Meter
 from eqspike_seq.network import Batch, Network
@@ -69,7 +70,10 @@ def evaluate(
     batch: int,
     advance: Callable[[int], None] = lambda _: None,
 ) -> Evaluation:
-    """Relax every text of ``part`` and read the output; ``advance`` is told how many texts are done."""
+    """Relax every text of ``part`` and read the output; ``advance`` is told how many texts are done.
+
+    Raises DivergenceError where an output is not finite.
+    """
     started, meter = time.perf_counter(), Meter.begin(gather.table.device.type)
     network = replace(network, large=network.w2(backend.dtype))
     order = np.argsort(-part.lengths(), kind="stable")
@@ -79,6 +83,10 @@ def evaluate(
         parts.append(released(backend.free(*trimmed(network, gather(part, rows))), network.shape))
         advance(len(rows))
     found = joined(parts, torch.from_numpy(order.argsort()).to(gather.table.device))
+    if not bool(found.outputs.isfinite().all()):
+        raise DivergenceError(
+            "training diverged: outputs of the network are not finite. Lower --learning-rate, or raise --beta."
+        )
     reading_steps, steps = found.reading_steps, found.steps.cpu().numpy()
     decisions = found.outputs.argmax(2).cpu().numpy()
     return Evaluation(
@@ -150,7 +158,10 @@ def prediction_columns(evaluation: Evaluation, texts: list[str], classes: tuple[
 def samples(
     backend: Backend, network: Network, gather: Batches, part: Encoded, words: list[str], beta: float
 ) -> dict[str, NDArray[Any]]:
-    """What ``samples.npz`` holds: 16 fixed texts through all three phases, attention at the end of the free one."""
+    """What ``samples.npz`` holds: 16 fixed texts through all three phases, attention at the end of the free one.
+
+    Raises DivergenceError where a number is not finite.
+    """
     rows = np.sort(np.random.default_rng(0).permutation(len(part))[:SAMPLES])
     batch = gather(part, rows)
     free = backend.free(network, batch, record=True)
@@ -169,6 +180,9 @@ def samples(
         arrays[f"{phase}_outputs"] = found.outputs.cpu().numpy()
         for name, values in found.trace.items():
             arrays[f"{phase}_{name}"] = values.cpu().numpy()
+    for name, array in arrays.items():
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise DivergenceError(f"training diverged: {name} of test texts is not finite. Lower --learning-rate.")
     return arrays
 
 

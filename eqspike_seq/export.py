@@ -1,20 +1,19 @@
 """``eqspike export``: a trained network for other tools, as NIR or as weights with a description."""
 
-import json
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 import tyro
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 from eqspike_seq.config import FORMAT, RunConfig, settings_of
 from eqspike_seq.data.dataset import shape_for
 from eqspike_seq.errors import ConfigError, RunError
-from eqspike_seq.files import write_atomically, write_json
+from eqspike_seq.files import read_json, write_atomically, write_json
 from eqspike_seq.network import Network
+from eqspike_seq.runs import network_of, read_weights
 
 AXES = {"w1": ["projection", "D, of x", "D, of s1"], "w2": ["s2", "F(s1)"]}
 EQUATIONS = {
@@ -55,14 +54,9 @@ def trained(run: Path) -> tuple[RunConfig, Network]:
         raise RunError(
             f"{run} has no weights (no checkpoint/model.safetensors), expected a run's own folder. Repeat it."
         )
-    try:
-        saved = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise RunError(f"{path} cannot be read ({error}). Repeat the run.") from error
-    count = sum(name.startswith("b") for name in saved)
-    weights, biases = ([saved[f"{kind}{index}"] for index in range(2, count + 2)] for kind in "wb")
-    w1 = saved.get("w1", torch.zeros(0, 1, 1))
-    return config, Network(shape_for(config, w1.shape[-1], len(biases[-1])), w1, weights, biases)
+    saved = read_weights(path)
+    w1, last = (saved.get(name, torch.zeros(0, 1, 1)) for name in ("w1", f"b{len(config.hidden) + 2}"))
+    return config, network_of(shape_for(config, w1.shape[-1:].numel(), last.numel()), path)
 
 
 def write_nir(run: Path, config: RunConfig, network: Network, out: Path) -> list[Path]:
@@ -103,7 +97,10 @@ def description(run: Path, config: RunConfig, network: Network) -> dict[str, Any
         return {"shape": list(tensor.shape), "dtype": str(tensor.dtype).removeprefix("torch."), "axes": axes}
 
     place, shape = run / "environment.json", network.shape
-    made = json.loads(place.read_text()) if place.is_file() else {}
+    try:
+        made = read_json(place) if place.is_file() else {}
+    except (OSError, ValueError) as error:
+        raise RunError(f"{place} cannot be read ({error}). Repeat the run.") from error
     return {
         "format": FORMAT,
         "tensors": {name: of(name, tensor) for name, tensor in network.named()},
@@ -122,4 +119,8 @@ def class_names(run: Path) -> list[str] | None:
     path = run / "predictions.parquet"
     if not path.is_file():
         return None
-    return [name.removeprefix("rate_") for name in pq.read_schema(path).names if name.startswith("rate_")]
+    try:
+        names = pq.read_schema(path).names
+    except Exception as error:  # Arrow has many kinds of its own
+        raise RunError(f"{path} cannot be read ({error}). Repeat the run.") from error
+    return [name.removeprefix("rate_") for name in names if name.startswith("rate_")]

@@ -1,16 +1,19 @@
-"""Writing files so that a reader finds the old one or the new one, never half of one."""
+"""Files: written so that a reader finds the old one or the new one, never half of one; read as a stranger's.
+
+Readers take so many bytes and no more, unpickle nothing, and raise OSError where there is no reading the file and
+ValueError for whatever is wrong inside it.
+"""
 
 import hashlib
 import json
 import os
-import struct
 import tempfile
+import tomllib
 import zipfile
-import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +21,12 @@ from safetensors import SafetensorError
 
 from eqspike_seq.errors import RunError
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
+LARGEST_TEXT = 100_000_000  # bytes of a JSON file
+LARGEST_TOML = 1_000_000  # bytes
+LARGEST_ARRAYS = 4_000_000_000  # bytes that an .npz may unpack to; word2vec-google-news-300 has 3.6 GB
 UNFINISHED = ".unfinished-"  # how the name of a file begins while it is being written
 
 
@@ -91,13 +100,99 @@ def save_arrays(path: Path, arrays: dict[str, NDArray[Any]]) -> None:
         np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
 
 
-def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
-    """Every array of an ``.npz``; nothing is unpickled. Raises OSError, or ValueError if it is corrupt."""
+def read_text(path: Path, most: int = LARGEST_TEXT) -> str:
+    """UTF-8 of at most ``most`` bytes."""
+    with path.open("rb") as file:
+        content = file.read(most + 1)
+    if len(content) > most:
+        raise ValueError(f"it has more than {most:,} bytes")
+    return content.decode()
+
+
+def parse_json(text: str) -> dict[str, Any]:
+    """A JSON object, every number in it finite, every string writable. Raises ValueError."""
     try:
-        with path.open("rb") as handle, np.load(handle, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
-    except (EOFError, RuntimeError, struct.error, zipfile.BadZipFile, zlib.error) as error:
-        raise ValueError(f"not a whole .npz file ({error})") from error
+        found = json.loads(text, parse_float=_finite, parse_constant=_finite, parse_int=_whole)
+        if "\\ud" in text.lower():  # half a character, perhaps
+            json.dumps(found, ensure_ascii=False).encode()
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+    if not isinstance(found, dict):
+        raise ValueError(f"got {type(found).__name__}, expected an object")
+    return found
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not np.isfinite(value):
+        raise ValueError(f"got {text[:20]}, expected a finite number")
+    return value
+
+
+def _whole(text: str) -> int:
+    if len(text) > 40:  # 128 bits, as the states of random numbers have, and a sign
+        raise ValueError(f"got a number of {len(text)} digits, expected at most 40")
+    return int(text)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """``parse_json`` of a file."""
+    return parse_json(read_text(path))
+
+
+def read_json_lines(path: Path) -> list[dict[str, Any]]:
+    """``parse_json`` of each line of a file."""
+    return [parse_json(line) for line in read_text(path).splitlines()]
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """A TOML file."""
+    try:
+        found = tomllib.loads(read_text(path, LARGEST_TOML))
+        json.dumps(found, default=str)  # keys with dots nest as deeply as brackets
+        return found
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+
+
+def read_arrays(path: Path, most: int = LARGEST_ARRAYS) -> dict[str, NDArray[Any]]:
+    """Every array of an ``.npz`` that unpacks to at most ``most`` bytes."""
+    with path.open("rb") as handle:
+        try:
+            with zipfile.ZipFile(handle) as archive:
+                size = sum(member.file_size for member in archive.infolist())
+            if size > most:
+                raise ValueError(f"it unpacks to {size:,} bytes, expected at most {most:,}")
+            handle.seek(0)
+            with np.load(handle, allow_pickle=False) as file:
+                arrays = {name: file[name] for name in file.files}
+        except (OSError, ValueError):
+            raise
+        except Exception as error:  # zipfile and numpy let many kinds through, a MemoryError for a size made up too
+            raise ValueError(str(error) or type(error).__name__) from error
+    for name, array in arrays.items():
+        if not isinstance(array, np.ndarray) or array.nbytes < array.size:
+            raise ValueError(f"{name} is no array of numbers or texts")
+    return arrays
+
+
+def read_tensors(path: Path) -> "dict[str, Tensor]":
+    """Every tensor of a safetensors file, all of them of finite floating-point numbers."""
+    import torch
+    from safetensors.torch import load_file
+
+    try:
+        tensors = load_file(path)
+    except OSError:
+        raise
+    except Exception as error:  # SafetensorError is of no other kind; torch adds its own
+        raise ValueError(str(error) or type(error).__name__) from error
+    for name, tensor in tensors.items():
+        if tensor.dtype not in (torch.float32, torch.float64) or not tensor.numel():
+            raise ValueError(f"{name} has {tensor.numel()} values of {tensor.dtype}, expected some of float32")
+        if not bool(tensor.isfinite().all()):
+            raise ValueError(f"{name} holds NaN or infinite values")
+    return tensors
 
 
 def sha256_of_file(path: Path) -> str:

@@ -27,7 +27,7 @@ from eqspike_seq.dynamics import Backend, DenseBackend, Equilibrium, Inputs, pre
 from eqspike_seq.learning import Gradients, ThreePhase, local_update
 from eqspike_seq.network import Batch, Network, State
 from eqspike_seq.progress import Reporter
-from eqspike_seq.runs import load_weights
+from eqspike_seq.runs import network_of
 
 CURVE_TEXTS = 16  # in float64
 CURVE_STEPS = 30
@@ -45,9 +45,11 @@ class Stage:
 def stages(config: RunConfig, dataset: Dataset, run: Path | None) -> list[Stage]:
     """The network before training and, of a run folder, in the middle and at the end. Raises RunError."""
 
+    shape = shape_of(config, dataset)
+
     def made() -> Network:
         generator = torch.Generator().manual_seed(config.seed)
-        return Network.create(shape_of(config, dataset), generator, config.bias, config.gain, config.recall)
+        return Network.create(shape, generator, config.bias, config.gain, config.recall)
 
     found = [Stage("initial", made())]
     if run is None:
@@ -58,9 +60,7 @@ def stages(config: RunConfig, dataset: Dataset, run: Path | None) -> list[Stage]
     ):
         if not path.is_file():
             continue
-        network = made()
-        load_weights(network, path)
-        found.append(Stage(name, network))
+        found.append(Stage(name, network_of(shape, path)))
     return found
 
 

@@ -39,7 +39,7 @@ def show_data(arguments: list[str]) -> None:
             "digits", "1,797 digits of 8 × 8 pixels (Alpaydin & Kaynak 1998)", "embedded: comes with scikit-learn"
         )
         table.add_row("your own", ".csv, .tsv, .jsonl or .parquet", "where you say: eqspike run FILE, or a FOLDER")
-        Console(highlight=False).print(table)
+        Console(highlight=False, markup=False, emoji=False).print(table)
 
     tyro.cli(data, args=arguments, prog="eqspike data")
 
@@ -66,6 +66,6 @@ def show_environment(arguments: list[str]) -> None:
         table = Table(box=None, pad_edge=False, show_header=False)
         for name, value in {**known.pop("versions"), **known}.items():
             table.add_row(name, ", ".join(value) or "none" if isinstance(value, list) else str(value))
-        Console(highlight=False).print(table)
+        Console(highlight=False, markup=False, emoji=False).print(table)
 
     tyro.cli(env, args=arguments, prog="eqspike env")

@@ -14,6 +14,11 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from eqspike_seq.errors import ConfigError
+
+LARGEST_WEIGHT = 1e9  # beyond it float32 does not hold the scores of HopAttn
+MOST_WEIGHTS = 2_000_000_000  # of a network; the paper's has 180 million
+
 
 @dataclass(frozen=True)
 class Shape:
@@ -46,6 +51,16 @@ class Shape:
     def sizes(self) -> tuple[int, ...]:
         """(P·N·D, H₂, …, C): the layers from s¹ to the output."""
         return (self.flat, *self.hidden, self.classes)
+
+    @property
+    def parameters(self) -> dict[str, tuple[int, ...]]:
+        """The shape of every parameter, in the order of ``Network.named``."""
+        found: dict[str, tuple[int, ...]] = {}
+        if not self.clamped:
+            found["w1"] = (len(self.projections), self.dim, self.dim)
+        for index, (post, pre) in enumerate(zip(self.sizes[1:], self.sizes[:-1], strict=True), start=2):
+            found |= {f"w{index}": (post, pre), f"b{index}": (post,)}
+        return found
 
 
 @dataclass(frozen=True)
@@ -113,7 +128,14 @@ class Network:
     ) -> "Network":
         """Weights uniform in ±1/√fan-in, those of w₂ ``gain`` times as wide, w₁ plus ``recall`` times the identity;
         biases of hidden layers at ``bias`` (one for all, or one each), where 1 is the middle of σ and less makes a
-        sparser code; those of the output at 2/C, a rate of 1/C."""
+        sparser code; those of the output at 2/C, a rate of 1/C. Raises ConfigError for more weights than
+        ``MOST_WEIGHTS``."""
+        count = sum(map(math.prod, shape.parameters.values()))
+        if count > MOST_WEIGHTS:
+            raise ConfigError(
+                f"--tokens {shape.tokens}, --dim {shape.dim} and --hidden {' '.join(map(str, shape.hidden))} make a "
+                f"network of {count:,} weights, expected at most {MOST_WEIGHTS:,}. Lower one of them."
+            )
 
         def uniform(*size: int) -> Tensor:
             return (2 * torch.rand(*size, generator=generator) - 1) / math.sqrt(size[-1])

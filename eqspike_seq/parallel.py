@@ -136,6 +136,17 @@ class Job:
             )
         torch.cuda.set_device(number)
 
+    @contextmanager
+    def stoppable(self) -> Iterator[None]:
+        """Ctrl-C, which all have agreed on, ends every process with 130; the first one alone has more to say."""
+        try:
+            yield
+        except KeyboardInterrupt:
+            self.leave(130)
+            if self.rank == 0:
+                raise
+            sys.exit(130)
+
     def leave(self, code: int = 0) -> None:
         """The end of a run, agreed by all; the process is about to exit with ``code``."""
         if self.size > 1:

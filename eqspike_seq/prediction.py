@@ -4,7 +4,6 @@ predictor = Predictor.open(Path("runs/imdb"))
 predictor.predict("a dull film").label
 """
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,8 +11,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
 from eqspike_seq.backends import OneText, make_backend, make_single
@@ -24,9 +21,10 @@ from eqspike_seq.data.embeddings import tokenise
 from eqspike_seq.dynamics import Backend
 from eqspike_seq.errors import RunError
 from eqspike_seq.evaluation import attention_of, stable_after
+from eqspike_seq.files import read_json
 from eqspike_seq.ledger import Ledger
 from eqspike_seq.network import Batch, Network
-from eqspike_seq.runs import completed, load_weights
+from eqspike_seq.runs import completed, network_of, read_weights
 
 
 @dataclass(frozen=True)
@@ -86,8 +84,7 @@ class Predictor:
                     f"Train it again: eqspike run --config {run / 'config.toml'} --out FOLDER"
                 )
         classes, words, table = _read_vocabulary(run)
-        network = Network.create(shape_for(config, table.shape[1], len(classes)), torch.Generator())
-        load_weights(network, run / "checkpoint" / "model.safetensors")
+        network = network_of(shape_for(config, table.shape[1], len(classes)), run / "checkpoint" / "model.safetensors")
         return cls(
             config,
             classes,
@@ -159,11 +156,13 @@ def _received(network: Network, batch: Batch, attention: Tensor) -> Tensor:
 def _read_vocabulary(run: Path) -> tuple[tuple[str, ...], list[str], Tensor]:
     """(names of the classes, words by id from 1, vectors (V + 1, D)). Raises RunError."""
     try:
-        found = json.loads((run / "vocabulary.json").read_text())
+        found = read_json(run / "vocabulary.json")
         classes, words = tuple(found["classes"]), list(found["words"])
-        table = load_file(run / "vectors.safetensors")["vectors"]
-    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        table = read_weights(run / "vectors.safetensors")["vectors"].float()
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise RunError(f"{run}: its vocabulary cannot be read ({error!r}). Train the run again.") from error
+    if not all(isinstance(name, str) for name in (*classes, *words)) or not len(set(classes)) == len(classes) > 1:
+        raise RunError(f"{run}: expected a vocabulary of texts, with two classes or more. Train the run again.")
     if table.ndim != 2 or len(table) != len(words) + 1:
         raise RunError(f"{run}: {len(words)} words and vectors of shape {tuple(table.shape)}; expected one more row")
     return classes, words, table

@@ -15,13 +15,13 @@ from typing import Any
 import torch
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 from eqspike_seq.config import DATASETS, FORMAT, RunConfig, read_toml
 from eqspike_seq.errors import RunError
-from eqspike_seq.files import as_json, remove_unfinished, write_atomically
-from eqspike_seq.network import Network
+from eqspike_seq.files import as_json, read_json, read_json_lines, read_tensors, remove_unfinished, write_atomically
+from eqspike_seq.network import LARGEST_WEIGHT, Network, Shape
 
 PACKAGES = (
     "eqspike",
@@ -139,7 +139,11 @@ class RunFolder:
         path = self.path / "environment.json"
         if config.dataset in DATASETS or not path.exists():
             return
-        if (before := json.loads(path.read_text()).get("data")) != source:
+        try:
+            before = read_json(path).get("data")
+        except (OSError, ValueError) as error:
+            raise RunError(f"--resume: {path} cannot be read ({error}). Start anew with another --out.") from error
+        if before != source:
             raise RunError(
                 f"--resume: {config.dataset} has changed since this run began (was {before}; is {source}). "
                 "Put the old file back, or start anew with another --out."
@@ -162,8 +166,11 @@ class RunFolder:
     def read_metrics(self, last_step: int) -> list[dict[str, Any]]:
         """The lines up to ``last_step``: later ones belong to work that is done again."""
         path = self.path / "metrics.jsonl"
-        lines = path.read_text().splitlines() if path.exists() else []
-        return [line for line in map(json.loads, lines) if line["step"] <= last_step]
+        try:
+            lines = read_json_lines(path) if path.exists() else []
+            return [line for line in lines if line["step"] <= last_step]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise RunError(f"--resume: {path} cannot be read ({error!r}). Remove it to go on without.") from error
 
     def save_vocabulary(self, words: list[str], classes: tuple[str, ...], vectors: Tensor) -> None:
         """``vocabulary.json`` and ``vectors.safetensors``: what turns a text into the network's input, and its answer
@@ -213,9 +220,9 @@ class RunFolder:
         if path is None:
             return None
         try:
-            state = json.loads((path / "state.json").read_text())
-            model, optimizer = load_file(path / "model.safetensors"), load_file(path / "optimizer.safetensors")
-        except (OSError, ValueError, SafetensorError) as error:
+            state = read_json(path / "state.json")
+            model, optimizer = (read_tensors(path / f"{name}.safetensors") for name in ("model", "optimizer"))
+        except (OSError, ValueError) as error:
             raise RunError(f"{path} cannot be read ({error}). Remove it to start afresh.") from error
         if state.pop("format", None) != FORMAT:
             raise RunError(f"{path}/state.json is not of format {FORMAT}. Remove the folder to start afresh.")
@@ -258,22 +265,35 @@ def unfinished(path: Path, config: RunConfig) -> bool:
 def completed(path: Path) -> dict[str, Any] | None:
     """``result.json`` of a run that came to its end, else None."""
     try:
-        result = json.loads((path / "result.json").read_text())
-        return dict(result) if result["complete"] else None
-    except (OSError, ValueError, KeyError, TypeError):
+        result = read_json(path / "result.json")
+        return result if result["complete"] else None
+    except (OSError, ValueError, KeyError):
         return None
 
 
-def load_weights(network: Network, path: Path) -> None:
-    """Fill ``network`` with the weights of a ``model.safetensors``. Raises RunError where they are not of its shape."""
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """What a ``model.safetensors`` holds, by name. Raises RunError."""
     try:
-        saved = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise RunError(f"{path} cannot be read: {error}") from error
-    for parameter, tensor in network.named():
-        if parameter not in saved or saved[parameter].shape != tensor.shape:
-            raise RunError(f"{path}: parameter {parameter} is missing or not of shape {tuple(tensor.shape)}")
-        tensor.copy_(saved[parameter])
+        saved = read_tensors(path)
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path} cannot be read ({error}). Repeat the run.") from error
+    for name, tensor in saved.items():
+        if (largest := float(tensor.abs().max())) > LARGEST_WEIGHT:
+            raise RunError(
+                f"{path}: {name} reaches {largest:.2g}, expected at most {LARGEST_WEIGHT:g}. Repeat the run."
+            )
+    return saved
+
+
+def network_of(shape: Shape, path: Path) -> Network:
+    """The network whose weights ``path`` holds. Raises RunError where they are not of this shape."""
+    saved = read_weights(path)
+    for name, size in shape.parameters.items():
+        if name not in saved or saved[name].shape != size:
+            raise RunError(f"{path}: parameter {name} is missing or not of shape {size}")
+    layers = range(2, len(shape.sizes) + 1)
+    weights, biases = ([saved[f"{kind}{index}"].float() for index in layers] for kind in "wb")
+    return Network(shape, saved.get("w1", torch.zeros(0, shape.dim, shape.dim)).float(), weights, biases)
 
 
 def environment() -> dict[str, Any]:

@@ -149,18 +149,24 @@ def flags_of(point: Point) -> list[str]:
 def opened(out: Path, spec: dict[str, Any], axes: dict[str, BaseDistribution]) -> optuna.Study:
     """The study in ``out``, new or as it stands, all points enlisted. Raises ConfigError if it is another one's."""
     with _locked(out):
-        storage = JournalStorage(JournalFileBackend(str(out / "study.journal")))
-        study = optuna.create_study(storage=storage, study_name="sweep", direction="maximize", load_if_exists=True)
-        before = study.user_attrs.get("spec", spec)
-        known = len(study.get_trials(deepcopy=False))
-        same = all(before[key] == spec[key] for key in ("settings", "seeds"))
-        if not same or before["points"][:known] != spec["points"][:known] or known > len(spec["points"]):
-            raise ConfigError(
-                f"--out: {out} holds a sweep of other settings. Give the same command to continue it, or another --out."
-            )
-        study.set_user_attr("spec", spec)
-        for point in spec["points"][known:]:
-            study.enqueue_trial({name: _typed(point[name], values) for name, values in axes.items()})
+        try:
+            storage = JournalStorage(JournalFileBackend(str(out / "study.journal")))
+            study = optuna.create_study(storage=storage, study_name="sweep", direction="maximize", load_if_exists=True)
+            before = study.user_attrs.get("spec", spec)
+            known = len(study.get_trials(deepcopy=False))
+            same = all(before[key] == spec[key] for key in ("settings", "seeds"))
+            if not same or before["points"][:known] != spec["points"][:known] or known > len(spec["points"]):
+                raise ConfigError(
+                    f"--out: {out} holds a sweep of other settings. Give the same command to continue it, "
+                    "or another --out."
+                )
+            study.set_user_attr("spec", spec)
+            for point in spec["points"][known:]:
+                study.enqueue_trial({name: _typed(point[name], values) for name, values in axes.items()})
+        except ConfigError:
+            raise
+        except Exception as error:  # optuna lets many kinds through
+            raise RunError(f"--out: {out}/study.journal cannot be read ({error!r}). Choose another folder.") from error
     return study
 
 

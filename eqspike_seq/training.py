@@ -5,11 +5,13 @@ import math
 import resource
 import signal
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import torch
+from pydantic import BaseModel, Field
 from torch import Tensor
 
 from eqspike_seq.backends import make_backend, make_estimator, torch_device
@@ -23,12 +25,14 @@ from eqspike_seq.learning import Estimate
 from eqspike_seq.ledger import KINDS, Ledger, training_ledger
 from eqspike_seq.memory import keep_freed_memory, release_freed_memory
 from eqspike_seq.meter import Meter
-from eqspike_seq.network import Network
+from eqspike_seq.network import LARGEST_WEIGHT, Network
 from eqspike_seq.parallel import ALONE, Job
 from eqspike_seq.progress import Reporter
 from eqspike_seq.runs import Checkpoint, RunFolder, environment
 
 SILENT, SATURATED = 0.01, 0.99  # rates beyond which a unit tells nothing
+WORSE = 1.2  # times the loss of answering all classes alike, at which training is told to diverge
+KEPT = {"adam": ("step", "exp_avg", "exp_avg_sq"), "sgd": ()}  # by the optimiser, of each parameter
 STUCK = 0.95  # share of such units at which a layer is warned of
 OPTIMIZERS = {  # their add_param_group would first import torch's compiler, which takes a second and is not used
     name: type(kind.__name__, (kind,), {"add_param_group": inspect.unwrap(kind.add_param_group)})
@@ -84,6 +88,17 @@ class Window:
         return {"train_accuracy": self.right / self.texts, "loss": self.loss / self.texts, **groups}
 
 
+class _Saved(BaseModel):
+    """``state.json`` of a checkpoint."""
+
+    step: int = Field(ge=1)
+    seconds: float = Field(ge=0)
+    joules: float = 0.0
+    rng: dict[str, Any]
+    window: Window
+    ledger: Ledger
+
+
 class Trainer:
     """All that changes during a run, and how it is saved."""
 
@@ -130,7 +145,7 @@ class Trainer:
             group["lr"] = decay * self.rates[name]
             tensor.grad = gradients[name]
         if not math.isfinite(sum(float(g.sum()) for g in gradients.values())):
-            self.job.first(self._diverged)
+            self.job.first(self._diverged, f"a gradient of step {self.step + 1} is not finite")
         self.optimizer.step()
         self.step += 1
         first = self.job.rank == 0  # counts what happens once for all processes
@@ -143,11 +158,17 @@ class Trainer:
         optimizer = self.config.optimizer if first else None
         self.ledger += training_ledger(self.network.shape, batch.mask, phases, optimizer, unrolled)
 
-    def _diverged(self) -> None:
+    def _diverged(self, what: str) -> None:
         raise DivergenceError(
-            f"training diverged: a gradient of step {self.step + 1} is not finite. "
-            "Lower --learning-rate, or raise --beta; the last checkpoint is kept."
+            f"training diverged: {what}. Lower --learning-rate, or raise --beta; the last checkpoint is kept."
         )
+
+    def check_weights(self) -> None:
+        """Raises DivergenceError where one is too large or not finite, or what the optimiser keeps of it."""
+        kept = (value for state in self.optimizer.state.values() for value in state.values() if value is not None)
+        large = (not float(tensor.abs().max()) <= LARGEST_WEIGHT for tensor in self.parameters.values())
+        if any(large) or not all(bool(tensor.isfinite().all()) for tensor in kept):
+            self._diverged(f"a weight after step {self.step} is not finite, or above {LARGEST_WEIGHT:g}")
 
     def collect(self) -> None:
         """Move what all processes have counted to the first one."""
@@ -156,13 +177,17 @@ class Trainer:
             self.window, self.ledger = Window(), Ledger()
 
     def checkpoint(self) -> Checkpoint:
-        """Everything a resumed run needs to go on as if nothing had happened."""
+        """Everything a resumed run needs to go on as if nothing had happened.
+
+        Raises DivergenceError where a number in it is not finite.
+        """
         moments = {
             f"{name}.{key}": value
             for name, tensor in self.parameters.items()
             for key, value in self.optimizer.state[tensor].items()
             if value is not None
         }
+        self.check_weights()
         state = {
             "step": self.step,
             "seconds": self.seconds,
@@ -174,32 +199,50 @@ class Trainer:
         return Checkpoint(self.parameters, moments, state)
 
     def restore(self, saved: Checkpoint) -> None:
-        """Go on from a checkpoint. Raises RunError if it belongs to another network."""
+        """Go on from a checkpoint. Raises RunError if it belongs to another network or is damaged."""
+        self._check(saved)
         for name, tensor in self.parameters.items():
-            found = saved.model.get(name)
-            if found is None or found.shape != tensor.shape:
-                got = None if found is None else tuple(found.shape)
-                raise RunError(f"checkpoint: parameter {name} has shape {got}, expected {tuple(tensor.shape)}")
-            tensor.copy_(found)
+            tensor.copy_(saved.model[name])
             moments = {key: value for key, value in saved.optimizer.items() if key.startswith(f"{name}.")}
             self.optimizer.state[tensor] = {
                 key.removeprefix(f"{name}."): value.to(tensor.device) for key, value in moments.items()
             }
-        self.step, self.seconds = saved.state["step"], saved.state["seconds"]
-        self.joules = saved.state.get("joules", 0.0)
+        try:
+            state = _Saved.model_validate(saved.state)
+            self.rng.bit_generator.state = self.drawn_from = state.rng
+        except (ValueError, TypeError, KeyError, OverflowError) as error:
+            raise RunError(f"checkpoint: its state cannot be read ({error!r}). Start the run anew.") from error
+        if state.step > self.total:
+            raise RunError(
+                f"checkpoint: it is of step {state.step}, expected at most {self.total}. Start the run anew."
+            )
+        self.step, self.seconds, self.joules = state.step, state.seconds, state.joules
         if self.job.rank == 0:
-            self.window, self.ledger = Window(**saved.state["window"]), Ledger(**saved.state["ledger"])
+            self.window, self.ledger = state.window, state.ledger
         if any(set(row) != set(KINDS) for phases in self.ledger.counts.values() for row in phases.values()):
             raise RunError("checkpoint: another version of eqspike counted other events. Start the run anew.")
-        self.rng.bit_generator.state = self.drawn_from = saved.state["rng"]
         self.order = self.rng.permutation(len(self.dataset.train))
+
+    def _check(self, saved: Checkpoint) -> None:
+        """Raises RunError unless it has every parameter and all that the optimiser keeps of it, in their shapes."""
+        for name, tensor in self.parameters.items():
+            sizes = {name: tensor.shape, **{f"{name}.{key}": tensor.shape for key in KEPT[self.config.optimizer]}}
+            for key, size in sizes.items():
+                found = {**saved.model, **saved.optimizer}.get(key)
+                size = torch.Size() if key.endswith(".step") else size
+                if found is None or found.shape != size or (key.endswith(("step", "sq")) and bool((found < 0).any())):
+                    got = None if found is None else tuple(found.shape)
+                    raise RunError(f"checkpoint: parameter {key} has shape {got}, expected {tuple(size)}, none below 0")
 
 
 @torch.no_grad()
-def run(config: RunConfig, reporter: Reporter, job: Job = ALONE) -> dict[str, Any]:
+def run(
+    config: RunConfig, reporter: Reporter, job: Job = ALONE, check: Callable[[Dataset], None] = lambda _: None
+) -> dict[str, Any]:
     """Train, test once, and fill the run folder; returns what ``result.json`` holds, with ``path``.
 
     Of several processes each calls this, with the same ``config``; the first one alone reads, writes and tests.
+    ``check`` may refuse the data before anything is written.
 
     Raises EqspikeError for whatever the user can mend; KeyboardInterrupt leaves a checkpoint behind.
     """
@@ -212,6 +255,7 @@ def run(config: RunConfig, reporter: Reporter, job: Job = ALONE) -> dict[str, An
         job.first(folder.check_config, config)
         dataset = job.first(load_dataset, config, reporter.status)
         job.first(folder.check_data, config, dataset.source)
+        job.first(check, dataset)
         reporter.dataset(dataset)
         release_freed_memory()
         trainer = Trainer(config, dataset, device, job)
@@ -243,6 +287,7 @@ def describe(trainer: Trainer, folder: RunFolder) -> None:
             "embedding_sha256": dataset.embeddings.digest,
             "embeddings": dataset.embeddings.source,
             "data": dataset.source,
+            "data_sha256": dataset.digest,
             "counts": dataset.counts,
         },
     )
@@ -273,10 +318,12 @@ def train(trainer: Trainer, folder: RunFolder, metrics: list[dict[str, Any]], re
         def record(ended: bool) -> None:
             line = {"step": trainer.step, "epoch": trainer.step / trainer.batches, **trainer.window.line()}
             _warn_of_layers(line, warned, reporter)
+            _warn_of_silence(trainer, warned, reporter)
             if ended:
                 part = trainer.dataset.validation
                 found = evaluate(trainer.backend, trainer.network, trainer.gather, part, config.batch)
                 line["validation_accuracy"] = found.accuracy
+                _warn_of_loss(line, trainer.network.shape.classes, reporter)
                 reporter.epoch(trainer.step // trainer.batches, line)
             trainer.seconds = time.perf_counter() - started
             trainer.joules += meter.read() or 0.0
@@ -290,6 +337,7 @@ def train(trainer: Trainer, folder: RunFolder, metrics: list[dict[str, Any]], re
             trainer.train_batch()
             trainer.seconds = time.perf_counter() - started
             if trainer.step == trainer.total // 2:
+                job.first(trainer.check_weights)
                 job.first(folder.save_halfway, trainer.parameters)
             ended = trainer.step % trainer.batches == 0
             due = ended or trainer.step % config.checkpoint_every == 0
@@ -391,6 +439,41 @@ def _warn_of_layers(line: dict[str, Any], warned: set[str], reporter: Reporter) 
                 f"{line['residual'][phase]:.2g}) by step {line['step']}. "
                 f"Raise --{'free' if phase == 'free' else 'nudge'}-steps."
             )
+
+
+def _warn_of_silence(trainer: Trainer, warned: set[str], reporter: Reporter) -> None:
+    """Say, once for each, which spiking layers below the output have sent nothing, and whether nudges have not."""
+    shape, changes = trainer.network.shape, trainer.config.neuron == "sigma-delta"
+    layers = [f"s{index}" for index in range(2 if shape.clamped else 1, len(shape.sizes))]
+    sent = {
+        (layer, phase): kinds["spikes"] + kinds["graded_events"]
+        for layer in layers
+        for phase, kinds in trainer.ledger.counts.get(layer, {}).items()
+    }
+    if trainer.config.backend == "dense":
+        return
+    for layer in layers:
+        if not sent.get((layer, "free"), 0) and layer not in warned:
+            warned.add(layer)
+            flag = "--projection-threshold" if layer == "s1" else "--threshold"
+            change = f"Lower {flag}." if changes else "Raise --bias, or lower --learning-rate."
+            reporter.warn(f"layer {layer}: silent, no spike in any free phase by step {trainer.step}. {change}")
+    if changes and not any(sent.get((layer, "nudge+"), 0) for layer in layers) and "nudges" not in warned:
+        warned.add("nudges")
+        reporter.warn(
+            f"nudges: silent, no spike below the output by step {trainer.step}, so that only its weights learn. "
+            "Lower --nudge-threshold, or raise --beta."
+        )
+
+
+def _warn_of_loss(line: dict[str, Any], classes: int, reporter: Reporter) -> None:
+    """Say that an epoch's loss is above ½(1 − 1/C), that of a network that answers all classes alike."""
+    alike = 0.5 * (1 - 1 / classes)
+    if line["loss"] > WORSE * alike:
+        reporter.warn(
+            f"training diverges: loss {line['loss']:.3g} at step {line['step']}, where answering all classes alike has "
+            f"{alike:.3g}. Lower --learning-rate."
+        )
 
 
 class _Interruptible:

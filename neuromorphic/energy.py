@@ -6,7 +6,7 @@ A cost table is a TOML file, one of those beside this module or the user's own. 
 says why it does not; nothing is left out silently.
 """
 
-import tomllib
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from eqspike_seq.errors import ConfigError
+from eqspike_seq.files import read_toml
 from eqspike_seq.ledger import KINDS, Ledger
 
 PICO = 1e-12
@@ -35,9 +36,9 @@ class Constant(BaseModel):
     """A figure with its range, unit, source and how it was had."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-    value: float = Field(ge=0, allow_inf_nan=False)
-    low: float = Field(ge=0, allow_inf_nan=False)
-    high: float = Field(ge=0, allow_inf_nan=False)
+    value: float = Field(ge=0, le=1e12, allow_inf_nan=False)
+    low: float = Field(ge=0, le=1e12, allow_inf_nan=False)
+    high: float = Field(ge=0, le=1e12, allow_inf_nan=False)
     unit: Literal["pJ", "W", "s"]
     label: Literal["measured", "simulated", "modelled", "recalled"]
     source: str = Field(min_length=1)
@@ -70,7 +71,7 @@ class CostTable(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
     name: str = Field(min_length=1)
     title: str = Field(min_length=1)
-    word_bits: int = Field(ge=1)
+    word_bits: int = Field(ge=1, le=1024)
     note: str = ""
     dense: str = ""
     prices: dict[str, Constant]
@@ -132,20 +133,19 @@ def names() -> list[str]:
 
 def read_table(name: str) -> CostTable:
     """The table of this name, or in the file of this path. Raises ConfigError, saying what is wrong with it."""
+    place: AbstractContextManager[Path] = nullcontext(Path(name))
     if name in names():
-        text = (resources.files("neuromorphic") / "costs" / f"{name}.toml").read_text()
-    else:
-        try:
-            text = Path(name).read_text()
-        except (OSError, UnicodeDecodeError) as error:
-            known = f"expected one of {', '.join(names())}, or a TOML file"
-            raise ConfigError(f"--hardware: got {name[:80]}, {known} ({type(error).__name__})") from error
+        place = resources.as_file(resources.files("neuromorphic") / "costs" / f"{name}.toml")
     try:
-        return CostTable(**tomllib.loads(text))
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{name}: not a TOML file: {error}") from error
-    except (ValidationError, TypeError) as error:
+        with place as path:
+            return CostTable.model_validate(read_toml(path))
+    except OSError as error:
+        known = f"expected one of {', '.join(names())}, or a TOML file"
+        raise ConfigError(f"--hardware: got {name[:80]}, {known} ({type(error).__name__})") from error
+    except ValidationError as error:
         raise ConfigError(f"{name}: {_explain(error)}") from error
+    except ValueError as error:
+        raise ConfigError(f"{name}: not a TOML file: {error}") from error
 
 
 def price(ledger: Ledger, table: CostTable) -> list[Cost]:
@@ -227,9 +227,7 @@ def _times(joules: Joules, number: float) -> Joules:
     return Joules(joules.value * number, joules.low * number, joules.high * number)
 
 
-def _explain(error: ValidationError | TypeError) -> str:
-    if isinstance(error, TypeError):
-        return str(error)
+def _explain(error: ValidationError) -> str:
     first = error.errors(include_url=False)[0]
     place = ".".join(str(part) for part in first["loc"])
     message = first["msg"].removeprefix("Value error, ")

@@ -13,6 +13,17 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EQSPIKE_CACHE", str(tmp_path / "cache"))
 
 
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small finished run of neurons that send changes; tests copy it before they harm it."""
+    place = tmp_path_factory.mktemp("finished")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("EQSPIKE_CACHE", str(place / "cache"))
+        flags = ("--backend", "spiking", "--neuron", "sigma-delta", "--limit", 40, "--epochs", 1)
+        command("run", "mini", *flags, "--out", place / "run")
+    return place / "run"
+
+
 @pytest.fixture
 def real_data() -> Path:
     """The folder with the real data sets."""

@@ -19,7 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -111,8 +111,8 @@ def killed(place: Path, backend: str, count: int, seed: int = 0) -> Outcome:
             process.kill()
             process.communicate()
             outcome.tried += 1
-        late = completed(parts) and process.poll() == 2  # the last kill came when all was done
-        lost = ended(process, 2, "complete") if late else ended(process, 0)
+        late = process.wait(600) == 2 and completed(parts)  # the last kill came when all was done
+        lost = [] if late else ended(process, 0)
         kills = outcome.tried - before
         outcome.add([f"after {kills} kills: {one}" for one in lost + judged(whole, parts, cache)], tried=0)
         if outcome.tried == count:
@@ -400,13 +400,10 @@ def one_cache(place: Path) -> Outcome:
         for number in range(3):
             group.append(eqspike(cache, *given, "--out", place / f"{kill}{number}", "--resume", "auto"))
         if kill:
-            while not (made := list((cache / "embeddings").glob(".unfinished-*"))):
-                time.sleep(0.01)
-            maker = [p for p in group if any(f.samefile(made[0]) for f in handles(p.pid))]
-            for process in maker:
-                process.kill()
-                process.communicate()
-                group.remove(process)
+            maker = next(process for process in itertools.cycle(group) if makes(process))
+            maker.kill()
+            maker.communicate()
+            group.remove(maker)
         said = [process.communicate(timeout=600)[1] for process in group]
         lost = [f"exit code {process.returncode}" for process in group if process.returncode]
         makers = sum("splitting" in one for one in said)
@@ -417,9 +414,12 @@ def one_cache(place: Path) -> Outcome:
     return outcome
 
 
-def handles(process: int) -> list[Path]:
-    """The files that a process has open."""
-    return [path for path in Path(f"/proc/{process}/fd").iterdir() if path.exists()]
+def makes(process: "subprocess.Popen[str]") -> bool:
+    """Whether it has a half-written file of the cache's word vectors open."""
+    with suppress(FileNotFoundError):  # closed while it is looked at
+        handles = [os.readlink(path) for path in Path(f"/proc/{process.pid}/fd").iterdir()]
+        return any("embeddings/.unfinished-" in handle for handle in handles)
+    return False
 
 
 def clock_set_back(place: Path) -> Outcome:

@@ -41,6 +41,14 @@ def test_flags_override_the_file_and_the_file_the_preset(tmp_path: Path) -> None
     assert config.preset == "cpu" and parse_run(["mini", "--backend", "spiking"]).preset == "mini"
 
 
+def test_paths_hold_from_every_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    config = from_preset("mini", "dense", embeddings="mine/vectors.npz", data_dir=Path("data"))
+    assert config.embeddings == str(tmp_path / "mine/vectors.npz") and config.data_dir == tmp_path / "data"
+    names = ("word2vec", "random", "google-news")
+    assert [from_preset("mini", "dense", embeddings=name).embeddings for name in names] == list(names)
+
+
 def test_a_neuron_has_its_own_part_of_a_preset() -> None:
     config = parse_run(["mini", "--backend", "spiking", "--neuron", "sigma-delta"])
     assert config.neuron == "sigma-delta" and config.free_steps == 12

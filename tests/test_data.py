@@ -117,6 +117,14 @@ def test_ids_are_cached_and_a_damaged_cache_is_made_anew() -> None:
     assert len(list((cache_dir() / "ids").iterdir())) == 1
 
 
+def test_a_data_set_takes_four_bytes_a_word() -> None:
+    data = load_dataset(from_preset("mini", "dense"))
+    for name, part in (("train", data.train), ("validation", data.validation), ("test", data.test)):
+        words = data.counts[f"{name}_tokens"] - data.counts[f"{name}_tokens_without_vector"]
+        texts = 8 * len(part) + 8 * (len(part) + 1)  # a label each, and where each begins
+        assert part.ids.nbytes + part.starts.nbytes + part.labels.nbytes == 4 * words + texts
+
+
 def test_word2vec_is_repeatable_cached_and_mended() -> None:
     texts = [f"the film was {w} and the plot was {w} too" for w in ("good", "bad", "dull", "fine") for _ in range(9)]
     first = train_word2vec(texts, 6, 2, 0)

@@ -5,6 +5,8 @@ import re
 import shlex
 import subprocess
 import sys
+from functools import wraps
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ import torch
 import tyro
 
 from analysis.folders import open_run
-from analysis.reproduce import CHECKS
+from analysis.reproduce import CHECKS, FIGURES
 from eqspike_seq.backends import make_estimator
 from eqspike_seq.checks import GradientFlags
 from eqspike_seq.cli import COMMANDS, parse_run
@@ -90,6 +92,24 @@ def test_command_of_every_result_is_told() -> None:
     for path in kept:
         named = re.escape(f"../{path.relative_to(ROOT).as_posix()}")
         assert re.search(rf"^\|.*\]\({named}\).*\|$", REPRODUCE, re.MULTILINE), path
+
+
+def test_every_promise_names_the_tests_that_hold_it() -> None:
+    rows = re.findall(r"^\| .+ \| (.*) \|$", (DOCS / "promises.md").read_text(), re.MULTILINE)[2:]
+    assert len(rows) >= 20
+    for row in rows:
+        file, held = "", re.findall(r"`(tests/\w+\.py)?::(\w+)`", row)
+        assert held, row
+        for named, test in held:
+            file = named or file
+            assert f"\ndef {test}(" in (ROOT / file).read_text(), (file, test)
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_command_of_a_measurement_parses(name: str) -> None:
+    module, *arguments = FIGURES[name].removeprefix("python -m ").split()
+    parsed = wraps(import_module(module).main)(lambda *_, **given: given)
+    assert tyro.cli(parsed, args=[*arguments, "--json", f"results/{name}"])["json_file"] == Path("results") / name
 
 
 @pytest.mark.parametrize("folder", sorted(path.parent.name for path in (ROOT / "results").glob("*/result.json")))

@@ -254,12 +254,12 @@ def test_sizes_come_from_the_texts_unless_given(tmp_path: Path, monkeypatch: pyt
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["nonsense"], "'nonsense', expected one of imdb, mini, mnist, digits, or a file of texts .*or a folder"),
+        (["nonsense"], "'nonsense', expected one of imdb, snli, mini, mnist, digits, or a file of texts .*or a folder"),
         (["nowhere.csv", "--epochs", "3"], "'nowhere.csv', expected"),
         (["--epochs", "3"], "the dataset is missing"),
         (
-            ["a.csv", "--text-column", "premise", "hypothesis"],
-            "got premise hypothesis.*pairs of texts are not",
+            ["a.csv", "--text-column", "premise", "hypothesis", "why"],
+            "got premise hypothesis why, expected one column, or two",
         ),
         (["a.csv", "--text-column", "body"], "expected a column 'body'"),
         (["mini", "--label-column", "y"], "got one with mini"),

@@ -27,6 +27,7 @@ OTHERWISE = {
     "brian2": "CeCILL-2.1",
     "certifi": "MPL 2.0",
     "gensim": "LGPL-2.1",
+    "hypothesis": "MPL-2.0",
     "pathspec": "MPL 2.0",
     "tqdm": "MPL-2.0",
 }

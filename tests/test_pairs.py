@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from analysis.folders import open_run
 from eqspike_seq.config import ConfigError, RunConfig, from_preset
 from eqspike_seq.data import download
 from eqspike_seq.data.dataset import Batches, Encoded, load_dataset, shape_of
@@ -26,6 +27,7 @@ from eqspike_seq.data.snli import CLASSES, find_snli, load_snli
 from eqspike_seq.dynamics import DenseBackend
 from eqspike_seq.errors import DataError, RunError
 from eqspike_seq.evaluation import attention_of
+from eqspike_seq.export import trained
 from eqspike_seq.network import Network
 from eqspike_seq.prediction import Predictor
 from tests.conftest import command
@@ -147,6 +149,7 @@ BAD = {
     "one class": (archive({DEV: json_lines([("a", "b", "neutral")])}), "1 class"),
     "no JSON": (archive({DEV: b"{"}), "row 1 is not JSON"),
     "no UTF-8": (archive({DEV: b"\xff"}), "not a whole archive"),
+    "half a character": (archive({DEV: json_lines([("a \ud800", "b", "neutral")])}), "row 1 holds half a character"),
     "no text": (
         archive({DEV: json.dumps({"sentence1": 7, "sentence2": "b", "gold_label": "neutral"}).encode()}),
         "row 1",
@@ -161,10 +164,11 @@ def test_archives_that_will_not_do(tmp_path: Path, content: bytes, says: str) ->
         load_snli(tmp_path)
 
 
-def test_a_split_beyond_any_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("eqspike_seq.data.snli.LARGEST_SPLIT", 100)
+@pytest.mark.parametrize(("limit", "says"), [("snli.LARGEST_FILE", "unpacks to"), ("tables.LARGEST_LINE", "is longer")])
+def test_a_split_beyond_any_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str, says: str) -> None:
+    monkeypatch.setattr(f"eqspike_seq.data.{limit}", 100)
     (tmp_path / ZIP).write_bytes(GOOD)
-    with pytest.raises(DataError, match="unpacks to"):
+    with pytest.raises(DataError, match=says):
         load_snli(tmp_path)
 
 
@@ -223,10 +227,11 @@ def test_from_file_to_answer(own: Path, tmp_path: Path, flags: str, capsys: pyte
         assert predictor.classes.index(str(found.label)) == saved["predicted"][row]
         assert found.words[: found.first] == tuple(text.split("\x1f")[0].split())
         assert sum(found.attention) == pytest.approx(len(found.read), rel=1e-4)
-    with np.load(out / "samples.npz") as samples:
-        tokens = 2 * predictor.config.tokens
-        assert samples["attention"].shape[1:] == (tokens, tokens) and samples["mask"].shape[1] == tokens
-        assert np.allclose(samples["attention"][samples["mask"]].sum(-1), 2, atol=1e-2)  # a row of each key text
+    samples, tokens = open_run(out).samples, 2 * predictor.config.tokens
+    assert samples["attention"].shape[1:] == (tokens, tokens) and samples["mask"].shape[1] == tokens
+    assert np.allclose(samples["attention"][samples["mask"]].sum(-1), 2, atol=1e-2)  # a row of each key text
+    dim = predictor.config.dim
+    assert trained(out)[1].w1.shape == (4, dim, dim)  # a projection layer each
     capsys.readouterr()
     command("predict", out, "young man 1 eats in the park", "nobody eats", "--explain")
     assert "contradiction" in capsys.readouterr().out.split("(")[0] or flags == "--backend spiking"

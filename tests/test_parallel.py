@@ -126,6 +126,9 @@ def test_spiking_neurons_run_in_several_processes_too(tmp_path: Path) -> None:
     assert found.returncode == 0, found.stderr
     saved = json.loads((tmp_path / "two" / "ledger.json").read_text())
     assert saved["training_samples"] == 32 and saved["training"]["samples"]["update"] == 32
+    again = torchrun("-m", "eqspike_seq", "rerun", tmp_path / "two", processes=3)
+    assert again.returncode == 0 and again.stdout.count("Matched: ") == 1, again.stdout + again.stderr
+    assert "processes was" not in again.stderr
 
 
 @pytest.mark.slow

@@ -5,12 +5,17 @@ import re
 import shlex
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from analysis.energy import DIGITAL, energy
+from analysis.folders import open_run
 from analysis.tables import BLOCK, CHANGES, DENSE, DIGITS, MINI, MNIST, RATES, filled
 from eqspike_seq.cli import COMMANDS, parse_run
 from eqspike_seq.config import RunConfig, read_toml
+from eqspike_seq.data.imdb import OFFICIAL
+from neuromorphic.energy import read_table
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -64,6 +69,38 @@ def test_figure_is_that_of_its_result_file(number: int) -> None:
         result = json.loads((ROOT / file).read_text())
         config = tomllib.loads((ROOT / file).with_name("config.toml").read_text())
         assert result["complete"] and result["limit"] is None and result["seed"] == config["seed"] == 0
+
+
+def test_figures_said_in_words_are_those_of_the_files() -> None:
+    def read(name: str) -> dict[str, Any]:
+        return dict(json.loads((ROOT / "results" / name).read_text()))
+
+    folders = [ROOT / "results" / name for name in ("imdb-sigma-delta-seed0", "imdb-dense-seed0")]
+    changes, dense = (open_run(folder).result for folder in folders)
+    rates = open_run(ROOT / "results/imdb-spiking-eqspike-seed0").result
+    records, digits = read("imdb-gradients.json")["records"], read("digits-spiking-seed0/result.json")
+    priced = energy(folders[0], [read_table(DIGITAL)], folders[1], ROOT / "results/imdb-baselines.json")
+    found, words = priced["hardware"][DIGITAL], " ".join(README.split())
+
+    def said(pattern: str) -> float:
+        (figure,) = re.findall(pattern, words)
+        return float(figure)
+
+    assert said(r"cosine at least ([\d.]+\d)") <= min(record["cosine"] for record in records)
+    assert said(r"relative error at most ([\d.e-]+)") >= max(record["relative_rmse"] for record in records)
+    for pattern, part in ((r"takes ([\d.]+) times less", "inference"), (r"([\d.]+) times less for a tr", "training")):
+        assert said(pattern) == round(found["dense_over_this"][part]["value"], 1)
+    assert said(r"sample, at ([\d.]+) points") == round(100 * (dense["test_accuracy"] - changes["test_accuracy"]), 2)
+    cheap = {row["name"]: row.get("inference", row)["joules"]["value"] for row in priced["baselines"]}
+    bags = cheap["logistic regression, bag of words"]
+    assert min(found["inference"]["joules"]["value"], found["dense"]["inference"]["joules"]["value"]) > 2000 * bags
+    assert "tens of events" in words and 20 <= rates["spikes_per_synapse_per_inference"] < 100
+    assert "need less than one, all three phases" in words and changes["spikes_per_synapse_per_training_sample"] < 1
+    assert said(r"(\d+) % in less than a minute") == round(100 * digits["test_accuracy"])
+    assert digits["train_seconds"] + digits["test_seconds"] < 60
+    dropped = read("imdb-dense-seed0/environment.json")["counts"]["train_texts_dropped_as_in_test"]
+    assert said(r"occur in test \((\d+)\)") == dropped
+    assert said(r"downloaded \((\d+) MB\)") == round(OFFICIAL.size / 1e6)
 
 
 def test_its_commands_parse(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ import os
 import signal
 import stat
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -12,6 +13,7 @@ import pytest
 from safetensors.torch import load_file
 
 from eqspike_seq.config import RunConfig, from_preset
+from eqspike_seq.data.dataset import Batches, Encoded, load_dataset
 from eqspike_seq.errors import ConfigError, RunError
 from eqspike_seq.files import sha256_of
 from eqspike_seq.progress import Reporter
@@ -130,6 +132,27 @@ def test_interrupted_and_resumed_is_bit_for_bit_uninterrupted(
         for folder in (whole, parts)
     ]
     assert lines[0] == lines[1]
+
+
+def test_the_test_split_is_read_when_training_has_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read, original = [], Batches.ids
+
+    def noted(self: Batches, part: Encoded, *arguments: Any) -> Any:
+        read.append(part)
+        return original(self, part, *arguments)
+
+    monkeypatch.setattr(Batches, "ids", noted)
+    config = small(tmp_path / "run", "spiking", epochs=2)
+    run(config, Reporter())
+    data = load_dataset(config)
+    names = [name for part in read for name in ("train", "validation", "test") if same(part, getattr(data, name))]
+    before = names[: names.index("test")]
+    assert len(names) == len(read) and before == (["train"] * 3 + ["validation"] * 3) * 2
+    assert "validation" not in names[len(before) :]
+
+
+def same(one: Encoded, other: Encoded) -> bool:
+    return one.ids.tobytes() == other.ids.tobytes() and one.labels.tobytes() == other.labels.tobytes()
 
 
 def test_resume_auto_starts_afresh_without_a_checkpoint_and_finds_the_unfinished_run(

@@ -62,5 +62,5 @@ def _found(path: Path, read: Callable[[Arrays], Read]) -> Read | None:
         return None
     try:
         return read(read_arrays(path))
-    except (OSError, ValueError, KeyError):  # DataError too
+    except (OSError, ValueError, KeyError, TypeError):  # DataError too
         return None

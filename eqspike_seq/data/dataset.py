@@ -3,8 +3,9 @@
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -66,7 +67,7 @@ class Encoded:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Encoded splits, the vectors, and what happened on the way (``counts``)."""
+    """Encoded splits, the vectors, what happened on the way (``counts``), and ``digest`` of the texts and labels."""
 
     name: str
     classes: tuple[str, ...]
@@ -79,6 +80,7 @@ class Dataset:
     test_texts: list[str]
     counts: dict[str, int]
     images: bool = False
+    digest: str = ""
 
     def words(self) -> list[str]:
         """Words by id; id 0 is padding."""
@@ -152,7 +154,16 @@ def load_dataset(config: RunConfig, progress: Progress = lambda _: None) -> Data
         test_texts=corpus.test.texts,
         counts=counts,
         images=corpus.images,
+        digest=digest_of(corpus),
     )
+
+
+def digest_of(corpus: Corpus) -> str:
+    """SHA-256 of the classes, and of the texts and labels of all splits."""
+    parts = [part for part in (corpus.train, corpus.validation, corpus.test) if part is not None]
+    texts = (text for part in parts for text in part.texts)
+    encoded = (text.encode() for text in chain(corpus.classes, texts))
+    return sha256_of(chain(encoded, (part.labels.tobytes() for part in parts)))
 
 
 def shape_of(config: RunConfig, dataset: Dataset) -> Shape:
@@ -221,6 +232,8 @@ def embed(config: RunConfig, corpus: Corpus, progress: Progress) -> Embeddings:
     vocabulary = [word for word, count in counted.items() if count >= config.min_count]
     if config.embeddings == "google-news":
         return google_news(vocabulary)
+    if config.trust_pickle:
+        progress(f"warning: --trust-pickle: whatever code is in {config.embeddings} runs when it is read")
     return read_vectors(Path(config.embeddings), vocabulary, config.trust_pickle)
 
 
@@ -235,7 +248,21 @@ def token_ids(
         ids, lengths, unknown = known_ids(texts, embeddings)
         return {"ids": ids, "lengths": lengths, "unknown": np.array(unknown)}
 
-    return kept(path, make, lambda arrays: (arrays["ids"], arrays["lengths"], int(arrays["unknown"])), progress)
+    def read(arrays: Arrays) -> tuple[NDArray[np.int32], NDArray[np.int64], int]:
+        found = arrays["ids"], arrays["lengths"], int(arrays["unknown"])
+        _check_ids(*found, texts=len(texts), words=len(embeddings.index))
+        return found
+
+    return kept(path, make, read, progress)
+
+
+def _check_ids(ids: NDArray[Any], lengths: NDArray[Any], unknown: int, texts: int, words: int) -> None:
+    """Raises ValueError unless these can be the ids of so many texts."""
+    whole = (ids.dtype, lengths.dtype, ids.ndim, lengths.shape) == (np.int32, np.int64, 1, (texts,))
+    if not whole or unknown < 0 or (lengths < 0).any() or lengths.sum() != len(ids):
+        raise ValueError("the ids are not those of the texts")
+    if len(ids) and not 1 <= ids.min() <= ids.max() <= words:
+        raise ValueError(f"ids from {ids.min()} to {ids.max()}, expected 1 to {words}")
 
 
 def known_ids(texts: list[str], embeddings: Embeddings) -> tuple[NDArray[np.int32], NDArray[np.int64], int]:

@@ -4,9 +4,9 @@ Whatever their origin they are standardised: zero mean and unit variance in each
 (σ needs inputs of that size to be driven at all).
 """
 
+import gzip
 import json
 import math
-import pickle
 import re
 import time
 from collections import Counter
@@ -21,10 +21,11 @@ from numpy.typing import NDArray
 from eqspike_seq.data.cache import Arrays, kept
 from eqspike_seq.data.locate import cache_dir
 from eqspike_seq.errors import DataError
-from eqspike_seq.files import read_arrays, sha256_of, temporary
+from eqspike_seq.files import LARGEST_ARRAYS, read_arrays, sha256_of, temporary
 
 TOKEN = re.compile(r"[a-z0-9]+(?:'[a-z]+)?|[!?]")
 LONGEST_TOKEN = 64  # characters; longer runs of letters are no words
+LARGEST_VALUE = 1e30  # of a vector; its square is still a number
 WORD2VEC: dict[str, Any] = dict(sg=1, window=10, negative=5, sample=1e-4)
 PASSES, LETTERS = (5, 20), 80_000_000  # of word2vec over the texts: as many as read so many letters, within these
 
@@ -62,8 +63,11 @@ def standardise(words: list[str], vectors: NDArray[Any], source: str) -> Embeddi
             f"word vectors from {source}: got {len(words)} words and an array of shape {vectors.shape}, "
             "expected one vector a word"
         )
-    if not np.isfinite(vectors).all():
-        raise DataError(f"word vectors from {source}: NaN or infinite values; expected finite numbers")
+    if vectors.dtype.kind not in "fiu" or not (np.abs(vectors) <= LARGEST_VALUE).all():
+        raise DataError(
+            f"word vectors from {source}: NaN, infinite or other values ({vectors.dtype}); expected numbers "
+            f"from -{LARGEST_VALUE:g} to {LARGEST_VALUE:g}"
+        )
     vectors = vectors.astype(np.float64)
     spread = vectors.std(0)
     scaled = (vectors - vectors.mean(0)) / np.where(spread > 0, spread, 1.0)
@@ -100,7 +104,10 @@ def train_word2vec(
             words, vectors = _fit(corpus, texts, settings, progress)
         return {"words": np.array(words), "vectors": vectors}
 
-    return kept(path, make, lambda arrays: standardise(arrays["words"].tolist(), arrays["vectors"], source), progress)
+    def read(arrays: Arrays) -> Embeddings:
+        return standardise([str(word) for word in arrays["words"]], arrays["vectors"], source)
+
+    return kept(path, make, read, progress)
 
 
 def _fit(
@@ -165,14 +172,7 @@ def read_vectors(path: Path, vocabulary: Iterable[str], trust_pickle: bool = Fal
         )
     try:
         words, vectors = _read(path)
-    except (
-        OSError,
-        ValueError,
-        KeyError,
-        EOFError,
-        AttributeError,
-        pickle.UnpicklingError,
-    ) as error:
+    except Exception as error:  # gensim lets many kinds through, a pickle every kind
         raise DataError(
             f"--embeddings: {path} cannot be read as word vectors ({error}). Expected word2vec .bin, "
             ".bin.gz or text, an .npz of words (V,) and vectors (V, D), or gensim's .kv."
@@ -186,11 +186,21 @@ def _read(path: Path) -> tuple[list[str], NDArray[Any]]:
         return [str(word) for word in arrays["words"]], arrays["vectors"]
     from gensim.models import KeyedVectors
 
+    if path.suffix != ".kv":
+        _check_size(path)
     if path.suffix == ".kv":
         vectors = KeyedVectors.load(str(path))
     else:
         vectors = KeyedVectors.load_word2vec_format(str(path), binary=".bin" in path.suffixes)
     return list(vectors.index_to_key), vectors.vectors
+
+
+def _check_size(path: Path) -> None:
+    """Raises ValueError unless a word2vec file begins with how many vectors it has, of how many components."""
+    with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+        words, dim = map(int, file.readline(100).split())
+    if not (words > 0 and dim > 0 and 4 * words * dim <= LARGEST_ARRAYS):
+        raise ValueError(f"it begins with {words} words of {dim} components, expected at most {LARGEST_ARRAYS:,} bytes")
 
 
 def google_news(vocabulary: Iterable[str]) -> Embeddings:
@@ -213,7 +223,10 @@ def _select(words: list[str], vectors: NDArray[Any], vocabulary: Iterable[str], 
             f"word vectors from {source}: got {len(words)} words and {len(vectors)} vectors; they must match"
         )
     wanted = set(vocabulary)
-    rows = [row for row, word in enumerate(words) if word in wanted]
+    rows: dict[str, int] = {}  # where a word comes twice, the first counts
+    for row, word in enumerate(words):
+        if word in wanted:
+            rows.setdefault(word, row)
     if not rows:
         raise DataError(f"word vectors from {source}: none of their {len(words):,} words occurs in the training texts")
-    return standardise([words[row] for row in rows], np.asarray(vectors)[rows], source)
+    return standardise(list(rows), np.asarray(vectors)[list(rows.values())], source)

@@ -10,12 +10,14 @@ import tarfile
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from eqspike_seq.data.corpus import Corpus, Split
 from eqspike_seq.data.download import Source, fetch
 from eqspike_seq.data.locate import Found, not_found, search_places
+from eqspike_seq.data.tables import ROWS_AT_ONCE
 from eqspike_seq.errors import DataError
 
 OFFICIAL = Source(
@@ -84,18 +86,26 @@ def _table(path: Path) -> Split:
     return Split(texts, np.array(labels, dtype=np.int64))
 
 
-def _column(path: Path, name: str) -> list:  # type: ignore[type-arg]
+def _column(path: Path, name: str) -> list[Any]:
     """One column. Raises DataError where the file is damaged, the column missing, a cell of another type."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        names = pq.read_schema(path).names
-        if name not in names:
-            raise DataError(f"{path} has no column {name!r}: expected text and label, got {', '.join(names)}")
-        values = pq.read_table(path, columns=[name])[name].to_pylist()
-    except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
-        reason = str(error).splitlines()[0]
+        values: list[Any] = []
+        with pq.ParquetFile(path) as file:
+            names, size = file.schema_arrow.names, 0
+            if name not in names:
+                raise DataError(f"{path} has no column {name!r}: expected text and label, got {', '.join(names)}")
+            for batch in file.iter_batches(ROWS_AT_ONCE, columns=[name]):
+                values += batch[name].to_pylist()
+                size += batch.nbytes
+                if size > LARGEST_ARCHIVE:
+                    raise DataError(f"{path} is larger than any review set: it unpacks to {size:,} bytes")
+    except DataError:
+        raise
+    except Exception as error:  # Arrow lets many kinds through
+        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise DataError(f"{path}: not a whole Parquet file of UTF-8 text ({reason}). Replace it.") from error
     pa.default_memory_pool().release_unused()
     wanted, expected = (str, "a string") if name == "text" else (int, "0 or 1")
@@ -105,17 +115,29 @@ def _column(path: Path, name: str) -> list:  # type: ignore[type-arg]
     return values
 
 
+class _Limited(gzip.GzipFile):
+    """What is unpacked, as far as ``LARGEST_ARCHIVE``; beyond it DataError."""
+
+    total = 0
+
+    def read(self, size: int | None = -1) -> bytes:
+        """So many bytes, or fewer at the end."""
+        content = super().read(size)
+        self.total += len(content)
+        if self.total > LARGEST_ARCHIVE:
+            raise DataError(f"{self.name} is larger than any review set: it unpacks to over {LARGEST_ARCHIVE:,} bytes")
+        return content
+
+
 def _tar_members(path: Path, source: Source) -> Iterator[tuple[str, bytes]]:
     """(name, content) of reviews; all else, links too, is passed over. DataError: damaged or too large."""
-    total = 0
     try:
-        with gzip.open(path) as stream, tarfile.open(fileobj=stream, mode="r|") as archive:
+        with _Limited(path) as stream, tarfile.open(fileobj=stream, mode="r|") as archive:
             for member in archive:
                 if not member.isfile() or not MEMBER.fullmatch(member.name):
                     continue
-                total += member.size
-                if member.size > LARGEST_REVIEW or total > LARGEST_ARCHIVE:
-                    raise DataError(f"{path}: {member.name} is larger than any review; {total:,} bytes")
+                if member.size > LARGEST_REVIEW:
+                    raise DataError(f"{path}: {member.name} is larger than any review; {member.size:,} bytes")
                 if (file := archive.extractfile(member)) is not None:
                     yield member.name, file.read()
             while stream.read(1 << 20):  # to the end, where gzip checks length and checksum

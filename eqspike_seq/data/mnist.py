@@ -103,7 +103,9 @@ def _split(path: Path, images: NDArray[np.uint8], labels: NDArray[np.uint8]) -> 
             f"{path}: got images of shape {images.shape} ({images.dtype}) and labels of shape {labels.shape}, "
             "expected (n, 28, 28) uint8 and (n,)"
         )
-    if len(labels) and labels.max() > 9:
-        row = int((labels > 9).argmax())
+    if labels.dtype.kind not in "iu":
+        raise DataError(f"{path}: got labels of {labels.dtype}, expected whole numbers from 0 to 9")
+    if ((labels < 0) | (labels > 9)).any():
+        row = int(((labels < 0) | (labels > 9)).argmax())
         raise DataError(f"{path}: row {row} has label {labels[row]}, expected 0 to 9")
     return Split([image_of(image) for image in images], labels.astype(np.int64))

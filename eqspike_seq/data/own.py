@@ -105,8 +105,6 @@ def read_table(path: Path, text_column: tuple[str, ...], label_column: str) -> T
         if not isinstance(label, str | int) or isinstance(label, bool):
             raise DataError(f"{path}: row {row} has the label {short(label)}, expected a string or a whole number")
         text, name = pair_of(cells) if len(cells) > 1 else cells[0], str(label).strip()
-        if not _writable(text + name):
-            raise DataError(f"{path}: row {row} holds half a character (a lone surrogate). Mend or delete it.")
         texts.append(text)
         labels.append(known.setdefault(name, name))
         rows.append(row)
@@ -120,14 +118,6 @@ def read_table(path: Path, text_column: tuple[str, ...], label_column: str) -> T
 
 def _absent(cell: object) -> bool:
     return cell is None or (isinstance(cell, str) and not cell.strip())
-
-
-def _writable(text: str) -> bool:
-    try:
-        text.encode()
-        return True
-    except UnicodeEncodeError:
-        return False
 
 
 def _named(rows: "array[int] | list[int]") -> str:

@@ -5,15 +5,18 @@ Rows are numbered as an editor numbers lines, the header is row 1; those of Parq
 
 import csv
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, AnyStr
 
 from eqspike_seq.errors import DataError
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
 DELIMITERS = ",;\t"
 LARGEST_CELL = 10_000_000  # characters; a quote that is never closed makes a larger one of the rest of the file
+LARGEST_LINE = 2 * LARGEST_CELL  # characters, or bytes
+LARGEST_FILE = 4_000_000_000  # bytes; and characters of all its texts, which a small Parquet file may repeat
+ROWS_AT_ONCE = 1000  # of a Parquet file
 Row = tuple[int, tuple[Any, ...], Any]  # its number, the text or the two texts, the label
 
 
@@ -24,9 +27,16 @@ def read_rows(path: Path, text_column: tuple[str, ...], label_column: str) -> It
     if reader is None:
         raise DataError(f"{path}: got a file {path.suffix or 'without extension'}, expected {', '.join(SUFFIXES)}")
     try:
-        if path.stat().st_size == 0:
+        if (size := path.stat().st_size) == 0:
             raise DataError(f"{path} is empty, expected rows with a text and a label")
-        yield from reader(path, text_column, label_column)
+        if size > LARGEST_FILE:
+            raise DataError(f"{path} has {size:,} bytes, expected at most {LARGEST_FILE:,}. Give some of its rows.")
+        held = 0
+        for row, cells, label in reader(path, text_column, label_column):
+            held += sum(len(cell) for cell in cells if isinstance(cell, str))
+            if held > LARGEST_FILE:
+                raise DataError(f"{path}: more than {LARGEST_FILE:,} characters by row {row}. Give some of its rows.")
+            yield row, cells, label
     except UnicodeDecodeError as error:
         raise _not_utf8(path) from error
     except OSError as error:
@@ -63,15 +73,27 @@ def columns(path: Path, names: list[str], text_column: tuple[str, ...], label_co
     return *texts, label_column
 
 
+def lines_of(file: IO[AnyStr], name: object) -> Iterator[AnyStr]:
+    """Each line as soon as it is there. Raises DataError, no more having been read, where one is too long."""
+    number = 0
+    while line := file.readline(LARGEST_LINE + 1):
+        number += 1
+        if len(line) > LARGEST_LINE:
+            raise DataError(
+                f"{name}: line {number} is longer than {LARGEST_LINE:,} characters, expected a text a line. Break it."
+            )
+        yield line
+
+
 def _csv(path: Path, text_column: tuple[str, ...], label_column: str) -> Iterator[Row]:
     with path.open(encoding="utf-8-sig", newline="") as file:
-        header = file.readline()
+        header = next(lines_of(file, path), "")
         if not header.strip():
             raise DataError(f"{path}: row 1 is blank, expected the names of the columns")
         delimiter = "\t" if path.suffix.lower() == ".tsv" else _delimiter(header)
         file.seek(0)
         csv.field_size_limit(LARGEST_CELL)
-        reader = csv.reader(file, delimiter=delimiter, strict=True)
+        reader = csv.reader(lines_of(file, path), delimiter=delimiter, strict=True)
         row = 1
         try:
             names = [name.strip() for name in next(reader)]
@@ -105,10 +127,10 @@ def _jsonl(path: Path, text_column: tuple[str, ...], label_column: str) -> Itera
         yield from json_rows(file, path, text_column, label_column)
 
 
-def json_rows(lines: Iterable[str], path: Path, text_column: tuple[str, ...], label_column: str) -> Iterator[Row]:
+def json_rows(file: IO[str], path: Path, text_column: tuple[str, ...], label_column: str) -> Iterator[Row]:
     """The rows of JSON lines, which messages say to be of ``path``. Raises DataError as ``read_rows``."""
     named: tuple[str, ...] = ()
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(lines_of(file, path), start=1):
         if not line.strip():
             yield number, (), None
             continue
@@ -123,7 +145,17 @@ def json_rows(lines: Iterable[str], path: Path, text_column: tuple[str, ...], la
             )
         named = named or columns(path, list(cells), text_column, label_column)
         *texts, label = map(cells.get, named)
+        if not all(_writable(cell) for cell in (*texts, label) if isinstance(cell, str)):
+            raise DataError(f"{path}: row {number} holds half a character (a lone surrogate). Mend or delete it.")
         yield number, tuple(texts), label
+
+
+def _writable(text: str) -> bool:
+    try:
+        text.encode()
+        return True
+    except UnicodeEncodeError:
+        return False
 
 
 def _parquet(path: Path, text_column: tuple[str, ...], label_column: str) -> Iterator[Row]:
@@ -134,12 +166,14 @@ def _parquet(path: Path, text_column: tuple[str, ...], label_column: str) -> Ite
         with pq.ParquetFile(path) as file:
             named = columns(path, file.schema_arrow.names, text_column, label_column)
             number = 0
-            for batch in file.iter_batches(columns=list(named)):
+            for batch in file.iter_batches(ROWS_AT_ONCE, columns=list(named)):
                 for *texts, label in zip(*(batch[name].to_pylist() for name in named), strict=True):
                     number += 1
                     yield number, tuple(texts), label
-    except (pa.ArrowException, UnicodeDecodeError) as error:
-        reason = str(error).splitlines()[0]
+    except (DataError, OSError):
+        raise
+    except Exception as error:  # Arrow lets many kinds through
+        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise DataError(f"{path}: not a whole Parquet file of UTF-8 text ({reason}). Write it again.") from error
     pa.default_memory_pool().release_unused()
 
@@ -148,7 +182,7 @@ def _not_utf8(path: Path) -> DataError:
     """Where the first byte is that is not UTF-8, and what to do."""
     offset = 0
     with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
+        for number, line in enumerate(lines_of(file, path), start=1):
             try:
                 line.decode()
             except UnicodeDecodeError as error:
