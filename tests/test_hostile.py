@@ -169,7 +169,7 @@ def test_members_that_climb_out_are_not_written_anywhere(tmp_path: Path) -> None
     place.mkdir(parents=True)
     names = (
         "../../../escaped",
-        "/tmp/eqspike-escaped",
+        str(tmp_path / "escaped"),
         "aclImdb/train/pos/../../../../escaped",
         "aclImdb/train/pos/1_1.txt",
     )
@@ -187,7 +187,6 @@ def test_members_that_climb_out_are_not_written_anywhere(tmp_path: Path) -> None
     with pytest.raises(DataError, match="has no array"):
         load_mnist(place)
     assert {path.name for path in tmp_path.rglob("*")} == {"a", "b", "aclImdb_v1.tar.gz", "mnist.npz"}
-    assert not Path("/tmp/eqspike-escaped").exists()
 
 
 @pytest.mark.parametrize("name", ["long.csv", "long.tsv", "long.jsonl"])

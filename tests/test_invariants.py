@@ -216,7 +216,7 @@ CHANGES = {"neuron": "sigma-delta", "rule": "count"}
 EDGES = (
     ("dense", {"beta": 1e-4}, ""),
     ("dense", {"beta": 5.0}, ""),
-    ("dense", {"free_steps": 5000, "nudge_steps": 5000, "tolerance": 0.0, "limit": 4}, ""),
+    ("dense", {"free_steps": 5000, "nudge_steps": 5000, "tolerance": 1e-6, "limit": 4}, ""),
     ("dense", {"free_steps": 1, "nudge_steps": 1, "tolerance": 0.0}, "converged"),
     ("dense", {"hidden": (1,), "tokens": 1, "batch": 10_000}, ""),
     ("dense", {"learning_rate": (1e3,), "epochs": 4}, "training diverges: loss"),
