@@ -74,10 +74,11 @@ MNIST = (
 SNLI = (
     ("dense EP", "snli-dense-seed0", "eqspike run snli"),
     ("changes", "snli-sigma-delta-seed0", "eqspike run snli --backend spiking --neuron sigma-delta"),
-    ("dense EP without `aa`", "snli-dense-without-aa-seed0", "eqspike run snli --projections ab ba bb"),
-    ("dense EP without `ab`", "snli-dense-without-ab-seed0", "eqspike run snli --projections aa ba bb"),
-    ("dense EP without `ba`", "snli-dense-without-ba-seed0", "eqspike run snli --projections aa ab bb"),
-    ("dense EP without `bb`", "snli-dense-without-bb-seed0", "eqspike run snli --projections aa ab ba"),
+    ("dense EP, 4 epochs", "snli-dense-4-seed0", "eqspike run snli --epochs 4"),
+    ("the same without `aa`", "snli-dense-without-aa-seed0", "eqspike run snli --epochs 4 --projections ab ba bb"),
+    ("without `ab`", "snli-dense-without-ab-seed0", "eqspike run snli --epochs 4 --projections aa ba bb"),
+    ("without `ba`", "snli-dense-without-ba-seed0", "eqspike run snli --epochs 4 --projections aa ab bb"),
+    ("without `bb`", "snli-dense-without-bb-seed0", "eqspike run snli --epochs 4 --projections aa ab ba"),
 )
 DIGITS = (("rates, if, `membrane`, 128 hidden", "digits-spiking-seed0", "eqspike run digits --backend spiking"),)
 CHECKS = (
