@@ -29,6 +29,6 @@ audit: # looks the locked versions up among known vulnerabilities, over the netw
 $(INSTALLED): requirements.lock requirements-torch.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install --quiet --no-deps --require-hashes --requirement requirements.lock
-	$(VENV)/bin/python -m pip install --quiet --requirement requirements-torch.lock
+	$(VENV)/bin/python -m pip install --quiet --no-warn-conflicts --requirement requirements-torch.lock
 	$(VENV)/bin/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	touch $(INSTALLED)

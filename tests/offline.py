@@ -1,8 +1,7 @@
-"""Commands of an installed eqspike, where nothing can be reached: ``python -P tests/offline.py SITE``.
+"""Commands of an installed eqspike, where nothing can be reached: ``PYTHONPATH=SITE python -P tests/offline.py``.
 
-SITE is the folder that it was installed into; other copies on the path are left out. What is written comes into the
-working directory. The last line printed is JSON: ``asked``, what Python's sockets were to reach, and ``files``, where
-the modules of eqspike came from.
+SITE is the folder that it was installed into. What is written comes into the working directory. The last line printed
+is JSON: ``asked``, what Python's sockets were to reach, and ``files``, where the modules of eqspike came from.
 """
 
 import json
@@ -10,7 +9,6 @@ import os
 import shlex
 import socket
 import sys
-from pathlib import Path
 from typing import Any
 
 COMMANDS = (
@@ -37,9 +35,8 @@ def watch(event: str, arguments: tuple[Any, ...]) -> None:
         raise OSError("nothing can be reached here")
 
 
-def main(site: str) -> None:
+def main() -> None:
     """See above."""
-    sys.path[:] = [site, *(place for place in sys.path if not (Path(place) / PACKAGES[0]).is_dir())]
     sys.addaudithook(watch)
     try:
         socket.create_connection(("localhost", 9))
@@ -61,4 +58,4 @@ def main(site: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main()
