@@ -240,7 +240,7 @@ def test_an_interrupted_repetition_is_continued_by_the_same_command(
 def test_two_threads_compute_what_one_does_within_a_tolerance(
     tmp_path: Path, backend: str, precision: str, most: float
 ) -> None:
-    """``most``: of what training changes. Measured: nothing. Where sums are split, a last digit may move spikes."""
+    """``most``: of what training changes. Where sums are split, a last digit differs, and it may move spikes."""
     before, folders = torch.get_num_threads(), []
     try:
         for threads in (1, 2):
