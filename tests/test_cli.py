@@ -48,7 +48,7 @@ def test_run_help_names_the_data_sets_and_explains_every_flag() -> None:
         ((), "COMMAND"),
         (("walk",), "walk"),
         (("run",), "dataset"),
-        (("run", "snli"), "snli"),
+        (("run", "sst2"), "sst2"),
         (("run", "mini", "--betta", "1"), "--betta"),
         (("run", "mini", "--beta", "0"), "--beta"),
         (("run", "mini", "--free-steps", "0"), "--free-steps"),

@@ -47,7 +47,7 @@ def made_up(place: Path, predicted: list[int]) -> Run:
     place.mkdir()
     columns = {"text_sha256": [f"{i}" for i in range(10)], "label": [1] * 10, "predicted": predicted}
     pq.write_table(pa.table(columns), place / "predictions.parquet")
-    return Run(place, {}, {}, [])
+    return Run(place, {}, {"n_test": 10}, [])
 
 
 def test_mcnemar_counts_the_texts_on_which_two_runs_differ(tmp_path: Path) -> None:
