@@ -41,7 +41,6 @@ def python(*arguments: object, cwd: Path, **environment: str) -> str:
         env={**os.environ, **environment},
         capture_output=True,
         text=True,
-        timeout=300,
     )
     assert found.returncode == 0, found.stderr
     return found.stdout
