@@ -22,14 +22,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 from unittest.mock import patch
 
 import torch
 import tyro
 from rich.table import Table
 
-from benchmarks.measure import JsonFile, command, in_fresh_process
+from benchmarks.measure import command, in_fresh_process
 from eqspike_seq.config import FORMAT
 from eqspike_seq.data import download
 from eqspike_seq.errors import DataError
@@ -44,7 +44,9 @@ STEPS = {"os.rename", "os.mkdir", "os.remove", "os.rmdir", "os.chmod", "shutil.r
 DISKS = (64, 256, 512, 1024, 1536, 2048)  # KB, where a run's folder takes about two thousand
 
 
-def main(json_file: JsonFile | None = None, kills: int = 50, soak: bool = False) -> None:
+def main(
+    json_file: Annotated[Path | None, tyro.conf.arg(aliases=["--json"])] = None, kills: int = 50, soak: bool = False
+) -> None:
     """Try everything and print a table.
 
     Args:
