@@ -1,11 +1,13 @@
 """Large temporaries without page faults."""
 
 import ctypes
+import os
 import sys
 from collections.abc import Callable
 
 TRIM_THRESHOLD, MMAP_MAX = -1, -4  # numbers of glibc's mallopt parameters
 LARGE = 2**31 - 1
+KERNELS = "256"  # of oneDNN, one for each size of a product: sizes vary as texts stop, and 1,024 would fill 0.5 GB
 
 
 def _glibc(name: str) -> Callable[..., int] | None:
@@ -16,8 +18,10 @@ def _glibc(name: str) -> Callable[..., int] | None:
 def keep_freed_memory() -> None:
     """Let glibc keep freed blocks for the next batch, where it would hand every large one back to the system.
 
-    Half of a training batch on a processor can otherwise go to page faults. Without glibc nothing happens.
+    Half of a training batch on a processor can otherwise go to page faults. Without glibc nothing happens. To be called
+    before the first product, so that oneDNN keeps ``KERNELS`` compiled products at most.
     """
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", KERNELS)
     if mallopt := _glibc("mallopt"):
         mallopt(MMAP_MAX, 0)
         mallopt(TRIM_THRESHOLD, LARGE)
