@@ -24,6 +24,7 @@ from eqspike_seq.network import Batch, Network, State, phi, sigma
 
 Order = Literal["alternating", "synchronous"]
 ROUNDS = 3  # of the layers above s¹ in an alternating sweep
+SIZES = 16  # texts or units are left out by so many, so that few sizes of products come up: each is compiled once
 FINER = 0.03  # the tolerance of changes, of that of rates, for each β: gradients are no better than their convergence
 
 
@@ -137,8 +138,10 @@ def feedback(first: Tensor, w2: Tensor) -> Tensor:
         return (first[:1].to(w2.dtype) @ w2).expand(len(first), -1)
     if w2.device.type == "cpu":
         used = first.any(0)
-        if 2 * int(used.sum()) < len(used):
-            return first[:, used].to(w2.dtype) @ w2[used]
+        count = -(-int(used.sum()) // SIZES) * SIZES
+        if 2 * count < len(used):
+            some = used.to(torch.int8).argsort(descending=True, stable=True)[:count]
+            return first[:, some].to(w2.dtype) @ w2[some]
     return first.to(w2.dtype) @ w2
 
 
@@ -235,19 +238,19 @@ class DenseBackend:
         residual = final.output.new_full((count,), float("inf"))
         steps = torch.zeros(count, dtype=torch.int64, device=residual.device)
         outputs, trace = [], _Trace(record)
-        active, current = torch.arange(count, device=residual.device), inputs
+        texts, current = _Texts.all(count, residual.device), inputs
         for step in range(1, self.free_steps + 1):
             new = sweep(network, current, state, order=self.order, w2=w2)
-            change = largest_change(new.layers, state.layers)
-            residual[active] = change
-            steps[active] += 1
-            going = (change > self.tolerance) & (step < self.free_steps)
-            _write(final, new, active, ~going | record)
+            change, rows = largest_change(new.layers, state.layers), texts.rows
+            residual[rows] = texts.of(change)
+            steps[rows] += 1
+            going = texts.going & (change > self.tolerance) & (step < self.free_steps)
+            texts.write(final, new, ~going | record)
             outputs.append(final.output.clone())
             if record:
                 trace.add(residual=residual.clone(), phi=phi(network, inputs.drive.to(network.w1.dtype), _float(final)))
-            active, state, current = _going(going, active, new, current)
-            if not len(active):
+            texts, state, current = texts.left(going, new, current)
+            if not len(texts.rows):
                 break
         return Equilibrium(
             rates=final,
@@ -289,23 +292,25 @@ class DenseBackend:
         steps = torch.zeros(count, dtype=torch.int64, device=residual.device)
         still, moved = torch.zeros_like(steps), torch.zeros_like(steps, dtype=torch.bool)
         outputs, trace = [], _Trace(record)
-        active, current = torch.arange(count, device=residual.device), anchor
+        texts, current = _Texts.all(count, residual.device), anchor
         for step in range(1, self.nudge_steps + 1):
-            moved[active] |= delta.layers[0].flatten(1).any(1)
-            new = _change_sweep(network, current, delta, beta, w2, self.order, bool(moved[active].any()))
-            change = torch.stack([(a - b).abs().amax(2) for a, b in zip(new.layers, delta.layers, strict=True)])
-            residual[active] = change.amax(0)
-            steps[active] += 1
-            still[active] += ~moved[active]
-            going = (change.amax(0) > least).any(1) & (step < self.nudge_steps)
-            _write(final, new, active, ~going | record)
+            rows = texts.rows
+            moved[rows] |= texts.of(delta.layers[0].flatten(1).any(1))
+            new = _change_sweep(network, current, delta, beta, w2, self.order, bool(moved[rows].any()))
+            changes = torch.stack([(a - b).abs().amax(2) for a, b in zip(new.layers, delta.layers, strict=True)])
+            change = changes.amax(0)
+            residual[rows] = texts.of(change)
+            steps[rows] += 1
+            still[rows] += ~moved[rows]
+            going = texts.going & (change > least).any(1) & (step < self.nudge_steps)
+            texts.write(final, new, ~going | record)
             outputs.append(base.output.unsqueeze(1) + final.output)
             if record:
                 drive = inputs.drive.to(network.w1.dtype)
                 states = [_float(base) + _float(_group(final, g)) for g in range(groups)]
                 trace.add(residual=residual.clone(), phi=torch.stack([phi(network, drive, s) for s in states], 1))
-            active, delta, current = _going(going, active, new, current)
-            if not len(active):
+            texts, delta, current = texts.left(going, new, current)
+            if not len(texts.rows):
                 break
         series, recorded = torch.stack(outputs), trace.stacked()
         swept = sweep_products(network.shape, batch.mask, self.rounds)
@@ -461,22 +466,47 @@ class _Trace:
         return {name: torch.stack(values) for name, values in self.values.items()}
 
 
-def _write(target: State, source: State, rows: Tensor, ended: Tensor) -> None:
-    """The layers of the texts ``rows``, and s¹ of those that have ``ended``, which nobody asks for before."""
-    for old, new in zip(target.layers, source.layers, strict=True):
-        old[rows] = new
-    if ended.all():
-        target.projection[rows] = source.projection
-    elif ended.any():
-        target.projection[rows[ended]] = source.projection[ended]
+@dataclass(frozen=True)
+class _Texts:
+    """The rows of the tensors at hand: the texts that have not stopped, and some that have, up to a multiple of ``SIZES``.
 
+    ``at`` is the place of each in the batch, ``going`` whether it has not stopped. What is computed of the others is
+    not looked at: no result depends on its batch.
+    """
 
-def _going(going: Tensor, active: Tensor, state: State, held: Held) -> tuple[Tensor, State, Held]:
-    """What is left of (rows, state, what is held) once the texts that have ended are left out."""
-    if going.all():
-        return active, state, held
-    keep = going.nonzero().squeeze(1)
-    return active[keep], state.take(keep), held.take(keep)
+    at: Tensor
+    going: Tensor
+
+    @classmethod
+    def all(cls, count: int, device: torch.device) -> "_Texts":
+        return cls(torch.arange(count, device=device), torch.ones(count, dtype=torch.bool, device=device))
+
+    @property
+    def rows(self) -> Tensor:
+        """Places in the batch of the texts that have not stopped."""
+        return self.at[self.going]
+
+    def of(self, values: Tensor) -> Tensor:
+        """Those of the texts that have not stopped."""
+        return values[self.going]
+
+    def write(self, target: State, source: State, ended: Tensor) -> None:
+        """The layers of all that had not stopped, and s¹ of those that have now, which nobody asks for before."""
+        rows, ended = self.rows, self.going & ended
+        for old, new in zip(target.layers, source.layers, strict=True):
+            old[rows] = self.of(new)
+        if ended.all():
+            target.projection[self.at] = source.projection
+        elif ended.any():
+            target.projection[self.at[ended]] = source.projection[ended]
+
+    def left(self, going: Tensor, state: State, held: Held) -> tuple["_Texts", State, Held]:
+        """What is left of (self, state, what is held) once texts that have stopped are left out."""
+        count = -(-int(going.sum()) // SIZES) * SIZES
+        if count >= len(going):
+            return _Texts(self.at, going), state, held
+        keep = going.to(torch.int8).argsort(descending=True, stable=True)[:count]
+        return _Texts(self.at[keep], going[keep]), state.take(keep), held.take(keep)
 
 
 def _float(state: State) -> State:
