@@ -468,7 +468,7 @@ class _Trace:
 
 @dataclass(frozen=True)
 class _Texts:
-    """The rows of the tensors at hand: the texts that have not stopped, and some that have, up to a multiple of ``SIZES``.
+    """The rows of the tensors at hand: texts that have not stopped, and some that have, up to a multiple of ``SIZES``.
 
     ``at`` is the place of each in the batch, ``going`` whether it has not stopped. What is computed of the others is
     not looked at: no result depends on its batch.

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 TRIM_THRESHOLD, MMAP_MAX = -1, -4  # numbers of glibc's mallopt parameters
 LARGE = 2**31 - 1
-KERNELS = "256"  # of oneDNN, one for each size of a product: sizes vary as texts stop, and 1,024 would fill 0.5 GB
+KERNELS = "32"  # of oneDNN, one for each size of a product: it would keep 1,024, which can fill 0.5 GB
 
 
 def _glibc(name: str) -> Callable[..., int] | None:

@@ -7,9 +7,10 @@ Both nudges start from the membranes that the free phase left. No autograd on th
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import accumulate
 
 import torch
 from torch import Tensor
@@ -26,12 +27,54 @@ from neuromorphic.winners import uniform
 TIE = 1e-3  # of one spike: the weight of the output trace where spike counts are equal
 
 
+class _Chain:
+    """The layers above s¹ as one population: (…, ΣHᵢ), s², s⁴, … first, then s³, s⁵, …
+
+    Of a chain, the first of these two halves hears the second only, and the second the first: two products are all
+    synapses among them.
+    """
+
+    def __init__(self, network: Network) -> None:
+        sizes = network.shape.sizes[1:]
+        self.order = [*range(0, len(sizes), 2), *range(1, len(sizes), 2)]
+        starts = dict(zip(self.order, accumulate([0, *(sizes[index] for index in self.order)]), strict=False))
+        self.places = [slice(starts[index], starts[index] + size) for index, size in enumerate(sizes)]
+        self.half, self.size = sum(sizes[::2]), sum(sizes)
+        self.bias = self.joined(network.biases)
+        self.synapses = self.bias.new_zeros(self.half, self.size - self.half)  # w of (first half, second half)
+        for index, weight in enumerate(network.weights[1:]):
+            pre, post = self.places[index], self.places[index + 1]
+            even, odd, matrix = (pre, post, weight.T) if index % 2 == 0 else (post, pre, weight)
+            self.synapses[even, odd.start - self.half : odd.stop - self.half] = matrix
+
+    def joined(self, layers: Sequence[Tensor]) -> Tensor:
+        """[(…, H₂), (…, H₃), …] → (…, ΣHᵢ)."""
+        return torch.cat([layers[index] for index in self.order], -1)
+
+    def layers(self, values: Tensor) -> list[Tensor]:
+        """(…, ΣHᵢ) → [(…, H₂), (…, H₃), …]."""
+        return [values[..., place] for place in self.places]
+
+    def inputs(self, z: Tensor, constant: Tensor) -> Tensor:
+        """u of each neuron: what the spikes ``z`` (B, G, ΣHᵢ) bring, and ``constant`` (B·G, ΣHᵢ), that of this tick."""
+        flat, half = z.flatten(0, 1), self.half
+        first = torch.addmm(constant[:, :half], flat[:, half:], self.synapses.T)
+        second = torch.addmm(constant[:, half:], flat[:, :half], self.synapses)
+        return torch.cat([first, second], 1).view(z.shape)
+
+    def constant(self, current: Tensor) -> Tensor:
+        """Biases, and at s² the ``current`` (B, G, H₂) = w₂ s¹; (B·G, ΣHᵢ)."""
+        held = self.bias.repeat(current.shape[0] * current.shape[1], 1)
+        held[:, self.places[0]] += current.flatten(0, 1)
+        return held
+
+
 @dataclass
 class _Neurons:
-    """All that the neurons above s¹ keep, each (B, G, Hᵢ): membranes, last spikes, low-passed spikes of s² and sⁿ."""
+    """All that the neurons above s¹ keep: membranes and last spikes (B, G, ΣHᵢ), low-passed spikes of s² and sⁿ."""
 
-    membranes: list[Membrane]
-    z: list[Tensor]
+    membrane: Membrane
+    z: Tensor
     feedback_trace: Tensor
     output_trace: Tensor
 
@@ -42,10 +85,7 @@ class _Neurons:
             return tensor.expand(-1, groups, -1).clone()
 
         return _Neurons(
-            [membrane.copies(groups) for membrane in self.membranes],
-            [copies(z) for z in self.z],
-            copies(self.feedback_trace),
-            copies(self.output_trace),
+            self.membrane.copies(groups), copies(self.z), copies(self.feedback_trace), copies(self.output_trace)
         )
 
 
@@ -60,14 +100,14 @@ class _Memory:
 
 @dataclass
 class _Slow:
-    """Slow traces of one phase, (B, G, …): of s¹ less its value at the start, of each layer above; courses if kept."""
+    """Slow traces of one phase, (B, G, …): of s¹ less its value at the start, of all neurons above; courses if kept."""
 
     gain: float
     keep: bool
     projection: Tensor
-    layers: list[Tensor]
-    spikes: list[list[Tensor]] = field(default_factory=list)  # [step][layer], if kept
-    courses: list[list[Tensor]] = field(default_factory=list)
+    above: Tensor
+    spikes: list[Tensor] = field(default_factory=list)  # [step], if kept
+    courses: list[Tensor] = field(default_factory=list)
     held: list[Tensor] = field(default_factory=list)  # [tick], if kept
 
     def tick(self, s1: Tensor, steps: int) -> None:
@@ -76,27 +116,27 @@ class _Slow:
         if self.keep:
             self.held.append(s1)
 
-    def step(self, fired: list[Tensor]) -> None:
+    def step(self, fired: Tensor) -> None:
         """r ← r + a(z − r)."""
-        self.layers = [r + self.gain * (z - r) for z, r in zip(fired, self.layers, strict=True)]
+        self.above = self.above.lerp(fired, self.gain)
         if self.keep:
             self.spikes.append(fired)
-            self.courses.append(self.layers)
+            self.courses.append(self.above)
 
 
 @dataclass
 class _Counts:
-    """Spikes of a phase: in all and within the window, each (B, G, Hᵢ); s¹ summed over the window's steps."""
+    """Spikes of a phase by layer: in all, within the window, in its later half, each (B, G, Hᵢ); s¹ over the window."""
 
     total: list[Tensor]
     window: list[Tensor]
-    halfway: list[Tensor]
-    own: list[Tensor] = field(default_factory=list)  # spikes of the window less quantisation errors
-    projection: Tensor | None = None
-    output: list[Tensor] = field(default_factory=list)  # cumulative output spikes at each tick
-    fired: list[list[Tensor]] = field(default_factory=list)  # cumulative spikes of each layer at each tick, (B, G)
-    spikes: list[list[Tensor]] = field(default_factory=list)  # recorded: each step's spikes by layer
-    sent: list[Tensor] = field(default_factory=list)  # recorded: s¹ (or its change) at each tick
+    late: list[Tensor]
+    own: list[Tensor]  # spikes of the window less quantisation errors
+    projection: Tensor  # summed over the window's steps
+    output: list[Tensor]  # cumulative output spikes at each tick
+    fired: list[list[Tensor]]  # cumulative spikes of each layer at each tick, (B, G)
+    spikes: list[Tensor]  # recorded: each step's, (B, G, ΣHᵢ)
+    sent: list[Tensor]  # recorded: s¹ (or its change) at each tick
 
 
 @dataclass(frozen=True)
@@ -125,14 +165,10 @@ class SpikingBackend:
 
     def free(self, network: Network, batch: Batch, record: bool = False) -> Equilibrium:
         """The free phase, from neurons at rest."""
-        inputs = prepare(network, batch, self.dtype)
-        layers = [layer.unsqueeze(1) for layer in network.rest(len(batch)).layers]
-        neurons = _Neurons(
-            [self.neuron.rest(layer) for layer in layers],
-            [torch.zeros_like(layer) for layer in layers],
-            layers[0].clone(),
-            layers[-1].clone(),
-        )
+        inputs, rest = prepare(network, batch, self.dtype), network.rest(len(batch)).layers
+        silent = rest[0].new_zeros(len(batch), 1, sum(network.shape.sizes[1:]))
+        first, output = rest[0].unsqueeze(1), rest[-1].unsqueeze(1)
+        neurons = _Neurons(self.neuron.rest(silent), silent, first.clone(), output.clone())
         noise = Noise(batch.seed, self.neuron.stochastic)
         w2, attention = network.w2(self.dtype), network.shape.attention
         core = ClockedCore(inputs, w2, attention, self.tick_steps, self.neuron, noise)
@@ -178,9 +214,9 @@ class SpikingBackend:
 
         slow = None
         if self.rule.follows != "window":
-            layers = [layer.unsqueeze(1).expand(-1, groups, -1).clone() for layer in start.rates.layers]
             still = base.new_zeros(len(batch), groups, *base.shape[1:])
-            slow = _Slow(1 - math.exp(-1 / self.trace_tau), self.rule.follows == "events", still, layers)
+            above = _Chain(network).joined(start.rates.layers).unsqueeze(1).expand(-1, groups, -1)
+            slow = _Slow(1 - math.exp(-1 / self.trace_tau), self.rule.follows == "events", still, above)
         strength = torch.tensor(betas, device=inputs.target.device, dtype=inputs.target.dtype).view(1, groups, 1)
         target = inputs.target.unsqueeze(1)
         counts = self._run(network, neurons, tick, self.nudge_steps, noise, strength, target, slow, record)
@@ -201,56 +237,52 @@ class SpikingBackend:
         record: bool = False,
     ) -> _Counts:
         """Step all neurons ``steps`` times, ``neurons`` in place."""
-        weights, biases = network.weights, network.biases
-        zeros = [torch.zeros_like(z) for z in neurons.z]
-        counts = _Counts([z.clone() for z in zeros], [], [])
-        opening, middle = steps - self.window, steps - self.window // 2
-        last = len(weights) - 1
-        current, sent, opened = zeros[0], zeros[0], neurons.membranes
-        low_pass = 1 - math.exp(-self.tick_steps / self.feedback_tau)
+        chain, opening, middle = _Chain(network), steps - self.window, steps - self.window // 2
+        output, low_pass = chain.places[-1], 1 - math.exp(-self.tick_steps / self.feedback_tau)
+        z, membrane, total = neurons.z, neurons.membrane, torch.zeros_like(neurons.z)
+        opened, before, halfway, constant = membrane, total, total, total
+        sent, projection = torch.zeros_like(neurons.feedback_trace), total.new_zeros(())
+        readings: list[Tensor] = []
+        fired: list[list[Tensor]] = []
+        spikes: list[Tensor] = []
+        put_out: list[Tensor] = []
         for step in range(steps):
             if step == opening:
-                counts.window = [-total for total in counts.total]
-                opened = neurons.membranes
+                before, opened = total.clone(), membrane
             if step == middle:
-                counts.halfway = [total.clone() for total in counts.total]
+                halfway = total.clone()
             if step % self.tick_steps == 0:
                 s1, current = tick(neurons.feedback_trace)
+                constant = chain.constant(current)
                 if record:
-                    counts.sent.append(s1.to(current.dtype))
+                    put_out.append(s1.to(total.dtype))
                 if slow is not None:
                     slow.tick(s1, self.tick_steps)
                 inside = min(step + self.tick_steps, steps) - max(step, opening)
                 if inside > 0:
-                    add = s1.to(current.dtype) * inside
-                    counts.projection = add if counts.projection is None else counts.projection.add_(add)
-            z, fired, membranes = neurons.z, [], list(neurons.membranes)
-            for index in range(last + 1):
-                u = current + biases[0] if index == 0 else z[index - 1] @ weights[index].T + biases[index]
-                if index < last:
-                    u = u + z[index + 1] @ weights[index + 1]
-                elif strength is not None and target is not None:
-                    u = u + strength * (target - neurons.output_trace)
-                membranes[index], spikes = self.neuron.step(neurons.membranes[index], u, noise.draw(u))
-                counts.total[index] += spikes
-                fired.append(spikes)
-            neurons.membranes, neurons.z = membranes, fired
+                    projection = projection + s1.to(total.dtype) * inside
+            u = chain.inputs(z, constant)
+            if strength is not None and target is not None:
+                u[..., output] += strength * (target - neurons.output_trace)
+            membrane, z = self.neuron.step(membrane, u, noise.draw(u))
+            total += z
             if slow is not None:
-                slow.step(fired)
-            neurons.output_trace += (fired[-1] - neurons.output_trace) / self.output_tau
+                slow.step(z)
+            neurons.output_trace += (z[..., output] - neurons.output_trace) / self.output_tau
             if record:
-                counts.spikes.append(fired)
+                spikes.append(z)
             if (step + 1) % self.tick_steps == 0:
+                counts = chain.layers(total)
                 # spikes of the tick summed, then low-passed: over several ticks no spike is lost
-                mean = (counts.total[0] - sent) / self.tick_steps
+                mean = (counts[0] - sent) / self.tick_steps
                 neurons.feedback_trace += low_pass * (mean - neurons.feedback_trace)
-                sent = counts.total[0].clone()
-                counts.fired.append([total.sum(2) for total in counts.total])
-                counts.output.append(counts.total[-1] + TIE * neurons.output_trace)
-        counts.window = [start + total for start, total in zip(counts.window, counts.total, strict=True)]
-        for count, now, then in zip(counts.window, neurons.membranes, opened, strict=True):
-            counts.own.append(count + (now.v - then.v) - (now.clamped - then.clamped))
-        return counts
+                sent = counts[0].clone()
+                fired.append([count.sum(2) for count in counts])
+                readings.append(counts[-1] + TIE * neurons.output_trace)
+        neurons.membrane, neurons.z, window = membrane, z, total - before
+        own = window + (membrane.v - opened.v) - (membrane.clamped - opened.clamped)
+        totals, windows, late, owns = (chain.layers(values) for values in (total, window, total - halfway, own))
+        return _Counts(totals, windows, late, owns, projection, readings, fired, spikes, put_out)
 
     def _equilibria(
         self,
@@ -267,13 +299,12 @@ class SpikingBackend:
     ) -> list[Equilibrium]:
         """Rates, residual and ledger of each group from its counts; s¹ is counted from that of ``begun``."""
         window, half = self.window, self.window - self.window // 2
-        assert counts.projection is not None
         projection = counts.projection / window
         if begun is not None:
             projection = projection + begun.projection.unsqueeze(1)
-        late = [t - h for t, h in zip(counts.total, counts.halfway, strict=True)]
         changes = [  # rates of the later half of the window less those of the earlier
-            (b / (window - half) - (w - b) / half).abs().amax(2) for w, b in zip(counts.window, late, strict=True)
+            (b / (window - half) - (w - b) / half).abs().amax(2)
+            for w, b in zip(counts.window, counts.late, strict=True)
         ]
         residual = torch.stack(changes).amax(0)
         outputs, sizes = self._readings(counts.output), network.shape.sizes[1:]
@@ -301,8 +332,8 @@ class SpikingBackend:
             )
             trace: dict[str, Tensor] = {}
             if counts.spikes:
-                for index in range(len(counts.total)):
-                    trace[f"spikes_s{index + 2}"] = torch.stack([fired[index][:, g].bool() for fired in counts.spikes])
+                spikes_of = _Chain(network).layers(torch.stack([z[:, g].bool() for z in counts.spikes]))
+                trace |= {f"spikes_s{index}": layer for index, layer in enumerate(spikes_of, start=2)}
                 projections = [s1[:, g] + (0 if begun is None else begun.projection) for s1 in counts.sent]
                 trace["residual"], trace["phi"] = self._over_time(network, inputs, projections, trace)
             found.append(
@@ -357,14 +388,17 @@ class SpikingBackend:
             sides = [Side(count, known, count, count) for count, known in zip(counts, owns, strict=True)]
             return local_products(self.rule, network, batch, sides[0], sides)
         starts = [begun.projection.flatten(1), *begun.layers]
-        ends = [starts[0] + slow.projection[:, group].flatten(1), *(layer[:, group] for layer in slow.layers)]
+        chain = _Chain(network)
+        ends = [starts[0] + slow.projection[:, group].flatten(1), *chain.layers(slow.above[:, group])]
         held = torch.stack([s1[:, group].flatten(1) for s1 in slow.held]) if slow.keep else None
         sides = [Side(counts[0], owns[0], starts[0], ends[0], held=held)]
-        for index in range(len(slow.layers)):
-            z = torch.stack([step[index][:, group] for step in slow.spikes]) if slow.keep else None
-            course = torch.stack([step[index][:, group] for step in slow.courses]) if slow.keep else None
-            at = index + 1
-            sides.append(Side(counts[at], owns[at], starts[at], ends[at], z, course))
+        z: list[Tensor | None] = [None] * len(ends)
+        course = list(z)
+        if slow.keep:
+            for found, series in ((z, slow.spikes), (course, slow.courses)):
+                found[1:] = chain.layers(torch.stack([values[:, group] for values in series]))
+        for at in range(1, len(ends)):
+            sides.append(Side(counts[at], owns[at], starts[at], ends[at], z[at], course[at]))
         return local_products(self.rule, network, batch, sides[0], sides)
 
     def _events(
