@@ -9,6 +9,7 @@ a stored pattern and hugely negative for padding.
 
 import math
 from collections.abc import Callable
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -16,6 +17,9 @@ from torch import Tensor
 BLOCKED = -1e9  # the score of padding; finite, so that a text without a known word gives rows of numbers, not NaN
 SCORES_AT_ONCE = 2**19  # that a processor works on together
 LARGEST_CHANGE = 20.0  # of a score, up to which exp(δa) − 1 is taken; beyond it, the softmax itself
+
+
+Found = TypeVar("Found", Tensor, tuple[Tensor, Tensor])
 
 
 def key_bias(mask: Tensor, dtype: torch.dtype) -> Tensor:
@@ -28,8 +32,8 @@ def texts_at_once(queries: int, patterns: int) -> int:
     return max(1, SCORES_AT_ONCE // (queries * patterns))
 
 
-def by_text(function: Callable[..., Tensor], queries: Tensor, patterns: Tensor, *others: Tensor | None) -> Tensor:
-    """``function`` of the tensors a few texts (rows of the first axis) at a time.
+def by_text(function: Callable[..., Found], queries: Tensor, patterns: Tensor, *others: Tensor | None) -> Found:
+    """``function`` of the tensors a few texts (rows of the first axis) at a time; it returns one tensor or two.
 
     The scores of a few texts stay in a processor's cache; those of a whole batch would fill it many times over, and
     memory too. On another device, or where there are few texts or only one, ``function`` is called once.
@@ -41,14 +45,21 @@ def by_text(function: Callable[..., Tensor], queries: Tensor, patterns: Tensor, 
         return function(queries, patterns, *others)
     pieces = [slice(start, start + together) for start in range(0, len(queries), together)]
     given = (queries, patterns, *others)
-    return torch.cat([function(*(None if tensor is None else tensor[piece] for tensor in given)) for piece in pieces])
+    found: list[Tensor] = []
+    for piece in pieces:
+        made = function(*(None if tensor is None else tensor[piece] for tensor in given))
+        parts = made if isinstance(made, tuple) else (made,)
+        found = found or [part.new_empty(len(queries), *part.shape[1:]) for part in parts]
+        for whole, part in zip(found, parts, strict=True):
+            whole[piece] = part
+    return (found[0], found[1]) if isinstance(made, tuple) else found[0]
 
 
 def weights(queries: Tensor, patterns: Tensor, bias: Tensor | None, top: int = 0) -> Tensor:
     """softmax(q Kᵀ/√d), (…, R, N); with ``top``, over that many patterns with the highest scores of each row only."""
     scores = (queries / math.sqrt(patterns.shape[-1])) @ patterns.mT
     if bias is not None:
-        scores = scores + bias
+        scores += bias
     if 0 < top < scores.shape[-1]:
         least = scores.topk(top, dim=-1, sorted=False).values.amin(-1, keepdim=True)
         scores = scores.masked_fill(scores < least, BLOCKED)
@@ -58,6 +69,19 @@ def weights(queries: Tensor, patterns: Tensor, bias: Tensor | None, top: int = 0
 def hopattn(queries: Tensor, patterns: Tensor, bias: Tensor | None = None, top: int = 0) -> Tensor:
     """HopAttn(q, K), (…, R, D); ``top`` as in ``weights``."""
     return by_text(lambda q, k, b: weights(q, k, b, top) @ k, queries, patterns, bias)
+
+
+def hopattn_and_weights(
+    queries: Tensor, patterns: Tensor, bias: Tensor | None, dtype: torch.dtype
+) -> tuple[Tensor, Tensor]:
+    """HopAttn(q, K), in the precision of q whatever that of K is, and its softmax weights, kept in ``dtype``."""
+
+    def of(q: Tensor, k: Tensor, b: Tensor | None) -> tuple[Tensor, Tensor]:
+        k = k.to(q.dtype)
+        p = weights(q, k, None if b is None else b.to(q.dtype))
+        return p @ k, p.to(dtype)
+
+    return by_text(of, queries, patterns, bias)
 
 
 def potential(queries: Tensor, patterns: Tensor, bias: Tensor | None = None) -> Tensor:

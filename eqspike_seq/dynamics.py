@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from eqspike_seq.attention import by_text, hopattn, hopattn_change, key_bias, weights
+from eqspike_seq.attention import by_text, hopattn, hopattn_and_weights, hopattn_change, key_bias, weights
 from eqspike_seq.ledger import Ledger, dense_ledger, sweep_products
 from eqspike_seq.network import Batch, Network, State, phi, sigma
 
@@ -269,16 +269,8 @@ class DenseBackend:
     ) -> list[Equilibrium]:
         """All nudges in one batch, as changes from ``start`` after one more sweep, in the precision of the weights."""
         assert isinstance(start.memory, Inputs)
-        inputs, full = start.memory, network.weights[0]
-        exact = inputs if self.dtype == full.dtype else prepare(network, batch, full.dtype)
-        query = full_query(network, exact, start.rates.layers[0])
-        shares, projection = softmax_of(network, exact, query), start.rates.projection
-        if not network.shape.clamped:
-            projection = sigma(query) if shares is None else shares @ exact.patterns
-            projection = projection if exact.rows is None else projection * exact.rows
-        below = input_of(network, exact, projection, full)
-        base = State(projection.to(self.dtype), settled(network, exact, below, start.rates.layers))
-        anchor = make_anchor(network, inputs, base, query, shares, self.dtype, below)
+        inputs = start.memory
+        base, anchor = self._begun(network, batch, inputs, start.rates)
         w2 = network.w2(self.dtype)
         count, groups = len(batch), len(betas)
         beta = torch.tensor(betas, dtype=network.w1.dtype, device=batch.labels.device).view(1, groups, 1)
@@ -335,6 +327,21 @@ class DenseBackend:
             )
         return found
 
+    def _begun(self, network: Network, batch: Batch, inputs: Inputs, rates: State) -> tuple[State, "Anchor"]:
+        """The state after one more sweep in the precision of the weights, and what changes are taken from."""
+        full, shares, projection = network.weights[0], None, rates.projection
+        exact = inputs if self.dtype == full.dtype else prepare(network, batch, full.dtype)
+        query = full_query(network, exact, rates.layers[0])
+        if network.shape.attention:
+            projection, shares = hopattn_and_weights(query, exact.patterns, exact.bias, self.dtype)
+        elif not network.shape.clamped:
+            projection = sigma(query)
+        if exact.rows is not None:
+            projection = projection * exact.rows
+        below = input_of(network, exact, projection, full)
+        base = State(projection.to(self.dtype), settled(network, exact, below, rates.layers))
+        return base, make_anchor(network, inputs, base, query, shares, below)
+
     @property
     def rounds(self) -> int:
         """How often a sweep goes round the layers above s¹."""
@@ -343,12 +350,12 @@ class DenseBackend:
 
 @dataclass(frozen=True)
 class Anchor:
-    """What the change of every layer is taken from: inputs u* of each layer, and softmax weights or q* of s¹."""
+    """What the change of every layer is taken from: inputs u* of each layer, and of s¹ softmax weights, else q*."""
 
     patterns: Tensor
     rows: Tensor | None
     probabilities: Tensor | None
-    query: Tensor
+    query: Tensor | None
     u: tuple[Tensor, ...]
     error: Tensor  # y − s*ⁿ
 
@@ -358,7 +365,7 @@ class Anchor:
             patterns=self.patterns[keep],
             rows=None if self.rows is None else self.rows[keep],
             probabilities=None if self.probabilities is None else self.probabilities[keep],
-            query=self.query[keep],
+            query=None if self.query is None else self.query[keep],
             u=tuple(u[keep] for u in self.u),
             error=self.error[keep],
         )
@@ -370,27 +377,20 @@ def full_query(network: Network, inputs: Inputs, first: Tensor) -> Tensor:
     return drive if network.shape.clamped else drive + feedback(first, network.weights[0]).view(drive.shape)
 
 
-def softmax_of(network: Network, inputs: Inputs, query: Tensor, top: int = 0) -> Tensor | None:
-    """The softmax weights of a query in its precision, (B, P, N, N); None without HopAttn."""
+def softmax_of(network: Network, inputs: Inputs, query: Tensor, dtype: torch.dtype, top: int = 0) -> Tensor | None:
+    """The softmax weights of a query, (B, P, N, N), kept in ``dtype``; None without HopAttn."""
     if not network.shape.attention:
         return None
     bias = None if inputs.bias is None else inputs.bias.to(query.dtype)
-    return by_text(lambda q, k, b: weights(q, k.to(q.dtype), b, top), query, inputs.patterns, bias)
+    return by_text(lambda q, k, b: weights(q, k.to(q.dtype), b, top).to(dtype), query, inputs.patterns, bias)
 
 
 def make_anchor(
-    network: Network,
-    inputs: Inputs,
-    base: State,
-    query: Tensor,
-    shares: Tensor | None,
-    dtype: torch.dtype,
-    below: Tensor | None = None,
+    network: Network, inputs: Inputs, base: State, query: Tensor, shares: Tensor | None, below: Tensor | None = None
 ) -> Anchor:
     """u* once, in the precision of the weights, from s* = ``base``; in the shapes of a nudge: (B, 1, Hᵢ).
 
-    ``query`` is the one that s¹* belongs to and ``shares`` its softmax, kept in ``dtype``; ``below`` is w₂ F(s¹*), if
-    it is there already.
+    ``query`` is the one that s¹* belongs to and ``shares`` its softmax; ``below`` is w₂ F(s¹*), if it is there already.
     """
     if below is None:
         below = base.projection.to(network.w1.dtype).flatten(1) @ network.weights[0].T
@@ -398,8 +398,8 @@ def make_anchor(
     return Anchor(
         inputs.patterns,
         inputs.rows,
-        None if shares is None else shares.to(dtype),
-        query,
+        shares,
+        query if shares is None else None,
         tuple((u + above(network, base.layers, i)).unsqueeze(1) for i, u in enumerate(currents)),
         (inputs.target - base.output).unsqueeze(1),
     )
@@ -411,6 +411,7 @@ def project_change(network: Network, anchor: Anchor, change: Tensor) -> Tensor:
         assert anchor.probabilities is not None
         moved = hopattn_change(change, anchor.patterns, anchor.probabilities)
     else:
+        assert anchor.query is not None
         query = anchor.query.unsqueeze(1)
         moved = (sigma(query + change) - sigma(query)).to(change.dtype)
     return moved if anchor.rows is None else moved * anchor.rows.unsqueeze(1)

@@ -192,7 +192,7 @@ def attention_of(network: Network, batch: Batch, free: Equilibrium) -> Tensor:
     Of pairs (B, 2N, 2N): both texts end to end as queries and as patterns; 0 where there is no such projection.
     """
     inputs = prepare(network, batch, network.w1.dtype)
-    shares = softmax_of(network, inputs, full_query(network, inputs, free.rates.layers[0]))
+    shares = softmax_of(network, inputs, full_query(network, inputs, free.rates.layers[0]), network.w1.dtype)
     assert shares is not None
     count, sides, tokens = batch.mask.shape
     whole = shares.new_zeros(count, sides, tokens, sides, tokens)

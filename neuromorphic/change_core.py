@@ -126,8 +126,8 @@ class NudgeCore:
         wta = attention and reading.spikes > 0
         dtype = network.w1.dtype if wta else drive.dtype
         query = free.query.to(network.w1.dtype) if attention else full_query(network, free.inputs, base.layers[0])
-        shares = softmax_of(network, free.inputs, query, reading.top_patterns)
-        self.anchor = make_anchor(network, free.inputs, base, query, shares, dtype)
+        shares = softmax_of(network, free.inputs, query, dtype, reading.top_patterns)
+        self.anchor = make_anchor(network, free.inputs, base, query, shares)
         shape = (len(drive), groups, *drive.shape[1:])
         self.units = drive.new_zeros(shape if reading.query_threshold and attention else (0,), dtype=network.w1.dtype)
         self.rows = torch.zeros_like(free.rows).unsqueeze(1).repeat(1, groups, 1)

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from eqspike_seq.attention import by_text, hopattn, hopattn_change, weights
+from eqspike_seq.attention import hopattn, hopattn_and_weights, hopattn_change
 from eqspike_seq.dynamics import Inputs, feedback
 from neuromorphic.neurons import Membrane, Neuron, Noise
 from neuromorphic.winners import pattern_sum
@@ -116,13 +116,10 @@ class ClockedNudges(ClockedCore):
 
     def anchor(self, w2: Tensor, trace: Tensor) -> Tensor:
         """Fix s¹* and its softmax at full precision; returns w₂ F(s¹*), (B, 1, H)."""
-        full, bias = w2.dtype, self.inputs.bias
-        self.trace0 = trace
-        query = self.inputs.drive.to(full) + feedback(trace, w2).view(self.inputs.drive.shape)
-        shares = by_text(lambda q, k, b: weights(q, k.to(full), b), query, self.inputs.patterns, bias)
-        s1 = shares @ self.inputs.patterns.to(full)
-        self.s1 = s1 if self.inputs.rows is None else s1 * self.inputs.rows
-        self.probabilities = shares.to(self.w2.dtype)
+        inputs, self.trace0 = self.inputs, trace
+        query = inputs.drive.to(w2.dtype) + feedback(trace, w2).view(inputs.drive.shape)
+        s1, self.probabilities = hopattn_and_weights(query, inputs.patterns, inputs.bias, self.w2.dtype)
+        self.s1 = s1 if inputs.rows is None else s1 * inputs.rows
         return (self.s1.flatten(1) @ w2.T).unsqueeze(1)
 
     def change(self, trace: Tensor) -> Tensor:
