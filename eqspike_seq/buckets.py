@@ -16,7 +16,7 @@ from eqspike_seq.learning import Estimate, GradientEstimator
 from eqspike_seq.ledger import Ledger
 from eqspike_seq.network import Batch, Network, Shape, State, by_token
 
-TEXTS = {"cpu": 32, "cuda": 512}  # of a bucket, at least
+ON_CUDA = 512  # texts of a bucket, at least; on a processor the backend says
 NUMBERS = 2**20  # of s¹ of a bucket, that it may have more texts: small networks are quicker in few buckets
 STEP = 32  # tokens: lengths are rounded up to a multiple, so that few sizes of tensors come and memory is used again
 
@@ -38,15 +38,15 @@ def trimmed(network: Network, batch: Batch) -> tuple[Network, Batch]:
     return network.first(tokens), replace(batch, x=batch.x[:, :, :tokens], mask=batch.mask[:, :, :tokens])
 
 
-def most_texts(shape: Shape, device: str) -> int:
+def most_texts(backend: Backend, shape: Shape, device: str) -> int:
     """Of a bucket."""
-    return max(TEXTS[device], NUMBERS // shape.flat)
+    return max(backend.together if device == "cpu" else ON_CUDA, NUMBERS // shape.flat)
 
 
-def buckets(network: Network, batch: Batch) -> Iterator[tuple[Tensor, Network, Batch]]:
+def buckets(backend: Backend, network: Network, batch: Batch) -> Iterator[tuple[Tensor, Network, Batch]]:
     """(rows, network, texts) of each bucket, the longest texts first; each with a seed of its own."""
     order = lengths(network.shape, batch.mask).argsort(descending=True, stable=True)
-    number = math.ceil(len(batch) / most_texts(network.shape, batch.x.device.type))
+    number = math.ceil(len(batch) / most_texts(backend, network.shape, batch.x.device.type))
     for place, rows in enumerate(order.tensor_split(number)):
         texts = Batch(batch.x[rows], batch.mask[rows], batch.labels[rows], batch.seed + place)
         yield rows, *trimmed(network, texts)
@@ -63,7 +63,7 @@ class ByLength:
         network = replace(network, large=network.w2(backend.dtype))
         gradients = {name: torch.zeros_like(tensor) for name, tensor in network.named()}
         order, found = [], []
-        for rows, narrow, texts in buckets(network, batch):
+        for rows, narrow, texts in buckets(backend, network, batch):
             estimate = self.estimator(backend, narrow, texts)
             for name, gradient in estimate.found.items():
                 whole, share = gradients[name], len(rows) / len(batch)
@@ -82,7 +82,7 @@ def free_by_length(backend: Backend, network: Network, batch: Batch) -> Equilibr
     """The free phase of a batch, by buckets; ``released``."""
     network = replace(network, large=network.w2(backend.dtype))
     order, found = [], []
-    for rows, narrow, texts in buckets(network, batch):
+    for rows, narrow, texts in buckets(backend, network, batch):
         order.append(rows)
         found.append(released(backend.free(narrow, texts), network.shape))
     return joined(found, torch.cat(order).argsort())

@@ -12,7 +12,7 @@ that an alternating sweep looks at s¹ once and then goes round the layers above
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Literal, Protocol, TypeVar
+from typing import ClassVar, Literal, Protocol, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -57,7 +57,12 @@ class Equilibrium:
 
 
 class Backend(Protocol):
-    """Relaxes a network: the free phase, then nudges that start where it ended. ``dtype``: that of large products."""
+    """Relaxes a network: the free phase, then nudges that start where it ended.
+
+    ``dtype`` is that of large products, ``together`` the texts of a bucket on a processor (``buckets``), at least.
+    """
+
+    together: ClassVar[int]
 
     @property
     def dtype(self) -> torch.dtype: ...
@@ -227,6 +232,7 @@ class DenseBackend:
     tolerance: float = 1e-2
     dtype: torch.dtype = torch.float32
     order: Order = "alternating"
+    together: ClassVar[int] = 32
 
     def free(self, network: Network, batch: Batch, record: bool = False) -> Equilibrium:
         """The free phase, Eq. 13–16 with β = 0, from ``network.rest``."""

@@ -78,7 +78,7 @@ def evaluate(
     network = replace(network, large=network.w2(backend.dtype))
     order = np.argsort(-part.lengths(), kind="stable")
     parts = []
-    most = min(batch, most_texts(network.shape, gather.table.device.type))
+    most = min(batch, most_texts(backend, network.shape, gather.table.device.type))
     for rows in np.array_split(order, math.ceil(len(order) / most)):
         parts.append(released(backend.free(*trimmed(network, gather(part, rows))), network.shape))
         advance(len(rows))

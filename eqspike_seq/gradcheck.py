@@ -14,7 +14,7 @@ as many steps of each nudge, but of size 10⁻⁵, with HopAttn itself in place 
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -70,6 +70,7 @@ class FineNudges:
 
     coarse: Backend
     fine: Backend
+    together: ClassVar[int] = 32
 
     @property
     def dtype(self) -> torch.dtype:

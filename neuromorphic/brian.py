@@ -9,7 +9,7 @@ Source: Stimberg, Brette & Goodman (2019), Brian 2.
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -57,6 +57,7 @@ class BrianBackend:
     tolerance: float = 0.1
     dtype: torch.dtype = torch.float64
     neuron: IntegrateAndFire = IntegrateAndFire()
+    together: ClassVar[int] = 32
 
     def free(self, network: Network, batch: Batch, record: bool = False) -> Equilibrium:
         """The free phase, from neurons at rest."""

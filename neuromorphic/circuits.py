@@ -108,11 +108,13 @@ class ClockedNudges(ClockedCore):
     """The same during the nudges: δ¹ since the end of the free phase.
 
     ``trace0`` (B, H) is the trace at that moment, ``s1`` (B, P, N, D) and ``probabilities`` (B, P, N, N) belong to it.
+    ``moved`` says whether the trace had left it at the last tick: at the first of a nudge δ¹ is 0.
     """
 
     trace0: Tensor | None = None
     probabilities: Tensor | None = None
     s1: Tensor | None = None
+    moved: bool = False
 
     def anchor(self, w2: Tensor, trace: Tensor) -> Tensor:
         """Fix s¹* and its softmax at full precision; returns w₂ F(s¹*), (B, 1, H)."""
@@ -125,8 +127,8 @@ class ClockedNudges(ClockedCore):
     def change(self, trace: Tensor) -> Tensor:
         """δ¹ of this tick, (B, G, P, N, D)."""
         assert self.trace0 is not None and self.probabilities is not None
-        shift = trace - self.trace0.unsqueeze(1)
-        moved = self.feedback(shift)
-        if not shift.any():  # as in the first tick
-            return moved
-        return self._only_rows(hopattn_change(moved, self.inputs.patterns, self.probabilities))
+        shift, like = trace - self.trace0.unsqueeze(1), self.inputs.drive
+        self.moved = bool(shift.any())
+        if not self.moved:
+            return like.new_zeros(()).expand(*trace.shape[:2], *like.shape[1:])
+        return self._only_rows(hopattn_change(self.feedback(shift), self.inputs.patterns, self.probabilities))

@@ -16,6 +16,7 @@ offset and the dither are ours.
 """
 
 from dataclasses import dataclass, field, replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -103,6 +104,7 @@ class SigmaDeltaBackend:
     rule: Rule = Count()
     reading: Reading = Reading()
     dtype: torch.dtype = torch.float32
+    together: ClassVar[int] = 32
 
     def free(self, network: Network, batch: Batch, record: bool = False) -> Equilibrium:
         """From s¹ = 0 and ``baseline`` until all are silent."""

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import accumulate
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -162,6 +163,7 @@ class SpikingBackend:
     neuron: Neuron = IntegrateAndFire()
     rule: Rule = Count()
     dtype: torch.dtype = torch.float32
+    together: ClassVar[int] = 64  # time steps are short: the more texts they are of, the less they cost
 
     def free(self, network: Network, batch: Batch, record: bool = False) -> Equilibrium:
         """The free phase, from neurons at rest."""
@@ -203,7 +205,7 @@ class SpikingBackend:
 
             def tick(trace: Tensor) -> tuple[Tensor, Tensor]:
                 delta = nudged.change(trace)
-                return delta, drive0 + nudged.forward(delta)
+                return delta, drive0 + nudged.forward(delta) if nudged.moved else drive0.expand_as(trace)
         else:
             assert free.membrane is not None
             core = replace(free, noise=noise, membrane=free.membrane.copies(groups), spikes=None)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from eqspike_seq.buckets import STEP, TEXTS, ByLength, buckets, lengths, trimmed
+from eqspike_seq.buckets import STEP, ByLength, buckets, lengths, trimmed
 from eqspike_seq.dynamics import DenseBackend
 from eqspike_seq.learning import BPTT, GradientEstimator, ThreePhase, TwoPhase
 from eqspike_seq.network import Batch, Network
@@ -38,7 +38,7 @@ def cases() -> dict[str, tuple[Network, Batch]]:
 def test_buckets_give_what_the_whole_batch_gives(
     case: str, estimator: GradientEstimator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(TEXTS, "cpu", 4)
+    monkeypatch.setattr(DenseBackend, "together", 4)
     monkeypatch.setattr("eqspike_seq.buckets.NUMBERS", 0)
     network, batch = cases()[case]
     backend = DenseBackend(free_steps=40, nudge_steps=40, tolerance=1e-4, dtype=torch.float64)
@@ -53,7 +53,7 @@ def test_buckets_give_what_the_whole_batch_gives(
 
 
 def test_spikes_of_buckets_are_those_of_the_whole_batch(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(TEXTS, "cpu", 4)
+    monkeypatch.setattr(SpikingBackend, "together", 4)
     monkeypatch.setattr("eqspike_seq.buckets.NUMBERS", 0)
     network, batch = make_network(tokens=50), make_batch(tokens=50, size=9)
     backend = SpikingBackend(free_steps=60, nudge_steps=60, window=40, dtype=torch.float64)
@@ -65,9 +65,9 @@ def test_spikes_of_buckets_are_those_of_the_whole_batch(monkeypatch: pytest.Monk
 
 def test_a_bucket_is_cut_to_its_longest_text_and_every_text_is_in_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("eqspike_seq.buckets.NUMBERS", 0)
-    network, batch = make_network(tokens=200), make_batch(tokens=200, size=3 * TEXTS["cpu"])
+    network, batch = make_network(tokens=200), make_batch(tokens=200, size=3 * DenseBackend.together)
     rows, found = [], lengths(network.shape, batch.mask)
-    for places, narrow, texts in buckets(network, batch):
+    for places, narrow, texts in buckets(DenseBackend(), network, batch):
         longest = int(found[places].max())
         assert longest <= narrow.shape.tokens == texts.x.shape[2] < longest + STEP
         assert narrow.weights[0].shape[1] == narrow.shape.flat
