@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
+from eqspike_seq.data.tables import ROWS_AT_ONCE
 from eqspike_seq.errors import RunError
 from eqspike_seq.files import read_arrays, read_json, read_json_lines, read_tensors
 
@@ -24,6 +25,7 @@ COMPARED = {
     "checkpoint/model.safetensors": "weights",
 }
 OWN = {"seconds", "train_seconds", "test_seconds", "peak_memory_bytes", "measured_joules"}  # each run has its own
+LARGEST_TABLE = 1_000_000_000  # bytes; a million answers take a tenth
 Arrays = dict[str, NDArray[Any]]
 
 
@@ -93,10 +95,7 @@ def values(path: Path) -> Arrays:
         if path.suffix == ".npz":
             return read_arrays(path)
         if path.suffix == ".parquet":
-            import pyarrow.parquet as pq
-
-            table = pq.read_table(path)
-            return {name: np.array(table[name].to_pylist()) for name in table.column_names}
+            return _columns(path)
         if path.suffix == ".jsonl":
             named = [(f"step {line['step']}", line) for line in read_json_lines(path)]
         else:
@@ -104,6 +103,22 @@ def values(path: Path) -> Arrays:
         return {name: np.array(json.dumps(value)) for start, line in named for name, value in _leaves(start, line)}
     except Exception as error:  # each format has its own
         raise RunError(f"{path} cannot be read, so it cannot be compared: {error}") from error
+
+
+def _columns(path: Path) -> Arrays:
+    """The columns of a Parquet file. Raises ValueError where it unpacks to more than ``LARGEST_TABLE``."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    batches, size = [], 0
+    with pq.ParquetFile(path) as file:
+        for batch in file.iter_batches(ROWS_AT_ONCE):
+            batches.append(batch)
+            size += batch.nbytes
+            if size > LARGEST_TABLE:
+                raise ValueError(f"it unpacks to over {LARGEST_TABLE:,} bytes")
+        table = pa.Table.from_batches(batches, file.schema_arrow)
+    return {name: np.array(table[name].to_pylist()) for name in table.column_names}
 
 
 def _leaves(name: str, value: Any) -> Iterator[tuple[str, Any]]:

@@ -125,6 +125,14 @@ def test_reviews_beyond_any_size(tmp_path: Path, limit: str, monkeypatch: pytest
         load_imdb(tmp_path)
 
 
+def test_a_folder_with_a_review_beyond_any_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    unpack(tmp_path)
+    (tmp_path / "aclImdb/train/pos/9_9.txt").write_bytes(b"a" * 200)
+    monkeypatch.setattr(imdb, "LARGEST_REVIEW", 199)
+    with pytest.raises(DataError, match="9_9.txt is larger than any review"):
+        load_imdb(tmp_path)
+
+
 @pytest.mark.parametrize("content", DAMAGED.values(), ids=DAMAGED.keys())
 @pytest.mark.parametrize("file", [TAR, "imdb_train.parquet"])
 def test_damaged_files(tmp_path: Path, file: str, content: bytes) -> None:

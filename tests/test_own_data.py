@@ -128,6 +128,7 @@ def test_two_to_twenty_classes(tmp_path: Path, classes: int) -> None:
         (made(60, 1), "1 different label.*expected 2 to 20 classes"),
         (made(210, 21), "21 different label.*expected 2 to 20 classes"),
         ([*made(20), ("a", "rare"), ("b", "rare")], "class 'rare' has 2 different text.*rows 22, 23.*at least 5"),
+        ([*made(20), *[(str(i), "\x1b[2J") for i in range(9)]], "row 22 has the label '.x1b.2J', .*can be printed"),
         ([*made(20), *[("again", "rare")] * 9], "class 'rare' has 1 different text.*rows 22, 23, 24, 25, 26, …"),
     ],
 )

@@ -148,13 +148,17 @@ def _tar_members(path: Path, source: Source) -> Iterator[tuple[str, bytes]]:
 
 
 def _folder_members(path: Path) -> Iterator[tuple[str, bytes]]:
-    """(name as in the archive, content) of reviews. Raises DataError where one cannot be read."""
+    """(name as in the archive, content) of reviews. Raises DataError where one cannot be read or is too large."""
     for kind in ("train/neg", "train/pos", "train/unsup", "test/neg", "test/pos"):
         for file in sorted((path / kind).glob("*.txt")):
             try:
-                yield f"aclImdb/{kind}/{file.name}", file.read_bytes()
+                with file.open("rb") as stream:
+                    content = stream.read(LARGEST_REVIEW + 1)
             except OSError as error:
                 raise DataError(f"{file} cannot be read: {error.strerror}") from error
+            if len(content) > LARGEST_REVIEW:
+                raise DataError(f"{file} is larger than any review; over {LARGEST_REVIEW:,} bytes")
+            yield f"aclImdb/{kind}/{file.name}", content
 
 
 def _collect(reviews: Iterable[tuple[str, bytes]], found: Found) -> Corpus:

@@ -165,6 +165,10 @@ def _classes(table: Table, label_column: str) -> tuple[str, ...]:
             f"{table.path}: the column {label_column!r} has {len(names):,} different label(s) ({some}), "
             f"expected 2 to {MOST_CLASSES} classes. Name another column with --label-column, or join classes."
         )
+    for name in names:
+        if not name.isprintable():
+            row = next(row for row, label in zip(table.rows, table.labels, strict=True) if label == name)
+            raise DataError(f"{table.path}: row {row} has the label {name!r}, expected characters that can be printed")
     different: dict[str, set[str]] = {name: set() for name in names}
     for text, label in zip(table.texts, table.labels, strict=True):
         if len(different[label]) < FEWEST_TEXTS:
