@@ -38,7 +38,7 @@ def curve(tau: float, differences: list[int]) -> list[float]:
         post[STEPS // 2], pre[STEPS // 2 - difference] = 1, 1
         found.append(
             sum(
-                sign * float(rule.synapse(side(p * post, gain), side(q * pre, gain)))
+                sign * float(rule.synapse(side(p * post, gain), side(q * pre, gain)).whole())
                 for sign, p, q in ((1, 1, 1), (-1, 1, 0), (-1, 0, 1))
             )
         )

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from eqspike_seq.attention import by_text, hopattn, hopattn_and_weights, hopattn_change, key_bias, weights
 from eqspike_seq.ledger import Ledger, dense_ledger, sweep_products
-from eqspike_seq.network import Batch, Network, State, phi, sigma
+from eqspike_seq.network import Batch, Network, Product, State, phi, sigma
 
 Order = Literal["alternating", "synchronous"]
 ROUNDS = 3  # of the layers above s¹ in an alternating sweep
@@ -53,7 +53,7 @@ class Equilibrium:
     deviation: State | None = None
     memory: object = None
     trace: dict[str, Tensor] = field(default_factory=dict)
-    local: Callable[[], dict[str, Tensor]] | None = None
+    local: Callable[[], dict[str, Tensor | Product]] | None = None
 
 
 class Backend(Protocol):

@@ -8,7 +8,7 @@
 al. (2021) for the two-sided nudge.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -17,24 +17,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from eqspike_seq.dynamics import Backend, Equilibrium, Order, prepare, sweep
-from eqspike_seq.network import Batch, Network, State
+from eqspike_seq.network import Batch, Network, Product, State
 
 Gradients = dict[str, Tensor]
-ROWS = 32  # of a large gradient that are made or added at once
-
-
-@dataclass(frozen=True)
-class Product:
-    """A gradient that is not multiplied out yet: postᵀ pre, of post (M, Hᵢ) and pre (M, Hᵢ₋₁)."""
-
-    post: Tensor
-    pre: Tensor
-
-    def pieces(self) -> Iterator[tuple[slice, Tensor]]:
-        """A few rows after the other."""
-        for start in range(0, self.post.shape[1], ROWS):
-            rows = slice(start, start + ROWS)
-            yield rows, self.post[:, rows].T @ self.pre
 
 
 @dataclass(frozen=True)
@@ -68,10 +53,7 @@ def contrast(plus: Equilibrium, minus: Equilibrium) -> tuple[State, State]:
 
 def multiplied_out(found: Mapping[str, Tensor | Product]) -> Gradients:
     """Gradients as tensors."""
-    return {
-        name: value if isinstance(value, Tensor) else torch.cat([piece for _, piece in value.pieces()])
-        for name, value in found.items()
-    }
+    return {name: value if isinstance(value, Tensor) else value.whole() for name, value in found.items()}
 
 
 def local_update(network: Network, batch: Batch, difference: State, mean: State, scale: float) -> Gradients:
@@ -97,19 +79,25 @@ def local_products(
     for index, (d, m) in enumerate(zip(difference.layers, mean.layers, strict=True), start=2):
         # one product for both terms: [d; m]ᵀ [pre mean; pre difference]
         post, pre = (factor * torch.cat([d, m])).to(below_d.dtype), torch.cat([below_m, below_d])
-        gradients[f"w{index}"] = Product(post, pre)
+        gradients[f"w{index}"] = Product(((post, pre),))
         gradients[f"b{index}"] = factor * d.sum(0)
         below_d, below_m = d, m
     return gradients
 
 
-def local_contrast(plus: Equilibrium, minus: Equilibrium, scale: float) -> Gradients | None:
+def local_contrast(plus: Equilibrium, minus: Equilibrium, scale: float) -> dict[str, Tensor | Product] | None:
     """−Δθ from what the synapses hold at the ends of two phases; None where they learn from rates."""
     if plus.local is None or minus.local is None:
         return None
-    factor = -scale / len(plus.residual)
-    before = minus.local()
-    return {name: value.sub_(before[name]).mul_(factor) for name, value in plus.local().items()}
+    factor, after, before = -scale / len(plus.residual), plus.local(), minus.local()
+    found: dict[str, Tensor | Product] = {}
+    for name, value in after.items():
+        start = before[name]
+        if isinstance(value, Product) and isinstance(start, Product):
+            found[name] = value.scaled(factor) + start.scaled(-factor)
+        elif isinstance(value, Tensor) and isinstance(start, Tensor):
+            found[name] = factor * (value - start)
+    return found
 
 
 @dataclass(frozen=True)
@@ -125,7 +113,7 @@ class ThreePhase:
         scale = 1 / (2 * self.beta)
         local = local_contrast(plus, minus, scale)
         if local is not None:
-            return Estimate({**local}, [free, plus, minus])
+            return Estimate(local, [free, plus, minus])
         return Estimate(local_products(network, batch, *contrast(plus, minus), scale), [free, plus, minus])
 
 
@@ -141,7 +129,7 @@ class TwoPhase:
         (plus,) = backend.nudge(network, batch, free, (self.beta,))
         local = local_contrast(plus, free, 1 / self.beta)
         if local is not None:
-            return Estimate({**local}, [free, plus])
+            return Estimate(local, [free, plus])
         if plus.deviation is None:
             difference, mean = contrast(plus, free)
         else:

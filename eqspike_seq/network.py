@@ -17,6 +17,7 @@ from torch import Tensor
 from eqspike_seq.errors import ConfigError
 
 LARGEST_WEIGHT = 1e9  # beyond it float32 does not hold the scores of HopAttn
+ROWS = 32  # of a large gradient that are made or added at once
 MOST_WEIGHTS = 2_000_000_000  # of a network; the paper's has 180 million
 
 
@@ -188,6 +189,33 @@ class Network:
 def by_token(shape: Shape, w2: Tensor) -> Tensor:
     """w₂, or a gradient of it, as (H₂, P, N, D): a view."""
     return w2.unflatten(1, (max(1, len(shape.projections)), shape.tokens, shape.dim))
+
+
+@dataclass(frozen=True)
+class Product:
+    """What synapses hold, or a gradient, not multiplied out yet: Σ postᵀ pre over pairs of (M, Hᵢ) and (M, Hᵢ₋₁)."""
+
+    terms: tuple[tuple[Tensor, Tensor], ...]
+
+    def scaled(self, factor: float) -> "Product":
+        """Times ``factor``."""
+        return Product(tuple((factor * post, pre) for post, pre in self.terms))
+
+    def __add__(self, other: "Product") -> "Product":
+        return Product(self.terms + other.terms)
+
+    def pieces(self) -> Iterator[tuple[slice, Tensor]]:
+        """A few rows after the other."""
+        for start in range(0, self.terms[0][0].shape[1], ROWS):
+            rows = slice(start, start + ROWS)
+            piece, *others = (post[:, rows].T @ pre for post, pre in self.terms)
+            for other in others:
+                piece = piece + other
+            yield rows, piece
+
+    def whole(self) -> Tensor:
+        """Multiplied out, (Hᵢ, Hᵢ₋₁)."""
+        return torch.cat([piece for _, piece in self.pieces()])
 
 
 def sigma(u: Tensor) -> Tensor:

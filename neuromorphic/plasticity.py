@@ -25,7 +25,7 @@ from typing import ClassVar, Protocol
 import torch
 from torch import Tensor
 
-from eqspike_seq.network import Batch, Network
+from eqspike_seq.network import Batch, Network, Product
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Rule(Protocol):
 
     follows: ClassVar[str]  # "window": counts and membranes; "trace": traces; "events": traces and single events
 
-    def synapse(self, post: Side, pre: Side) -> Tensor:
+    def synapse(self, post: Side, pre: Side) -> Product:
         """For each pair of neurons, (H_post, H_pre)."""
         ...
 
@@ -78,9 +78,9 @@ class _RateProduct:
 
     reads: ClassVar[str]
 
-    def synapse(self, post: Side, pre: Side) -> Tensor:
+    def synapse(self, post: Side, pre: Side) -> Product:
         """Σ_b r_post r_pre."""
-        return self.input(post).T @ self.input(pre)
+        return Product(((self.input(post), self.input(pre)),))
 
     def input(self, post: Side) -> Tensor:
         """r_post."""
@@ -124,16 +124,16 @@ class EqSpike:
     tick_steps: int = 20
     follows: ClassVar[str] = "events"
 
-    def synapse(self, post: Side, pre: Side) -> Tensor:
+    def synapse(self, post: Side, pre: Side) -> Product:
         """The sum above; (H_post, H_pre)."""
         if post.spikes is None or post.course is None:
-            return post.trace.new_zeros(post.trace.shape[1], pre.trace.shape[1])
+            return Product(((post.trace[:0], pre.trace[:0]),))
         if pre.held is not None:
             return self._with_held(post.moved, post.events, pre.held, pre.trace0)
-        first = post.events.flatten(0, 1).T @ pre.moved.flatten(0, 1)
-        return first.addmm_(post.moved.flatten(0, 1).T, pre.events.flatten(0, 1))
+        ours, theirs = post.events.flatten(0, 1), pre.events.flatten(0, 1)
+        return Product(((ours, pre.moved.flatten(0, 1)), (post.moved.flatten(0, 1), theirs)))
 
-    def _with_held(self, moved: Tensor, events: Tensor, held: Tensor, start: Tensor) -> Tensor:
+    def _with_held(self, moved: Tensor, events: Tensor, held: Tensor, start: Tensor) -> Product:
         """The same where pre holds h(τ) over each tick τ: its trace is linear in h, so that one product is enough.
 
         With ρ(τ) the change of its trace at the end of τ, ρ(τ) = (1 − g) ρ(τ−1) + g h(τ), g = 1 − (1 − a)^M, the sum is
@@ -151,8 +151,7 @@ class EqSpike:
         for tick in range(ticks - 2, -1, -1):
             factors[tick] += kept * factors[tick + 1]
         factors = by_tick.sum(1) - late + (1 - kept) * factors
-        total = factors.to(held.dtype).flatten(0, 1).T @ held.flatten(0, 1)
-        return ends[-1].T @ start + total.to(start.dtype)
+        return Product(((ends[-1], start), (factors.to(held.dtype).flatten(0, 1), held.flatten(0, 1))))
 
     def input(self, post: Side) -> Tensor:
         """r(K) − r(0): an input of 1 has a trace of 1."""
@@ -173,12 +172,12 @@ def event_weights(spikes: Tensor, course: Tensor) -> Tensor:
 
 def local_products(
     rule: Rule, network: Network, batch: Batch, projection: Side, sides: list[Side]
-) -> dict[str, Tensor]:
+) -> dict[str, Tensor | Product]:
     """What every synapse and bias holds at the end of a phase, summed over the batch, by parameter name.
 
     ``projection`` is s¹ as the synapses w₁ of its static input see it, ``sides`` s¹ as w₂ sees it and the layers above.
     """
-    shape, held = network.shape, {}
+    shape, held = network.shape, dict[str, Tensor | Product]()
     if not shape.clamped:
         queries = batch.x[:, [query for query, _ in shape.projections]].to(network.w1.dtype)
         moved = rule.input(projection).view(queries.shape)

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from eqspike_seq.dynamics import Equilibrium, Inputs, prepare
 from eqspike_seq.ledger import real_units, row_tokens
-from eqspike_seq.network import Batch, Network, State, phi
+from eqspike_seq.network import Batch, Network, Product, State, phi
 from neuromorphic.circuits import ClockedCore, ClockedNudges
 from neuromorphic.events import Activity, AttentionEvents, fan_outs, spiking_ledger
 from neuromorphic.neurons import IntegrateAndFire, Membrane, Neuron, Noise
@@ -382,7 +382,7 @@ class SpikingBackend:
         begun: State | None,
         slow: _Slow | None,
         group: int,
-    ) -> dict[str, Tensor]:
+    ) -> dict[str, Tensor | Product]:
         """What the synapses hold at the end of a phase by ``rule``."""
         counts = [rates.projection.flatten(1), *rates.layers]
         owns = [counts[0], *((spikes / self.window).clamp(0, 1) for spikes in own)]

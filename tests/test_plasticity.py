@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from eqspike_seq.dynamics import DenseBackend
-from eqspike_seq.learning import ThreePhase, TwoPhase, contrast, local_update
+from eqspike_seq.learning import ThreePhase, TwoPhase, multiplied_out, contrast, local_update
 from neuromorphic.plasticity import Count, EqSpike, MembraneCount, Rule, Side, Trace, local_products
 from neuromorphic.simulator import SpikingBackend
 from tests.conftest import make_batch, make_network
@@ -53,7 +53,7 @@ def by_event(post_times: list[int], pre_times: list[int], post: list[float], pre
 
 def test_eqspike_is_the_sum_over_single_events_between_spiking_layers() -> None:
     post, pre = spiking_side(4, 0), spiking_side(3, 1)
-    found = EqSpike(TAU, TICK).synapse(post, pre)
+    found = EqSpike(TAU, TICK).synapse(post, pre).whole()
     assert post.spikes is not None and pre.spikes is not None and post.course is not None and pre.course is not None
     for i in range(4):
         for j in range(3):
@@ -70,7 +70,7 @@ def test_eqspike_is_the_sum_over_single_events_between_spiking_layers() -> None:
 
 def test_eqspike_is_the_sum_over_single_events_under_held_values() -> None:
     post, pre = spiking_side(4, 2), held_side(3, 3)
-    found = EqSpike(TAU, TICK).synapse(post, pre)
+    found = EqSpike(TAU, TICK).synapse(post, pre).whole()
     assert post.spikes is not None and post.course is not None and pre.held is not None
     course = traced((pre.trace0 + pre.held).repeat_interleave(TICK, 0), pre.trace0)
     for i in range(4):
@@ -95,7 +95,7 @@ def test_spiking_all_the_time_eqspike_telescopes_to_the_endpoints() -> None:
     moves = torch.diff(course, dim=0, prepend=start.unsqueeze(0))
     ends = course[-1].T @ course[-1] - start.T @ start
     expected = ends + torch.einsum("tbi,tbj->ij", moves, moves)
-    torch.testing.assert_close(EqSpike(TAU, TICK).synapse(side, side), expected)
+    torch.testing.assert_close(EqSpike(TAU, TICK).synapse(side, side).whole(), expected)
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: type(rule).__name__)
@@ -115,8 +115,8 @@ def test_a_synapse_sees_its_two_sides_and_nothing_else(rule: Rule, pre_kind: obj
                 changes[item.name] = other
         return replace(side, **changes)
 
-    changed = rule.synapse(with_other_neurons(post, 2, 5), with_other_neurons(pre, 1, 6))
-    same = rule.synapse(post, pre)
+    changed = rule.synapse(with_other_neurons(post, 2, 5), with_other_neurons(pre, 1, 6)).whole()
+    same = rule.synapse(post, pre).whole()
     torch.testing.assert_close(changed[2, 1], same[2, 1], rtol=1e-12, atol=1e-12)
     assert not torch.allclose(changed, same)
     torch.testing.assert_close(rule.input(with_other_neurons(post, 2, 5))[:, 2], rule.input(post)[:, 2])
@@ -161,7 +161,7 @@ def test_membrane_takes_away_the_neurons_own_quantisation_error() -> None:
 def test_products_have_the_names_and_shapes_of_the_parameters() -> None:
     network, batch = make_network(), make_batch()
     sides = [Side(r, r, r, r) for r in (torch.rand(7, size, dtype=torch.float64) for size in network.shape.sizes)]
-    held = local_products(Count(), network, batch, sides[0], sides)
+    held = multiplied_out(local_products(Count(), network, batch, sides[0], sides))
     assert {name: value.shape for name, value in held.items()} == {n: t.shape for n, t in network.named()}
 
 
@@ -180,6 +180,6 @@ def test_eqspike_of_a_pair_of_spikes_is_an_exponential_window(difference: int) -
         none = torch.zeros(1, 1, dtype=torch.float64)
         return Side(none, none, none, none + trace, spikes, torch.tensor(course, dtype=torch.float64).view(-1, 1, 1))
 
-    change = float(EqSpike(trace_tau=tau).synapse(side(150), side(150 - difference)))
+    change = float(EqSpike(trace_tau=tau).synapse(side(150), side(150 - difference)).whole())
     both = 2 if difference == 0 else 1  # at once, each sees the other
     assert change == pytest.approx(both * gain**2 * math.exp(-abs(difference) / tau), rel=1e-9)
