@@ -15,6 +15,7 @@ Sources: sigma-delta coding, O'Connor & Welling (2016), with EP O'Connor, Gavves
 offset and the dither are ours.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
@@ -29,6 +30,9 @@ from neuromorphic.events import Activity, fan_outs, spiking_ledger, woken
 from neuromorphic.neurons import send_dithered, send_on_change
 from neuromorphic.plasticity import Count, Rule, Side, local_products
 
+Rows = Tensor | slice  # of texts; a slice is all of them
+NUMBERS = 2**18  # of s¹ that send at once
+
 
 @dataclass
 class _Record:
@@ -40,18 +44,13 @@ class _Record:
     outputs: list[Tensor] = field(default_factory=list)  # the output's own activation
     projections: list[Tensor] = field(default_factory=list)  # if recorded: signed units of s¹ so far
 
-    def add(self, sent1: Tensor | None, above: list[Tensor], reading: Tensor, output: Tensor, graded: bool) -> None:
-        """Count one step; ``sent1`` (of the texts in ``reading``) None if s¹ was not computed."""
-        units = output.new_zeros(output.shape[:-1])
-        sendings = units
-        if sent1 is not None:
-            flat = sent1.flatten(output.dim() - 1)
-            units[reading] = flat.abs().sum(-1)
-            if graded:
-                sendings = torch.zeros_like(units)
-                sendings[reading] = (flat != 0).sum(-1).to(units.dtype)
-        self.units1.append(units)
-        self.sendings1.append(sendings)
+    def add(self, sent1: tuple[Tensor, Tensor] | None, above: list[Tensor], reading: Tensor, output: Tensor) -> None:
+        """Count one step; ``sent1`` (units and sendings of the texts in ``reading``) None if s¹ was not computed."""
+        for kept, place in ((self.units1, 0), (self.sendings1, 1)):
+            counted = output.new_zeros(output.shape[:-1])
+            if sent1 is not None:
+                counted[reading] = sent1[place]
+            kept.append(counted)
         self.above.append(above)
         self.outputs.append(output)
 
@@ -111,7 +110,7 @@ class SigmaDeltaBackend:
         inputs, w2 = prepare(network, batch, self.dtype), network.w2(self.dtype)
         rest, kept = network.rest(len(batch)), _Record()
         core = FreeCore(self.reading, network, batch, inputs, w2)
-        thresholds = self.thresholds(len(rest.layers))
+        theta1, thresholds = self.projection_threshold, self.thresholds(len(rest.layers))
         deadbands = [*[self.deadband] * (len(rest.layers) - 1), 0.5]
         origins = [*for_each(self.baseline, len(rest.layers) - 1), 0.5]
         rest = State(rest.projection, tuple(torch.full_like(s, o) for s, o in zip(rest.layers, origins, strict=True)))
@@ -123,12 +122,11 @@ class SigmaDeltaBackend:
             reading, sent1 = stale, None
             if bool(stale.any()):
                 rows = _rows(stale)
-                own = core.read(rows, h[0][rows])
-                sent1 = send_on_change(units1[rows], own, self.projection_threshold, self.deadband)
-                units1[rows] += sent1
-                current[rows] = self.projection_threshold * (units1[rows].flatten(1).to(w2.dtype) @ w2.T).to(
-                    current.dtype
+                own1 = core.read(rows, h[0][rows])
+                sent1, arrived = self._deliver(
+                    units1, rows, own1, w2, lambda before, own, _: send_on_change(before, own, theta1, self.deadband)
                 )
+                current[rows] = theta1 * arrived.to(current.dtype)
             sent = list(units)
             for index in in_turn(len(h)):
                 u = network.biases[index] + (current if index == 0 else h[index - 1] @ network.weights[index].T)
@@ -141,12 +139,12 @@ class SigmaDeltaBackend:
                 units[index] = units[index] + sent[index]
                 h[index] = origins[index] + thresholds[index] * units[index]
             stale = (sent[0] != 0).any(1) & (not network.shape.clamped)
-            kept.add(sent1, sent, reading, output, self.events == "graded")
+            kept.add(sent1, sent, reading, output)
             if record:
                 kept.projections.append(units1.clone())
             if not kept.busy():
                 break
-        transmitted = State(self.projection_threshold * units1, tuple(h))
+        transmitted = State(theta1 * units1, tuple(h))
         return self._equilibrium(network, batch, core, kept, "free", rest, transmitted, transmitted, core)
 
     def nudge(
@@ -166,17 +164,18 @@ class SigmaDeltaBackend:
         own1, own, d = torch.zeros_like(units1, dtype=self.dtype), list(units), list(units)
         current = torch.zeros_like(units[0])
         stale = torch.full_like(batch.labels, not self.offset, dtype=torch.bool)  # with it, s¹ has nothing to say yet
+        theta1 = self.projection_nudge_threshold
+
+        def fire(before: Tensor, own: Tensor, rows: Rows) -> Tensor:
+            return send_dithered(before, own if error1 is None else own - error1[rows], theta1, xi1[rows])
+
         for _ in range(self.nudge_steps):
             reading, sent1 = stale, None
             if bool(stale.any()):
                 rows = _rows(stale)
-                own1[rows] = core.read(rows, d[0][rows]).to(own1.dtype)
-                moved = own1[rows] if error1 is None else own1[rows] - error1[rows]
-                sent1 = send_dithered(units1[rows], moved, self.projection_nudge_threshold, xi1[rows])
-                units1[rows] += sent1
-                current[rows] = self.projection_nudge_threshold * (units1[rows].flatten(2).to(w2.dtype) @ w2.T).to(
-                    current.dtype
-                )
+                moved1 = own1[rows] = core.read(rows, d[0][rows]).to(own1.dtype)
+                sent1, arrived = self._deliver(units1, rows, moved1, w2, fire)
+                current[rows] = theta1 * arrived.to(current.dtype)
             sent = list(units)
             for index in in_turn(len(d)):
                 u = current if index == 0 else d[index - 1] @ network.weights[index].T
@@ -191,17 +190,40 @@ class SigmaDeltaBackend:
                 d[index] = self.nudge_threshold * units[index]
             stale = (sent[0] != 0).flatten(1).any(1) & (not network.shape.clamped)
             output = start.memory.output.unsqueeze(1) + own[last]
-            kept.add(sent1, sent, reading, output, self.events == "graded")
+            kept.add(sent1, sent, reading, output)
             if record:
                 kept.projections.append(units1.clone())
         found = []
         for g in range(groups):
-            change1 = self.projection_nudge_threshold * units1[:, g]
+            change1 = theta1 * units1[:, g]
             transmitted = base + State(change1, tuple(layer[:, g] for layer in d))
             known = base + State(own1[:, g].to(base.output.dtype), tuple(layer[:, g] for layer in own))
             phase = "nudge+" if betas[g] > 0 else "nudge-"
             found.append(self._equilibrium(network, batch, free, kept.of(g), phase, base, transmitted, known, core, g))
         return found
+
+    def _deliver(
+        self, units: Tensor, rows: "Rows", own: Tensor, w2: Tensor, fire: Callable[[Tensor, Tensor, "Rows"], Tensor]
+    ) -> tuple[tuple[Tensor, Tensor], Tensor]:
+        """Let s¹ send, a few texts at a time, as what they need then stays in the cache.
+
+        ``fire`` gives the signed units of texts from (``units`` they have sent before, ``own`` activations, their
+        rows); they are added to ``units`` (B, …). Returns ((units, sendings) of each of ``rows``, w₂ F(units)).
+        """
+        above, together = own.dim() - 3, max(1, NUMBERS // own[0].numel())
+        arrived = torch.empty_like(own, dtype=w2.dtype)
+        counted = units.new_zeros(2, *own.shape[:above])
+        for start in range(0, len(own), together):
+            piece = slice(start, start + together)
+            at = piece if isinstance(rows, slice) else rows[piece]
+            before = units[at]
+            sent = fire(before, own[piece], at)
+            units[at] = arrived[piece] = before + sent
+            flat = sent.flatten(above)
+            counted[0, piece] = flat.abs().sum(-1)
+            if self.events == "graded":
+                counted[1, piece] = (flat != 0).sum(-1).to(counted.dtype)
+        return (counted[0], counted[1]), arrived.flatten(above) @ w2.T
 
     def _like(self, layer: Tensor, groups: int) -> Tensor:
         return layer.new_zeros(len(layer), groups, *layer.shape[1:])
@@ -313,7 +335,7 @@ def for_each(values: tuple[float, ...], layers: int) -> tuple[float, ...]:
     return values * layers if len(values) == 1 else values
 
 
-def _rows(chosen: Tensor) -> Tensor | slice:
+def _rows(chosen: Tensor) -> Rows:
     """The rows chosen; all of them without a copy."""
     return slice(None) if bool(chosen.all()) else chosen.nonzero().squeeze(1)
 

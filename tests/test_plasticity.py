@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from eqspike_seq.dynamics import DenseBackend
-from eqspike_seq.learning import ThreePhase, TwoPhase, multiplied_out, contrast, local_update
+from eqspike_seq.learning import ThreePhase, TwoPhase, contrast, local_update, multiplied_out
 from neuromorphic.plasticity import Count, EqSpike, MembraneCount, Rule, Side, Trace, local_products
 from neuromorphic.simulator import SpikingBackend
 from tests.conftest import make_batch, make_network
