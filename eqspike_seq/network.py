@@ -17,7 +17,7 @@ from torch import Tensor
 from eqspike_seq.errors import ConfigError
 
 LARGEST_WEIGHT = 1e9  # beyond it float32 does not hold the scores of HopAttn
-ROWS = 32  # of a large gradient that are made or added at once
+ROWS = 64  # of a large gradient that are made or added at once
 MOST_WEIGHTS = 2_000_000_000  # of a network; the paper's has 180 million
 
 
@@ -205,10 +205,14 @@ class Product:
         return Product(self.terms + other.terms)
 
     def pieces(self) -> Iterator[tuple[slice, Tensor]]:
-        """A few rows after the other."""
+        """A few rows after the other; the pairs of one type in one product."""
+        by_type: dict[torch.dtype, list[tuple[Tensor, Tensor]]] = {}
+        for post, pre in self.terms:
+            by_type.setdefault(pre.dtype, []).append((post, pre))
+        joined = [[torch.cat(sides) for sides in zip(*pairs, strict=True)] for pairs in by_type.values()]
         for start in range(0, self.terms[0][0].shape[1], ROWS):
             rows = slice(start, start + ROWS)
-            piece, *others = (post[:, rows].T @ pre for post, pre in self.terms)
+            piece, *others = (post[:, rows].T @ pre for post, pre in joined)
             for other in others:
                 piece = piece + other
             yield rows, piece
