@@ -24,7 +24,7 @@ DENSE = (
 )
 RATES = (
     ("rates, `eqspike`", "imdb-spiking-eqspike-seed0", SPIKING),
-    ("rates, `trace`", "imdb-spiking-trace-seed0", f"{SPIKING} --rule trace"),
+    ("rates, `trace`", "imdb-spiking-trace-seed0", f"{SPIKING} --rule trace --window 140 --tick-steps 20 --feedback-tau 40.0"),
     ("rates, `count`", "imdb-spiking-seed0", f"{SPIKING} --rule count"),
 )
 CHANGING = f"{SPIKING} --neuron sigma-delta"
