@@ -162,7 +162,7 @@ def provenance(run: Run) -> list[str]:
 
 def command_of(config: RunConfig) -> str:
     """The shortest command with these settings: what its preset does not say."""
-    from eqspike_seq.config import OF_RATES, WHERE, from_preset
+    from eqspike_seq.config import WHERE, from_preset
 
     chosen = {name: getattr(config, name) for name in ("neuron", "circuit")}
     base = from_preset(config.dataset, config.backend, config.preset).model_dump()
@@ -172,9 +172,7 @@ def command_of(config: RunConfig) -> str:
         parts += [f"--{name}", str(chosen[name])]
     preset = from_preset(config.dataset, config.backend, config.preset, **{name: chosen[name] for name in flags})
     for name, value in config.model_dump(mode="json").items():
-        if name in WHERE or name in flags or value == preset.model_dump(mode="json")[name]:
-            continue
-        if config.neuron == "sigma-delta" and name in OF_RATES:
+        if name in (*WHERE, *flags, *config.unused()) or value == preset.model_dump(mode="json")[name]:
             continue
         flag = name.replace("_", "-")
         if isinstance(value, bool):

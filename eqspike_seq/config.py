@@ -28,7 +28,7 @@ DATASETS, BACKENDS, NEURONS, CIRCUITS, RULES = map(
 )
 DEFAULT_PRESET = {"imdb": "cpu", "snli": "snli-cpu", "mini": "mini", "mnist": "mnist", "digits": "digits"}
 EMBEDDINGS = ("word2vec", "random", "google-news")  # else a file
-OF_RATES = ("window", "tick_steps", "feedback_tau", "output_tau")  # settings without a meaning for sigma-delta
+OF_RATES = ("window", "tick_steps", "feedback_tau", "output_tau")  # settings
 FINEST = 1e-6  # threshold: as many units as that makes of 1 can just be counted one by one in float32
 OWN = "own"  # the preset of texts of one's own
 PAIRS = ("snli",)  # data sets whose texts are pairs
@@ -327,8 +327,12 @@ class RunConfig(BaseModel):
         return [
             f"--{name.replace('_', '-')} {mine[name]} != {theirs[name]}"
             for name in mine
-            if name not in WHERE and mine[name] != theirs[name]
+            if name not in WHERE and name not in self.unused() and mine[name] != theirs[name]
         ]
+
+    def unused(self) -> tuple[str, ...]:
+        """Settings that have no meaning with the neuron: those of rate codes, where changes are sent."""
+        return OF_RATES if self.neuron == "sigma-delta" else ()
 
 
 def name_of(dataset: str) -> str:
