@@ -90,6 +90,14 @@ def test_what_a_killed_run_left_half_written_is_removed(tmp_path: Path) -> None:
     assert quietly(config(run, resume="auto")) == "" and remains(run, cache_dir()) == []
 
 
+def test_a_lock_left_beside_a_whole_file_of_the_cache_goes(tmp_path: Path) -> None:
+    path, arrays = tmp_path / "made.npz", {"x": np.arange(3)}
+    for _ in range(2):  # made, then found
+        found = kept(path, lambda: arrays, lambda given: given["x"], print)
+        assert found.tolist() == [0, 1, 2] and remains(tmp_path) == []
+        (tmp_path / ".made.npz.lock").touch()  # as by a kill between the two steps
+
+
 def test_of_several_that_want_the_same_vectors_one_makes_them(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[int] = []
 

@@ -1,7 +1,7 @@
 """The cache: what was made or fetched is kept. Of several processes that want the same thing one makes it."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,7 +21,7 @@ def alone(path: Path, progress: Callable[[str], None] = lambda _: None) -> Itera
 
     What a killed process left of it is removed first. Raises DataError where the cache cannot be written.
     """
-    lock = FileLock(path.parent / f".{path.name}.lock")
+    lock = FileLock(_lock(path))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -47,7 +47,10 @@ def kept(
 ) -> Read:
     """What ``read`` finds in the arrays kept at ``path``, which ``make`` gives where they are missing or damaged."""
     found = _found(path, read)
-    if found is None:
+    if found is not None:
+        with suppress(OSError):  # what a process left that was killed when all but this was done
+            _lock(path).unlink()
+    else:
         with alone(path, progress):
             found = _found(path, read)  # maybe made while this process waited
             if found is None:
@@ -55,6 +58,10 @@ def kept(
                 replace(path, lambda new: save_arrays(new, arrays))
                 found = read(arrays)
     return found
+
+
+def _lock(path: Path) -> Path:
+    return path.parent / f".{path.name}.lock"
 
 
 def _found(path: Path, read: Callable[[Arrays], Read]) -> Read | None:
