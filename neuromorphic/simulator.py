@@ -243,7 +243,7 @@ class SpikingBackend:
         output, low_pass = chain.places[-1], 1 - math.exp(-self.tick_steps / self.feedback_tau)
         z, membrane, total = neurons.z, neurons.membrane, torch.zeros_like(neurons.z)
         opened, before, halfway, constant = membrane, total, total, total
-        sent, projection = torch.zeros_like(neurons.feedback_trace), total.new_zeros(())
+        sent, projection = torch.zeros_like(neurons.feedback_trace), None
         readings: list[Tensor] = []
         fired: list[list[Tensor]] = []
         spikes: list[Tensor] = []
@@ -262,7 +262,8 @@ class SpikingBackend:
                     slow.tick(s1, self.tick_steps)
                 inside = min(step + self.tick_steps, steps) - max(step, opening)
                 if inside > 0:
-                    projection = projection + s1.to(total.dtype) * inside
+                    put = s1.to(total.dtype)
+                    projection = put * inside if projection is None else projection.add_(put, alpha=inside)
             u = chain.inputs(z, constant)
             if strength is not None and target is not None:
                 u[..., output] += strength * (target - neurons.output_trace)
@@ -281,6 +282,7 @@ class SpikingBackend:
                 sent = counts[0].clone()
                 fired.append([count.sum(2) for count in counts])
                 readings.append(counts[-1] + TIE * neurons.output_trace)
+        assert projection is not None  # the window has a tick
         neurons.membrane, neurons.z, window = membrane, z, total - before
         own = window + (membrane.v - opened.v) - (membrane.clamped - opened.clamped)
         totals, windows, late, owns = (chain.layers(values) for values in (total, window, total - halfway, own))
@@ -301,9 +303,9 @@ class SpikingBackend:
     ) -> list[Equilibrium]:
         """Rates, residual and ledger of each group from its counts; s¹ is counted from that of ``begun``."""
         window, half = self.window, self.window - self.window // 2
-        projection = counts.projection / window
+        projection = counts.projection.div_(window)
         if begun is not None:
-            projection = projection + begun.projection.unsqueeze(1)
+            projection += begun.projection.unsqueeze(1)
         changes = [  # rates of the later half of the window less those of the earlier
             (b / (window - half) - (w - b) / half).abs().amax(2)
             for w, b in zip(counts.window, counts.late, strict=True)
