@@ -19,20 +19,22 @@ from eqspike_seq.training import Trainer, run
 from tests.survival import eqspike
 
 BATCHES, ANSWERS = 2_000, 100_000
+FEWER = 10_000  # answers of a rate code, which takes 200 time steps each
 MOST = 1.02  # of the memory after warming up
 Samples = list[tuple[int, int]]  # (bytes resident, file handles)
-NEURONS: tuple[dict[str, Any], ...] = ({"backend": "dense"}, {"backend": "spiking"})
+DENSE: dict[str, Any] = {"backend": "dense"}
+RATES: dict[str, Any] = {"backend": "spiking"}
 CHANGES: dict[str, Any] = {"backend": "spiking", "neuron": "sigma-delta"}
 
 
 def load(reporter: Reporter) -> list[dict[str, Any]]:
     """All of it, an entry for each load, with what grew as ``lost``."""
     found = []
-    for settings in NEURONS:
+    for settings in (DENSE, RATES):
         found.append(in_fresh_process(training, settings))
         reporter.status(str(found[-1]))
-    for settings in (*NEURONS, CHANGES):
-        found.append(predicting(settings))
+    for settings, answers in ((CHANGES, ANSWERS), (DENSE, ANSWERS), (RATES, FEWER)):
+        found.append(predicting(settings, answers))
         reporter.status(str(found[-1]))
     return found
 
@@ -86,8 +88,8 @@ def named(settings: dict[str, Any]) -> str:
     return str(settings.get("neuron", settings["backend"]))
 
 
-def predicting(settings: dict[str, Any]) -> dict[str, Any]:
-    """``eqspike predict`` with lines on its standard input, each sent without waiting for answers."""
+def predicting(settings: dict[str, Any], asked: int) -> dict[str, Any]:
+    """``eqspike predict`` with so many lines on its standard input, each sent without waiting for answers."""
     texts = [text.replace("\n", " ") for text in load_mini().test.texts]
     rng = random.Random(0)
     samples: Samples = []
@@ -100,7 +102,7 @@ def predicting(settings: dict[str, Any]) -> dict[str, Any]:
 
             def ask() -> None:
                 assert process.stdin
-                for _ in range(ANSWERS):
+                for _ in range(asked):
                     process.stdin.write(" ".join(rng.choices(texts, k=rng.randint(1, 3))) + "\n")
                 process.stdin.close()
 
@@ -108,9 +110,9 @@ def predicting(settings: dict[str, Any]) -> dict[str, Any]:
             started, answers = time.perf_counter(), 0
             for line in process.stdout:
                 answers += bool(json.loads(line)["label"])
-                if answers % 100 == 0 and answers < ANSWERS:
+                if answers % 100 == 0 and answers < asked:
                     samples.append(sample(process.pid))
             seconds = time.perf_counter() - started
     found = judged(f"predicting, {named(settings)}", samples, seconds, answers)
-    found["lost"] += [] if answers == ANSWERS else [f"{answers} answers to {ANSWERS} texts"]
+    found["lost"] += [] if answers == asked else [f"{answers} answers to {asked} texts"]
     return found
