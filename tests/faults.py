@@ -72,25 +72,31 @@ def main(
         clock_set_back,
         network,
     ]
+
+    def keep() -> None:
+        if json_file is not None:
+            about = {"command": command(), "environment": environment()}
+            write_json(json_file, {"format": FORMAT, **about, "faults": [asdict(o) for o in outcomes], "load": loads})
+
     for attempt in attempts:
         with tempfile.TemporaryDirectory() as place, patch.dict(os.environ, {"EQSPIKE_CACHE": f"{place}/cache"}):
             outcomes.append(attempt(Path(place)))
             reporter.status(f"{outcomes[-1].fault}: {outcomes[-1].tried} tried, {len(outcomes[-1].lost)} lost")
+        keep()
     if soak:
         from tests.soak import load
 
-        loads = load(reporter)
-        outcomes += [Outcome(found["name"], 1, found["lost"]) for found in loads]
+        for found in load():
+            loads.append(found)
+            reporter.status(str(found))
+            keep()
     table = Table("fault", "tried", "survived", "lost")
-    for one in outcomes:
+    for one in [*outcomes, *(Outcome(found["name"], 1, found["lost"]) for found in loads)]:
         table.add_row(one.fault, str(one.tried), str(one.tried - len(one.lost)), str(len(one.lost)))
         for lost in one.lost:
             reporter.warn(f"{one.fault}: {lost}")
     reporter.out.print(table)
-    if json_file is not None:
-        about = {"command": command(), "environment": environment()}
-        write_json(json_file, {"format": FORMAT, **about, "faults": [asdict(one) for one in outcomes], "load": loads})
-    sys.exit(any(one.lost for one in outcomes))
+    sys.exit(any(one.lost for one in outcomes) or any(found["lost"] for found in loads))
 
 
 def killed(place: Path, backend: str, count: int, seed: int = 0) -> Outcome:

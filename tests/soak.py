@@ -7,6 +7,7 @@ import subprocess
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -27,16 +28,12 @@ RATES: dict[str, Any] = {"backend": "spiking"}
 CHANGES: dict[str, Any] = {"backend": "spiking", "neuron": "sigma-delta"}
 
 
-def load(reporter: Reporter) -> list[dict[str, Any]]:
+def load() -> Iterator[dict[str, Any]]:
     """All of it, an entry for each load, with what grew as ``lost``."""
-    found = []
     for settings in (DENSE, RATES):
-        found.append(in_fresh_process(training, settings))
-        reporter.status(str(found[-1]))
+        yield in_fresh_process(training, settings)
     for settings, answers in ((CHANGES, ANSWERS), (DENSE, ANSWERS), (RATES, FEWER)):
-        found.append(predicting(settings, answers))
-        reporter.status(str(found[-1]))
-    return found
+        yield predicting(settings, answers)
 
 
 def sample(process: int | str = "self") -> tuple[int, int]:
