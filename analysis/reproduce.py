@@ -29,6 +29,7 @@ FIGURES = {
     "scaling.json": "python -m benchmarks.scaling",
     "acceleration.json": "python -m benchmarks.acceleration runs/imdb-dense-seed0",
     "startup.json": "python -m benchmarks.startup",
+    "faults.json": "python -m tests.faults --kills 50 --soak",
 }
 RATES, CHANGES, WTA = (f"runs/imdb-{name}-seed0" for name in ("spiking-trace", "sigma-delta", "sigma-delta-wta"))
 READ = "--windows 280 --tick-steps 10 --feedback-tau 60"  # how the rate codes are read

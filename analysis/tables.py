@@ -287,6 +287,26 @@ def quantised() -> str:
     return table(heads, rows, text=(0, 1))
 
 
+def faults() -> str:
+    """Runs disturbed, and what was lost; long work is in ``load``."""
+    file = read("faults.json")
+    long = {row["name"] for row in file["load"]}
+    rows = [(r["fault"], str(r["tried"]), str(len(r["lost"]))) for r in file["faults"] if r["fault"] not in long]
+    return table(("", "tried", "lost"), rows, text=(0,))
+
+
+def load() -> str:
+    """Long work: memory and file handles early on and at the end."""
+    rows = []
+    for row in read("faults.json")["load"]:
+        sizes = [row["bytes_after_warming_up"], row["bytes_at_the_end"]]
+        megabytes = (f"{size / 1e6:.1f} MB" for size in sizes)
+        growth = f"{100 * (sizes[1] / sizes[0] - 1):+.1f} %"
+        rows.append((row["name"], f"{row['work']:,}", *megabytes, growth, f"{row['file_handles']:.0f}"))
+    heads = ("", "batches, answers", "warmed up", "at the end", "", "open files")
+    return table(heads, rows, text=(0,))
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "imdb": imdb,
     "start": lambda: imdb(up="../"),
@@ -316,6 +336,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "latency": speed_tables.latency,
     "scaling": speed_tables.scaling,
     "scaling-measured": speed_tables.scaling_measured,
+    "faults": faults,
+    "load": load,
     "reproduce": reproduce.runs,
     "figures": reproduce.figures,
     "checks": reproduce.checks,
