@@ -95,7 +95,8 @@ def test_command_of_every_result_is_told() -> None:
 
 
 def test_every_promise_names_the_tests_that_hold_it() -> None:
-    rows = re.findall(r"^\| .+ \| (.*) \|$", (DOCS / "promises.md").read_text(), re.MULTILINE)[2:]
+    promises = (DOCS / "promises.md").read_text().split("## ")[0]
+    rows = re.findall(r"^\| .+ \| (.*) \|$", promises, re.MULTILINE)[2:]
     assert len(rows) >= 20
     for row in rows:
         file, held = "", re.findall(r"`(tests/\w+\.py)?::(\w+)`", row)
