@@ -62,18 +62,23 @@ class ByLength:
         """The gradients of the mean loss of all texts."""
         network = replace(network, large=network.w2(backend.dtype))
         gradients = {name: torch.zeros_like(tensor) for name, tensor in network.named()}
-        order, found = [], []
-        for rows, narrow, texts in buckets(backend, network, batch):
+
+        def added(narrow: Network, texts: Batch) -> list[Equilibrium]:
+            """The equilibria of a bucket whose gradients are added; nothing of the size of s¹ outlives the call."""
             estimate = self.estimator(backend, narrow, texts)
             for name, gradient in estimate.found.items():
-                whole, share = gradients[name], len(rows) / len(batch)
+                whole, share = gradients[name], len(texts) / len(batch)
                 if name == "w2":
                     whole = by_token(network.shape, whole)[:, :, : narrow.shape.tokens]
                 pieces = ((slice(None), gradient),) if isinstance(gradient, Tensor) else gradient.pieces()
                 for some, piece in pieces:
                     whole[some].add_(piece.view_as(whole[some]), alpha=share)
+            return [released(phase, network.shape) for phase in estimate.equilibria]
+
+        order, found = [], []
+        for rows, narrow, texts in buckets(backend, network, batch):
             order.append(rows)
-            found.append([released(phase, network.shape) for phase in estimate.equilibria])
+            found.append(added(narrow, texts))
         inverse = torch.cat(order).argsort()
         return Estimate({**gradients}, [joined(list(phases), inverse) for phases in zip(*found, strict=True)])
 
@@ -90,7 +95,8 @@ def free_by_length(backend: Backend, network: Network, batch: Batch) -> Equilibr
 
 def released(found: Equilibrium, shape: Shape) -> Equilibrium:
     """It without s¹ and all else of its size, as if it were of the whole network."""
-    rates = State(found.rates.projection[:, :, :0], found.rates.layers)
+    nothing = found.rates.projection[:, :, :0].clone()  # a view would hold all of s¹
+    rates = State(nothing, found.rates.layers)
     ledger = replace(found.ledger, sizes=list(shape.sizes))
     return replace(found, rates=rates, ledger=ledger, deviation=None, memory=None, trace={}, local=None)
 

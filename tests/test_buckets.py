@@ -1,12 +1,15 @@
 """Batches by length: the same gradients and figures as of the whole batch, and no padding computed."""
 
+import gc
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from eqspike_seq.buckets import STEP, ByLength, buckets, lengths, trimmed
 from eqspike_seq.dynamics import DenseBackend
-from eqspike_seq.learning import BPTT, GradientEstimator, ThreePhase, TwoPhase
+from eqspike_seq.learning import BPTT, Estimate, GradientEstimator, ThreePhase, TwoPhase
 from eqspike_seq.network import Batch, Network
 from neuromorphic.simulator import SpikingBackend
 from tests.conftest import make_batch, make_clamped, make_network
@@ -61,6 +64,32 @@ def test_spikes_of_buckets_are_those_of_the_whole_batch(monkeypatch: pytest.Monk
     for name, gradient in whole.gradients.items():
         torch.testing.assert_close(parts.gradients[name], gradient, rtol=1e-9, atol=1e-13)
     assert [p.ledger for p in parts.equilibria] == [w.ledger for w in whole.equilibria]
+
+
+@pytest.mark.parametrize("backend", [DenseBackend(dtype=torch.float64), SpikingBackend(dtype=torch.float64)])
+def test_no_s1_of_a_bucket_is_held_while_the_next_is_relaxed(
+    backend: DenseBackend | SpikingBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(type(backend), "together", 4)
+    monkeypatch.setattr("eqspike_seq.buckets.NUMBERS", 0)
+    network, batch = make_network(tokens=200), make_batch(tokens=200, size=12)
+    batch = replace(batch, mask=torch.arange(200).view(1, 1, 200) < torch.arange(190, 70, -10).view(12, 1, 1))
+    held, before = [], held_bytes()
+
+    def estimate(backend: DenseBackend, network: Network, batch: Batch) -> Estimate:
+        now, s1 = held_bytes(), len(batch) * network.shape.flat * 8
+        held.append((now - before - sum(p.nbytes for _, p in network.named())) / s1)
+        return ThreePhase(0.2)(backend, network, batch)
+
+    ByLength(estimate)(backend, network, batch)  # type: ignore[arg-type]
+    held.append((held_bytes() - before) / (4 * 96 * 4 * 8))
+    assert len(held) == 4 and max(held) < 4, held  # times s¹: the embeddings of a bucket are all that there is
+
+
+def held_bytes() -> int:
+    """Of all tensors that are alive."""
+    found = [thing.untyped_storage() for thing in gc.get_objects() if type(thing) is torch.Tensor]
+    return sum({storage.data_ptr(): storage.nbytes() for storage in found}.values())
 
 
 def test_a_bucket_is_cut_to_its_longest_text_and_every_text_is_in_one(monkeypatch: pytest.MonkeyPatch) -> None:
