@@ -81,7 +81,7 @@ def in_fresh_process(function: Callable[..., Any], *arguments: Any) -> Any:
     try:
         return mine.recv()
     except EOFError as error:
-        raise RuntimeError(f"{function.__name__}{arguments}: the process ended without a result") from error
+        raise RuntimeError(f"{function.__name__}: its process ended without a result; the reason is above") from error
     finally:
         process.join()
 
