@@ -66,14 +66,16 @@ class ByLength:
         def added(narrow: Network, texts: Batch) -> list[Equilibrium]:
             """The equilibria of a bucket whose gradients are added; nothing of the size of s¹ outlives the call."""
             estimate = self.estimator(backend, narrow, texts)
-            for name, gradient in estimate.found.items():
+            products, phases = estimate.found, [released(phase, network.shape) for phase in estimate.equilibria]
+            del estimate  # before anything is multiplied out
+            for name, gradient in products.items():
                 whole, share = gradients[name], len(texts) / len(batch)
                 if name == "w2":
                     whole = by_token(network.shape, whole)[:, :, : narrow.shape.tokens]
                 pieces = ((slice(None), gradient),) if isinstance(gradient, Tensor) else gradient.pieces()
                 for some, piece in pieces:
                     whole[some].add_(piece.view_as(whole[some]), alpha=share)
-            return [released(phase, network.shape) for phase in estimate.equilibria]
+            return phases
 
         order, found = [], []
         for rows, narrow, texts in buckets(backend, network, batch):

@@ -118,12 +118,17 @@ def prepare(network: Network, batch: Batch, dtype: torch.dtype) -> Inputs:
         return Inputs(x, None, None, 2 * x, target, current)
     mask = batch.mask if shape.masked else None
     return Inputs(
-        patterns=x[:, keys],
+        patterns=_gathered(x, keys),
         bias=None if mask is None else key_bias(mask[:, keys], dtype),
         rows=None if mask is None else mask[:, queries].unsqueeze(-1),
-        drive=x[:, queries] @ network.w1.to(dtype),
+        drive=_gathered(x, queries) @ network.w1.to(dtype),
         target=target,
     )
+
+
+def _gathered(x: Tensor, places: list[int]) -> Tensor:
+    """The inputs at ``places``; no copy where that is all of them, as they are."""
+    return x if places == list(range(x.shape[1])) else x[:, places]
 
 
 def above(network: Network, layers: tuple[Tensor, ...], index: int) -> Tensor:
@@ -156,7 +161,7 @@ def project(network: Network, inputs: Inputs, first: Tensor, w2: Tensor) -> Tens
         return inputs.patterns
     query = inputs.drive + feedback(first, w2).view(inputs.drive.shape)
     new = hopattn(query, inputs.patterns, inputs.bias) if network.shape.attention else sigma(query)
-    return new if inputs.rows is None else new * inputs.rows
+    return new if inputs.rows is None else new.mul_(inputs.rows)
 
 
 def input_of(network: Network, inputs: Inputs, projection: Tensor, w2: Tensor) -> Tensor:
@@ -338,12 +343,13 @@ class DenseBackend:
         full, shares, projection = network.weights[0], None, rates.projection
         exact = inputs if self.dtype == full.dtype else prepare(network, batch, full.dtype)
         query = full_query(network, exact, rates.layers[0])
+        exact = replace(exact, drive=query)  # x w₁ by itself has been used
         if network.shape.attention:
             projection, shares = hopattn_and_weights(query, exact.patterns, exact.bias, self.dtype)
         elif not network.shape.clamped:
             projection = sigma(query)
         if exact.rows is not None:
-            projection = projection * exact.rows
+            projection.mul_(exact.rows)
         below = input_of(network, exact, projection, full)
         base = State(projection.to(self.dtype), settled(network, exact, below, rates.layers))
         return base, make_anchor(network, inputs, base, query, shares, below)
@@ -420,7 +426,7 @@ def project_change(network: Network, anchor: Anchor, change: Tensor) -> Tensor:
         assert anchor.query is not None
         query = anchor.query.unsqueeze(1)
         moved = (sigma(query + change) - sigma(query)).to(change.dtype)
-    return moved if anchor.rows is None else moved * anchor.rows.unsqueeze(1)
+    return moved if anchor.rows is None else moved.mul_(anchor.rows.unsqueeze(1))
 
 
 def _change_sweep(
