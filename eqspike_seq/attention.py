@@ -103,8 +103,9 @@ def hopattn_change(change: Tensor, patterns: Tensor, probabilities: Tensor) -> T
     """
 
     def of(change: Tensor, patterns: Tensor, probabilities: Tensor) -> Tensor:
-        moved, whole = _moved(change, patterns, torch.cat([probabilities] * groups, dim=-2))
-        return (moved @ patterns) / whole.to(patterns.dtype)
+        scores = _scores(change, patterns, probabilities.dtype).unflatten(-2, (groups, rows))
+        moved, whole = _moved(scores, probabilities.unsqueeze(-3))
+        return (moved.flatten(-3, -2) @ patterns) / whole.flatten(-3, -2).to(patterns.dtype)
 
     count, groups, projections, rows, dim = change.shape
     joined = change.transpose(1, 2).reshape(count, projections, groups * rows, dim)
@@ -114,13 +115,17 @@ def hopattn_change(change: Tensor, patterns: Tensor, probabilities: Tensor) -> T
 
 def weights_change(change: Tensor, patterns: Tensor, probabilities: Tensor) -> Tensor:
     """δp of ``hopattn_change`` of one nudge, (…, R, N), in the precision of ``probabilities``."""
-    moved, whole = _moved(change, patterns, probabilities)
+    moved, whole = _moved(_scores(change, patterns, probabilities.dtype), probabilities)
     return moved / whole
 
 
-def _moved(change: Tensor, patterns: Tensor, probabilities: Tensor) -> tuple[Tensor, Tensor]:
-    """(p (e^{δa} − 1 − E), 1 + E), whose quotient is δp; for large δa (δp, 1)."""
-    scores = ((change / math.sqrt(patterns.shape[-1])) @ patterns.mT).to(probabilities.dtype)
+def _scores(queries: Tensor, patterns: Tensor, dtype: torch.dtype) -> Tensor:
+    """q Kᵀ/√d, (…, R, N), in ``dtype``."""
+    return ((queries / math.sqrt(patterns.shape[-1])) @ patterns.mT).to(dtype)
+
+
+def _moved(scores: Tensor, probabilities: Tensor) -> tuple[Tensor, Tensor]:
+    """(p (e^{δa} − 1 − E), 1 + E), whose quotient is δp; for large δa (δp, 1). ``scores`` δa are overwritten."""
     wide = torch.promote_types(scores.dtype, torch.float32)
     if scores.amax() > LARGEST_CHANGE:
         p = probabilities.to(wide)
