@@ -28,7 +28,7 @@ DATASETS, BACKENDS, NEURONS, CIRCUITS, RULES = map(
 )
 DEFAULT_PRESET = {"imdb": "cpu", "snli": "snli-cpu", "mini": "mini", "mnist": "mnist", "digits": "digits"}
 EMBEDDINGS = ("word2vec", "random", "google-news")  # else a file
-OF_RATES = ("window", "tick_steps", "feedback_tau", "output_tau")  # settings
+OF_RATES = ("window", "tick_steps", "feedback_tau", "output_tau")  # settings that only rate codes have
 FINEST = 1e-6  # threshold: as many units as that makes of 1 can just be counted one by one in float32
 OWN = "own"  # the preset of texts of one's own
 PAIRS = ("snli",)  # data sets whose texts are pairs

@@ -138,6 +138,12 @@ def above(network: Network, layers: tuple[Tensor, ...], index: int) -> Tensor:
     return layers[index + 1] @ network.weights[index + 1] + network.biases[index]
 
 
+def in_sizes(wanted: Tensor) -> Tensor:
+    """Places of those ``wanted`` (n,), and of some others after them, up to a multiple of ``SIZES``."""
+    count = -(-int(wanted.sum()) // SIZES) * SIZES
+    return wanted.to(torch.int8).argsort(descending=True, stable=True)[:count]
+
+
 def feedback(first: Tensor, w2: Tensor) -> Tensor:
     """F(w₂ᵀ s²) of s² or of a change of it (B, H₂), (B, P·N·D), in the type of ``w2``.
 
@@ -147,10 +153,8 @@ def feedback(first: Tensor, w2: Tensor) -> Tensor:
     if first.stride(0) == 0:
         return (first[:1].to(w2.dtype) @ w2).expand(len(first), -1)
     if w2.device.type == "cpu":
-        used = first.any(0)
-        count = -(-int(used.sum()) // SIZES) * SIZES
-        if 2 * count < len(used):
-            some = used.to(torch.int8).argsort(descending=True, stable=True)[:count]
+        some = in_sizes(first.any(0))
+        if 2 * len(some) < first.shape[1]:
             return first[:, some].to(w2.dtype) @ w2[some]
     return first.to(w2.dtype) @ w2
 
@@ -515,10 +519,9 @@ class _Texts:
 
     def left(self, going: Tensor, state: State, held: Held) -> tuple["_Texts", State, Held]:
         """What is left of (self, state, what is held) once texts that have stopped are left out."""
-        count = -(-int(going.sum()) // SIZES) * SIZES
-        if count >= len(going):
+        keep = in_sizes(going)
+        if len(keep) == len(going):
             return _Texts(self.at, going), state, held
-        keep = going.to(torch.int8).argsort(descending=True, stable=True)[:count]
         return _Texts(self.at[keep], going[keep]), state.take(keep), held.take(keep)
 
 
