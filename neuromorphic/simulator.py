@@ -95,6 +95,7 @@ class _Memory:
     """What nudges need of the free phase."""
 
     inputs: Inputs
+    chain: _Chain
     neurons: _Neurons
     core: ClockedCore
 
@@ -129,6 +130,7 @@ class _Slow:
 class _Counts:
     """Spikes of a phase by layer: in all, within the window, in its later half, each (B, G, Hᵢ); s¹ over the window."""
 
+    chain: _Chain
     total: list[Tensor]
     window: list[Tensor]
     late: list[Tensor]
@@ -168,7 +170,8 @@ class SpikingBackend:
     def free(self, network: Network, batch: Batch, record: bool = False) -> Equilibrium:
         """The free phase, from neurons at rest."""
         inputs, rest = prepare(network, batch, self.dtype), network.rest(len(batch)).layers
-        silent = rest[0].new_zeros(len(batch), 1, sum(network.shape.sizes[1:]))
+        chain = _Chain(network)
+        silent = rest[0].new_zeros(len(batch), 1, chain.size)
         first, output = rest[0].unsqueeze(1), rest[-1].unsqueeze(1)
         neurons = _Neurons(self.neuron.rest(silent), silent, first.clone(), output.clone())
         noise = Noise(batch.seed, self.neuron.stochastic)
@@ -183,8 +186,8 @@ class SpikingBackend:
             s1 = core.output(trace)
             return s1, core.forward(s1)
 
-        counts = self._run(network, neurons, tick, self.free_steps, noise, record=record)
-        memory = _Memory(inputs, neurons, core)
+        counts = self._run(chain, neurons, tick, self.free_steps, noise, record=record)
+        memory = _Memory(inputs, chain, neurons, core)
         return self._equilibria(network, batch, inputs, counts, core, None, None, ("free",), self.free_steps, memory)[0]
 
     def nudge(
@@ -192,7 +195,7 @@ class SpikingBackend:
     ) -> list[Equilibrium]:
         """All nudges side by side, each with a current β(y − r) into the output, r its low-passed spikes."""
         assert isinstance(start.memory, _Memory)
-        inputs, groups, base = start.memory.inputs, len(betas), start.rates.projection
+        inputs, chain, groups, base = start.memory.inputs, start.memory.chain, len(betas), start.rates.projection
         neurons = start.memory.neurons.split(groups)
         noise = Noise(batch.seed + 1, self.neuron.stochastic, self.common_noise)
         free = start.memory.core
@@ -217,18 +220,18 @@ class SpikingBackend:
         slow = None
         if self.rule.follows != "window":
             still = base.new_zeros(len(batch), groups, *base.shape[1:])
-            above = _Chain(network).joined(start.rates.layers).unsqueeze(1).expand(-1, groups, -1)
+            above = chain.joined(start.rates.layers).unsqueeze(1).expand(-1, groups, -1)
             slow = _Slow(1 - math.exp(-1 / self.trace_tau), self.rule.follows == "events", still, above)
         strength = torch.tensor(betas, device=inputs.target.device, dtype=inputs.target.dtype).view(1, groups, 1)
         target = inputs.target.unsqueeze(1)
-        counts = self._run(network, neurons, tick, self.nudge_steps, noise, strength, target, slow, record)
+        counts = self._run(chain, neurons, tick, self.nudge_steps, noise, strength, target, slow, record)
         phases = tuple("nudge+" if beta > 0 else "nudge-" for beta in betas)
         begun = State(base, start.rates.layers)
         return self._equilibria(network, batch, inputs, counts, core, begun, slow, phases, self.nudge_steps, None)
 
     def _run(
         self,
-        network: Network,
+        chain: _Chain,
         neurons: _Neurons,
         tick: Callable[[Tensor], tuple[Tensor, Tensor]],
         steps: int,
@@ -239,7 +242,7 @@ class SpikingBackend:
         record: bool = False,
     ) -> _Counts:
         """Step all neurons ``steps`` times, ``neurons`` in place."""
-        chain, opening, middle = _Chain(network), steps - self.window, steps - self.window // 2
+        opening, middle = steps - self.window, steps - self.window // 2
         output, low_pass = chain.places[-1], 1 - math.exp(-self.tick_steps / self.feedback_tau)
         z, membrane, total = neurons.z, neurons.membrane, torch.zeros_like(neurons.z)
         opened, before, halfway, constant = membrane, total, total, total
@@ -286,7 +289,7 @@ class SpikingBackend:
         neurons.membrane, neurons.z, window = membrane, z, total - before
         own = window + (membrane.v - opened.v) - (membrane.clamped - opened.clamped)
         totals, windows, late, owns = (chain.layers(values) for values in (total, window, total - halfway, own))
-        return _Counts(totals, windows, late, owns, projection, readings, fired, spikes, put_out)
+        return _Counts(chain, totals, windows, late, owns, projection, readings, fired, spikes, put_out)
 
     def _equilibria(
         self,
@@ -336,7 +339,7 @@ class SpikingBackend:
             )
             trace: dict[str, Tensor] = {}
             if counts.spikes:
-                spikes_of = _Chain(network).layers(torch.stack([z[:, g].bool() for z in counts.spikes]))
+                spikes_of = counts.chain.layers(torch.stack([z[:, g].bool() for z in counts.spikes]))
                 trace |= {f"spikes_s{index}": layer for index, layer in enumerate(spikes_of, start=2)}
                 projections = [s1[:, g] + (0 if begun is None else begun.projection) for s1 in counts.sent]
                 trace["residual"], trace["phi"] = self._over_time(network, inputs, projections, trace)
@@ -359,7 +362,15 @@ class SpikingBackend:
                     memory=memory,
                     trace=trace,
                     local=partial(
-                        self._local, network, batch, rates, [own[:, g] for own in counts.own], begun, slow, g
+                        self._local,
+                        network,
+                        batch,
+                        counts.chain,
+                        rates,
+                        [own[:, g] for own in counts.own],
+                        begun,
+                        slow,
+                        g,
                     ),
                 )
             )
@@ -379,6 +390,7 @@ class SpikingBackend:
         self,
         network: Network,
         batch: Batch,
+        chain: _Chain,
         rates: State,
         own: list[Tensor],
         begun: State | None,
@@ -392,7 +404,6 @@ class SpikingBackend:
             sides = [Side(count, known, count, count) for count, known in zip(counts, owns, strict=True)]
             return local_products(self.rule, network, batch, sides[0], sides)
         starts = [begun.projection.flatten(1), *begun.layers]
-        chain = _Chain(network)
         ends = [starts[0] + slow.projection[:, group].flatten(1), *chain.layers(slow.above[:, group])]
         held = torch.stack([s1[:, group].flatten(1) for s1 in slow.held]) if slow.keep else None
         sides = [Side(counts[0], owns[0], starts[0], ends[0], held=held)]
