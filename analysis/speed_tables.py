@@ -62,19 +62,24 @@ def spiking() -> str:
     found = read("spiking.json")
     loop, brian = found["step_loop"], found["brian2"]
     in_fp32, by_default = (loop[f"ratio_to_step_loop{end}"] for end in ("", "_in_the_precision_of_the_preset"))
+    not_asked = ("–", "–")
     rows: list[tuple[str, ...]] = [
-        ("`if`, step loop in fp32 ÷ ours in fp32", f"{in_fp32:.1f}", "–"),
-        ("`if`, step loop in fp32 ÷ ours as by default", f"{by_default:.1f}", "–"),
-        ("`if`, Brian2 ÷ a text of our batch, w₂ as synapses", f"{brian['ratio_to_brian2']:.0f}", "–"),
-        ("`if`, Brian2 ÷ a text of our batch, layers above s¹ alone", f"{brian['ratio_to_brian2_above_s1']:.1f}", "–"),
+        ("`if`, step loop in fp32 ÷ ours in fp32", f"{in_fp32:.1f}", *not_asked),
+        ("`if`, step loop in fp32 ÷ ours as by default", f"{by_default:.1f}", *not_asked),
+        ("`if`, Brian2 ÷ a text of our batch, w₂ as synapses", f"{brian['ratio_to_brian2']:.0f}", *not_asked),
+        (
+            "`if`, Brian2 ÷ a text of our batch, layers above s¹ alone",
+            f"{brian['ratio_to_brian2_above_s1']:.1f}",
+            *not_asked,
+        ),
     ]
     for key, label in (
         ("if_to_dense", "`if`, rule `count` ÷ dense EP"),
         ("if_preset_to_dense", "`if`, the preset's rule ÷ dense EP"),
         ("sigma_delta_to_dense", "`sigma-delta` ÷ dense EP"),
     ):
-        rows.append((label, *(f"{found[stage][key]:.2f}" for stage in ("initial", "trained"))))
-    return table(("", "at initialisation", "after training"), rows, (0,))
+        rows.append((label, *(f"{found[stage][key]:.2f}" for stage in ("initial", "epoch", "trained"))))
+    return table(("", "at initialisation", "over the first epoch", "after training"), rows, (0,))
 
 
 def latency() -> str:

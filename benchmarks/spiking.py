@@ -20,7 +20,8 @@ every ``tick_steps`` steps and every spike of s² back; ours are of the whole ne
 counts are checked against ours.
 
 **Dense EP.** Training batches as the preset has them, Adam, word dropout and counting included, with learning rates of
-0 so that all see one network: that at initialisation, or with ``--run`` also those of finished runs.
+0 so that all see one network: that at initialisation, or with ``--run`` also those of finished runs. With ``--epoch``
+also the whole first epoch, in which each learns: the ratios are of all its seconds.
 """
 
 import math
@@ -62,6 +63,11 @@ KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "if, count": ("spiking", {"neuron": "if", "rule": "count"}),
     "if, as in the preset": ("spiking", {"neuron": "if"}),
     "sigma-delta": ("spiking", {"neuron": "sigma-delta"}),
+}
+RATIOS = {
+    "if, count": "if_to_dense",
+    "if, as in the preset": "if_preset_to_dense",
+    "sigma-delta": "sigma_delta_to_dense",
 }
 
 
@@ -268,25 +274,36 @@ def against_brian(config: RunConfig, network: Network, batch: Batch, repeats: in
     return {**found, "ratio_to_brian2": found["all"]["ratio"], "ratio_to_brian2_above_s1": found["above_s1"]["ratio"]}
 
 
+def trainer_of(name: str, data: Dataset, preset: str, seed: int) -> Trainer:
+    """One of ``KINDS``, at initialisation."""
+    backend, settings = KINDS[name]
+    return Trainer(from_preset("imdb", backend, preset, seed=seed, **settings), data, torch.device("cpu"))
+
+
 def against_dense(data: Dataset, preset: str, weights: dict[str, Path], seed: int, repeats: int) -> dict[str, Any]:
     """Seconds of training batches; ``weights`` by the name of the kind (none: at initialisation)."""
-    trainers = {}
-    for name, (backend, settings) in KINDS.items():
-        if weights and name not in weights:
-            continue
-        trainer = Trainer(from_preset("imdb", backend, preset, seed=seed, **settings), data, torch.device("cpu"))
+    trainers = {name: trainer_of(name, data, preset, seed) for name in weights or KINDS}
+    for name, trainer in trainers.items():
         trainer.rates = dict.fromkeys(trainer.rates, 0.0)
         for parameter, tensor in load_file(weights[name]).items() if weights else ():
             trainer.parameters[parameter].copy_(tensor)
-        trainers[name] = trainer
     seconds = alternately({name: trainer.train_batch for name, trainer in trainers.items()}, repeats)
-    found: dict[str, Any] = {"seconds": seconds, "seconds_median": medians(seconds)}
-    labels = {"if, count": "if_to_dense", "if, as in the preset": "if_preset_to_dense"}
-    for name in trainers:
-        if name != "dense" and "dense" in trainers:
-            ratio = float(np.median(np.divide(seconds[name], seconds["dense"])))
-            found[labels.get(name, "sigma_delta_to_dense")] = ratio
-    return found
+    ratios = {
+        RATIOS[name]: float(np.median(np.divide(seconds[name], seconds["dense"])))
+        for name in trainers
+        if name in RATIOS and "dense" in trainers
+    }
+    return {"seconds": seconds, "seconds_median": medians(seconds), **ratios}
+
+
+def over_an_epoch(data: Dataset, preset: str, seed: int) -> dict[str, Any]:
+    """Seconds of the first epoch, the kinds a batch each in turn; each learns as it does in a run."""
+    trainers = {name: trainer_of(name, data, preset, seed) for name in KINDS}
+    batches = trainers["dense"].batches
+    seconds = alternately({name: trainer.train_batch for name, trainer in trainers.items()}, batches, warm=0)
+    tenths = {name: [float(part.sum()) for part in np.array_split(times, 10)] for name, times in seconds.items()}
+    ratios = {RATIOS[name]: sum(tenths[name]) / sum(tenths["dense"]) for name in RATIOS}
+    return {"batches": batches, "seconds_of_tenths": tenths, **ratios}
 
 
 def kinds_of(run: Path) -> list[str]:
@@ -302,6 +319,7 @@ def main(
     json_file: JsonFile,
     preset: str = "cpu",
     run: tuple[Path, ...] = (),
+    epoch: bool = False,
     texts: int | None = None,
     repeats: int = 5,
     seed: int = 0,
@@ -314,6 +332,7 @@ def main(
         json_file: Where the figures go.
         preset: cpu or paper.
         run: Finished run folders, whose weights are taken too.
+        epoch: Time the first epoch too, minutes.
         texts: Texts in a batch of the step loop and of Brian2's comparison; default: as in the preset.
         repeats: How often each is timed; the median counts.
         seed: Seed of weights and texts.
@@ -338,6 +357,8 @@ def main(
     if run:
         weights = {kind: path / "checkpoint" / "model.safetensors" for path in run for kind in kinds_of(path)}
         keep("trained", {"runs": [path.name for path in run], **against_dense(data, preset, weights, seed, repeats)})
+    if epoch:
+        keep("epoch", over_an_epoch(data, preset, seed))
     batch = random_batch(config, data, texts)
     if brian2:
         keep("brian2", against_brian(config, network, batch, repeats))
