@@ -22,7 +22,7 @@ FIGURES = {
     "speed-paper.json": "python -m benchmarks.dense --preset paper --limit 3000 --train-batches 20 --repeats 2 "
     "--gradient-texts 4",
     "spiking.json": "python -m benchmarks.spiking --preset cpu --run runs/imdb-dense-seed0 "
-    "runs/imdb-sigma-delta-seed0 runs/imdb-spiking-seed0",
+    "runs/imdb-sigma-delta-seed0 runs/imdb-spiking-seed0 --epoch",
     "costs.json": "python -m benchmarks.costs",
     "growth.json": "python -m benchmarks.growth",
     "latency.json": "python -m benchmarks.latency runs/imdb-sigma-delta-seed0",
