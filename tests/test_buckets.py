@@ -76,15 +76,16 @@ def test_no_s1_of_a_bucket_is_held_while_the_next_is_relaxed(
     batch = replace(batch, mask=torch.arange(200).view(1, 1, 200) < torch.arange(190, 70, -10).view(12, 1, 1))
     gc.collect()  # what other tests have left
     held, before = [], held_bytes()
+    gradients, s1 = sum(p.nbytes for _, p in network.named()), 4 * network.shape.flat * 8
 
     def estimate(backend: DenseBackend, network: Network, batch: Batch) -> Estimate:
-        now, s1 = held_bytes(), len(batch) * network.shape.flat * 8
-        held.append((now - before - sum(p.nbytes for _, p in network.named())) / s1)
+        held.append((held_bytes() - before - gradients) / s1)
         return ThreePhase(0.2)(backend, network, batch)
 
-    ByLength(estimate)(backend, network, batch)  # type: ignore[arg-type]
-    held.append((held_bytes() - before) / (4 * 96 * 4 * 8))
-    assert len(held) == 4 and max(held) < 4, held  # times s¹: the embeddings of a bucket are all that there is
+    found = ByLength(estimate)(backend, network, batch)  # type: ignore[arg-type]
+    held.append((held_bytes() - before - gradients) / s1)
+    assert len(held) == 4 and max(held) < 2, held  # times s¹ of a bucket without cuts; its embeddings are one
+    assert found.gradients.keys() == dict(network.named()).keys()
 
 
 def held_bytes() -> int:
