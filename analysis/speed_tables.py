@@ -103,7 +103,7 @@ def growth() -> str:
             f"{sizes[0]} – {sizes[-1]}",
             *(f"{fitted[cost]:.2f}" for cost in ("seconds", "products")),
         )
-        rows.append((*cells, f"{theory['products']}", f"{fitted['bytes']:.2f}", f"{theory['bytes']}"))
+        rows.append((*cells, f"{theory['products']}", f"{fitted['bytes']:z.2f}", f"{theory['bytes']}"))
     heads = ("of", "from – to", "time", "products", "products in theory", "memory", "memory in theory")
     return table(heads, rows, (0, 1))
 
