@@ -57,7 +57,7 @@ def by_text(function: Callable[..., Found], queries: Tensor, patterns: Tensor, *
 
 def weights(queries: Tensor, patterns: Tensor, bias: Tensor | None, top: int = 0) -> Tensor:
     """softmax(q Kᵀ/√d), (…, R, N); with ``top``, over that many patterns with the highest scores of each row only."""
-    scores = (queries / math.sqrt(patterns.shape[-1])) @ patterns.mT
+    scores = _scores(queries, patterns)
     if bias is not None:
         scores += bias
     if 0 < top < scores.shape[-1]:
@@ -86,8 +86,7 @@ def hopattn_and_weights(
 
 def potential(queries: Tensor, patterns: Tensor, bias: Tensor | None = None) -> Tensor:
     """G(q) = √d · lse(K q/√d) of each row, (…, R), with ∂G/∂q = HopAttn(q, K)."""
-    root = math.sqrt(patterns.shape[-1])
-    scores = (queries / root) @ patterns.mT
+    root, scores = math.sqrt(patterns.shape[-1]), _scores(queries, patterns)
     return root * torch.logsumexp(scores if bias is None else scores + bias, dim=-1)
 
 
@@ -103,7 +102,7 @@ def hopattn_change(change: Tensor, patterns: Tensor, probabilities: Tensor) -> T
     """
 
     def of(change: Tensor, patterns: Tensor, probabilities: Tensor) -> Tensor:
-        scores = _scores(change, patterns, probabilities.dtype).unflatten(-2, (groups, rows))
+        scores = _scores(change, patterns).to(probabilities.dtype).unflatten(-2, (groups, rows))
         moved, whole = _moved(scores, probabilities.unsqueeze(-3))
         return (moved.flatten(-3, -2) @ patterns) / whole.flatten(-3, -2).to(patterns.dtype)
 
@@ -115,13 +114,13 @@ def hopattn_change(change: Tensor, patterns: Tensor, probabilities: Tensor) -> T
 
 def weights_change(change: Tensor, patterns: Tensor, probabilities: Tensor) -> Tensor:
     """δp of ``hopattn_change`` of one nudge, (…, R, N), in the precision of ``probabilities``."""
-    moved, whole = _moved(_scores(change, patterns, probabilities.dtype), probabilities)
+    moved, whole = _moved(_scores(change, patterns).to(probabilities.dtype), probabilities)
     return moved / whole
 
 
-def _scores(queries: Tensor, patterns: Tensor, dtype: torch.dtype) -> Tensor:
-    """q Kᵀ/√d, (…, R, N), in ``dtype``."""
-    return ((queries / math.sqrt(patterns.shape[-1])) @ patterns.mT).to(dtype)
+def _scores(queries: Tensor, patterns: Tensor) -> Tensor:
+    """q Kᵀ/√d, (…, R, N)."""
+    return (queries / math.sqrt(patterns.shape[-1])) @ patterns.mT
 
 
 def _moved(scores: Tensor, probabilities: Tensor) -> tuple[Tensor, Tensor]:

@@ -51,7 +51,7 @@ def applied_twice(network: Network, batch: Batch) -> dict[str, float]:
     query = inputs.drive + (free.layers[0] @ network.weights[0]).view(inputs.drive.shape)
     first = hopattn(query, inputs.patterns, inputs.bias)
     second = hopattn(first, inputs.patterns, inputs.bias)
-    real = batch.mask[:, [query for query, _ in network.shape.projections]]
+    real = batch.mask[:, network.shape.queries]
     moved = ((second - first).norm(dim=-1) / first.norm(dim=-1).clamp(min=1e-12))[real]
     from_query = ((first - query).norm(dim=-1) / query.norm(dim=-1).clamp(min=1e-12))[real]
     return {

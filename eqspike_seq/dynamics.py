@@ -20,7 +20,7 @@ from torch import Tensor
 
 from eqspike_seq.attention import by_text, hopattn, hopattn_and_weights, hopattn_change, key_bias, weights
 from eqspike_seq.ledger import Ledger, dense_ledger, sweep_products
-from eqspike_seq.network import Batch, Network, Product, State, phi, sigma
+from eqspike_seq.network import Batch, Network, Product, State, gathered, phi, sigma
 
 Order = Literal["alternating", "synchronous"]
 ROUNDS = 3  # of the layers above s¹ in an alternating sweep
@@ -109,8 +109,6 @@ class Inputs:
 def prepare(network: Network, batch: Batch, dtype: torch.dtype) -> Inputs:
     """Gather queries and keys, project the queries; N·D-sized tensors in ``dtype``, the target as the weights are."""
     shape = network.shape
-    queries = [query for query, _ in shape.projections]
-    keys = [key for _, key in shape.projections]
     x = batch.x.to(dtype)
     target = F.one_hot(batch.labels, shape.classes).to(network.w1.dtype)
     if shape.clamped:
@@ -118,17 +116,12 @@ def prepare(network: Network, batch: Batch, dtype: torch.dtype) -> Inputs:
         return Inputs(x, None, None, 2 * x, target, current)
     mask = batch.mask if shape.masked else None
     return Inputs(
-        patterns=_gathered(x, keys),
-        bias=None if mask is None else key_bias(mask[:, keys], dtype),
-        rows=None if mask is None else mask[:, queries].unsqueeze(-1),
-        drive=_gathered(x, queries) @ network.w1.to(dtype),
+        patterns=gathered(x, shape.keys),
+        bias=None if mask is None else key_bias(mask[:, shape.keys], dtype),
+        rows=None if mask is None else mask[:, shape.queries].unsqueeze(-1),
+        drive=gathered(x, shape.queries) @ network.w1.to(dtype),
         target=target,
     )
-
-
-def _gathered(x: Tensor, places: list[int]) -> Tensor:
-    """The inputs at ``places``; no copy where that is all of them, as they are."""
-    return x if places == list(range(x.shape[1])) else x[:, places]
 
 
 def above(network: Network, layers: tuple[Tensor, ...], index: int) -> Tensor:

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from eqspike_seq.dynamics import Backend, Equilibrium, Order, prepare, sweep
-from eqspike_seq.network import Batch, Network, Product, State
+from eqspike_seq.network import Batch, Network, Product, State, gathered
 
 Gradients = dict[str, Tensor]
 
@@ -72,7 +72,7 @@ def local_products(
     factor = -scale / len(batch)
     gradients: dict[str, Tensor | Product] = {}
     if not network.shape.clamped:
-        queries = batch.x[:, [query for query, _ in network.shape.projections]].to(difference.projection.dtype)
+        queries = gathered(batch.x, network.shape.queries).to(difference.projection.dtype)
         outer = torch.einsum("bpnd,bpne->pde", queries, difference.projection)
         gradients["w1"] = factor * outer
     below_d, below_m = difference.projection.flatten(1), mean.projection.flatten(1)

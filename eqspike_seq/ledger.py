@@ -260,13 +260,13 @@ def real_units(shape: Shape, mask: Tensor) -> Tensor:
     tokens = _tokens(shape, mask)
     if shape.clamped:
         return torch.full_like(tokens[:, 0], shape.flat)
-    return sum((tokens[:, query] for query, _ in shape.projections), tokens.new_zeros(len(tokens))) * shape.dim
+    return sum((tokens[:, query] for query in shape.queries), tokens.new_zeros(len(tokens))) * shape.dim
 
 
 def row_tokens(shape: Shape, mask: Tensor) -> tuple[Tensor, Tensor]:
     """(token rows, stored patterns) of each projection, for each text; both (B, P)."""
     tokens = _tokens(shape, mask)
-    return tokens[:, [query for query, _ in shape.projections]], tokens[:, [key for _, key in shape.projections]]
+    return tokens[:, shape.queries], tokens[:, shape.keys]
 
 
 def _tokens(shape: Shape, mask: Tensor) -> Tensor:

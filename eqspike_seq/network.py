@@ -44,6 +44,16 @@ class Shape:
         return not self.projections
 
     @property
+    def queries(self) -> list[int]:
+        """The input that asks in each projection layer."""
+        return [query for query, _ in self.projections]
+
+    @property
+    def keys(self) -> list[int]:
+        """The input that each projection layer looks at."""
+        return [key for _, key in self.projections]
+
+    @property
     def flat(self) -> int:
         """Units of s¹, those of all projection layers together, P·N·D (clamped: N·D): what w₂ reads."""
         return max(1, len(self.projections)) * self.tokens * self.dim
@@ -184,6 +194,11 @@ class Network:
             like.new_zeros(batch, max(1, len(shape.projections)), shape.tokens, shape.dim),
             tuple(like.new_full((batch, size), 0.5) for size in shape.sizes[1:]),
         )
+
+
+def gathered(x: Tensor, inputs: list[int]) -> Tensor:
+    """``x`` (B, inputs, …) of those named, (B, P, …): itself where they are all there are, as they are."""
+    return x if inputs == list(range(x.shape[1])) else x[:, inputs]
 
 
 def by_token(shape: Shape, w2: Tensor) -> Tensor:

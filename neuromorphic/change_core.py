@@ -104,7 +104,7 @@ class FreeCore:
             own = hopattn(query, part.patterns, part.bias, reading.top_patterns)
         else:
             own = pattern_sum(reading.sampler, reading.winners, query, part.patterns, part.bias, u) / reading.winners
-        return (own if part.rows is None else own * part.rows).to(self.own.dtype)
+        return (own if part.rows is None else own.mul_(part.rows)).to(self.own.dtype)
 
     def events(self, group: int = 0) -> AttentionEvents | None:
         """What it took so far; there is one group."""

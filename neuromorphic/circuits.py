@@ -100,7 +100,7 @@ class ClockedCore:
         return sent * (FULL_SCALE / steps)
 
     def _only_rows(self, s1: Tensor) -> Tensor:
-        return s1 if self.inputs.rows is None else s1 * self.inputs.rows.unsqueeze(1)
+        return s1 if self.inputs.rows is None else s1.mul_(self.inputs.rows.unsqueeze(1))
 
 
 @dataclass
@@ -121,7 +121,7 @@ class ClockedNudges(ClockedCore):
         inputs, self.trace0 = self.inputs, trace
         query = inputs.drive.to(w2.dtype) + feedback(trace, w2).view(inputs.drive.shape)
         s1, self.probabilities = hopattn_and_weights(query, inputs.patterns, inputs.bias, self.w2.dtype)
-        self.s1 = s1 if inputs.rows is None else s1 * inputs.rows
+        self.s1 = s1 if inputs.rows is None else s1.mul_(inputs.rows)
         return (self.s1.flatten(1) @ w2.T).unsqueeze(1)
 
     def change(self, trace: Tensor) -> Tensor:

@@ -25,7 +25,7 @@ from typing import ClassVar, Protocol
 import torch
 from torch import Tensor
 
-from eqspike_seq.network import Batch, Network, Product
+from eqspike_seq.network import Batch, Network, Product, gathered
 
 
 @dataclass(frozen=True)
@@ -179,7 +179,7 @@ def local_products(
     """
     shape, held = network.shape, dict[str, Tensor | Product]()
     if not shape.clamped:
-        queries = batch.x[:, [query for query, _ in shape.projections]].to(network.w1.dtype)
+        queries = gathered(batch.x, shape.queries).to(network.w1.dtype)
         moved = rule.input(projection).view(queries.shape)
         held["w1"] = torch.einsum("bpnd,bpne->pde", queries, moved)
     for index, (post, pre) in enumerate(zip(sides[1:], sides[:-1], strict=True), start=2):
