@@ -104,6 +104,7 @@ class _Memory:
 class _Slow:
     """Slow traces of one phase, (B, G, …): of s¹ less its value at the start, of all neurons above; courses if kept."""
 
+    chain: _Chain
     gain: float
     keep: bool
     projection: Tensor
@@ -221,7 +222,7 @@ class SpikingBackend:
         if self.rule.follows != "window":
             still = base.new_zeros(len(batch), groups, *base.shape[1:])
             above = chain.joined(start.rates.layers).unsqueeze(1).expand(-1, groups, -1)
-            slow = _Slow(1 - math.exp(-1 / self.trace_tau), self.rule.follows == "events", still, above)
+            slow = _Slow(chain, 1 - math.exp(-1 / self.trace_tau), self.rule.follows == "events", still, above)
         strength = torch.tensor(betas, device=inputs.target.device, dtype=inputs.target.dtype).view(1, groups, 1)
         target = inputs.target.unsqueeze(1)
         counts = self._run(chain, neurons, tick, self.nudge_steps, noise, strength, target, slow, record)
@@ -362,15 +363,7 @@ class SpikingBackend:
                     memory=memory,
                     trace=trace,
                     local=partial(
-                        self._local,
-                        network,
-                        batch,
-                        counts.chain,
-                        rates,
-                        [own[:, g] for own in counts.own],
-                        begun,
-                        slow,
-                        g,
+                        self._local, network, batch, rates, [own[:, g] for own in counts.own], begun, slow, g
                     ),
                 )
             )
@@ -390,7 +383,6 @@ class SpikingBackend:
         self,
         network: Network,
         batch: Batch,
-        chain: _Chain,
         rates: State,
         own: list[Tensor],
         begun: State | None,
@@ -404,14 +396,14 @@ class SpikingBackend:
             sides = [Side(count, known, count, count) for count, known in zip(counts, owns, strict=True)]
             return local_products(self.rule, network, batch, sides[0], sides)
         starts = [begun.projection.flatten(1), *begun.layers]
-        ends = [starts[0] + slow.projection[:, group].flatten(1), *chain.layers(slow.above[:, group])]
+        ends = [starts[0] + slow.projection[:, group].flatten(1), *slow.chain.layers(slow.above[:, group])]
         held = torch.stack([s1[:, group].flatten(1) for s1 in slow.held]) if slow.keep else None
         sides = [Side(counts[0], owns[0], starts[0], ends[0], held=held)]
         z: list[Tensor | None] = [None] * len(ends)
         course = list(z)
         if slow.keep:
             for found, series in ((z, slow.spikes), (course, slow.courses)):
-                found[1:] = chain.layers(torch.stack([values[:, group] for values in series]))
+                found[1:] = slow.chain.layers(torch.stack([values[:, group] for values in series]))
         for at in range(1, len(ends)):
             sides.append(Side(counts[at], owns[at], starts[at], ends[at], z[at], course[at]))
         return local_products(self.rule, network, batch, sides[0], sides)
