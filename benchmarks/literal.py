@@ -49,7 +49,7 @@ def gradients(network: Network, x: Tensor, state: State) -> list[Tensor]:
     """∂φ/∂s of s¹ (B, P, N, D) and of s², … sⁿ, each (B, Hᵢ), by autograd."""
     with torch.enable_grad():
         units = [layer.detach().requires_grad_() for layer in (state.projection, *state.layers)]
-        drive = x[:, [query for query, _ in network.shape.projections]] @ network.w1.detach()
+        drive = x[:, network.shape.queries] @ network.w1.detach()
         value = phi(network, drive, State(units[0], tuple(units[1:]))).sum()
         return [gradient.detach() for gradient in torch.autograd.grad(value, units)]
 
@@ -58,12 +58,12 @@ def project(network: Network, x: Tensor, mask: Tensor, query: Tensor) -> Tensor:
     """s¹ = softmax(q Kᵀ/√d) K with the embeddings as keys and values (σ(q) without attention), padding rows 0."""
     shape = network.shape
     if shape.attention:
-        keys = x[:, [key for _, key in shape.projections]]
+        keys = x[:, shape.keys]
         scores = query @ keys.mT / math.sqrt(shape.dim)
         if shape.masked:
-            stored = mask[:, [key for _, key in shape.projections]].unsqueeze(-2)
+            stored = mask[:, shape.keys].unsqueeze(-2)
             scores = scores.masked_fill(~stored, BLOCKED)
         new = torch.softmax(scores, dim=-1) @ keys
     else:
         new = sigma(query)
-    return new * mask[:, [read for read, _ in shape.projections]].unsqueeze(-1) if shape.masked else new
+    return new * mask[:, shape.queries].unsqueeze(-1) if shape.masked else new
