@@ -90,13 +90,14 @@ def main(
             loads.append(found)
             reporter.status(str(found))
             keep()
+    tried = [*outcomes, *(Outcome(found["name"], 1, found["lost"]) for found in loads)]
     table = Table("fault", "tried", "survived", "lost")
-    for one in [*outcomes, *(Outcome(found["name"], 1, found["lost"]) for found in loads)]:
+    for one in tried:
         table.add_row(one.fault, str(one.tried), str(one.tried - len(one.lost)), str(len(one.lost)))
         for lost in one.lost:
             reporter.warn(f"{one.fault}: {lost}")
     reporter.out.print(table)
-    sys.exit(any(one.lost for one in outcomes) or any(found["lost"] for found in loads))
+    sys.exit(any(one.lost for one in tried))
 
 
 def killed(place: Path, backend: str, count: int, seed: int = 0) -> Outcome:
