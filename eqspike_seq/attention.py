@@ -9,6 +9,7 @@ a stored pattern and hugely negative for padding.
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
@@ -16,7 +17,7 @@ from torch import Tensor
 
 BLOCKED = -1e9  # the score of padding; finite, so that a text without a known word gives rows of numbers, not NaN
 SCORES_AT_ONCE = 2**19  # that a processor works on together
-LARGEST_CHANGE = 20.0  # of a score, up to which exp(δa) − 1 is taken; beyond it, the softmax itself
+LARGEST_GAIN = {torch.float32: 20.0, torch.bfloat16: 2.0}  # of a score over the mean: beyond it e^d is not precise
 
 
 Found = TypeVar("Found", Tensor, tuple[Tensor, Tensor])
@@ -32,8 +33,43 @@ def texts_at_once(queries: int, patterns: int) -> int:
     return max(1, SCORES_AT_ONCE // (queries * patterns))
 
 
-def by_text(function: Callable[..., Found], queries: Tensor, patterns: Tensor, *others: Tensor | None) -> Found:
-    """``function`` of the tensors a few texts (rows of the first axis) at a time; it returns one tensor or two.
+@dataclass(frozen=True)
+class Retrieval:
+    """What queries q* have found, so that changes of it can be had without subtracting nearly equal numbers.
+
+    ``query`` q* is (B, P, R, D), ``patterns`` K (B, P, N, D), ``bias`` (B, P, 1, N) or None, ``shares``
+    p = softmax(q* Kᵀ/√d) (B, P, R, N), ``found`` p K (B, P, R, D), all in one floating-point type. p need not add up to
+    1 once it is rounded: ``total`` (B, P, R, 1) is its sum. With ``top``, p is over that many patterns only.
+    """
+
+    query: Tensor
+    patterns: Tensor
+    bias: Tensor | None
+    shares: Tensor
+    total: Tensor
+    found: Tensor
+    top: int = 0
+
+    @classmethod
+    def of(
+        cls, query: Tensor, patterns: Tensor, bias: Tensor | None, shares: Tensor, found: Tensor, top: int = 0
+    ) -> "Retrieval":
+        """From q* and ``found`` in any precision; they are kept in that of ``shares``."""
+        total = shares.sum(-1, keepdim=True, dtype=_wide(shares.dtype))
+        return cls(query.to(shares.dtype), patterns, bias, shares, total, found.to(shares.dtype), top)
+
+    def take(self, keep: Tensor | slice) -> "Retrieval":
+        """The texts named only."""
+        bias = None if self.bias is None else self.bias[keep]
+        parts = (self.query, self.patterns, self.shares, self.total, self.found)
+        query, patterns, shares, total, found = (part[keep] for part in parts)
+        return Retrieval(query, patterns, bias, shares, total, found, self.top)
+
+
+def by_text(
+    function: Callable[..., Found], queries: Tensor, patterns: Tensor, *others: Tensor | Retrieval | None
+) -> Found:
+    """``function`` of the arguments a few texts (rows of the first axis) at a time; it returns one tensor or two.
 
     The scores of a few texts stay in a processor's cache; those of a whole batch would fill it many times over, and
     memory too. On another device, or where there are few texts or only one, ``function`` is called once.
@@ -44,10 +80,13 @@ def by_text(function: Callable[..., Found], queries: Tensor, patterns: Tensor, *
     if len(queries) <= together:
         return function(queries, patterns, *others)
     pieces = [slice(start, start + together) for start in range(0, len(queries), together)]
-    given = (queries, patterns, *others)
     found: list[Tensor] = []
     for piece in pieces:
-        made = function(*(None if tensor is None else tensor[piece] for tensor in given))
+        given = (
+            other.take(piece) if isinstance(other, Retrieval) else None if other is None else other[piece]
+            for other in others
+        )
+        made = function(queries[piece], patterns[piece], *given)
         parts = made if isinstance(made, tuple) else (made,)
         found = found or [part.new_empty(len(queries), *part.shape[1:]) for part in parts]
         for whole, part in zip(found, parts, strict=True):
@@ -55,15 +94,16 @@ def by_text(function: Callable[..., Found], queries: Tensor, patterns: Tensor, *
     return (found[0], found[1]) if isinstance(made, tuple) else found[0]
 
 
+def _taken(value: Tensor | Retrieval | None, piece: slice) -> Tensor | Retrieval | None:
+    return value.take(piece) if isinstance(value, Retrieval) else None if value is None else value[piece]
+
+
 def weights(queries: Tensor, patterns: Tensor, bias: Tensor | None, top: int = 0) -> Tensor:
     """softmax(q Kᵀ/√d), (…, R, N); with ``top``, over that many patterns with the highest scores of each row only."""
     scores = _scores(queries, patterns)
     if bias is not None:
         scores += bias
-    if 0 < top < scores.shape[-1]:
-        least = scores.topk(top, dim=-1, sorted=False).values.amin(-1, keepdim=True)
-        scores = scores.masked_fill(scores < least, BLOCKED)
-    return torch.softmax(scores, dim=-1)
+    return torch.softmax(_of_highest(scores, top), dim=-1)
 
 
 def hopattn(queries: Tensor, patterns: Tensor, bias: Tensor | None = None, top: int = 0) -> Tensor:
@@ -72,13 +112,13 @@ def hopattn(queries: Tensor, patterns: Tensor, bias: Tensor | None = None, top: 
 
 
 def hopattn_and_weights(
-    queries: Tensor, patterns: Tensor, bias: Tensor | None, dtype: torch.dtype
+    queries: Tensor, patterns: Tensor, bias: Tensor | None, dtype: torch.dtype, top: int = 0
 ) -> tuple[Tensor, Tensor]:
     """HopAttn(q, K), in the precision of q whatever that of K is, and its softmax weights, kept in ``dtype``."""
 
     def of(q: Tensor, k: Tensor, b: Tensor | None) -> tuple[Tensor, Tensor]:
         k = k.to(q.dtype)
-        p = weights(q, k, None if b is None else b.to(q.dtype))
+        p = weights(q, k, None if b is None else b.to(q.dtype), top)
         return p @ k, p.to(dtype)
 
     return by_text(of, queries, patterns, bias)
@@ -90,32 +130,35 @@ def potential(queries: Tensor, patterns: Tensor, bias: Tensor | None = None) -> 
     return root * torch.logsumexp(scores if bias is None else scores + bias, dim=-1)
 
 
-def hopattn_change(change: Tensor, patterns: Tensor, probabilities: Tensor) -> Tensor:
-    """HopAttn(q* + δq, K) − HopAttn(q*, K) without subtracting nearly equal numbers; δq (B, G, P, R, D), so the result.
+def hopattn_change(change: Tensor, start: Retrieval) -> Tensor:
+    """HopAttn(q* + δq, K) − HopAttn(q*, K); δq (B, G, P, R, D), so the result.
 
-    With p = softmax(q* Kᵀ/√d) given, δa = δq Kᵀ/√d and E = Σ p (e^{δa} − 1):
-
-        δp = p (e^{δa} − 1 − E)/(1 + E),   δs¹ = δp K
-
-    so that the result keeps its relative precision in bf16 however small δq is. p is (B, P, R, N), K (B, P, N, D); the
-    G nudges are side by side as rows of one product.
+    The result keeps its relative precision, in bf16 too, however small δq is; see ``_moved``. The G nudges are side by
+    side as rows of one product.
     """
-
-    def of(change: Tensor, patterns: Tensor, probabilities: Tensor) -> Tensor:
-        scores = _scores(change, patterns).to(probabilities.dtype).unflatten(-2, (groups, rows))
-        moved, whole = _moved(scores, probabilities.unsqueeze(-3))
-        return (moved.flatten(-3, -2) @ patterns) / whole.flatten(-3, -2).to(patterns.dtype)
-
     count, groups, projections, rows, dim = change.shape
+
+    def of(change: Tensor, patterns: Tensor, start: Retrieval) -> Tensor:
+        moved, whole = _moved(change.unflatten(2, (groups, rows)), start)
+        return (moved.flatten(2, 3) @ patterns) / whole.flatten(2, 3).to(patterns.dtype)
+
     joined = change.transpose(1, 2).reshape(count, projections, groups * rows, dim)
-    found = by_text(of, joined, patterns, probabilities)
+    found = by_text(of, joined, start.patterns, start)
     return found.view(count, projections, groups, rows, dim).transpose(1, 2)
 
 
-def weights_change(change: Tensor, patterns: Tensor, probabilities: Tensor) -> Tensor:
-    """δp of ``hopattn_change`` of one nudge, (…, R, N), in the precision of ``probabilities``."""
-    moved, whole = _moved(_scores(change, patterns).to(probabilities.dtype), probabilities)
-    return moved / whole
+def weights_change(change: Tensor, start: Retrieval) -> Tensor:
+    """δp of ``hopattn_change`` of one nudge δq (B, P, R, D); (B, P, R, N)."""
+
+    def of(change: Tensor, patterns: Tensor, start: Retrieval) -> Tensor:
+        moved, whole = _moved(change.unsqueeze(2), start)
+        return (moved / whole).squeeze(2)
+
+    return by_text(of, change, start.patterns, start)
+
+
+def _wide(dtype: torch.dtype) -> torch.dtype:
+    return torch.promote_types(dtype, torch.float32)
 
 
 def _scores(queries: Tensor, patterns: Tensor) -> Tensor:
@@ -123,13 +166,55 @@ def _scores(queries: Tensor, patterns: Tensor) -> Tensor:
     return (queries / math.sqrt(patterns.shape[-1])) @ patterns.mT
 
 
-def _moved(scores: Tensor, probabilities: Tensor) -> tuple[Tensor, Tensor]:
-    """(p (e^{δa} − 1 − E), 1 + E), whose quotient is δp; for large δa (δp, 1). ``scores`` δa are overwritten."""
-    wide = torch.promote_types(scores.dtype, torch.float32)
-    if scores.amax() > LARGEST_CHANGE:
-        p = probabilities.to(wide)
-        moved = torch.softmax(p.log() + scores.to(wide), dim=-1) - p
-        return moved.to(scores.dtype), torch.ones_like(moved[..., :1])
-    grown = torch.expm1_(scores)
-    excess = (probabilities * grown).sum(-1, keepdim=True, dtype=wide)
-    return grown.sub_(excess.to(grown.dtype)).mul_(probabilities), 1 + excess
+def _of_highest(scores: Tensor, top: int) -> Tensor:
+    """The ``top`` highest scores of each row, all others blocked; with 0, all."""
+    if not 0 < top < scores.shape[-1]:
+        return scores
+    least = scores.topk(top, dim=-1, sorted=False).values.amin(-1, keepdim=True)
+    return scores.masked_fill(scores < least, BLOCKED)
+
+
+def _moved(change: Tensor, start: Retrieval) -> tuple[Tensor, Tensor]:
+    """(p (e^d − 1 − E), 1 + E), whose quotient is δp; δq is (B, P, G, R, D).
+
+    With δa = δq Kᵀ/√d and c = δq·s*/√d its mean under p, the shares change by
+
+        d = δa − c,   E = Σ p (e^d − 1)/Σ p,   δp = p (e^d − 1 − E)/(1 + E)
+
+    which holds for any c: the mean is what leaves d, and so what rounding does to it, small, and 1 + E ≥ 1 (Jensen).
+    Rows in which a pattern gains so much that e^d would lose its precision or overflow get the difference of the two
+    softmaxes instead, (δp, 1), from q* itself: a pattern whose share was rounded to 0 can come back. Which of the two
+    it is depends on the row alone.
+    """
+    texts, projections, groups, rows, dim = change.shape
+    wide, low = start.total.dtype, change.dtype
+    mean = (change * start.found.unsqueeze(2)).sum(-1, dtype=wide) / -math.sqrt(dim)
+    joined = (change / math.sqrt(dim)).reshape(texts * projections, groups * rows, dim)
+    keys = start.patterns.flatten(0, 1).mT
+    d = torch.baddbmm(mean.to(low).reshape(texts * projections, groups * rows, 1), joined, keys).to(start.shares.dtype)
+    d = d.view(texts, projections, groups, rows, -1)
+    fine = d.amax(-1, keepdim=True) <= LARGEST_GAIN.get(low, LARGEST_GAIN[torch.float32])  # not where it is NaN
+    p, grown = start.shares.unsqueeze(2), d.expm1_()
+    excess = (p * grown).sum(-1, keepdim=True, dtype=wide) / start.total.unsqueeze(2)
+    moved, whole = grown.sub_(excess.to(grown.dtype)).mul_(p), 1 + excess
+    fine &= whole > 0.5  # not where rounding has left c far from the mean
+    if not fine.all():
+        some = ~fine.flatten(1).all(1)
+        exact = _softmax_change(change[some], start.take(some)).to(moved.dtype)
+        moved[some] = torch.where(fine[some], moved[some], exact)
+        whole = torch.where(fine, whole, 1.0)
+    return moved, whole
+
+
+def _softmax_change(change: Tensor, start: Retrieval) -> Tensor:
+    """softmax((q* + δq) Kᵀ/√d) − softmax(q* Kᵀ/√d), over the patterns that q* looks at; (B, P, G, R, N)."""
+    wide = start.total.dtype
+    keys = start.patterns.to(wide).unsqueeze(2)
+    scores = _scores(start.query.to(wide).unsqueeze(2), keys)
+    if start.bias is not None:
+        scores += start.bias.to(wide).unsqueeze(2)
+    scores = _of_highest(scores, start.top)
+    moved = _scores(change.to(wide), keys)
+    scores = scores - scores.amax(-1, keepdim=True)
+    moved -= moved.gather(-1, (scores + moved).argmax(-1, keepdim=True))  # so that no large number rounds others off
+    return torch.softmax(scores + moved, -1) - torch.softmax(scores, -1)

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from eqspike_seq.attention import by_text, hopattn, hopattn_and_weights, hopattn_change, key_bias, weights
+from eqspike_seq.attention import Retrieval, hopattn, hopattn_and_weights, hopattn_change, key_bias
 from eqspike_seq.ledger import Ledger, dense_ledger, sweep_products
 from eqspike_seq.network import Batch, Network, Product, State, gathered, phi, sigma
 
@@ -349,7 +349,10 @@ class DenseBackend:
             projection.mul_(exact.rows)
         below = input_of(network, exact, projection, full)
         base = State(projection.to(self.dtype), settled(network, exact, below, rates.layers))
-        return base, make_anchor(network, inputs, base, query, shares, below)
+        if shares is None:
+            return base, make_anchor(network, inputs, base, query, below)
+        start = Retrieval.of(query, inputs.patterns, inputs.bias, shares, base.projection)
+        return base, make_anchor(network, inputs, base, start, below)
 
     @property
     def rounds(self) -> int:
@@ -359,24 +362,20 @@ class DenseBackend:
 
 @dataclass(frozen=True)
 class Anchor:
-    """What the change of every layer is taken from: inputs u* of each layer, and of s¹ softmax weights, else q*."""
+    """What the change of every layer is taken from: inputs u* of each layer, and of s¹ what it has found, else q*."""
 
-    patterns: Tensor
     rows: Tensor | None
-    probabilities: Tensor | None
-    query: Tensor | None
+    start: Retrieval | Tensor  # with HopAttn, without
     u: tuple[Tensor, ...]
     error: Tensor  # y − s*ⁿ
 
     def take(self, keep: Tensor | slice) -> "Anchor":
-        return replace(
-            self,
-            patterns=self.patterns[keep],
-            rows=None if self.rows is None else self.rows[keep],
-            probabilities=None if self.probabilities is None else self.probabilities[keep],
-            query=None if self.query is None else self.query[keep],
-            u=tuple(u[keep] for u in self.u),
-            error=self.error[keep],
+        """The texts named only."""
+        return Anchor(
+            None if self.rows is None else self.rows[keep],
+            self.start[keep] if isinstance(self.start, Tensor) else self.start.take(keep),
+            tuple(u[keep] for u in self.u),
+            self.error[keep],
         )
 
 
@@ -386,42 +385,30 @@ def full_query(network: Network, inputs: Inputs, first: Tensor) -> Tensor:
     return drive if network.shape.clamped else drive + feedback(first, network.weights[0]).view(drive.shape)
 
 
-def softmax_of(network: Network, inputs: Inputs, query: Tensor, dtype: torch.dtype, top: int = 0) -> Tensor | None:
-    """The softmax weights of a query, (B, P, N, N), kept in ``dtype``; None without HopAttn."""
-    if not network.shape.attention:
-        return None
-    bias = None if inputs.bias is None else inputs.bias.to(query.dtype)
-    return by_text(lambda q, k, b: weights(q, k.to(q.dtype), b, top).to(dtype), query, inputs.patterns, bias)
-
-
 def make_anchor(
-    network: Network, inputs: Inputs, base: State, query: Tensor, shares: Tensor | None, below: Tensor | None = None
+    network: Network, inputs: Inputs, base: State, start: Retrieval | Tensor, below: Tensor | None = None
 ) -> Anchor:
     """u* once, in the precision of the weights, from s* = ``base``; in the shapes of a nudge: (B, 1, Hᵢ).
 
-    ``query`` is the one that s¹* belongs to and ``shares`` its softmax; ``below`` is w₂ F(s¹*), if it is there already.
+    ``start`` is what the query has found, without HopAttn the query; ``below`` is w₂ F(s¹*), if it is there already.
     """
     if below is None:
         below = base.projection.to(network.w1.dtype).flatten(1) @ network.weights[0].T
     currents = [below, *(low @ w.T for low, w in zip(base.layers, network.weights[1:], strict=False))]
     return Anchor(
-        inputs.patterns,
         inputs.rows,
-        shares,
-        query if shares is None else None,
+        start,
         tuple((u + above(network, base.layers, i)).unsqueeze(1) for i, u in enumerate(currents)),
         (inputs.target - base.output).unsqueeze(1),
     )
 
 
-def project_change(network: Network, anchor: Anchor, change: Tensor) -> Tensor:
+def project_change(anchor: Anchor, change: Tensor) -> Tensor:
     """Change of s¹, which is not clamped, that a change of its query brings, both (B, G, P, N, D), padding rows 0."""
-    if network.shape.attention:
-        assert anchor.probabilities is not None
-        moved = hopattn_change(change, anchor.patterns, anchor.probabilities)
+    if isinstance(anchor.start, Retrieval):
+        moved = hopattn_change(change, anchor.start)
     else:
-        assert anchor.query is not None
-        query = anchor.query.unsqueeze(1)
+        query = anchor.start.unsqueeze(1)
         moved = (sigma(query + change) - sigma(query)).to(change.dtype)
     return moved if anchor.rows is None else moved.mul_(anchor.rows.unsqueeze(1))
 
@@ -436,7 +423,7 @@ def _change_sweep(
     projection, large = delta.projection, moved and not network.shape.clamped
     if large:
         change = feedback(delta.layers[0].flatten(0, 1), w2)
-        projection = project_change(network, anchor, change.view(projection.shape))
+        projection = project_change(anchor, change.view(projection.shape))
 
     def input_of(projection: Tensor) -> Tensor:
         return (projection.flatten(2) @ w2.T).to(network.w1.dtype) if large else anchor.u[0].new_zeros(())

@@ -12,11 +12,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from eqspike_seq.attention import hopattn_and_weights
 from eqspike_seq.backends import make_backend, make_estimator
 from eqspike_seq.buckets import free_by_length, joined, most_texts, released, trimmed
 from eqspike_seq.config import RunConfig, from_preset
 from eqspike_seq.data.dataset import Batches, Encoded
-from eqspike_seq.dynamics import Backend, Equilibrium, full_query, prepare, softmax_of
+from eqspike_seq.dynamics import Backend, Equilibrium, full_query, prepare
 from eqspike_seq.errors import DivergenceError
 from eqspike_seq.ledger import Ledger, training_ledger
 from eqspike_seq.meter import Meter
@@ -192,8 +193,8 @@ def attention_of(network: Network, batch: Batch, free: Equilibrium) -> Tensor:
     Of pairs (B, 2N, 2N): both texts end to end as queries and as patterns; 0 where there is no such projection.
     """
     inputs = prepare(network, batch, network.w1.dtype)
-    shares = softmax_of(network, inputs, full_query(network, inputs, free.rates.layers[0]), network.w1.dtype)
-    assert shares is not None
+    asked = full_query(network, inputs, free.rates.layers[0])
+    _, shares = hopattn_and_weights(asked, inputs.patterns, inputs.bias, asked.dtype)
     count, sides, tokens = batch.mask.shape
     whole = shares.new_zeros(count, sides, tokens, sides, tokens)
     for place, (query, key) in enumerate(network.shape.projections):

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from eqspike_seq.attention import by_text, hopattn, weights_change
-from eqspike_seq.dynamics import Anchor, Inputs, feedback, full_query, make_anchor, project, project_change, softmax_of
+from eqspike_seq.attention import Retrieval, hopattn, hopattn_and_weights, weights_change
+from eqspike_seq.dynamics import Anchor, Inputs, feedback, full_query, make_anchor, project, project_change
 from eqspike_seq.ledger import row_tokens
 from eqspike_seq.network import Batch, Network, State
 from neuromorphic.events import AttentionEvents
@@ -123,24 +123,27 @@ class NudgeCore:
         self.reading, self.free, self.xi = reading, free, xi
         network, drive = free.network, free.inputs.drive
         attention = network.shape.attention
-        wta = attention and reading.spikes > 0
-        dtype = network.w1.dtype if wta else drive.dtype
-        query = free.query.to(network.w1.dtype) if attention else full_query(network, free.inputs, base.layers[0])
-        shares = softmax_of(network, free.inputs, query, dtype, reading.top_patterns)
-        self.anchor = make_anchor(network, free.inputs, base, query, shares)
+        start = self._retrieval() if attention else full_query(network, free.inputs, base.layers[0])
+        self.anchor = make_anchor(network, free.inputs, base, start)
         shape = (len(drive), groups, *drive.shape[1:])
         self.units = drive.new_zeros(shape if reading.query_threshold and attention else (0,), dtype=network.w1.dtype)
         self.rows = torch.zeros_like(free.rows).unsqueeze(1).repeat(1, groups, 1)
         self.readings = torch.zeros_like(free.readings)  # the same for all nudges
         self.sent = torch.zeros_like(self.rows, dtype=torch.float64)
         self.patterns: Tensor | None = None  # signed units that the patterns have sent, (B, G, P, N, N)
-        if wta:
-            assert self.anchor.probabilities is not None
-            like = self.anchor.probabilities
+        if isinstance(start, Retrieval) and reading.spikes:
             generator = torch.Generator().manual_seed(free.batch.seed + 3)
-            self.xi_patterns = torch.rand(like.shape, generator=generator).to(like)
-            self.patterns = like.new_zeros(len(like), groups, *like.shape[1:])
+            self.xi_patterns = torch.rand(start.shares.shape, generator=generator).to(start.shares)
+            self.patterns = start.shares.new_zeros(len(drive), groups, *start.shares.shape[1:])
             self.sent_patterns = torch.zeros_like(self.sent)
+
+    def _retrieval(self) -> Retrieval:
+        """What the queries of the free phase's end have found; shares at full precision where spikes send them."""
+        network, inputs, top = self.free.network, self.free.inputs, self.reading.top_patterns
+        query = self.free.query.to(network.w1.dtype)
+        dtype = query.dtype if self.reading.spikes else inputs.drive.dtype
+        found, shares = hopattn_and_weights(query, inputs.patterns, inputs.bias, dtype, top)
+        return Retrieval.of(query, inputs.patterns, inputs.bias, shares, found, top)
 
     def read(self, texts: Tensor | slice, first: Tensor) -> Tensor:
         """That of the texts named, after s² has changed by ``first`` (b, G, H₂)."""
@@ -149,7 +152,7 @@ class NudgeCore:
         change = feedback(first.flatten(0, 1), free.w2).view(shape)
         self.readings[texts] += 1
         if not free.network.shape.attention:
-            return project_change(free.network, anchor, change)
+            return project_change(anchor, change)
         if reading.query_threshold:
             change = change if anchor.rows is None else change * anchor.rows.unsqueeze(1)
             full = self.units.dtype
@@ -160,25 +163,22 @@ class NudgeCore:
             change = (reading.query_nudge_threshold * self.units[texts]).to(change.dtype)
         self.rows[texts] += free.tokens[texts].unsqueeze(1)
         if self.patterns is None:
-            return project_change(free.network, anchor, change)
+            return project_change(anchor, change)
         return self._by_spikes(anchor, texts, change)
 
     def _by_spikes(self, anchor: Anchor, texts: Tensor | slice, change: Tensor) -> Tensor:
         """The change of s¹ that the spikes of the patterns bring, which send the change of their probabilities."""
-        assert self.patterns is not None and anchor.probabilities is not None
-        theta, dtype, moved = self.reading.pattern_nudge_threshold, anchor.patterns.dtype, []
+        assert self.patterns is not None and isinstance(anchor.start, Retrieval)
+        theta, stored, moved = self.reading.pattern_nudge_threshold, anchor.start.patterns, []
         for group in range(change.shape[1]):
             units = self.patterns[texts, group]
-
-            def of(change: Tensor, k: Tensor, p: Tensor, sent: Tensor, xi: Tensor) -> Tensor:
-                return send_dithered(sent, weights_change(change, k, p), theta, xi)
-
-            fired = by_text(of, change[:, group], anchor.patterns, anchor.probabilities, units, self.xi_patterns[texts])
+            shift = weights_change(change[:, group], anchor.start)
+            fired = send_dithered(units, shift, theta, self.xi_patterns[texts])
             if anchor.rows is not None:
                 fired *= anchor.rows
             self.patterns[texts, group] = units + fired
             self.sent_patterns[texts, group] += fired.abs().sum((2, 3), dtype=torch.float64)
-            moved.append((theta * (units + fired)).to(dtype) @ anchor.patterns)
+            moved.append((theta * (units + fired)).to(stored.dtype) @ stored)
         return torch.stack(moved, 1)
 
     def events(self, group: int) -> AttentionEvents | None:

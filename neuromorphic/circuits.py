@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from eqspike_seq.attention import hopattn, hopattn_and_weights, hopattn_change
+from eqspike_seq.attention import Retrieval, hopattn, hopattn_and_weights, hopattn_change
 from eqspike_seq.dynamics import Inputs, feedback
 from neuromorphic.neurons import Membrane, Neuron, Noise
 from neuromorphic.winners import pattern_sum
@@ -107,12 +107,12 @@ class ClockedCore:
 class ClockedNudges(ClockedCore):
     """The same during the nudges: δ¹ since the end of the free phase.
 
-    ``trace0`` (B, H) is the trace at that moment, ``s1`` (B, P, N, D) and ``probabilities`` (B, P, N, N) belong to it.
-    ``moved`` says whether the trace had left it at the last tick: at the first of a nudge δ¹ is 0.
+    ``trace0`` (B, H) is the trace at that moment; ``s1`` (B, P, N, D) and ``start``, what HopAttn had found, belong to
+    it. ``moved`` says whether the trace had left it at the last tick: at the first of a nudge δ¹ is 0.
     """
 
     trace0: Tensor | None = None
-    probabilities: Tensor | None = None
+    start: Retrieval | None = None
     s1: Tensor | None = None
     moved: bool = False
 
@@ -120,15 +120,16 @@ class ClockedNudges(ClockedCore):
         """Fix s¹* and its softmax at full precision; returns w₂ F(s¹*), (B, 1, H)."""
         inputs, self.trace0 = self.inputs, trace
         query = inputs.drive.to(w2.dtype) + feedback(trace, w2).view(inputs.drive.shape)
-        s1, self.probabilities = hopattn_and_weights(query, inputs.patterns, inputs.bias, self.w2.dtype)
+        s1, shares = hopattn_and_weights(query, inputs.patterns, inputs.bias, self.w2.dtype)
+        self.start = Retrieval.of(query, inputs.patterns, inputs.bias, shares, s1)
         self.s1 = s1 if inputs.rows is None else s1.mul_(inputs.rows)
         return (self.s1.flatten(1) @ w2.T).unsqueeze(1)
 
     def change(self, trace: Tensor) -> Tensor:
         """δ¹ of this tick, (B, G, P, N, D)."""
-        assert self.trace0 is not None and self.probabilities is not None
+        assert self.trace0 is not None and self.start is not None
         shift, like = trace - self.trace0.unsqueeze(1), self.inputs.drive
         self.moved = bool(shift.any())
         if not self.moved:
             return like.new_zeros(()).expand(*trace.shape[:2], *like.shape[1:])
-        return self._only_rows(hopattn_change(self.feedback(shift), self.inputs.patterns, self.probabilities))
+        return self._only_rows(hopattn_change(self.feedback(shift), self.start))
