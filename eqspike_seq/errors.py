@@ -19,3 +19,7 @@ class RunError(EqspikeError):
 
 class DivergenceError(RunError):
     """Training whose numbers are no longer finite; its last checkpoint is kept."""
+
+
+class NumericalError(DivergenceError):
+    """The same where weights and losses before it were ordinary: a fault of the arithmetic, not of the settings."""

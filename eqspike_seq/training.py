@@ -18,7 +18,7 @@ from eqspike_seq.backends import make_backend, make_estimator, torch_device
 from eqspike_seq.board import board, check_board
 from eqspike_seq.config import RunConfig
 from eqspike_seq.data.dataset import Batches, Dataset, load_dataset, shape_of
-from eqspike_seq.errors import DivergenceError, RunError
+from eqspike_seq.errors import DivergenceError, NumericalError, RunError
 from eqspike_seq.evaluation import Evaluation, dense_reference, evaluate, prediction_columns, samples
 from eqspike_seq.files import save_arrays
 from eqspike_seq.learning import Estimate
@@ -33,6 +33,7 @@ from eqspike_seq.runs import Checkpoint, RunFolder, environment
 SILENT, SATURATED = 0.01, 0.99  # rates beyond which a unit tells nothing
 WORSE = 1.2  # times the loss of answering all classes alike, at which training is told to diverge
 KEPT = {"adam": ("step", "exp_avg", "exp_avg_sq"), "sgd": ()}  # by the optimiser, of each parameter
+ORDINARY_WEIGHT = 100.0  # above it a weight has run away: they start below 1, and trained ones stay near that
 STUCK = 0.95  # share of such units at which a layer is warned of
 OPTIMIZERS = {  # their add_param_group would first import torch's compiler, which takes a second and is not used
     name: type(kind.__name__, (kind,), {"add_param_group": inspect.unwrap(kind.add_param_group)})
@@ -145,7 +146,7 @@ class Trainer:
             group["lr"] = decay * self.rates[name]
             tensor.grad = gradients[name]
         if not math.isfinite(sum(float(g.sum()) for g in gradients.values())):
-            self.job.first(self._diverged, f"a gradient of step {self.step + 1} is not finite")
+            self.job.first(self._stop_at, [name for name, g in gradients.items() if not bool(g.isfinite().all())])
         self.optimizer.step()
         self.step += 1
         first = self.job.rank == 0  # counts what happens once for all processes
@@ -158,9 +159,27 @@ class Trainer:
         optimizer = self.config.optimizer if first else None
         self.ledger += training_ledger(self.network.shape, batch.mask, phases, optimizer, unrolled)
 
+    def _stop_at(self, names: list[str]) -> None:
+        """Raises DivergenceError for gradients that are not finite, NumericalError where nothing led up to them."""
+        what = f"the gradient of {', '.join(names) or 'all layers together'} is not finite at step {self.step + 1}"
+        largest = max(float(tensor.abs().max()) for tensor in self.parameters.values())
+        loss = self.window.loss / self.window.texts if self.window.texts else None
+        alike = loss_of_alike(self.network.shape.classes)
+        if largest > ORDINARY_WEIGHT or (loss is not None and loss > WORSE * alike):
+            self._diverged(what)
+        before = "" if loss is None else f" and the loss ({loss:.3g}; {alike:.3g} for answering all classes alike)"
+        raise NumericalError(
+            f"{what}, although the largest weight ({largest:.3g}){before} were ordinary before: a numerical fault, not "
+            f"divergence. Run again with --precision float32 (this run: {str(self.backend.dtype)[6:]}); if it fails "
+            "again, please report it with the run folder. The last checkpoint is kept."
+        )
+
     def _diverged(self, what: str) -> None:
+        config = self.config
+        raised = "" if config.estimator == "bptt" else f", or raise --beta (now {config.beta:g})"
+        now = " ".join(f"{rate:g}" for rate in config.learning_rate)
         raise DivergenceError(
-            f"training diverged: {what}. Lower --learning-rate, or raise --beta; the last checkpoint is kept."
+            f"training diverged: {what}. Lower --learning-rate (now {now}){raised}; the last checkpoint is kept."
         )
 
     def check_weights(self) -> None:
@@ -466,9 +485,14 @@ def _warn_of_silence(trainer: Trainer, warned: set[str], reporter: Reporter) -> 
         )
 
 
+def loss_of_alike(classes: int) -> float:
+    """½(1 − 1/C): the loss ½‖y − ŷ‖² of a network whose output is 1/C for every class."""
+    return 0.5 * (1 - 1 / classes)
+
+
 def _warn_of_loss(line: dict[str, Any], classes: int, reporter: Reporter) -> None:
-    """Say that an epoch's loss is above ½(1 − 1/C), that of a network that answers all classes alike."""
-    alike = 0.5 * (1 - 1 / classes)
+    """Say that an epoch's loss is above that of a network that answers all classes alike."""
+    alike = loss_of_alike(classes)
     if line["loss"] > WORSE * alike:
         reporter.warn(
             f"training diverges: loss {line['loss']:.3g} at step {line['step']}, where answering all classes alike has "

@@ -1,6 +1,7 @@
 """What holds whatever the settings: spikes are counted, sums are sums of parts, faults of the numbers are named."""
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,15 +14,16 @@ from hypothesis import strategies as st
 from analysis.energy import part_of
 from eqspike_seq.attention import weights
 from eqspike_seq.config import from_preset
+from eqspike_seq.data.dataset import load_dataset
 from eqspike_seq.data.own import load_own
-from eqspike_seq.dynamics import DenseBackend, largest_change
-from eqspike_seq.errors import DataError, DivergenceError
+from eqspike_seq.dynamics import Backend, DenseBackend, largest_change
+from eqspike_seq.errors import DataError, DivergenceError, NumericalError
 from eqspike_seq.files import parse_json, read_arrays, read_tensors, save_arrays
-from eqspike_seq.learning import ThreePhase
+from eqspike_seq.learning import Estimate, ThreePhase
 from eqspike_seq.ledger import KINDS, Ledger
-from eqspike_seq.network import Network
+from eqspike_seq.network import Batch, Network
 from eqspike_seq.progress import Reporter
-from eqspike_seq.training import run
+from eqspike_seq.training import Trainer, run
 from neuromorphic.energy import read_table
 from neuromorphic.neurons import Bernoulli, IntegrateAndFire, LeakyIntegrateAndFire, Neuron, send_on_change
 from neuromorphic.sigma_delta import SigmaDeltaBackend
@@ -260,6 +262,36 @@ def test_divergence_leaves_no_number_that_is_none(tmp_path: Path, backend: str, 
     with pytest.raises(DivergenceError, match="diverged.*Lower --learning-rate"):
         run(from_preset("mini", backend, out=tmp_path / "run", **settings), Listener())
     finite(tmp_path / "run")
+
+
+def broken(trainer: Trainer, step: int) -> None:
+    """Let the gradient of w2 be NaN once, after ``step`` steps."""
+    estimator = trainer.estimator
+
+    def once(backend: Backend, network: Network, batch: Batch) -> Estimate:
+        found = estimator(backend, network, batch)
+        if trainer.step == step:
+            found.found["w2"] = torch.full_like(trainer.parameters["w2"], math.nan)
+        return found
+
+    trainer.estimator = once
+
+
+@torch.no_grad()
+def test_a_gradient_that_is_not_finite_says_whether_training_diverged(tmp_path: Path) -> None:
+    config = from_preset("mini", "dense", **SMALL)
+    trainer = Trainer(config, load_dataset(config, lambda _: None), torch.device("cpu"))
+    broken(trainer, step=1)
+    trainer.train_batch()
+    with pytest.raises(NumericalError, match="w2 is not finite at step 2.*a numerical fault, not divergence") as fault:
+        trainer.train_batch()
+    assert "--precision float32" in str(fault.value) and "--learning-rate" not in str(fault.value)
+    trainer.parameters["w2"].mul_(1e6)
+    with pytest.raises(DivergenceError, match="training diverged: the gradient of w2 is not finite") as diverged:
+        trainer.train_batch()
+    assert not isinstance(diverged.value, NumericalError)
+    rates = " ".join(f"{rate:g}" for rate in config.learning_rate)
+    assert f"--learning-rate (now {rates}), or raise --beta (now {config.beta:g})" in str(diverged.value)
 
 
 def test_vectors_that_are_all_zero(tmp_path: Path) -> None:
