@@ -32,7 +32,7 @@ class PredictFlags:
     run: tyro.conf.Positional[Path]
     """The folder of a finished run on texts."""
     text: tyro.conf.Positional[tuple[str, ...]] = ()
-    """The text; of a run on pairs the two of them. Without it and --file: the lines of standard input, each a text."""
+    """Texts, each in quotes; of a run on pairs two by two. Without them and --file: the lines of standard input."""
     file: Path | None = None
     """A file of texts in UTF-8, a line each; of a pair both, a tab between them."""
     explain: bool = False
@@ -64,10 +64,13 @@ def main(arguments: list[str]) -> None:
 
 def texts(flags: PredictFlags, inputs: int) -> Iterator[tuple[str, ...]]:
     """The texts, or with ``inputs`` 2 the pairs, asked about, one at a time. Raises DataError."""
-    if flags.text and inputs > 1 and len(flags.text) != inputs:
-        raise DataError(f"got {len(flags.text)} text(s), expected {inputs}, as in training: each in quotes")
+    if len(flags.text) % inputs:
+        raise DataError(
+            f"got {len(flags.text)} text(s), expected {inputs} for each answer, as in training: each in quotes"
+        )
     if flags.text:
-        yield flags.text if inputs > 1 else (" ".join(flags.text),)
+        for first in range(0, len(flags.text), inputs):
+            yield flags.text[first : first + inputs]
     elif flags.file is None:
         if sys.stdin.isatty():
             print("A text a line, Ctrl-D to end:", file=sys.stderr)
@@ -122,6 +125,9 @@ def as_json(found: Prediction, table: CostTable, explain: bool) -> Json:
         "hardware": table.name,
         "words": len(found.words),
         "words_read": len(found.read),
+        "words_unknown": found.unknown,
+        "nearly_a_tie": found.nearly_a_tie,
+        "mostly_unknown": found.mostly_unknown,
     }
     if explain:
         received = dict(zip(found.read, found.attention, strict=True))
@@ -138,7 +144,10 @@ def as_line(found: Prediction, table: CostTable) -> str:
     events = f"{found.ledger.total('spikes'):,} spikes"
     if graded := found.ledger.total("graded_events"):
         events += f" and {graded:,} graded events"
-    decided = f"decided after {found.stable_steps} of {found.steps} steps"
+    doubts = "nearly a tie, " if found.nearly_a_tie else ""
+    if found.mostly_unknown:
+        doubts += f"{found.unknown} of {len(found.words)} words unknown, "
+    decided = f"{doubts}decided after {found.stable_steps} of {found.steps} steps"
     return f"{found.label}  ({rates})  {decided}, {events}, {text_of(energy['value'])} on {table.title}"
 
 

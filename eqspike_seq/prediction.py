@@ -26,6 +26,8 @@ from eqspike_seq.ledger import Ledger
 from eqspike_seq.network import Batch, Network
 from eqspike_seq.runs import completed, network_of, read_weights
 
+TIE = 0.05  # between the two highest rates, at most: nearly a tie
+
 
 @dataclass(frozen=True)
 class Prediction:
@@ -35,7 +37,8 @@ class Prediction:
     knows no word gets none: ``label`` None, no rates, no step, nothing counted.
 
     ``words`` are those of the text, of a pair those of both, the ``first`` ones of its first. ``read`` are the places
-    among them of those that reached the network: known, and at most N of a text. The decision was the last one from
+    among them of those that reached the network: known, and at most N of a text; ``unknown`` counts those without a
+    vector. The decision was the last one from
     step ``stable_steps`` of ``steps`` on. ``ledger`` counts what hardware would do for this inference. ``attention``,
     if asked for, has for each word read the attention that it gets from all of them at the end; 1 is an even share.
     """
@@ -45,10 +48,22 @@ class Prediction:
     words: tuple[str, ...]
     first: int
     read: tuple[int, ...]
+    unknown: int
     stable_steps: int = 0
     steps: int = 0
     ledger: Ledger = field(default_factory=Ledger)
     attention: tuple[float, ...] = ()
+
+    @property
+    def nearly_a_tie(self) -> bool:
+        """Whether the two highest rates are within ``TIE`` of each other."""
+        highest = sorted(self.rates.values(), reverse=True)[:2]
+        return bool(highest) and highest[0] - highest[1] <= TIE
+
+    @property
+    def mostly_unknown(self) -> bool:
+        """Whether more than half of the words are unknown."""
+        return 2 * self.unknown > len(self.words)
 
 
 @dataclass(frozen=True)
@@ -107,6 +122,7 @@ class Predictor:
             raise RunError("attention: this run was trained with --no-attention; there is none to show")
         found = [tokenise(text) for text in texts]
         words, first = tuple(word for text in found for word in text), len(found[0])
+        unknown = sum(word not in self.index for word in words)
         read: list[int] = []
         lengths = np.zeros(len(texts), dtype=np.int64)
         for side, text in enumerate(found):
@@ -115,7 +131,7 @@ class Predictor:
             lengths[side] = len(places)
             read += places.tolist()
         if not read:
-            return Prediction(None, {}, words, first, ())
+            return Prediction(None, {}, words, first, (), unknown)
         ids, received = np.array([self.index[words[place]] for place in read], dtype=np.int32), ()
         if self.single is not None:
             relaxed = self.single.free(ids)
@@ -136,6 +152,7 @@ class Predictor:
             words=words,
             first=first,
             read=tuple(read),
+            unknown=unknown,
             stable_steps=int(stable_after(decisions, every, np.array([steps]))[0]),
             steps=steps,
             ledger=ledger,

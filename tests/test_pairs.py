@@ -235,9 +235,13 @@ def test_from_file_to_answer(own: Path, tmp_path: Path, flags: str, capsys: pyte
     capsys.readouterr()
     command("predict", out, "young man 1 eats in the park", "nobody eats", "--explain")
     assert "contradiction" in capsys.readouterr().out.split("(")[0] or flags == "--backend spiking"
-    with pytest.raises(SystemExit):
-        command("predict", out, "one text only")
-    assert "expected 2" in capsys.readouterr().err
+    four = ("young man 1 eats in the park", "nobody eats", "young man 2 eats in the park", "a man eats")
+    command("predict", out, *four)
+    assert len(capsys.readouterr().out.splitlines()) == 2
+    for number in (1, 3):
+        with pytest.raises(SystemExit):
+            command("predict", out, *four[:number])
+        assert f"got {number} text(s), expected 2" in capsys.readouterr().err
     with pytest.raises(RunError, match="expected 2"):
         predictor.predict("one text only")
 

@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from safetensors.torch import load_file, save_file
 
-from analysis.predict import PredictFlags, explained, main, texts
+from analysis.predict import PredictFlags, as_json, as_line, explained, main, texts
 from eqspike_seq.data.dataset import load_dataset
 from eqspike_seq.errors import EqspikeError, RunError
 from eqspike_seq.prediction import Predictor
@@ -104,7 +105,45 @@ def test_a_text_on_the_command_line(runs: dict[str, Path], capsys: pytest.Captur
     assert all(part in answer for part in ("positive", "negative", "decided after", " spikes", "J on 45 nm digital"))
     assert words.split() == ["the", "plot", "was", "superb"] and "even share" in most
     main([str(runs["if"]), "None", "zebra"])
-    assert "unknown words only" in capsys.readouterr().out
+    assert capsys.readouterr().out == "–  (unknown words only)\n" * 2
+
+
+def test_each_argument_is_a_text_of_its_own(runs: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    main([str(runs["dense"]), *TEXTS, "--json"])
+    answers = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    predictor = Predictor.open(runs["dense"])
+    assert [answer["rates"] for answer in answers] == [predictor.predict(text).rates for text in TEXTS]
+
+
+@pytest.mark.parametrize(
+    ("rates", "tie"),
+    [((0.5, 0.46), True), ((0.46, 0.5), True), ((0.5, 0.44), False), ((0.0, 0.0), True), ((0.1, 0.9, 0.88), True)],
+)
+def test_answers_that_are_nearly_a_tie_say_so(runs: dict[str, Path], rates: tuple[float, ...], tie: bool) -> None:
+    found = replace(Predictor.open(runs["dense"]).predict(TEXTS[0]), rates=dict(zip("abc", rates, strict=False)))
+    table = read_table("loihi")
+    assert as_json(found, table, False)["nearly_a_tie"] is tie and ("nearly a tie, " in as_line(found, table)) is tie
+
+
+@pytest.mark.parametrize(
+    ("text", "unknown", "mostly"),
+    [
+        ("plot", 0, False),
+        ("zebra plot", 1, False),  # half is not most
+        ("zebra plot unheard", 2, True),
+        ("zebra plot zebra unheard plot zebra", 4, True),
+        ("superb " * 50 + "zebra", 1, False),  # known words beyond N are left out, not unknown
+        ("zebra", 1, True),
+        ("", 0, False),
+    ],
+)
+def test_texts_of_which_most_words_are_unknown_say_so(
+    runs: dict[str, Path], text: str, unknown: int, mostly: bool
+) -> None:
+    found, table = Predictor.open(runs["dense"]).predict(text), read_table("loihi")
+    answer, line = as_json(found, table, False), as_line(found, table)
+    assert (answer["words_unknown"], answer["mostly_unknown"]) == (unknown, mostly)
+    assert (f"{unknown} of {len(text.split())} words unknown, " in line) == (mostly and bool(found.read))
 
 
 def test_words_are_the_darker_the_more_attention_beyond_an_even_share_they_get(runs: dict[str, Path]) -> None:
