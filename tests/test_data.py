@@ -1,3 +1,4 @@
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -135,6 +136,15 @@ def test_word2vec_is_repeatable_cached_and_mended() -> None:
     assert train_word2vec(texts, 6, 2, 0).digest == first.digest
     with pytest.raises(DataError, match="--min-count"):
         train_word2vec(texts, 6, 10_000, 0)
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_in_a_log_word2vec_tells_of_its_passes_once(terminal: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal, raising=False)
+    said: list[str] = []
+    train_word2vec(["a b c"] * 20, 2, 1, 0, said.append)
+    assert [line.startswith("word2vec") for line in said] == [True] * (21 if terminal else 2)
+    assert ("20 passes over 20 texts" in said[1]) == (not terminal)
 
 
 def test_vectors_from_files(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import gzip
 import json
 import math
 import re
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -113,18 +114,26 @@ def train_word2vec(
 def _fit(
     corpus: Path, texts: list[str], settings: dict[str, Any], progress: Callable[[str], None]
 ) -> tuple[list[str], NDArray[np.float32]]:
-    """Words and their vectors; ``corpus`` is filled with a text a line, its words with spaces between."""
+    """Words and their vectors; ``corpus`` is filled with a text a line, its words with spaces between.
+
+    On a terminal each pass over them is told, with the time left; in a log one line serves for all.
+    """
     from gensim.models.callbacks import CallbackAny2Vec
     from gensim.models.word2vec import Word2Vec
+
+    passes = settings["epochs"]
 
     class Report(CallbackAny2Vec):  # type: ignore[misc]
         done, started = 0, 0.0
 
         def on_epoch_begin(self, model: object) -> None:
             self.started = self.started or time.perf_counter()
-            passes, spent = settings["epochs"], time.perf_counter() - self.started
+            spent = time.perf_counter() - self.started
             left = f", about {spent / self.done * (passes - self.done):.0f} s left" if self.done else ""
-            progress(f"word2vec, pass {self.done + 1} of {passes} over {len(texts):,} texts{left}")
+            if sys.stderr.isatty():
+                progress(f"word2vec, pass {self.done + 1} of {passes} over {len(texts):,} texts{left}")
+            elif not self.done:
+                progress(f"word2vec: {passes} passes over {len(texts):,} texts")
             self.done += 1
 
     progress(f"word2vec: splitting {len(texts):,} texts into words")
