@@ -4,6 +4,7 @@ Settings come, each overriding the one before, from the preset's common part, it
 the backend's neuron, a ``--config`` file and the command line.
 """
 
+import difflib
 import os.path
 import tomllib
 from importlib import resources
@@ -201,8 +202,10 @@ class RunConfig(BaseModel):
         if dataset in DATASETS or os.path.isabs(dataset):
             return dataset
         if not dataset or not os.path.exists(dataset):
+            close = difflib.get_close_matches(dataset.lower(), DATASETS, n=1, cutoff=0.7)
+            hint = f" (did you mean {close[0]}?)" if close else ""
             raise ValueError(
-                f"the dataset: got {dataset!r}, expected one of {', '.join(DATASETS)}, or a file of texts "
+                f"the dataset: got {dataset!r}{hint}, expected one of {', '.join(DATASETS)}, or a file of texts "
                 f"(.csv, .tsv, .jsonl or .parquet) or a folder with train and test files; there is none so named in "
                 f"{os.getcwd()}"
             )

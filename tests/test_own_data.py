@@ -257,6 +257,9 @@ def test_sizes_come_from_the_texts_unless_given(tmp_path: Path, monkeypatch: pyt
     [
         (["nonsense"], "'nonsense', expected one of imdb, snli, mini, mnist, digits, or a file of texts .*or a folder"),
         (["nowhere.csv", "--epochs", "3"], "'nowhere.csv', expected"),
+        (["imbd"], "got 'imbd' .did you mean imdb.., expected one of"),
+        (["MNIST"], "did you mean mnist"),
+        (["mini.csv"], "got 'mini.csv', expected one of"),
         (["--epochs", "3"], "the dataset is missing"),
         (
             ["a.csv", "--text-column", "premise", "hypothesis", "why"],
