@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import re
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -155,6 +156,23 @@ def test_rows_that_cannot_be_read_are_named(tmp_path: Path, extra: list[str], sa
         load_own(lines(tmp_path / "a.csv", *extra))
 
 
+@pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a.jsonl", "a.parquet"])
+@pytest.mark.parametrize("kind", ["xlsx", "xls"])
+def test_a_spreadsheet_under_another_name_is_recognised(tmp_path: Path, name: str, kind: str) -> None:
+    if kind == "xlsx":
+        with zipfile.ZipFile(tmp_path / name, "w") as archive:
+            archive.writestr("xl/workbook.xml", "<workbook/>")
+    else:
+        (tmp_path / name).write_bytes(bytes.fromhex("d0cf11e0a1b11ae1") + bytes(504))  # of a compound file (MS-CFB)
+    with pytest.raises(DataError, match="is a spreadsheet's.*save the sheet as “CSV UTF-8"):
+        load_own(tmp_path / name)
+
+
+def test_a_header_may_begin_with_pk(tmp_path: Path) -> None:
+    rows = [(text, label) for text, label in made()]
+    assert same(load_own(write(tmp_path / "a.csv", rows)), load_own(write(tmp_path / "b.csv", rows, ("PK", "label"))))
+
+
 @pytest.mark.parametrize("ending", [["", "", ""], [",", ",,,", "  "]])
 def test_blank_rows_at_the_end_are_left_out(tmp_path: Path, ending: list[str]) -> None:
     assert load_own(lines(tmp_path / "a.csv", *ending)).counts["texts"] == 20
@@ -179,7 +197,7 @@ def test_blank_rows_at_the_end_are_left_out(tmp_path: Path, ending: list[str]) -
         ("a.jsonl", b'{"text": "a", "label": true}\n', "row 1 has the label True"),
         ("a.jsonl", b'{"text": "\\ud800", "label": "x"}\n', "row 1 holds half a character"),
         ("a.parquet", b"PAR1 nonsense", "not a whole Parquet file"),
-        ("a.xlsx", b"PK", "got a file .xlsx, expected .csv, .tsv, .jsonl, .parquet"),
+        ("a.xlsx", b"PK", "got a file .xlsx, expected .csv, .tsv, .jsonl, .parquet.*CSV UTF-8"),
         ("a", b"text,label\n", "without extension"),
     ],
 )

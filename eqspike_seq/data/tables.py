@@ -17,6 +17,9 @@ LARGEST_CELL = 10_000_000  # characters; a quote that is never closed makes a la
 LARGEST_LINE = 2 * LARGEST_CELL  # characters, or bytes
 LARGEST_FILE = 4_000_000_000  # bytes; and characters of all its texts, which a small Parquet file may repeat
 ROWS_AT_ONCE = 1000  # of a Parquet file
+SPREADSHEETS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1")  # how .xlsx and .ods begin, and old .xls
+SPREADSHEET_SUFFIXES = (".xlsx", ".xls", ".ods")
+SAVE_AS = "Open it in a spreadsheet, save the sheet as “CSV UTF-8 (comma delimited)”, and give that file."
 Row = tuple[int, tuple[Any, ...], Any]  # its number, the text or the two texts, the label
 
 
@@ -25,12 +28,17 @@ def read_rows(path: Path, text_column: tuple[str, ...], label_column: str) -> It
     readers = {".csv": _csv, ".tsv": _csv, ".jsonl": _jsonl, ".parquet": _parquet}
     reader = readers.get(path.suffix.lower())
     if reader is None:
-        raise DataError(f"{path}: got a file {path.suffix or 'without extension'}, expected {', '.join(SUFFIXES)}")
+        advice = f". {SAVE_AS}" if path.suffix.lower() in SPREADSHEET_SUFFIXES else ""
+        got = path.suffix or "without extension"
+        raise DataError(f"{path}: got a file {got}, expected {', '.join(SUFFIXES)}{advice}")
     try:
         if (size := path.stat().st_size) == 0:
             raise DataError(f"{path} is empty, expected rows with a text and a label")
         if size > LARGEST_FILE:
             raise DataError(f"{path} has {size:,} bytes, expected at most {LARGEST_FILE:,}. Give some of its rows.")
+        with path.open("rb") as file:
+            if file.read(8).startswith(SPREADSHEETS):
+                raise DataError(f"{path}: its name ends in {path.suffix}, its content is a spreadsheet's. {SAVE_AS}")
         held = 0
         for row, cells, label in reader(path, text_column, label_column):
             held += sum(len(cell) for cell in cells if isinstance(cell, str))
