@@ -57,7 +57,7 @@ def main(json_file: JsonFile, texts: int = 10_000, repeats: int = 5) -> None:
     found: dict[str, Any] = {"first_batch": first_batch(repeats)}
     load_dataset(from_preset("imdb", "dense"), reporter.status)
     found["cached"] = seconds(lambda: load_dataset(from_preset("imdb", "dense")))
-    reviews = load_corpus("imdb", None).train.texts[:texts]
+    reviews = load_corpus(from_preset("imdb", "dense")).train.texts[:texts]
     found["tokenise"] = seconds(lambda: [embeddings.tokenise(text) for text in reviews])
     threads = os.cpu_count() or 1
     for name, workers in (("one_thread", 1), ("all_threads", threads)):

@@ -128,7 +128,8 @@ def parse_run(arguments: list[str]) -> "RunConfig":
         return config
     from eqspike_seq.data.own import sizes_of
 
-    sizes = sizes_of(Path(config.dataset), config.text_column, config.label_column)
+    own = Path(config.dataset), config.text_column, config.label_column, config.strict
+    sizes = sizes_of(*own)
     if len(config.hidden) != len(sizes["hidden"]):  # the preset's one rate for all layers
         del sizes["learning_rate"]
     return _with_flags(arguments, from_preset(config.dataset, backend, preset, **{**sizes, **settings}))

@@ -75,6 +75,8 @@ class RunConfig(BaseModel):
     """Texts of your own: the column with them, or two for pairs. Default: text, or the only one beside the labels."""
     label_column: str = "label"
     """Texts of your own: the column with their classes."""
+    strict: bool = False
+    """Texts of your own: refuse rows with a blank text or label. Default: they are left out, counted and named."""
     limit: int | None = Field(default=None, ge=2)
     """Use this many texts of each split only: for quick trials, not for results."""
     tokens: int = Field(default=256, ge=1, le=100_000)
@@ -238,6 +240,8 @@ class RunConfig(BaseModel):
             raise ValueError(
                 f"--text-column and --label-column: got one with {self.dataset}, expected them with a file of your own"
             )
+        if self.dataset in DATASETS and self.strict:
+            raise ValueError(f"--strict: got it with {self.dataset}, expected it with a file of your own")
         pixels, layers = IMAGES.get(self.dataset), self.weight_matrices()
         if len(self.learning_rate) not in (1, layers):
             raise ValueError(

@@ -145,8 +145,6 @@ def test_classes_that_cannot_be_told_apart(tmp_path: Path, rows: Rows, says: str
         (["a,b,yes"], "row 22 has 3 cells, expected 2.*needs quotes"),
         (["alone"], "row 22 has 1 cells, expected 2"),
         (['"a', 'b",no', "c,d,yes"], "row 24 has 3 cells"),
-        ([",yes", "  ,no", "text,"], "3 rows lack their text or label \\(rows 22, 23, 24\\)"),
-        (["", "", "text,yes"], "2 rows lack their.*rows 22, 23"),
         (['"never closed,yes', "and,more", "of,it"], "starts in line 22.*must end with one"),
         (['"closed" too early,yes'], "starts in line 22"),
     ],
@@ -154,6 +152,62 @@ def test_classes_that_cannot_be_told_apart(tmp_path: Path, rows: Rows, says: str
 def test_rows_that_cannot_be_read_are_named(tmp_path: Path, extra: list[str], says: str) -> None:
     with pytest.raises(DataError, match=says):
         load_own(lines(tmp_path / "a.csv", *extra))
+
+
+NAN = float("nan")
+
+
+@pytest.mark.parametrize(
+    ("name", "extra"),
+    [
+        (
+            "a.csv",
+            [("", "yes"), ("  ", "no"), ("text", ""), ("", ""), ("text", "NaN"), ("text", "null"), ("one", "no")],
+        ),
+        (
+            "a.tsv",
+            [("", "yes"), ("  ", "no"), ("text", " "), ("", ""), ("text", "<NA>"), ("text", "nan"), ("one", "no")],
+        ),
+        ("a.jsonl", [(None, "yes"), ("", "no"), ("text", None), (None, None), ("a", NAN), (NAN, "no"), ("one", "no")]),
+        ("a.parquet", [(None, "yes"), ("", "no"), ("b", None), (None, None), ("a", "NaN"), ("a", ""), ("one", "no")]),
+    ],
+)
+def test_rows_with_a_blank_cell_are_left_out_and_named_or_refused(tmp_path: Path, name: str, extra: Rows) -> None:
+    good: Rows = [(f"text number {i}", "yes" if i % 2 else "no") for i in range(20)]
+    file, plain = write(tmp_path / name, good + extra), write(tmp_path / "plain.csv", [*good, extra[-1]])
+    said: list[str] = []
+    found = load_own(file, progress=said.append)
+    assert same(found, load_own(plain, progress=said.append)) and found.counts["rows_left_out"] == 6
+    first = {".csv": 22, ".tsv": 22}.get(file.suffix, 21)  # a header is row 1
+    named = ", ".join(str(first + i) for i in range(5))
+    assert said == [f"{name}: left out 6 of 27 rows with a blank text or label: rows {named}, …"]
+    with pytest.raises(DataError, match=f"6 rows lack their text or label \\(rows {named}, …\\).*without --strict"):
+        load_own(file, strict=True)
+
+
+def test_blanks_among_numbers_and_missing_keys_are_blank_cells(tmp_path: Path) -> None:
+    """Blanks make a column of whole numbers one of floats; a row of JSON lines may have no key for what is blank."""
+    rows = [(f"text {i}", None if i in (3, 7) else i % 2) for i in range(22)]
+    whole = [(text, label) for text, label in rows if label is not None]
+    floats = [(text, NAN if label is None else float(label)) for text, label in rows]
+    (tmp_path / "keys.jsonl").write_text(
+        '{"text": "first"}\n{"label": 0}\n'
+        + "".join(json.dumps({"text": text, "label": label}) + "\n" for text, label in rows)
+    )
+    plain = load_own(write(tmp_path / "plain.jsonl", whole))
+    for file, lost in ((write(tmp_path / "floats.parquet", floats), 2), (tmp_path / "keys.jsonl", 4)):
+        found = load_own(file)
+        assert same(found, plain) and found.classes == ("0", "1") and found.counts["rows_left_out"] == lost
+
+
+def test_none_and_na_are_classes_as_any_other(tmp_path: Path) -> None:
+    rows = [(text, "none" if i % 2 else "NA") for i, (text, _) in enumerate(made())]
+    assert load_own(write(tmp_path / "a.csv", rows)).classes == ("NA", "none")
+
+
+def test_a_file_of_blank_cells_only_says_so(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no rows of data.*2 rows lack their text or label \\(rows 2, 3\\)"):
+        load_own(write(tmp_path / "a.csv", [("a", ""), ("b", " ")]))
 
 
 @pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a.jsonl", "a.parquet"])
@@ -191,7 +245,7 @@ def test_blank_rows_at_the_end_are_left_out(tmp_path: Path, ending: list[str]) -
         ("a.jsonl", b'{"text": "a", "label": "x"}\n{"text": ', "row 2 is not JSON"),
         ("a.jsonl", b'["a", "x"]\n', "row 1 is \\['a', 'x'\\], expected an object"),
         ("a.jsonl", b"[" * 100_000, "row 1 is not JSON"),
-        ("a.jsonl", b'{"text": "a", "label": "x"}\n{"text": "b"}\n', "1 row lacks its text or label \\(row 2\\)"),
+        ("a.jsonl", b'{"text": "a"}\n{"text": "b"}\n', "expected a column 'label'"),
         ("a.jsonl", b'{"text": 5, "label": "x"}\n', "row 1 has the text 5, expected a string"),
         ("a.jsonl", b'{"text": "a", "label": 1.5}\n', "row 1 has the label 1.5, expected a string or a whole number"),
         ("a.jsonl", b'{"text": "a", "label": true}\n', "row 1 has the label True"),
@@ -210,7 +264,7 @@ def test_files_that_will_not_do(tmp_path: Path, name: str, content: bytes, says:
 def test_parquet_rows_are_named_too(tmp_path: Path) -> None:
     rows: Rows = [("a", "x"), (None, "y"), ("c", "x")]
     with pytest.raises(DataError, match="row 2"):
-        load_own(write(tmp_path / "a.parquet", rows))
+        load_own(write(tmp_path / "a.parquet", rows), strict=True)
 
 
 def test_a_folder_brings_its_own_splits(tmp_path: Path) -> None:
@@ -278,6 +332,8 @@ def test_sizes_come_from_the_texts_unless_given(tmp_path: Path, monkeypatch: pyt
         (["imbd"], "got 'imbd' .did you mean imdb.., expected one of"),
         (["MNIST"], "did you mean mnist"),
         (["mini.csv"], "got 'mini.csv', expected one of"),
+        (["mini", "--strict"], "got it with mini"),
+        (["bl.csv", "--strict"], "1 row lacks its text or label .row 32."),
         (["--epochs", "3"], "the dataset is missing"),
         (
             ["a.csv", "--text-column", "premise", "hypothesis", "why"],
@@ -291,6 +347,7 @@ def test_mistakes_on_the_command_line(
     arguments: list[str], says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write(tmp_path / "a.csv", made())
+    write(tmp_path / "bl.csv", [*((f"text {i}", i % 2) for i in range(30)), ("", 1), ("end", 1)])
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as end:
         command("run", *arguments)

@@ -87,10 +87,9 @@ class Dataset:
         return ["", *self.embeddings.index]
 
 
-def load_corpus(
-    name: str, data_dir: Path | None, text_column: tuple[str, ...] = (), label_column: str = "label"
-) -> Corpus:
-    """The data set called ``name``, or the one in that file or folder. Raises DataError where it cannot be had."""
+def load_corpus(config: RunConfig, progress: Progress = lambda _: None) -> Corpus:
+    """The data set of that name, or the one in that file or folder. Raises DataError where it cannot be had."""
+    name, data_dir = config.dataset, config.data_dir
     if name == "mini":
         from eqspike_seq.data.mini import load_mini
 
@@ -113,13 +112,13 @@ def load_corpus(
         return load_imdb(data_dir)
     from eqspike_seq.data.own import load_own
 
-    return load_own(Path(name), text_column, label_column)
+    return load_own(Path(name), config.text_column, config.label_column, config.strict, progress)
 
 
 def load_dataset(config: RunConfig, progress: Progress = lambda _: None) -> Dataset:
     """Find, split, vectorise and encode what ``config`` names."""
     progress(f"reading {config.dataset}")
-    corpus = split(load_corpus(config.dataset, config.data_dir, config.text_column, config.label_column))
+    corpus = split(load_corpus(config, progress))
     if config.limit is not None:
         corpus = limited(corpus, config.limit)
     assert corpus.validation is not None

@@ -2,7 +2,8 @@
 
 from array import array
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -23,30 +24,45 @@ FEWEST_TEXTS = 5  # different ones of a class
 NAMES = {"train": ("train",), "validation": ("valid", "validation", "dev"), "test": ("test",)}
 SAMPLE = 10_000  # texts whose words are counted to choose sizes
 NAMED = 5  # rows that a message names
+MISSING = ("nan", "<na>", "null", "#n/a")  # labels that programs write where there is none
 
 
 @dataclass(frozen=True)
 class Table:
-    """One file: texts, labels as strings, and the number of each row."""
+    """One file: texts, labels as strings, and the number of each row; of those ``left_out`` too."""
 
     path: Path
     texts: list[str]
     labels: list[str]
     rows: "array[int]"
+    left_out: "array[int]" = field(default_factory=lambda: array("q"))
 
 
-def load_own(path: Path, text_column: tuple[str, ...] = (), label_column: str = "label") -> Corpus:
+def load_own(
+    path: Path,
+    text_column: tuple[str, ...] = (),
+    label_column: str = "label",
+    strict: bool = False,
+    progress: Callable[[str], None] = lambda _: None,
+) -> Corpus:
     """The texts of a file or a folder. Raises DataError, naming rows, for what cannot be learnt from.
 
-    Of a file a stratified fifth is the test split, always the same one; a folder brings its own. No text is on two
+    Rows with a blank text or label are left out, and ``progress`` is told which; with ``strict`` they are refused. Of a
+    file a stratified fifth is the test split, always the same one; a folder brings its own. No text is on two
     sides of a cut: of a folder those in test are dropped elsewhere, and those in validation from training.
     """
     files = _files(path)
-    tables = {name: read_table(file, text_column, label_column) for name, file in files.items()}
+    tables = {name: read_table(file, text_column, label_column, strict) for name, file in files.items()}
+    for table in tables.values():
+        if out := table.left_out:
+            progress(
+                f"{table.path.name}: left out {len(out):,} of {len(out) + len(table.rows):,} rows with a blank text or "
+                f"label: {_named(out)}"
+            )
     train = tables["train"]
     classes = _classes(train, label_column)
     splits = {name: _split(table, classes, train.path) for name, table in tables.items()}
-    counts = _counts(list(splits.values()))
+    counts = _counts(list(splits.values())) | {"rows_left_out": sum(len(table.left_out) for table in tables.values())}
     if path.is_file():
         held = held_out(splits["train"], TEST_SHARE)
         whole = splits["train"]
@@ -68,35 +84,45 @@ def load_own(path: Path, text_column: tuple[str, ...] = (), label_column: str = 
     )
 
 
-def sizes_of(path: Path, text_column: tuple[str, ...], label_column: str) -> dict[str, Any]:
+def sizes_of(path: Path, text_column: tuple[str, ...], label_column: str, strict: bool) -> dict[str, Any]:
     """Settings that suit the training texts of ``path``. Raises DataError as ``load_own``."""
     changed = tuple(file.stat().st_mtime_ns for file in _files(path).values())
-    return dict(_sizes(path, text_column, label_column, changed))
+    return dict(_sizes(path, text_column, label_column, strict, changed))
 
 
 @lru_cache(maxsize=1)
-def _sizes(path: Path, text_column: tuple[str, ...], label_column: str, _: tuple[int, ...]) -> dict[str, Any]:
+def _sizes(
+    path: Path,
+    text_column: tuple[str, ...],
+    label_column: str,
+    strict: bool,
+    _: tuple[int, ...],
+) -> dict[str, Any]:
     """Once for all points of a sweep."""
-    corpus = load_own(path, text_column, label_column)
+    corpus = load_own(path, text_column, label_column, strict)
     texts = corpus.train.texts
     sample = texts[:: max(1, len(texts) // SAMPLE)]
     lengths = [len(tokenise(part)) for text in sample for part in text.split(BORDER)]
     return sizes(lengths, len(corpus.classes), len(texts), corpus.inputs)
 
 
-def read_table(path: Path, text_column: tuple[str, ...], label_column: str) -> Table:
-    """All rows of a file; blank ones at its end are left out. Raises DataError for a cell that is missing or odd."""
+def read_table(path: Path, text_column: tuple[str, ...], label_column: str, strict: bool = False) -> Table:
+    """All rows of a file; those that are blank at its end do not count. Raises DataError for a cell that is odd, and
+    with ``strict`` for one that is missing.
+    """
     texts: list[str] = []
     labels: list[str] = []
     rows, missing, blank = array("q"), array("q"), array("q")
     known: dict[str, str] = {}  # each label once, however many rows have it
     for row, cells, label in read_rows(path, text_column, label_column):
+        if isinstance(label, float) and label.is_integer():  # a column with blanks among whole numbers has made it one
+            label = int(label)
         if all(map(_absent, cells)) and _absent(label):
             blank.append(row)
             continue
         missing.extend(blank)
         blank = array("q")
-        if any(map(_absent, (*cells, label))):
+        if any(map(_absent, (*cells, label))) or str(label).strip().lower() in MISSING:
             missing.append(row)
             continue
         for cell in cells:
@@ -108,16 +134,21 @@ def read_table(path: Path, text_column: tuple[str, ...], label_column: str) -> T
         texts.append(text)
         labels.append(known.setdefault(name, name))
         rows.append(row)
-    if missing:
-        lacking = "1 row lacks its" if len(missing) == 1 else f"{len(missing):,} rows lack their"
-        raise DataError(f"{path}: {lacking} text or label ({_named(missing)}). Fill that in, or delete them.")
+    lacking = "1 row lacks its" if len(missing) == 1 else f"{len(missing):,} rows lack their"
+    if missing and strict:
+        raise DataError(
+            f"{path}: {lacking} text or label ({_named(missing)}). Fill that in or delete them; without --strict they "
+            "are left out."
+        )
     if not texts:
-        raise DataError(f"{path} has no rows of data, expected a text and a label in each")
-    return Table(path, texts, labels, rows)
+        why = f": {lacking} text or label ({_named(missing)})" if missing else ""
+        raise DataError(f"{path} has no rows of data, expected a text and a label in each{why}")
+    return Table(path, texts, labels, rows, missing)
 
 
 def _absent(cell: object) -> bool:
-    return cell is None or (isinstance(cell, str) and not cell.strip())
+    """Whether there is nothing: None, NaN, or a string of spaces."""
+    return cell is None or cell != cell or (isinstance(cell, str) and not cell.strip())
 
 
 def _named(rows: "array[int] | list[int]") -> str:

@@ -6,6 +6,7 @@ Rows are numbered as an editor numbers lines, the header is row 1; those of Parq
 import csv
 import json
 from collections.abc import Iterator
+from itertools import chain, islice
 from pathlib import Path
 from typing import IO, Any, AnyStr
 
@@ -17,6 +18,7 @@ LARGEST_CELL = 10_000_000  # characters; a quote that is never closed makes a la
 LARGEST_LINE = 2 * LARGEST_CELL  # characters, or bytes
 LARGEST_FILE = 4_000_000_000  # bytes; and characters of all its texts, which a small Parquet file may repeat
 ROWS_AT_ONCE = 1000  # of a Parquet file
+FIRST_ROWS = 100  # of JSON lines, among which one must have all keys
 SPREADSHEETS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1")  # how .xlsx and .ods begin, and old .xls
 SPREADSHEET_SUFFIXES = (".xlsx", ".xls", ".ods")
 SAVE_AS = "Open it in a spreadsheet, save the sheet as “CSV UTF-8 (comma delimited)”, and give that file."
@@ -137,10 +139,37 @@ def _jsonl(path: Path, text_column: tuple[str, ...], label_column: str) -> Itera
 
 def json_rows(file: IO[str], path: Path, text_column: tuple[str, ...], label_column: str) -> Iterator[Row]:
     """The rows of JSON lines, which messages say to be of ``path``. Raises DataError as ``read_rows``."""
-    named: tuple[str, ...] = ()
+    rows = _objects(file, path)
+    first = list(islice(rows, FIRST_ROWS))
+    *texts, label = _keys(path, [cells for _, cells in first if cells is not None], text_column, label_column)
+    for number, cells in chain(first, rows):
+        if cells is None:
+            yield number, (), None
+            continue
+        found = tuple(map(cells.get, texts)), cells.get(label)
+        if not all(_writable(cell) for cell in (*found[0], found[1]) if isinstance(cell, str)):
+            raise DataError(f"{path}: row {number} holds half a character (a lone surrogate). Mend or delete it.")
+        yield number, *found
+
+
+def _keys(
+    path: Path, objects: list[dict[str, Any]], text_column: tuple[str, ...], label_column: str
+) -> tuple[str, ...]:
+    """As ``columns``, of the first object that has all of them. Raises DataError where none has."""
+    reasons = []
+    for cells in objects:
+        try:
+            return columns(path, list(cells), text_column, label_column)
+        except DataError as error:
+            reasons.append(error)
+    raise reasons[0] if reasons else DataError(f"{path} has no rows of data, expected a text and a label in each")
+
+
+def _objects(file: IO[str], path: Path) -> Iterator[tuple[int, dict[str, Any] | None]]:
+    """(number, object) of each line, None of a blank one."""
     for number, line in enumerate(lines_of(file, path), start=1):
         if not line.strip():
-            yield number, (), None
+            yield number, None
             continue
         try:
             cells = json.loads(line)
@@ -151,11 +180,7 @@ def json_rows(file: IO[str], path: Path, text_column: tuple[str, ...], label_col
                 f"{path}: row {number} is {short(cells)}, expected an object a line, "
                 'as in {"text": "what a day", "label": "good"}'
             )
-        named = named or columns(path, list(cells), text_column, label_column)
-        *texts, label = map(cells.get, named)
-        if not all(_writable(cell) for cell in (*texts, label) if isinstance(cell, str)):
-            raise DataError(f"{path}: row {number} holds half a character (a lone surrogate). Mend or delete it.")
-        yield number, tuple(texts), label
+        yield number, cells
 
 
 def _writable(text: str) -> bool:
