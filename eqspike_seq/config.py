@@ -77,6 +77,8 @@ class RunConfig(BaseModel):
     """Texts of your own: the column with their classes."""
     strict: bool = False
     """Texts of your own: refuse rows with a blank text or label. Default: they are left out, counted and named."""
+    class_names: tuple[str, ...] = ()
+    """Texts of your own: names for the classes, in the order of their labels: whole numbers by value, others sorted."""
     limit: int | None = Field(default=None, ge=2)
     """Use this many texts of each split only: for quick trials, not for results."""
     tokens: int = Field(default=256, ge=1, le=100_000)
@@ -240,8 +242,15 @@ class RunConfig(BaseModel):
             raise ValueError(
                 f"--text-column and --label-column: got one with {self.dataset}, expected them with a file of your own"
             )
-        if self.dataset in DATASETS and self.strict:
-            raise ValueError(f"--strict: got it with {self.dataset}, expected it with a file of your own")
+        if self.dataset in DATASETS and (self.strict or self.class_names):
+            raise ValueError(
+                f"--strict and --class-names: got one with {self.dataset}, expected them with a file of your own"
+            )
+        for name in self.class_names:
+            if not name.strip() or not name.isprintable() or self.class_names.count(name) > 1:
+                raise ValueError(
+                    f"--class-names: got {', '.join(map(repr, self.class_names))}, expected different names, none blank"
+                )
         pixels, layers = IMAGES.get(self.dataset), self.weight_matrices()
         if len(self.learning_rate) not in (1, layers):
             raise ValueError(

@@ -227,6 +227,25 @@ def test_a_header_may_begin_with_pk(tmp_path: Path) -> None:
     assert same(load_own(write(tmp_path / "a.csv", rows)), load_own(write(tmp_path / "b.csv", rows, ("PK", "label"))))
 
 
+def test_classes_can_be_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows: Rows = [(f"word{i % 3} {i}", (2, 10, -1)[i % 3]) for i in range(60)]
+    file, out = write(tmp_path / "a.csv", rows), tmp_path / "run"
+    command("run", file, "--epochs", 30, "--out", out, "--class-names", "bad", "fair", "very good")  # of -1, 2, 10
+    assert json.loads((out / "result.json").read_text())["classes"] == ["bad", "fair", "very good"]
+    assert "rate_very good" in pq.read_schema(out / "predictions.parquet").names
+    assert re.search("classes: bad 20, fair 20, very good 20", " ".join(capsys.readouterr().err.split()))
+    command("predict", out, "word0", "word1", "word2")
+    assert [line.split("  (")[0] for line in capsys.readouterr().out.splitlines()] == ["fair", "very good", "bad"]
+    for names, says in (
+        (("bad", "good"), "got 2 .bad, good., expected 3, one for each of the labels '-1', '2', '10'"),
+        (("bad", "good", "bad"), "expected different names"),
+        (("bad", " ", "good"), "none blank"),
+    ):
+        with pytest.raises(SystemExit) as end:
+            command("run", file, "--out", tmp_path / "other", "--class-names", *names)
+        assert end.value.code == 2 and re.search(says, " ".join(capsys.readouterr().err.split()))
+
+
 @pytest.mark.parametrize("ending", [["", "", ""], [",", ",,,", "  "]])
 def test_blank_rows_at_the_end_are_left_out(tmp_path: Path, ending: list[str]) -> None:
     assert load_own(lines(tmp_path / "a.csv", *ending)).counts["texts"] == 20
@@ -332,7 +351,8 @@ def test_sizes_come_from_the_texts_unless_given(tmp_path: Path, monkeypatch: pyt
         (["imbd"], "got 'imbd' .did you mean imdb.., expected one of"),
         (["MNIST"], "did you mean mnist"),
         (["mini.csv"], "got 'mini.csv', expected one of"),
-        (["mini", "--strict"], "got it with mini"),
+        (["mini", "--strict"], "got one with mini"),
+        (["mini", "--class-names", "a", "b"], "got one with mini"),
         (["bl.csv", "--strict"], "1 row lacks its text or label .row 32."),
         (["--epochs", "3"], "the dataset is missing"),
         (

@@ -110,9 +110,10 @@ def load_corpus(config: RunConfig, progress: Progress = lambda _: None) -> Corpu
         from eqspike_seq.data.imdb import load_imdb
 
         return load_imdb(data_dir)
-    from eqspike_seq.data.own import load_own
+    from eqspike_seq.data.own import load_own, named
 
-    return load_own(Path(name), config.text_column, config.label_column, config.strict, progress)
+    corpus = load_own(Path(name), config.text_column, config.label_column, config.strict, progress)
+    return named(corpus, config.class_names) if config.class_names else corpus
 
 
 def load_dataset(config: RunConfig, progress: Progress = lambda _: None) -> Dataset:

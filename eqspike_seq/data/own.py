@@ -3,7 +3,7 @@
 from array import array
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -82,6 +82,16 @@ def load_own(
         counts=counts,
         inputs=max(1, len(text_column)),
     )
+
+
+def named(corpus: Corpus, names: tuple[str, ...]) -> Corpus:
+    """The same with these names for its classes. Raises DataError for more or fewer."""
+    if len(names) != len(corpus.classes):
+        raise DataError(
+            f"--class-names: got {len(names)} ({', '.join(names)}), expected {len(corpus.classes)}, one for each of "
+            f"the labels {', '.join(map(short, corpus.classes))}, in this order"
+        )
+    return replace(corpus, classes=names)
 
 
 def sizes_of(path: Path, text_column: tuple[str, ...], label_column: str, strict: bool) -> dict[str, Any]:
