@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from analysis import forms
 from eqspike_seq import files
-from eqspike_seq.config import FORMAT, IMAGES, WHERE
+from eqspike_seq.config import FORMAT, IMAGES, WHERE, as_saved
 from eqspike_seq.errors import ConfigError
 from eqspike_seq.ledger import KINDS, Ledger
 
@@ -129,7 +129,7 @@ def read_json(path: Path, form: type[forms.Form] = forms.Form) -> Json:
 def open_run(path: Path) -> Run:
     """The run in a folder. Raises ConfigError, saying what is wrong with it."""
     try:
-        result, settings = files.read_json(path / "result.json"), files.read_toml(path / "config.toml")
+        result, settings = files.read_json(path / "result.json"), as_saved(files.read_toml(path / "config.toml"))
         metrics = files.read_json_lines(path / "metrics.jsonl")
         formats = [found.get("format") for found in (result, settings, *metrics)]
         newest = max((number for number in formats if isinstance(number, int)), default=FORMAT)

@@ -24,6 +24,7 @@ from benchmarks.measure import JsonFile, command
 from eqspike_seq.config import FORMAT, from_preset
 from eqspike_seq.data import embeddings
 from eqspike_seq.data.dataset import load_corpus, load_dataset
+from eqspike_seq.data.tokens import tokenise
 from eqspike_seq.files import write_json
 from eqspike_seq.progress import Reporter
 from eqspike_seq.runs import environment
@@ -58,7 +59,7 @@ def main(json_file: JsonFile, texts: int = 10_000, repeats: int = 5) -> None:
     load_dataset(from_preset("imdb", "dense"), reporter.status)
     found["cached"] = seconds(lambda: load_dataset(from_preset("imdb", "dense")))
     reviews = load_corpus(from_preset("imdb", "dense")).train.texts[:texts]
-    found["tokenise"] = seconds(lambda: [embeddings.tokenise(text) for text in reviews])
+    found["tokenise"] = seconds(lambda: [tokenise(text, "ascii") for text in reviews])
     threads = os.cpu_count() or 1
     for name, workers in (("one_thread", 1), ("all_threads", threads)):
         reporter.status(f"word vectors, {workers} threads")
@@ -87,14 +88,14 @@ def first_batch(repeats: int) -> dict[str, float]:
 def ours(reviews: list[str], workers: int) -> None:
     """The vectors of eqspike, into a cache of their own."""
     with tempfile.TemporaryDirectory() as folder, patch.dict(os.environ, {"EQSPIKE_CACHE": folder}):
-        embeddings.train_word2vec(reviews, 100, 5, 0, workers=workers)
+        embeddings.train_word2vec(reviews, 100, 5, "ascii", workers=workers)
 
 
 def gensim(reviews: list[str], workers: int) -> None:
     """The same settings, given lists of words."""
     from gensim.models.word2vec import Word2Vec
 
-    words = [embeddings.tokenise(text) for text in reviews]
+    words = [tokenise(text, "ascii") for text in reviews]
     Word2Vec(words, vector_size=100, min_count=5, seed=0, workers=workers, **embeddings.WORD2VEC)
 
 

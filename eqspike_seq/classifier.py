@@ -12,11 +12,12 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
 from eqspike_seq.backends import make_backend
-from eqspike_seq.config import RunConfig, from_preset
+from eqspike_seq.config import RunConfig, TokeniserName, from_preset
 from eqspike_seq.data.corpus import Corpus, Split
 from eqspike_seq.data.dataset import Batches, Dataset, Encoded, embed, known_ids
-from eqspike_seq.data.embeddings import Embeddings, tokenise
+from eqspike_seq.data.embeddings import Embeddings
 from eqspike_seq.data.sizes import sizes
+from eqspike_seq.data.tokens import tokenise
 from eqspike_seq.errors import ConfigError, DataError
 from eqspike_seq.evaluation import evaluate
 from eqspike_seq.training import Trainer
@@ -72,7 +73,8 @@ class EqSpikeClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         names = tuple(str(label) for label in classes)
         config = self._configured(texts, len(classes))
         embeddings = embed(config, Corpus("texts", names, split, none), lambda _: None)
-        train, empty = encoded(split.texts, split.labels, embeddings), encoded([], none.labels, embeddings)
+        train = encoded(split.texts, split.labels, embeddings, config.tokeniser)
+        empty = encoded([], none.labels, embeddings, config.tokeniser)
         data = Dataset("texts", names, False, "given", embeddings, train, empty, empty, [], {})
         trainer = Trainer(config, data, torch.device("cpu"))
         with torch.no_grad():
@@ -101,17 +103,19 @@ class EqSpikeClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """Output rates, (n, C)."""
         check_is_fitted(self)
         texts, device = texts_of(X), torch.device("cpu")
-        part = encoded(texts, np.zeros(len(texts), dtype=np.int64), self.embeddings_)
+        labels = np.zeros(len(texts), dtype=np.int64)
+        part = encoded(texts, labels, self.embeddings_, self.config_.tokeniser)
         gather = Batches(torch.from_numpy(self.embeddings_.table), self.config_.tokens, self.config_.keep)
         backend = make_backend(self.config_, device)
         return evaluate(backend, self.network_, gather, part, self.config_.batch).rates.astype(np.float64)
 
     def _configured(self, texts: list[str], classes: int) -> RunConfig:
         """Those of the preset ``mini``, what follows from the texts, ``settings``, the parameters."""
-        lengths = [len(tokenise(text)) for text in texts]
+        tokeniser = (self.settings or {}).get("tokeniser", RunConfig.model_fields["tokeniser"].default)
+        lengths = [len(tokenise(text, tokeniser)) for text in texts]
         if not any(lengths):
-            raise DataError(f"fit: none of the {len(texts)} texts holds a word; expected English words or numbers")
-        chosen = {**sizes(lengths, classes, len(texts)), **(self.settings or {})}
+            raise DataError(f"fit: none of the {len(texts)} texts holds a word; expected words, numbers or emoji")
+        chosen = {"tokeniser": tokeniser, **sizes(lengths, classes, len(texts)), **(self.settings or {})}
         if both := sorted(set(GIVEN) & set(self.settings or {})):
             raise ConfigError(
                 f"settings: got {', '.join(both)}, which are parameters of their own. Give them as those."
@@ -138,7 +142,7 @@ def texts_of(X: Iterable[str]) -> list[str]:
     return [str(text) for text in texts]
 
 
-def encoded(texts: list[str], labels: NDArray[np.int64], embeddings: Embeddings) -> Encoded:
+def encoded(texts: list[str], labels: NDArray[np.int64], embeddings: Embeddings, tokeniser: TokeniserName) -> Encoded:
     """Texts as token ids."""
-    ids, lengths, _ = known_ids(texts, embeddings)
-    return Encoded.of(ids, lengths, labels)
+    read = known_ids(texts, embeddings, tokeniser)
+    return Encoded.of(read.ids, read.lengths, labels)

@@ -128,7 +128,7 @@ def parse_run(arguments: list[str]) -> "RunConfig":
         return config
     from eqspike_seq.data.own import sizes_of
 
-    own = Path(config.dataset), config.text_column, config.label_column, config.strict
+    own = Path(config.dataset), config.text_column, config.label_column, config.strict, config.tokeniser
     sizes = sizes_of(*own)
     if len(config.hidden) != len(sizes["hidden"]):  # the preset's one rate for all layers
         del sizes["learning_rate"]

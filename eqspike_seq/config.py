@@ -24,6 +24,7 @@ BackendName = Literal["dense", "spiking", "brian2"]
 NeuronName = Literal["if", "lif", "bernoulli", "sigma-delta"]
 CircuitName = Literal["clocked", "wta"]
 RuleName = Literal["count", "trace", "eqspike", "membrane"]
+TokeniserName = Literal["unicode", "ascii"]
 DATASETS, BACKENDS, NEURONS, CIRCUITS, RULES = map(
     get_args, (DatasetName, BackendName, NeuronName, CircuitName, RuleName)
 )
@@ -83,6 +84,9 @@ class RunConfig(BaseModel):
     """Use this many texts of each split only: for quick trials, not for results."""
     tokens: int = Field(default=256, ge=1, le=100_000)
     """N, the tokens of a text that the network sees."""
+    tokeniser: TokeniserName = "unicode"
+    """What a word is. unicode: of letters of any script; of scripts without spaces each letter; each emoji. ascii: of a
+    to z and digits, as in the recorded runs. Default: ascii for imdb, snli and mini, else unicode."""
     keep: Literal["ends", "head", "tail"] = "ends"
     """Which tokens of a longer text: its first and last half of N, its first N or its last N."""
     shuffle_words: bool = False
@@ -347,8 +351,9 @@ class RunConfig(BaseModel):
         ]
 
     def unused(self) -> tuple[str, ...]:
-        """Settings that have no meaning with the neuron: those of rate codes, where changes are sent."""
-        return OF_RATES if self.neuron == "sigma-delta" else ()
+        """Settings that have no meaning: those of rate codes, where changes are sent; what a word is, of images."""
+        rates = OF_RATES if self.neuron == "sigma-delta" else ()
+        return (*rates, "tokeniser") if self.dataset in IMAGES else rates
 
 
 def name_of(dataset: str) -> str:
@@ -380,6 +385,8 @@ def from_preset(dataset: str, backend: str, preset: str = "", **overrides: Any) 
     neuron = overrides.get("neuron", part.get("neuron", RunConfig.model_fields["neuron"].default))
     common = {key: value for key, value in part.items() if not isinstance(value, dict)}
     circuit = overrides.get("circuit", part.get("circuit", RunConfig.model_fields["circuit"].default))
+    if dataset not in DATASETS:  # the tokeniser that a preset names is that of its data set's recorded runs
+        parts["common"].pop("tokeniser", None)
     settings = {**parts["common"], **common, **part.get(neuron, {}), **part.get(circuit, {}), **overrides}
     return RunConfig(**{**settings, "dataset": dataset, "backend": backend, "preset": name})
 
@@ -392,9 +399,15 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise ConfigError(f"--config: cannot read {path}: {error.strerror}") from error
     except ValueError as error:
         raise ConfigError(f"--config: {path} is not TOML: {error}") from error
+    settings = as_saved(settings)
     if (version := settings.pop("format", FORMAT)) != FORMAT:
         raise ConfigError(f"--config: {path} has format {version}, this eqspike reads format {FORMAT}")
     return settings
+
+
+def as_saved(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings read from TOML, with what was not yet a setting when a run folder (which says its format) saved them."""
+    return {"tokeniser": "ascii", **settings} if "format" in settings else settings
 
 
 def settings_of(run: Path) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from eqspike_seq.backends import OneText, make_backend, make_single
 from eqspike_seq.buckets import released, trimmed
 from eqspike_seq.config import IMAGES, RunConfig, settings_of
 from eqspike_seq.data.dataset import Batches, fit, shape_for
-from eqspike_seq.data.embeddings import tokenise
+from eqspike_seq.data.tokens import tokenise
 from eqspike_seq.dynamics import Backend
 from eqspike_seq.errors import RunError
 from eqspike_seq.evaluation import attention_of, stable_after
@@ -120,7 +120,7 @@ class Predictor:
             raise RunError(f"predict: got {len(texts)} text(s), expected {self.config.inputs()}, as in training")
         if attention and not self.network.shape.attention:
             raise RunError("attention: this run was trained with --no-attention; there is none to show")
-        found = [tokenise(text) for text in texts]
+        found = [tokenise(text, self.config.tokeniser) for text in texts]
         words, first = tuple(word for text in found for word in text), len(found[0])
         unknown = sum(word not in self.index for word in words)
         read: list[int] = []

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from eqspike_seq.data.dataset import Dataset
     from eqspike_seq.training import Window
 
+MANY_LETTERS = 0.05  # in no token: a share at which a run is warned
+
 
 class Reporter:
     """Prints to standard error, the result alone to standard output; nothing at all where ``quiet``."""
@@ -48,6 +50,7 @@ class Reporter:
             self.status(f"{again:,} of {counts['texts']:,} texts occur before; identical ones are on one side of a cut")
         if several := counts.get("texts_with_several_labels"):
             self.warn(f"{several:,} texts occur with different labels; no network can get all of them right")
+        self._letters(counts)
         unknown, tokens = counts["train_tokens_without_vector"], counts["train_tokens"]
         self.status(
             f"vectors: {len(dataset.embeddings.index):,} words × {dataset.embeddings.dim}, "
@@ -55,6 +58,19 @@ class Reporter:
         )
         if empty := counts["train_texts_without_known_token"]:
             self.warn(f"{empty:,} training texts have no known token; they carry a label and nothing else")
+
+    def _letters(self, counts: dict[str, int]) -> None:
+        """How many letters no token holds, if any; a warning where they are many."""
+        lost, written = (
+            sum(counts.get(f"{split}_{what}", 0) for split in ("train", "validation", "test"))
+            for what in ("letters_in_no_token", "letters")
+        )
+        if lost:
+            say = self.warn if lost > MANY_LETTERS * written else self.status
+            say(
+                f"{lost / written:.2%} of the letters are in no token: --tokeniser ascii reads a to z alone, and words "
+                "of more than 64 letters are left out"
+            )
 
     def _classes(self, dataset: "Dataset") -> None:
         """Texts of each class, and what always answering the largest one would get."""

@@ -5,13 +5,15 @@ import numpy as np
 import pytest
 import torch
 
-from eqspike_seq.config import RunConfig, from_preset
+from eqspike_seq.config import RunConfig, TokeniserName, from_preset
 from eqspike_seq.data import dataset as module
 from eqspike_seq.data.corpus import Corpus, Split
-from eqspike_seq.data.dataset import Batches, Encoded, limited, load_dataset, shuffled, split, token_ids
-from eqspike_seq.data.embeddings import Embeddings, read_vectors, standardise, tokenise, train_word2vec
+from eqspike_seq.data.dataset import Batches, Encoded, embed, limited, load_dataset, shuffled, split, token_ids
+from eqspike_seq.data.embeddings import Embeddings, read_vectors, standardise, train_word2vec
 from eqspike_seq.data.locate import cache_dir
+from eqspike_seq.data.tokens import tokenise
 from eqspike_seq.errors import DataError
+from eqspike_seq.progress import Reporter
 
 
 def corpus(train: list[tuple[str, int]], test: list[tuple[str, int]]) -> Corpus:
@@ -27,21 +29,6 @@ MANY = [(f"text number {i} of class {i % 2}", i % 2) for i in range(200)]
 def vectors(words: str, dim: int = 3) -> Embeddings:
     names = words.split()
     return standardise(names, np.random.default_rng(0).standard_normal((len(names), dim)), "test")
-
-
-def test_tokens() -> None:
-    assert tokenise("Don't STOP!<br />It's 10/10, isn't it?") == [
-        "don't",
-        "stop",
-        "!",
-        "it's",
-        "10",
-        "10",
-        "isn't",
-        "it",
-        "?",
-    ]
-    assert tokenise("") == [] and tokenise("x" * 1000) == []
 
 
 def test_validation_is_a_tenth_stratified_and_the_same_every_time() -> None:
@@ -100,22 +87,32 @@ def test_standardised_vectors_and_zero_padding() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "unknown words only", "a", "a " * 100_000, "\ufffd\x00 b", "c" * 100_000])
-def test_odd_texts_are_encoded(text: str) -> None:
+@pytest.mark.parametrize("tokeniser", ["unicode", "ascii"])
+def test_odd_texts_are_encoded(text: str, tokeniser: TokeniserName) -> None:
     made = vectors("a b")
-    ids, lengths, unknown = token_ids([text, "a b a"], made)
+    ids, lengths, unknown, *_ = token_ids([text, "a b a"], made, tokeniser)
     assert len(ids) == lengths.sum() and lengths[1] == 3
-    assert lengths[0] + unknown == len(tokenise(text))
+    assert lengths[0] + unknown == len(tokenise(text, tokeniser))
 
 
 def test_ids_are_cached_and_a_damaged_cache_is_made_anew() -> None:
     made = vectors("a b")
-    first = token_ids(["a b x", "b"], made)
+    first = token_ids(["a b x", "b"], made, "ascii")
     (file,) = (cache_dir() / "ids").iterdir()
     for damage in (b"", file.read_bytes()[:60], b"PK\x03\x04 nonsense"):
         file.write_bytes(damage)
-        again = token_ids(["a b x", "b"], made)
+        again = token_ids(["a b x", "b"], made, "ascii")
         assert again[0].tolist() == first[0].tolist() and again[2] == first[2] == 1
     assert len(list((cache_dir() / "ids").iterdir())) == 1
+
+
+def test_what_is_cached_depends_on_the_tokeniser() -> None:
+    texts = ["schöner tag", "schöne tage"] * 5
+    made = {kind: train_word2vec(texts, 2, 1, kind) for kind in ("ascii", "unicode")}
+    assert set(made["ascii"].index) == {"sch", "ner", "tag", "ne", "tage"}
+    assert set(made["unicode"].index) == {"schöner", "tag", "schöne", "tage"}
+    known = vectors("schöner tag")
+    assert [token_ids(texts[:1], known, kind).ids.tolist() for kind in ("ascii", "unicode")] == [[2], [1, 2]]
 
 
 def test_a_data_set_takes_four_bytes_a_word() -> None:
@@ -128,23 +125,52 @@ def test_a_data_set_takes_four_bytes_a_word() -> None:
 
 def test_word2vec_is_repeatable_cached_and_mended() -> None:
     texts = [f"the film was {w} and the plot was {w} too" for w in ("good", "bad", "dull", "fine") for _ in range(9)]
-    first = train_word2vec(texts, 6, 2, 0)
+    first = train_word2vec(texts, 6, 2, "ascii")
     (file,) = (cache_dir() / "embeddings").iterdir()
     stamp = file.stat().st_mtime_ns
-    assert train_word2vec(texts, 6, 2, 0).digest == first.digest and file.stat().st_mtime_ns == stamp
+    assert train_word2vec(texts, 6, 2, "ascii").digest == first.digest and file.stat().st_mtime_ns == stamp
     file.write_bytes(file.read_bytes()[:100])
-    assert train_word2vec(texts, 6, 2, 0).digest == first.digest
+    assert train_word2vec(texts, 6, 2, "ascii").digest == first.digest
     with pytest.raises(DataError, match="--min-count"):
-        train_word2vec(texts, 6, 10_000, 0)
+        train_word2vec(texts, 6, 10_000, "ascii")
 
 
 @pytest.mark.parametrize("terminal", [False, True])
 def test_in_a_log_word2vec_tells_of_its_passes_once(terminal: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal, raising=False)
     said: list[str] = []
-    train_word2vec(["a b c"] * 20, 2, 1, 0, said.append)
+    train_word2vec(["a b c"] * 20, 2, 1, "ascii", said.append)
     assert [line.startswith("word2vec") for line in said] == [True] * (21 if terminal else 2)
     assert ("20 passes over 20 texts" in said[1]) == (not terminal)
+
+
+@pytest.mark.parametrize("kind", ["random", "word2vec"])
+def test_texts_without_a_word_are_not_blamed_on_rare_words(kind: str) -> None:
+    for text, tokeniser, says in (("…, …", "unicode", "no word at all"), ("茶", "ascii", "--tokeniser unicode")):
+        config = from_preset("mini", "dense", embeddings=kind, tokeniser=tokeniser)
+        with pytest.raises(DataError, match=says):
+            embed(config, corpus([(text, 0), (text, 1)], []), lambda _: None)
+
+
+def test_letters_that_no_token_holds_are_counted_and_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def told(rows: list[tuple[str, int]], tokeniser: str) -> str:
+        monkeypatch.setattr(module, "load_corpus", lambda *_: corpus(rows, [("tag", 0), ("nacht", 1)]))
+        data = load_dataset(from_preset("mini", "dense", tokeniser=tokeniser))
+        written = sum(len(text) for text, _ in rows) + 8 if rows[0][0].isalpha() else None
+        splits = ("train", "validation", "test")
+        counted = [sum(data.counts[f"{s}_{what}"] for s in splits) for what in ("letters", "letters_in_no_token")]
+        assert written in (None, counted[0]) and counted[1] == (200 if tokeniser == "ascii" else 0)
+        Reporter().dataset(data)
+        return " ".join(capsys.readouterr().err.split())
+
+    few = [("ü" + "abcdefghijklmnopqrstuvwxyz"[i % 26] * (30 + i // 26), i % 2) for i in range(200)]  # 1 of 32 and more
+    assert "warning: mini" not in told(few, "unicode") and "letters are in no token" not in told(few, "unicode")
+    line = told(few, "ascii")
+    assert "% of the letters are in no token" in line and "warning" not in line.split("letters are")[0].split(".")[-2]
+    many = [("ü" + "abcdefghijklmnopqrstuvwxyz"[i % 26] * (3 + i // 26), i % 2) for i in range(200)]
+    assert "warning: 1" in told(many, "ascii")
 
 
 def test_vectors_from_files(tmp_path: Path) -> None:

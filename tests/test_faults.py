@@ -111,7 +111,7 @@ def test_of_several_that_want_the_same_vectors_one_makes_them(monkeypatch: pytes
     found: list[str] = []
 
     def want() -> None:
-        found.append(embeddings.train_word2vec(["a b"] * 9, 2, 1, 0, said.append).digest)
+        found.append(embeddings.train_word2vec(["a b"] * 9, 2, 1, "ascii", said.append).digest)
 
     threads = [threading.Thread(target=want) for _ in range(4)]
     for thread in threads:

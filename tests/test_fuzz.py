@@ -236,9 +236,9 @@ def test_word_vectors(tmp_path: Path, form: str) -> None:
 
 
 def test_a_cache_harmed_in_any_way_gives_the_ids_of_the_texts() -> None:
-    embeddings = random_vectors(TEXTS, 2, 1, 0)
-    expected = known_ids(TEXTS, embeddings)
-    token_ids(TEXTS, embeddings)
+    embeddings = random_vectors(TEXTS, 2, 1, "unicode")
+    expected = known_ids(TEXTS, embeddings, "unicode")
+    token_ids(TEXTS, embeddings, "unicode")
     (path,) = (cache_dir() / "ids").iterdir()
     whole = path.read_bytes()
 
@@ -246,7 +246,7 @@ def test_a_cache_harmed_in_any_way_gives_the_ids_of_the_texts() -> None:
     @given(harmed(whole))
     def tried(content: bytes) -> None:
         bytes_of(path, content)
-        found = token_ids(TEXTS, embeddings)
+        found = token_ids(TEXTS, embeddings, "unicode")
         assert (found[0] == expected[0]).all() and (found[1] == expected[1]).all() and found[2] == expected[2]
 
     tried()

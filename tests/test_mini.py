@@ -3,8 +3,8 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from eqspike_seq.data.embeddings import tokenise
 from eqspike_seq.data.mini import BAD, FORMS, GOOD, SIZES, load_mini, write_reviews
+from eqspike_seq.data.tokens import tokenise
 
 
 def test_sizes_balance_and_no_text_twice() -> None:
@@ -15,7 +15,7 @@ def test_sizes_balance_and_no_text_twice() -> None:
     assert len(set(texts)) == len(texts) == sum(SIZES.values())
     for name, part in parts.items():
         assert len(part) == SIZES[name] and part.labels.sum() == SIZES[name] // 2
-    assert max(len(tokenise(text)) for text in texts) <= 40
+    assert max(len(tokenise(text, "ascii")) for text in texts) <= 40
 
 
 def test_the_seed_decides() -> None:
@@ -34,7 +34,7 @@ def test_swapping_the_adjectives_turns_the_label_and_keeps_the_bag(form: str) ->
     for review in write_reviews(0)["test"]:
         if review.form != form:
             continue
-        words = tokenise(review.text)
+        words = tokenise(review.text, "ascii")
         places = [i for i, word in enumerate(words) if word in good | bad]
         first, second = places
         assert (words[second] in good) == (review.label == 1) and (words[first] in good) == (review.label == 0)
@@ -47,7 +47,7 @@ def test_a_bag_of_words_cannot_decide_it() -> None:
     from sklearn.linear_model import LogisticRegression
 
     corpus = load_mini()
-    bags = CountVectorizer(analyzer=tokenise).fit(corpus.train.texts)
+    bags = CountVectorizer(analyzer=lambda text: tokenise(text, "ascii")).fit(corpus.train.texts)
     model = LogisticRegression(max_iter=2000).fit(bags.transform(corpus.train.texts), corpus.train.labels)
     accuracy = model.score(bags.transform(corpus.test.texts), corpus.test.labels)
     assert accuracy < 0.84

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from eqspike_seq.cli import parse_run
-from eqspike_seq.config import RunConfig, from_preset, name_of, read_toml
+from eqspike_seq.config import RunConfig, from_preset, name_of, read_toml, settings_of
 from eqspike_seq.data.corpus import Corpus, Split, held_out
 from eqspike_seq.data.dataset import split
 from eqspike_seq.data.own import load_own
@@ -244,6 +244,49 @@ def test_classes_can_be_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]
         with pytest.raises(SystemExit) as end:
             command("run", file, "--out", tmp_path / "other", "--class-names", *names)
         assert end.value.code == 2 and re.search(says, " ".join(capsys.readouterr().err.split()))
+
+
+def test_settings_of_folders_from_before_the_tokeniser(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run folder says its format; one without a tokeniser had the first, and a file by hand has the default."""
+    file = write(tmp_path / "a.csv", made())
+    monkeypatch.chdir(tmp_path)
+    assert parse_run([str(file)]).tokeniser == "unicode" == parse_run([str(file), "--preset", "cpu"]).tokeniser
+    saved = [line for line in parse_run([str(file)]).to_toml().decode().splitlines() if "tokeniser" not in line]
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old/config.toml").write_text("\n".join(saved))
+    (tmp_path / "mine.toml").write_text('dataset = "a.csv"\nepochs = 2\n')
+    assert settings_of(tmp_path / "old")["tokeniser"] == "ascii"
+    assert parse_run(["--config", "old/config.toml"]).tokeniser == "ascii" == parse_run(["--resume", "old"]).tokeniser
+    assert parse_run(["--config", "old/config.toml", "--tokeniser", "unicode"]).tokeniser == "unicode"
+    assert parse_run(["--config", "mine.toml"]).tokeniser == "unicode"
+    for dataset in ("imdb", "snli", "mini"):
+        assert parse_run([dataset]).tokeniser == "ascii"
+    assert {from_preset("imdb", "dense", "paper").tokeniser, from_preset("snli", "dense", "snli-paper").tokeniser} == {
+        "ascii"
+    }
+
+
+WORDS = {  # for each class words that an answer must know
+    "german": (("wunderschöner größter Genuß", "gemütlich"), ("fürchterlich öde Zumutung", "gefühllos")),
+    "chinese": (("好", "妙"), ("差", "丑")),
+    "arabic": (("جَمِيلٌ رائع", "ممتاز؟"), ("سيئ ممل", "رديء")),
+    "emoji": (("😀", "👍🏽"), ("😡", "👎")),
+}
+
+
+@pytest.mark.parametrize("language", WORDS)
+def test_a_run_on_another_alphabet_learns_and_answers(
+    tmp_path: Path, language: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good, bad = WORDS[language]
+    rows = [((good, bad)[i % 2][i // 2 % 2] + " 0" * (i // 4), ("good", "bad")[i % 2]) for i in range(80)]
+    file, out = write(tmp_path / "a.csv", rows, encoding="utf-8-sig"), tmp_path / "run"
+    command("run", file, "--epochs", 30, "--out", out)
+    assert json.loads((out / "result.json").read_text())["test_accuracy"] == 1.0
+    capsys.readouterr()
+    command("predict", out, good[0], bad[0], "--json")
+    answers = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [answer["label"] for answer in answers] == ["good", "bad"] and not any(a["words_unknown"] for a in answers)
 
 
 @pytest.mark.parametrize("ending", [["", "", ""], [",", ",,,", "  "]])

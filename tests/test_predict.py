@@ -4,6 +4,7 @@ import io
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -144,6 +145,17 @@ def test_texts_of_which_most_words_are_unknown_say_so(
     answer, line = as_json(found, table, False), as_line(found, table)
     assert (answer["words_unknown"], answer["mostly_unknown"]) == (unknown, mostly)
     assert (f"{unknown} of {len(text.split())} words unknown, " in line) == (mostly and bool(found.read))
+
+
+def test_words_are_those_of_the_runs_tokeniser(runs: dict[str, Path], tmp_path: Path) -> None:
+    shutil.copytree(runs["dense"], tmp_path / "run")
+    config = (tmp_path / "run/config.toml").read_text()
+    assert 'tokeniser = "ascii"' in config
+    for now, words in (("ascii", ("plot", "sch", "n")), ("unicode", ("plot", "schön"))):
+        (tmp_path / "run/config.toml").write_text(config.replace('"ascii"', f'"{now}"'))
+        assert Predictor.open(tmp_path / "run").predict("plot schön").words == words
+    (tmp_path / "run/config.toml").write_text(config.replace('tokeniser = "ascii"\n', ""))
+    assert Predictor.open(tmp_path / "run").predict("plot schön").words == ("plot", "sch", "n")
 
 
 def test_words_are_the_darker_the_more_attention_beyond_an_even_share_they_get(runs: dict[str, Path]) -> None:

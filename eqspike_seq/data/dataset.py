@@ -5,13 +5,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import chain, pairwise
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from eqspike_seq.config import RunConfig
+from eqspike_seq.config import RunConfig, TokeniserName
 from eqspike_seq.data.cache import Arrays, kept
 from eqspike_seq.data.corpus import BORDER, SPLIT_SEED, Corpus, Split, held_out, without
 from eqspike_seq.data.embeddings import (
@@ -20,10 +20,11 @@ from eqspike_seq.data.embeddings import (
     grey_values,
     random_vectors,
     read_vectors,
-    tokenise,
     train_word2vec,
 )
 from eqspike_seq.data.locate import cache_dir
+from eqspike_seq.data.tokens import letters, normalised, tokenise
+from eqspike_seq.data.tokens import split as split_into_tokens
 from eqspike_seq.errors import DataError
 from eqspike_seq.files import sha256_of
 from eqspike_seq.network import Batch, Shape
@@ -63,6 +64,19 @@ class Encoded:
         """The ids of one text, or of the text at ``place`` of a pair, (tokens,)."""
         first = row * self.inputs + place
         return self.ids[self.starts[first] : self.starts[first + 1]]
+
+
+class Ids(NamedTuple):
+    """Texts as numbers: ``ids`` of all their known tokens end to end, int32; ``lengths`` (n,), int64, how many of each
+    text; how many tokens are ``unknown``; how many letters the texts have, and how many of them are ``lost``: in no
+    token.
+    """
+
+    ids: NDArray[np.int32]
+    lengths: NDArray[np.int64]
+    unknown: int
+    letters: int = 0
+    lost: int = 0
 
 
 @dataclass(frozen=True)
@@ -137,11 +151,13 @@ def load_dataset(config: RunConfig, progress: Progress = lambda _: None) -> Data
     for name, part in (("train", corpus.train), ("validation", corpus.validation), ("test", corpus.test)):
         progress(f"encoding {len(part):,} {name} {'images' if corpus.images else 'texts'}")
         texts = part.texts if corpus.inputs == 1 else [one for pair in part.texts for one in pair.split(BORDER)]
-        ids, lengths, unknown = pixels(texts) if corpus.images else token_ids(texts, embeddings, progress)
-        found = Encoded.of(ids, lengths, part.labels, corpus.inputs)
+        read = pixels(texts) if corpus.images else token_ids(texts, embeddings, config.tokeniser, progress)
+        found = Encoded.of(read.ids, read.lengths, part.labels, corpus.inputs)
         counts[f"{name}_texts"] = len(part)
-        counts[f"{name}_tokens"] = int(len(ids)) + unknown
-        counts[f"{name}_tokens_without_vector"] = unknown
+        counts[f"{name}_tokens"] = int(len(read.ids)) + read.unknown
+        counts[f"{name}_tokens_without_vector"] = read.unknown
+        if not corpus.images:
+            counts[f"{name}_letters"], counts[f"{name}_letters_in_no_token"] = read.letters, read.lost
         counts[f"{name}_texts_without_known_token"] = int((found.lengths() == 0).sum())
         encoded[name] = shuffled(found) if config.shuffle_words else found
     return Dataset(
@@ -225,10 +241,10 @@ def embed(config: RunConfig, corpus: Corpus, progress: Progress) -> Embeddings:
     """The word vectors that ``config`` asks for; made from training and unlabelled texts, never from test."""
     if config.embeddings == "word2vec":
         texts = corpus.train.texts + corpus.unlabelled
-        return train_word2vec(texts, config.dim, config.min_count, SPLIT_SEED, progress, config.workers)
+        return train_word2vec(texts, config.dim, config.min_count, config.tokeniser, progress, config.workers)
     if config.embeddings == "random":
-        return random_vectors(corpus.train.texts, config.dim, config.min_count, SPLIT_SEED)
-    counted = Counter(token for text in corpus.train.texts for token in tokenise(text))
+        return random_vectors(corpus.train.texts, config.dim, config.min_count, config.tokeniser)
+    counted = Counter(token for text in corpus.train.texts for token in tokenise(text, config.tokeniser))
     vocabulary = [word for word, count in counted.items() if count >= config.min_count]
     if config.embeddings == "google-news":
         return google_news(vocabulary)
@@ -238,51 +254,54 @@ def embed(config: RunConfig, corpus: Corpus, progress: Progress) -> Embeddings:
 
 
 def token_ids(
-    texts: list[str], embeddings: Embeddings, progress: Progress = lambda _: None
-) -> tuple[NDArray[np.int32], NDArray[np.int64], int]:
-    """(ids of all texts end to end, known tokens of each text, tokens without a vector); cached by content."""
-    key = sha256_of([embeddings.digest.encode(), *(text.encode() for text in texts)])
+    texts: list[str], embeddings: Embeddings, tokeniser: TokeniserName, progress: Progress = lambda _: None
+) -> Ids:
+    """As ``known_ids``, cached by content."""
+    key = sha256_of([tokeniser.encode(), embeddings.digest.encode(), *(text.encode() for text in texts)])
     path = cache_dir() / "ids" / f"{key[:32]}.npz"
 
     def make() -> Arrays:
-        ids, lengths, unknown = known_ids(texts, embeddings)
-        return {"ids": ids, "lengths": lengths, "unknown": np.array(unknown)}
+        return {name: np.asarray(value) for name, value in known_ids(texts, embeddings, tokeniser)._asdict().items()}
 
-    def read(arrays: Arrays) -> tuple[NDArray[np.int32], NDArray[np.int64], int]:
-        found = arrays["ids"], arrays["lengths"], int(arrays["unknown"])
-        _check_ids(*found, texts=len(texts), words=len(embeddings.index))
+    def read(arrays: Arrays) -> Ids:
+        counts = (int(arrays[name]) for name in ("unknown", "letters", "lost"))
+        found = Ids(arrays["ids"], arrays["lengths"], *counts)
+        _check_ids(found, texts=len(texts), words=len(embeddings.index))
         return found
 
     return kept(path, make, read, progress)
 
 
-def _check_ids(ids: NDArray[Any], lengths: NDArray[Any], unknown: int, texts: int, words: int) -> None:
+def _check_ids(found: Ids, texts: int, words: int) -> None:
     """Raises ValueError unless these can be the ids of so many texts."""
+    ids, lengths, unknown, letters, lost = found
     whole = (ids.dtype, lengths.dtype, ids.ndim, lengths.shape) == (np.int32, np.int64, 1, (texts,))
-    if not whole or unknown < 0 or (lengths < 0).any() or lengths.sum() != len(ids):
+    if not whole or unknown < 0 or not 0 <= lost <= letters or (lengths < 0).any() or lengths.sum() != len(ids):
         raise ValueError("the ids are not those of the texts")
     if len(ids) and not 1 <= ids.min() <= ids.max() <= words:
         raise ValueError(f"ids from {ids.min()} to {ids.max()}, expected 1 to {words}")
 
 
-def known_ids(texts: list[str], embeddings: Embeddings) -> tuple[NDArray[np.int32], NDArray[np.int64], int]:
-    """As ``token_ids``, without the cache."""
-    index, unknown = embeddings.index, 0
+def known_ids(texts: list[str], embeddings: Embeddings, tokeniser: TokeniserName) -> Ids:
+    """Texts as the ids of those of their tokens that have a vector."""
+    index, unknown, written, held = embeddings.index, 0, 0, 0
     ids = [np.zeros(0, dtype=np.int32)]
     lengths = np.zeros(len(texts), dtype=np.int64)
     for row, text in enumerate(texts):
-        tokens = tokenise(text)
+        text = normalised(text, tokeniser)
+        tokens = split_into_tokens(text, tokeniser)
+        written, held = written + letters([text]), held + letters(tokens)
         known = [index[token] for token in tokens if token in index]
         ids.append(np.array(known, dtype=np.int32))
         lengths[row] = len(known)
         unknown += len(tokens) - len(known)
-    return np.concatenate(ids), lengths, unknown
+    return Ids(np.concatenate(ids), lengths, unknown, written, written - held)
 
 
-def pixels(texts: list[str]) -> tuple[NDArray[np.int32], NDArray[np.int64], int]:
-    """As ``token_ids``, of images: the grey values themselves, all known."""
+def pixels(texts: list[str]) -> Ids:
+    """As ``known_ids``, of images: the grey values themselves, all known."""
     values = np.frombuffer("".join(texts).encode("latin-1"), dtype=np.uint8).astype(np.int32)
-    return values, np.array([len(text) for text in texts], dtype=np.int64), 0
+    return Ids(values, np.array([len(text) for text in texts], dtype=np.int64), 0)
 
 
 def shuffled(part: Encoded) -> Encoded:

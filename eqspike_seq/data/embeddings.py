@@ -7,7 +7,6 @@ Whatever their origin they are standardised: zero mean and unit variance in each
 import gzip
 import json
 import math
-import re
 import sys
 import time
 from collections import Counter
@@ -19,21 +18,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from eqspike_seq.config import TokeniserName
 from eqspike_seq.data.cache import Arrays, kept
+from eqspike_seq.data.corpus import SPLIT_SEED
 from eqspike_seq.data.locate import cache_dir
+from eqspike_seq.data.tokens import tokenise
 from eqspike_seq.errors import DataError
 from eqspike_seq.files import LARGEST_ARRAYS, read_arrays, sha256_of, temporary
 
-TOKEN = re.compile(r"[a-z0-9]+(?:'[a-z]+)?|[!?]")
-LONGEST_TOKEN = 64  # characters; longer runs of letters are no words
 LARGEST_VALUE = 1e30  # of a vector; its square is still a number
 WORD2VEC: dict[str, Any] = dict(sg=1, window=10, negative=5, sample=1e-4)
 PASSES, LETTERS = (5, 20), 80_000_000  # of word2vec over the texts: as many as read so many letters, within these
-
-
-def tokenise(text: str) -> list[str]:
-    """Lower-case words, numbers, ! and ?; HTML line breaks are spaces."""
-    return [t for t in TOKEN.findall(text.lower().replace("<br />", " ")) if len(t) <= LONGEST_TOKEN]
 
 
 @dataclass(frozen=True)
@@ -81,28 +76,37 @@ def train_word2vec(
     texts: list[str],
     dim: int,
     min_count: int,
-    seed: int,
+    tokeniser: TokeniserName,
     progress: Callable[[str], None] = lambda _: None,
     workers: int = 1,
 ) -> Embeddings:
     """Skip-gram with negative sampling (Mikolov et al. 2013) on ``texts``, cached by their content and the settings.
 
-    Few texts are read more often. With one worker the same texts and seed give the same vectors; with more they differ
-    from time to time.
+    Few texts are read more often. With one worker the same texts give the same vectors; with more they differ from time
+    to time. Raises DataError where no word occurs ``min_count`` times.
     """
     passes = math.ceil(LETTERS / max(1, sum(map(len, texts))))
     epochs = min(max(passes, PASSES[0]), PASSES[1])
     settings = {**WORD2VEC, "epochs": epochs, "workers": workers, "vector_size": dim, "min_count": min_count}
-    settings["seed"] = seed
-    key = sha256_of([json.dumps(settings, sort_keys=True).encode(), *(text.encode() for text in texts)])
+    settings["seed"] = SPLIT_SEED
+    # ascii, the only one at first, is not in the key: vectors of recorded runs take minutes and stay found
+    asked = settings if tokeniser == "ascii" else {**settings, "tokeniser": tokeniser}
+    key = sha256_of([json.dumps(asked, sort_keys=True).encode(), *(text.encode() for text in texts)])
     source = f"word2vec trained on {len(texts):,} training and unlabelled texts"
     if workers > 1:
         source += f" by {workers} threads, which do not repeat themselves"
     path = cache_dir() / "embeddings" / f"{key[:32]}.npz"
 
     def make() -> Arrays:
+        progress(f"word2vec: splitting {len(texts):,} texts into words")
         with temporary(path) as corpus:
-            words, vectors = _fit(corpus, texts, settings, progress)
+            with corpus.open("w", encoding="utf-8") as file:
+                for text in texts:
+                    if tokens := tokenise(text, tokeniser):
+                        print(*tokens, file=file)
+            if corpus.stat().st_size == 0:
+                raise no_word(min_count, any_word=False)
+            words, vectors = _fit(corpus, len(texts), settings, progress)
         return {"words": np.array(words), "vectors": vectors}
 
     def read(arrays: Arrays) -> Embeddings:
@@ -112,9 +116,9 @@ def train_word2vec(
 
 
 def _fit(
-    corpus: Path, texts: list[str], settings: dict[str, Any], progress: Callable[[str], None]
+    corpus: Path, texts: int, settings: dict[str, Any], progress: Callable[[str], None]
 ) -> tuple[list[str], NDArray[np.float32]]:
-    """Words and their vectors; ``corpus`` is filled with a text a line, its words with spaces between.
+    """Words and their vectors; ``corpus`` holds a text a line, its words with spaces between.
 
     On a terminal each pass over them is told, with the time left; in a log one line serves for all.
     """
@@ -131,36 +135,39 @@ def _fit(
             spent = time.perf_counter() - self.started
             left = f", about {spent / self.done * (passes - self.done):.0f} s left" if self.done else ""
             if sys.stderr.isatty():
-                progress(f"word2vec, pass {self.done + 1} of {passes} over {len(texts):,} texts{left}")
+                progress(f"word2vec, pass {self.done + 1} of {passes} over {texts:,} texts{left}")
             elif not self.done:
-                progress(f"word2vec: {passes} passes over {len(texts):,} texts")
+                progress(f"word2vec: {passes} passes over {texts:,} texts")
             self.done += 1
 
-    progress(f"word2vec: splitting {len(texts):,} texts into words")
-    with corpus.open("w") as file:
-        for text in texts:
-            if tokens := tokenise(text):
-                print(*tokens, file=file)
-    if corpus.stat().st_size == 0:
-        raise DataError("word2vec: the training texts hold no word at all; expected English text in the text column")
     try:
         model = Word2Vec(corpus_file=str(corpus), callbacks=[Report()], **settings)
     except RuntimeError as error:
-        raise DataError(
-            f"word2vec: no word occurs {settings['min_count']} times in the training texts. "
-            "Lower --min-count, or give vectors with --embeddings."
-        ) from error
+        raise no_word(settings["min_count"]) from error
     return list(model.wv.index_to_key), model.wv.vectors
 
 
-def random_vectors(texts: list[str], dim: int, min_count: int, seed: int) -> Embeddings:
-    """Standard normal vectors for every word that occurs ``min_count`` times in ``texts``."""
-    counts = Counter(token for text in texts for token in tokenise(text))
+def no_word(min_count: int, any_word: bool = True) -> DataError:
+    """The error for training texts that leave no vocabulary: words that are too rare, or none at all."""
+    if any_word:
+        return DataError(
+            f"no word occurs {min_count} times in the training texts. Lower --min-count, or give vectors with "
+            "--embeddings."
+        )
+    return DataError(
+        "the training texts hold no word at all: no letter, number or emoji that --tokeniser reads. Is it the right "
+        "column? --tokeniser unicode reads every script, ascii a to z."
+    )
+
+
+def random_vectors(texts: list[str], dim: int, min_count: int, tokeniser: TokeniserName) -> Embeddings:
+    """Standard normal vectors for every word that occurs ``min_count`` times in ``texts``. DataError without any."""
+    counts = Counter(token for text in texts for token in tokenise(text, tokeniser))
     words = sorted(word for word, count in counts.items() if count >= min_count)
     if not words:
-        raise DataError(f"no word occurs {min_count} times in the training texts. Lower --min-count.")
-    vectors = np.random.default_rng(seed).standard_normal((len(words), dim))
-    return standardise(words, vectors, f"random, seed {seed}")
+        raise no_word(min_count, any_word=bool(counts))
+    vectors = np.random.default_rng(SPLIT_SEED).standard_normal((len(words), dim))
+    return standardise(words, vectors, f"random, seed {SPLIT_SEED}")
 
 
 def read_vectors(path: Path, vocabulary: Iterable[str], trust_pickle: bool = False) -> Embeddings:

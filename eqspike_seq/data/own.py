@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from eqspike_seq.config import name_of
+from eqspike_seq.config import TokeniserName, name_of
 from eqspike_seq.data.corpus import BORDER, Corpus, Split, held_out, pair_of, without
-from eqspike_seq.data.embeddings import tokenise
 from eqspike_seq.data.sizes import sizes
 from eqspike_seq.data.tables import SUFFIXES, read_rows, short
+from eqspike_seq.data.tokens import tokenise
 from eqspike_seq.errors import DataError
 from eqspike_seq.files import sha256_of_file
 
@@ -94,10 +94,12 @@ def named(corpus: Corpus, names: tuple[str, ...]) -> Corpus:
     return replace(corpus, classes=names)
 
 
-def sizes_of(path: Path, text_column: tuple[str, ...], label_column: str, strict: bool) -> dict[str, Any]:
+def sizes_of(
+    path: Path, text_column: tuple[str, ...], label_column: str, strict: bool, tokeniser: TokeniserName
+) -> dict[str, Any]:
     """Settings that suit the training texts of ``path``. Raises DataError as ``load_own``."""
     changed = tuple(file.stat().st_mtime_ns for file in _files(path).values())
-    return dict(_sizes(path, text_column, label_column, strict, changed))
+    return dict(_sizes(path, text_column, label_column, strict, tokeniser, changed))
 
 
 @lru_cache(maxsize=1)
@@ -106,13 +108,14 @@ def _sizes(
     text_column: tuple[str, ...],
     label_column: str,
     strict: bool,
+    tokeniser: TokeniserName,
     _: tuple[int, ...],
 ) -> dict[str, Any]:
     """Once for all points of a sweep."""
     corpus = load_own(path, text_column, label_column, strict)
     texts = corpus.train.texts
     sample = texts[:: max(1, len(texts) // SAMPLE)]
-    lengths = [len(tokenise(part)) for text in sample for part in text.split(BORDER)]
+    lengths = [len(tokenise(part, tokeniser)) for text in sample for part in text.split(BORDER)]
     return sizes(lengths, len(corpus.classes), len(texts), corpus.inputs)
 
 
