@@ -38,6 +38,7 @@ def svg_of(drawn: Any) -> bytes:
     content = io.BytesIO()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "constrained_layout not applied")  # names longer than the picture is wide
+        warnings.filterwarnings("ignore", "Glyph .* missing from")  # text stays text: whoever shows it has the font
         drawn.savefig(content, format="svg", metadata={"Date": None})
     return CONTROL.sub(b"?", content.getvalue())
 

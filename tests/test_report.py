@@ -14,6 +14,7 @@ import pytest
 
 from analysis.folders import open_run
 from analysis.report import command_of, page, texts
+from analysis.style import figure, svg_of
 from eqspike_seq.cli import parse_run
 from eqspike_seq.files import save_arrays
 from tests.conftest import command
@@ -171,3 +172,10 @@ def test_a_run_without_anything_dense_beside_it_is_reported_all_the_same(folders
     settings = (other / "config.toml").read_text()
     (other / "config.toml").write_text(settings.replace("masked = true", "masked = false"))
     assert "the same weights" in page([open_run(other), open_run(folders[1])], [], "loihi")
+
+
+def test_pictures_hold_words_of_every_script() -> None:
+    """As text, which needs no font here; a warning would fail this test."""
+    drawn, ((axis,),) = figure()
+    axis.set_title("好 ขอ हिन्दी 👍")
+    assert "好 ขอ हिन्दी 👍" in svg_of(drawn).decode()
