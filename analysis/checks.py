@@ -4,7 +4,9 @@ import numpy as np
 
 from analysis.folders import Json
 from analysis.picture import Picture
-from analysis.style import COLOURS, figure
+from analysis.style import COLOURS, figure, key, legend, logarithmic
+
+STYLES = {"free": ("-", "free phase"), "nudge+": ("--", "nudge +β"), "nudge-": (":", "nudge −β")}
 
 
 def pictures(name: str, found: Json) -> list[Picture]:
@@ -18,7 +20,7 @@ def curves(found: Json) -> list[Picture]:
     """EP (lines) against BPTT (dots) over time for single weights of each parameter, one a stage."""
     made = []
     for stage, courses in found.get("curves", {}).items():
-        drawn, axes = figure(2, -(-len(courses) // 2), 10, 5)
+        drawn, axes = figure(2, -(-len(courses) // 2))
         rows: list[Json] = []
         for axis, (parameter, course) in zip(axes.flat, courses.items(), strict=False):
             ep, bptt = np.array(course["ep"]), np.array(course["bptt"])
@@ -46,7 +48,7 @@ def fidelity(found: Json) -> list[Picture]:
         return []
     stages = list(dict.fromkeys(r["stage"] for r in records))
     by = "window" if records[0]["window"] is not None else "beta"
-    drawn, axes = figure(1, len(stages), 3.5 * len(stages) + 1, 3.5)
+    drawn, axes = figure(1, len(stages))
     for axis, stage in zip(axes[0], stages, strict=True):
         mine = [r for r in records if r["stage"] == stage]
         for style, beta in zip(("-", "--", ":", "-."), dict.fromkeys(r["beta"] for r in mine), strict=False):
@@ -60,7 +62,7 @@ def fidelity(found: Json) -> list[Picture]:
             title=stage, xlabel="window (steps)" if by == "window" else "β", ylim=(min(0, axis.get_ylim()[0]), 1.02)
         )
     axes[0, 0].set_ylabel("cosine to dense Eq. 18")
-    axes[0, -1].legend(fontsize=7)
+    legend(drawn)
     rule = records[0]
     drawn.suptitle(f"{rule['neuron']}, {rule['circuit']}, {rule['rule']}")
     caption = (
@@ -72,26 +74,28 @@ def fidelity(found: Json) -> list[Picture]:
 def phases(found: Json) -> Picture:
     """φ and residual over the free phase and the two nudges, with and without HopAttn, a row a stage."""
     stages = found["stages"]
-    drawn, axes = figure(len(stages), 2, 9, 3 * len(stages))
+    drawn, axes = figure(len(stages), 2)
     rows: list[Json] = []
     for row, (stage, about) in zip(axes, stages.items(), strict=True):
         for colour, (name, label) in zip(COLOURS, (("hopattn", "HopAttn"), ("no_hopattn", "no HopAttn")), strict=False):
             free = about[name]["free"]
             steps = len(free["phi"])
             row[0].plot(range(1, steps + 1), free["phi"], color=colour, label=label)
-            row[1].semilogy(range(1, steps + 1), free["residual"], color=colour, label=label)
+            row[1].plot(range(1, steps + 1), free["residual"], color=colour, label=label)
             for phase, course in about[name].items():
                 pairs = enumerate(zip(course["phi"], course["residual"], strict=True), start=1)
                 point = {"stage": stage, "network": label, "phase": phase}
                 rows += [{**point, "step": step, "phi": phi, "residual": residual} for step, (phi, residual) in pairs]
-            for phase, style in (("nudge+", "--"), ("nudge-", ":")):
-                course = about[name][phase]
+            for phase in ("nudge+", "nudge-"):
+                course, style = about[name][phase], STYLES[phase][0]
                 after = range(steps + 1, steps + 1 + len(course["phi"]))
                 row[0].plot(after, course["phi"], style, color=colour)
-                row[1].semilogy(after, course["residual"], style, color=colour)
+                row[1].plot(after, course["residual"], style, color=colour)
         row[0].set(title=f"{stage}: φ", xlabel="step")
         row[1].set(title=f"{stage}: largest change of a unit", xlabel="step")
-        row[0].legend(title="free –, +β - -, −β ···", fontsize=7)
+        logarithmic(row[1], "y")
+    networks = axes[0][0].get_legend_handles_labels()[0]
+    legend(drawn, [*networks, *(key(label, ls=style) for style, label in STYLES.values())])
     caption = "φ and the largest change of a unit over the free phase and both nudges, with and without HopAttn; dense."
     return Picture("convergence", caption, drawn, rows)
 
@@ -99,15 +103,17 @@ def phases(found: Json) -> Picture:
 def hopfield(found: Json) -> Picture:
     """From metastable states to retrieval as the inverse temperature grows."""
     sweep = found["hopfield"]
-    drawn, axes = figure(1, 2, 9, 3)
+    drawn, axes = figure(1, 2)
     x = sweep["relative_inverse_temperature"]
-    axes[0, 0].loglog(x, sweep["effective_patterns"], "o-", label="patterns mixed: exp(entropy)")
-    axes[0, 1].semilogx(x, sweep["retrieved"], "o-", label="share retrieved")
-    axes[0, 1].semilogx(x, sweep["second_less_first"], "s--", label="‖second − first‖ / ‖first‖")
+    axes[0, 0].plot(x, sweep["effective_patterns"], "o-", label="patterns mixed: exp(entropy)")
+    axes[0, 1].plot(x, sweep["retrieved"], "o-", color=COLOURS[2], label="share retrieved")
+    axes[0, 1].plot(x, sweep["second_less_first"], "s--", color=COLOURS[1], label="‖second − first‖ / ‖first‖")
     for axis in axes[0]:
         axis.axvline(1.0, color="grey", linewidth=0.8)
+        logarithmic(axis, "x")
         axis.set_xlabel("inverse temperature ÷ that of HopAttn")
-        axis.legend(fontsize=7)
+    logarithmic(axes[0, 0], "y")
+    legend(drawn)
     names = ("relative_inverse_temperature", "effective_patterns", "retrieved", "second_less_first")
     columns = zip(*(sweep[name] for name in names), strict=True)
     caption = "From states that mix many patterns to single ones that are retrieved, as the inverse temperature grows."

@@ -9,7 +9,7 @@ from typing import Any
 
 import tyro
 
-from analysis.style import COLOURS, figure, save
+from analysis.style import COLOURS, figure, legend, logarithmic, save
 
 
 def draw_winners(found: dict[str, Any], out: Path) -> Path:
@@ -18,9 +18,10 @@ def draw_winners(found: dict[str, Any], out: Path) -> Path:
     for colour, (name, slope) in zip(COLOURS, found["slopes"].items(), strict=False):
         rows = [row for row in found["rows"] if row["sampler"] == name]
         spikes, errors = ([row[key] for row in rows] for key in ("spikes_per_row", "relative_error"))
-        axes.loglog(spikes, errors, "o-", color=colour, label=f"{name}: slope {slope:.2f}")
+        axes.plot(spikes, errors, "o-", color=colour, label=f"{name}: slope {slope:.2f}".replace("-0", "−0"))
+    logarithmic(axes, "x", "y")
     axes.set(xlabel="spikes of a token row", ylabel="relative error of HopAttn")
-    axes.legend()
+    legend(drawn)
     return save(drawn, out)
 
 
@@ -28,9 +29,10 @@ def draw_stdp(found: dict[str, Any], out: Path) -> Path:
     """Weight change against spike-time difference, a line a time constant."""
     drawn, ((axes,),) = figure()
     for colour, (tau, curve) in zip(COLOURS, found["curves"].items(), strict=False):
-        axes.semilogy(found["t_post_less_t_pre"], curve, color=colour, label=f"τ = {float(tau):g} steps")
+        axes.plot(found["t_post_less_t_pre"], curve, color=colour, label=f"τ = {float(tau):g} steps")
+    logarithmic(axes, "y")
     axes.set(xlabel="t(post) − t(pre), steps", ylabel="weight change by the pair")
-    axes.legend()
+    legend(drawn)
     return save(drawn, out)
 
 

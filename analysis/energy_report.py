@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from rich.table import Table
 
 from analysis.energy import PARTS, energy
 from analysis.folders import Json, open_run
-from analysis.style import COLOURS, figure, save
+from analysis.style import COLOURS, figure, legend, logarithmic, save
 from eqspike_seq.errors import ConfigError
 from eqspike_seq.files import write_bytes, write_json
 from neuromorphic.energy import CostTable, names, price, read_table
@@ -31,7 +32,9 @@ DEFAULT = (
 )
 COMPONENTS = ("layers", "HopAttn", "x w1", "loading", "learning", "static power")
 WIDEST = 2.5  # times dense EP: where the picture ends
-UNITS = ((1.0, "J"), (1e-3, "mJ"), (1e-6, "µJ"), (1e-9, "nJ"), (1e-12, "pJ"))
+BROKEN = 1.95  # times dense EP: where a bar that goes on ends, so that its number has room
+APART = 0.06  # decades of spikes per synapse: between the ranges of two chips, which would hide each other
+UNITS = ((1e6, "MJ"), (1e3, "kJ"), (1.0, "J"), (1e-3, "mJ"), (1e-6, "µJ"), (1e-9, "nJ"), (1e-12, "pJ"))
 
 
 @dataclass
@@ -71,9 +74,14 @@ def main(arguments: list[str]) -> None:
 def text_of(joules: float) -> str:
     """With a unit that fits."""
     for size, unit in UNITS:
-        if joules >= size:
+        if joules >= 0.9995 * size:  # what rounds to a thousand has the next unit
             return f"{joules / size:.3g} {unit}"
     return "0" if joules == 0 else f"{joules / 1e-12:.2g} pJ"
+
+
+def texts_of(joules: Sequence[float]) -> list[str]:
+    """Each with a unit that fits."""
+    return [text_of(value) for value in joules]
 
 
 def ranged(joules: Json) -> str:
@@ -198,22 +206,20 @@ def draw(report: Json, folder: Path) -> list[Path]:
     ]
     if not entries:
         return []
-    drawn, axes = figure(1, 2, width=11, height=1.2 + 0.55 * len(entries))
+    drawn, axes = figure(1, 2, height=1.2 + 0.55 * len(entries))
     for axis, (part, label) in zip(axes[0], PARTS.items(), strict=True):
         for place, entry in enumerate(entries):
-            whole = entry["dense"][part]["joules"]["value"]
-            _bar(axis, place - 0.2, entry[part], whole)
-            _bar(axis, place + 0.2, entry["dense"][part], whole)
+            _bar(axis, place - 0.2, entry[part], entry["dense"][part])
+            _bar(axis, place + 0.2, entry["dense"][part], entry["dense"][part])
         titles = [f"{entry['title']}\n(dense: {entry['dense']['on']})" for entry in entries]
         axis.set_yticks(range(len(entries)), titles if part == "inference" else [""] * len(entries))
         axis.invert_yaxis()
         axis.set_xlim(0, WIDEST)
         axis.set_xlabel(f"energy of {label}, dense EP = 1")
         axis.grid(axis="y", visible=False)
-    handles = [_patch(colour, name) for colour, name in zip(COLOURS, COMPONENTS, strict=False)]
-    drawn.legend(handles=handles, fontsize=8, loc="outside lower center", ncols=len(handles))
+    legend(drawn, [_patch(colour, name) for colour, name in zip(COLOURS, COMPONENTS, strict=False)])
     written = [save(drawn, folder / "energy.svg")]
-    drawn, axes = figure(1, 2, width=9, height=3.6)
+    drawn, axes = figure(1, 2)
     for axis, (part, label) in zip(axes[0], PARTS.items(), strict=True):
         now = entries[0]["spikes_per_synapse"][part]
         if not now:
@@ -226,23 +232,36 @@ def draw(report: Json, folder: Path) -> list[Path]:
             line = [dense / (fixed + events * rate / now) for rate in rates]
             axis.plot(rates, line, dashes, color=colour, label=entry["title"])
             if (ends := entry["dense_over_this"][part]) is not None:
-                axis.plot([now, now], [ends["low"], ends["high"]], color=colour, alpha=0.5)
+                aside = now * 10 ** (APART * (place - (len(entries) - 1) / 2))
+                axis.plot([aside, aside], [ends["low"], ends["high"]], dashes, color=colour, alpha=0.6)
         axis.axhline(1, color="black", linewidth=0.8)
         axis.axvline(now, color="black", linewidth=0.8, linestyle=":")
-        axis.set(xscale="log", yscale="log", xlabel=f"spikes per synapse, {label}", ylabel="dense EP ÷ spiking")
-    axes[0][0].legend(fontsize=6)
+        logarithmic(axis, "x", "y")
+        axis.set(xlabel=f"spikes per synapse, {label}", ylabel="dense EP ÷ spiking")
+    legend(drawn)
     written.append(save(drawn, folder / "energy-break-even.svg"))
     return written
 
 
-def _bar(axis: Any, place: float, part: Json, whole: float) -> None:
-    """Components end to end, in shares of ``whole``; the sum beside them, since the axis ends at ``WIDEST``."""
-    left = 0.0
+def _bar(axis: Any, place: float, part: Json, dense: Json) -> None:
+    """Components end to end, in shares of ``dense``, the sum and its share beside them.
+
+    A bar that is longer than ``BROKEN`` ends there, with a gap across it as the mark that it goes on.
+    """
+    left, whole = 0.0, dense["joules"]["value"]
     for colour, name in zip(COLOURS, COMPONENTS, strict=False):
         share = part["components"].get(name, {"value": 0.0})["value"] / whole
-        axis.barh(place, share, left=left, height=0.34, color=colour)
+        axis.barh(
+            place, min(left + share, BROKEN) - min(left, BROKEN), left=min(left, BROKEN), height=0.34, color=colour
+        )
         left += share
-    axis.text(min(left, 0.84 * WIDEST) + 0.02, place, text_of(part["joules"]["value"]), va="center", fontsize=7)
+    if left > BROKEN:
+        for aside in (0.10, 0.16):
+            cut = [BROKEN - aside - 0.03, BROKEN - aside + 0.03]
+            axis.plot(cut, [place + 0.24, place - 0.24], color="white", linewidth=2.5)
+            axis.plot(cut, [place + 0.24, place - 0.24], color="black", linewidth=0.6)
+    times = "" if part is dense else f", {left:.2g}×" if left < 10 else f", {left:,.0f}×"
+    axis.text(min(left, BROKEN) + 0.02, place, f"{text_of(part['joules']['value'])}{times}", va="center", fontsize=7)
 
 
 def _patch(colour: str, name: str) -> Any:

@@ -7,12 +7,14 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import tyro
 
 from analysis.energy import DIGITAL, part_of
+from analysis.energy_report import texts_of
 from analysis.folders import open_run
 from analysis.pictures import front
-from analysis.style import COLOURS, figure, save
+from analysis.style import COLOURS, MARKERS, figure, legends, logarithmic, save
 from neuromorphic.energy import read_table
 
 
@@ -28,7 +30,7 @@ def main(
         points: What `python -m benchmarks.pareto` wrote.
         out: The picture.
     """
-    drawn, axes = figure(1, 2, width=10, height=4)
+    drawn, axes = figure(1, 2)
     named: list[list[tuple[str, dict[str, Any], float]]] = [[], []]
     for run in runs:
         found = open_run(run)
@@ -39,15 +41,14 @@ def main(
         named[1].append((label(row["backend"], row["changes"]), joules, row["test_accuracy"]))
     for axis, rows, title in zip(axes[0], named, (open_run(runs[0]).result["dataset"], "mini"), strict=True):
         for place, (name, joules, accuracy) in enumerate(rows):
-            colour, marker = COLOURS[place % len(COLOURS)], "osD^"[place // len(COLOURS) % 4]
+            colour, marker = COLOURS[place % len(COLOURS)], MARKERS[place // len(COLOURS) % len(MARKERS)]
             spread = [[joules["value"] - joules["low"]], [joules["high"] - joules["value"]]]
             axis.errorbar(joules["value"], 100 * accuracy, xerr=spread, fmt=marker, color=colour, label=name)
         best = front([(joules["value"], 100 * accuracy) for _, joules, accuracy in rows])
         axis.step(*zip(*best, strict=True), where="post", color="black", linewidth=0.7)
-        axis.set(
-            xscale="log", xlabel="joules an inference, 45 nm digital, fp32", ylabel="test accuracy, %", title=title
-        )
-        axis.legend(fontsize=6)
+        logarithmic(axis, "x", said=texts_of)
+        axis.set(xlabel="energy of an inference, 45 nm digital, fp32", ylabel="test accuracy, %", title=title)
+    legends(drawn)
     save(drawn, out)
 
 
@@ -63,7 +64,8 @@ def label(backend: str, settings: dict[str, Any]) -> str:
         "baseline": "from",
         "threshold": "θ",
     }
-    rest = [f"{text} {settings[name]}" for name, text in shown.items() if name in settings]
+    values = {name: np.ravel(settings[name]).tolist() for name in shown if name in settings}  # one, or one a layer
+    rest = [f"{shown[name]} {', '.join(f'{value:g}' for value in each)}" for name, each in values.items()]
     return ", ".join([neuron + circuit, *rest])
 
 

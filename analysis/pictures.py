@@ -10,40 +10,48 @@ import numpy as np
 
 from analysis import checks, raster
 from analysis.energy import PARTS, part_of_run
-from analysis.energy_report import COMPONENTS
+from analysis.energy_report import COMPONENTS, text_of, texts_of
 from analysis.folders import Json, Run, groups
 from analysis.picture import Picture
-from analysis.style import COLOURS, figure
+from analysis.style import COLOURS, MARKERS, figure, key, legend, legends, logarithmic, short
 from neuromorphic.energy import GROUPS, CostTable
 
 BARS = 40  # at most in one picture
+TIMES = ((3600, "hours"), (60, "minutes"), (1, "seconds"))
 
 
-def _coloured(runs: list[Run]) -> list[tuple[str, list[Run], str]]:
-    """(colour, runs that differ in the seed alone, their label); equal labels are told apart by the folder."""
+def _marked(runs: list[Run]) -> list[tuple[str, str, list[Run], str]]:
+    """(colour, marker, runs that differ in the seed alone, their label); a folder tells equal labels apart."""
     found = groups(runs)
     labels = [group[0].label for group in found]
     return [
-        (COLOURS[place % len(COLOURS)], group, label if labels.count(label) == 1 else f"{label} ({group[0].name})")
+        (
+            COLOURS[place % len(COLOURS)],
+            MARKERS[place // len(COLOURS) % len(MARKERS)],
+            group,
+            label if labels.count(label) == 1 else f"{label} ({group[0].name})",
+        )
         for place, (group, label) in enumerate(zip(found, labels, strict=True))
     ]
 
 
 def learning_curves(runs: list[Run], table: CostTable) -> Picture | None:
     """Accuracy after each epoch."""
-    drawn, ((axis,),) = figure(width=7.5)
+    drawn, ((axis,),) = figure()
     rows: list[Json] = []
-    for colour, group, label in _coloured(runs):
+    longest = max(line["seconds"] for run in runs for line in run.metrics)
+    size, unit = next(found for found in TIMES if longest >= 2 * found[0] or found[0] == 1)
+    for colour, marker, group, label in _marked(runs):
         lines = [[line for line in run.metrics if "validation_accuracy" in line] for run in group]
         length = min(len(line) for line in lines)
-        minutes = np.mean([[line["seconds"] / 60 for line in run[:length]] for run in lines], 0)
+        times = np.mean([[line["seconds"] / size for line in run[:length]] for run in lines], 0)
         values = 100 * np.array([[line["validation_accuracy"] for line in run[:length]] for run in lines])
         train = 100 * np.array([[line["train_accuracy"] for line in run[:length]] for run in lines])
         seeds = f", {len(group)} seeds" if len(group) > 1 else ""
-        axis.plot(minutes, values.mean(0), "o-", color=colour, label=label + seeds, markersize=3)
-        axis.plot(minutes, train.mean(0), color=colour, linewidth=0.8, alpha=0.5)
+        axis.plot(times, values.mean(0), "-", marker=marker, color=colour, label=label + seeds, markersize=3)
+        axis.plot(times, train.mean(0), color=colour, linewidth=0.8, alpha=0.5)
         if len(group) > 1:
-            axis.fill_between(minutes, values.min(0), values.max(0), color=colour, alpha=0.15)
+            axis.fill_between(times, values.min(0), values.max(0), color=colour, alpha=0.15)
         axis.axhline(100 * np.mean([run.result["test_accuracy"] for run in group]), color=colour, ls="--", lw=0.7)
         rows += [
             {"run": run.name, "epoch": line["epoch"], "minutes": line["seconds"] / 60}
@@ -51,8 +59,14 @@ def learning_curves(runs: list[Run], table: CostTable) -> Picture | None:
             for run, course in zip(group, lines, strict=True)
             for line in course
         ]
-    axis.set(xlabel="training time, minutes", ylabel="accuracy, %")
-    axis.legend(fontsize=7, loc="lower right")
+    axis.set(xlabel=f"training time, {unit}", ylabel="accuracy, %")
+    drawn_runs = axis.get_legend_handles_labels()[0]
+    kinds = (
+        ("validation", {"marker": "o", "markersize": 3}),
+        ("training", {"lw": 0.8}),
+        ("test", {"ls": "--", "lw": 0.7}),
+    )
+    legend(drawn, [*drawn_runs, *(key(label, **looks) for label, looks in kinds)])
     caption = (
         "Validation accuracy after each epoch (dots; band: lowest to highest seed), training accuracy on what the "
         "network was shown (thin), test accuracy at the end (dashes)."
@@ -65,18 +79,20 @@ def accuracy_over_steps(runs: list[Run], table: CostTable) -> Picture | None:
     able = [run for run in runs if run.has("curves.json")]
     if not able:
         return None
-    drawn, axes = figure(1, 2, width=10, height=3.8)
+    drawn, axes = figure(1, 2, one_scale=True)
     rows: list[Json] = []
-    for colour, group, label in _coloured(able):
+    for colour, marker, group, label in _marked(able):
         course = group[0].curves
         accuracy = [100 * value for value in course["accuracy"]]
-        axes[0][0].plot(course["steps"], accuracy, ".-", color=colour, label=label)
-        axes[0][1].plot(course["events_per_text"], accuracy, ".-", color=colour, label=label)
+        axes[0][0].plot(course["steps"], accuracy, "-", marker=marker, color=colour, label=label, markersize=4)
+        axes[0][1].plot(course["events_per_text"], accuracy, "-", marker=marker, color=colour, markersize=4)
         pairs = zip(course["steps"], course["accuracy"], course["events_per_text"], strict=True)
         rows += [{"run": group[0].name, "steps": s, "test_accuracy": a, "events_per_text": e} for s, a, e in pairs]
-    axes[0][0].set(xscale="log", xlabel="steps or sweeps of the free phase", ylabel="test accuracy, %")
-    axes[0][1].set(xscale="log", xlabel="synaptic events (dense: products) a text")
-    axes[0][0].legend(fontsize=7)
+    axes[0][0].set(xlabel="steps or sweeps of the free phase", ylabel="test accuracy, %")
+    axes[0][1].set(xlabel="synaptic events (dense: products) a text")
+    for axis in axes[0]:
+        logarithmic(axis, "x")
+    legend(drawn)
     caption = "Test accuracy read after each reading of the free phase, against its length and against its events."
     return Picture("accuracy-over-steps", caption, drawn, rows)
 
@@ -84,10 +100,11 @@ def accuracy_over_steps(runs: list[Run], table: CostTable) -> Picture | None:
 def accuracy_over_energy(runs: list[Run], table: CostTable) -> Picture | None:
     """The Pareto front."""
     rows: list[Json] = []
-    drawn, axes = figure(1, 2, width=10, height=3.8)
+    drawn, axes = figure(1, 2, one_scale=True)
+    axes[0][0].set_ylabel("test accuracy, %")
     for axis, (part, label) in zip(axes[0], PARTS.items(), strict=True):
         points = []
-        for colour, group, name in _coloured(runs):
+        for colour, marker, group, name in _marked(runs):
             for run in group:
                 if (found := part_of_run(run, part, table)) is None:
                     continue
@@ -95,13 +112,14 @@ def accuracy_over_energy(runs: list[Run], table: CostTable) -> Picture | None:
                 accuracy = 100 * run.result["test_accuracy"]
                 spread = [[joules["value"] - joules["low"]], [joules["high"] - joules["value"]]]
                 shown = name if run is group[0] else None
-                axis.errorbar(joules["value"], accuracy, xerr=spread, fmt="o", color=colour, label=shown)
+                axis.errorbar(joules["value"], accuracy, xerr=spread, fmt=marker, color=colour, label=shown)
                 points.append((joules["value"], accuracy))
                 rows.append({"run": run.name, "part": part, "test_accuracy": accuracy / 100, **joules})
         if points:
             axis.step(*zip(*front(points), strict=True), where="post", color="black", linewidth=0.7)
-        axis.set(xscale="log", xlabel=f"joules, {label}", ylabel="test accuracy, %")
-    axes[0][0].legend(fontsize=6)
+        logarithmic(axis, "x", said=texts_of)
+        axis.set_xlabel(f"energy of {label}")
+    legend(drawn)
     caption = (
         f"Test accuracy against energy on {table.title}; bars: range of the constants, line: those than which no other "
         "run takes less and is as right."
@@ -123,20 +141,21 @@ def accuracy_over_spikes(runs: list[Run], table: CostTable) -> Picture | None:
     spiking = [run for run in runs if run.result.get("spikes_per_synapse_per_inference")]
     if not spiking:
         return None
-    drawn, ((axis,),) = figure(width=6.5, height=3.8)
+    drawn, ((axis,),) = figure()
     rows = []
-    for colour, group, label in _coloured(runs):
+    for colour, marker, group, label in _marked(runs):
         for run in group:
             spikes, accuracy = run.result["spikes_per_synapse_per_inference"], 100 * run.result["test_accuracy"]
             shown = label if run is group[0] else None
             if spikes is None:
                 axis.axhline(accuracy, color=colour, linestyle="--", label=shown)
             else:
-                axis.plot(spikes, accuracy, "o", color=colour, label=shown)
+                axis.plot(spikes, accuracy, marker, color=colour, label=shown)
             rows.append({"run": run.name, "spikes_per_synapse": spikes, "test_accuracy": accuracy / 100})
-    axis.axvline(1.72, color="grey", linewidth=0.8)
-    axis.set(xscale="log", xlabel="spikes per synapse and inference", ylabel="test accuracy, %")
-    axis.legend(fontsize=6)
+    axis.axvline(1.72, color="grey", linewidth=0.8, label="1.72: rate codes lose above it")
+    logarithmic(axis, "x")
+    axis.set(xlabel="spikes per synapse and inference", ylabel="test accuracy, %")
+    legend(drawn)
     caption = (
         "Test accuracy against spikes per synapse and inference; dashes: dense EP. Grey: 1.72, above which Davidson "
         "and Furber (2021) see rate-coded networks lose to dense ones."
@@ -146,20 +165,24 @@ def accuracy_over_spikes(runs: list[Run], table: CostTable) -> Picture | None:
 
 def rates_over_training(runs: list[Run], table: CostTable) -> Picture | None:
     """Mean activity of each layer."""
-    shown = _coloured(runs)[:6]
-    drawn, axes = figure(1, len(shown), width=3.2 * len(shown) + 0.8, height=3)
+    shown = _marked(runs)[:6]
+    drawn, axes = figure(-(-len(shown) // 3), min(3, len(shown)), one_scale=True)
     rows: list[Json] = []
-    for axis, (_, group, label) in zip(axes[0], shown, strict=True):
+    for axis in list(axes.flat)[len(shown) :]:
+        axis.set_visible(False)
+    for axis, (_, _, group, label) in zip(axes.flat, shown, strict=False):
         lines = group[0].metrics
         for colour, layer in zip(COLOURS, lines[0]["rates"], strict=False):
             axis.plot(
                 [line["epoch"] for line in lines], [line["rates"][layer] for line in lines], color=colour, label=layer
             )
         rows += [{"run": group[0].name, "epoch": line["epoch"], **line["rates"]} for line in lines]
-        axis.set_title(label, fontsize=7)
-        axis.set(xlabel="epoch", ylim=(0, 1))
-    axes[0][0].set_ylabel("mean rate")
-    axes[0][0].legend(fontsize=7)
+        axis.set_title(short(label, 40), fontsize=8)
+        axis.set(xlabel="epoch", ylim=(0, max(1, axis.get_ylim()[1])))
+        axis.locator_params(axis="x", integer=True)
+    for axis in axes[:, 0]:
+        axis.set_ylabel("mean rate")
+    legend(drawn)
     return Picture("rates-over-training", "Mean rate of each layer in training.", drawn, rows)
 
 
@@ -168,23 +191,26 @@ def settling(runs: list[Run], table: CostTable) -> Picture | None:
     able = [run for run in runs if run.has("samples.npz")]
     if not able:
         return None
-    drawn, axes = figure(2, 3, width=10, height=5)
+    drawn, axes = figure(2, 3, one_scale=True)
     rows: list[Json] = []
-    for colour, group, label in _coloured(able):
+    for colour, marker, group, label in _marked(able):
         samples = group[0].samples
         every = int(samples["reading_steps"])
-        for column, phase in enumerate(("free", "nudge_plus", "nudge_minus")):
+        for column, (phase, title) in enumerate(raster.PHASES):
             residual, phi = (samples[f"{phase}_{name}"].mean(1) for name in ("residual", "phi"))
             steps = every * np.arange(1, len(residual) + 1)
-            axes[0][column].plot(steps, residual, ".-", color=colour, label=label, markersize=3)
-            axes[1][column].plot(steps, phi, ".-", color=colour, markersize=3)
-            axes[0][column].set(xscale="log", yscale="log", title=phase.replace("_", " "))
-            axes[1][column].set(xscale="log", xlabel="step")
+            axes[0][column].plot(steps, residual, "-", marker=marker, color=colour, label=label, markersize=3)
+            axes[1][column].plot(steps, phi, "-", marker=marker, color=colour, markersize=3)
+            axes[0][column].set_title(title)
+            axes[1][column].set_xlabel("step")
             triples = zip(steps.tolist(), residual.tolist(), phi.tolist(), strict=True)
             rows += [{"run": group[0].name, "phase": phase, "step": s, "residual": r, "phi": v} for s, r, v in triples]
+    for upper, lower in axes.T:
+        logarithmic(upper, "x", "y")
+        logarithmic(lower, "x")
     axes[0][0].set_ylabel("largest change of a unit")
     axes[1][0].set_ylabel("φ")
-    axes[0][0].legend(fontsize=6)
+    legend(drawn)
     caption = "How 16 test texts settle: largest change of a unit between readings, and the potential φ; means."
     return Picture("settling", caption, drawn, rows)
 
@@ -195,23 +221,27 @@ def energy_breakdown(runs: list[Run], table: CostTable) -> Picture | None:
     parts = [(run, part) for run, part in priced if part is not None]
     if not parts:
         return None
-    drawn, axes = figure(1, 2, width=11, height=1.2 + 0.4 * len(parts))
+    drawn, axes = figure(1, 2, height=1.6 + 0.4 * len(parts), one_scale=True)
+    widest = max(part["joules"]["value"] for _, part in parts) or 1e-12
+    axes[0][0].set_yticks(range(len(parts)), [short(run.name, 40) for run, _ in parts])
+    axes[0][0].invert_yaxis()
     rows: list[Json] = []
     for axis, split, names in ((axes[0][0], "components", COMPONENTS), (axes[0][1], "groups", tuple(GROUPS))):
+        shown = {name for _, part in parts for name, joules in part[split].items() if joules["value"]}
         for place, (run, part) in enumerate(parts):
             left = 0.0
             for colour, name in zip(COLOURS, names, strict=False):
                 value = part[split].get(name, {"value": 0.0})["value"]
-                axis.barh(place, value, left=left, color=colour, label=name if place == 0 else None)
+                axis.barh(place, value, left=left, color=colour, label=name if place == 0 and name in shown else None)
                 left += value
                 rows.append({"run": run.name, "split": split, "name": name, "joules": value})
-        axis.set_yticks(
-            range(len(parts)), [run.name for run, _ in parts] if split == "components" else [""] * len(parts)
-        )
-        axis.invert_yaxis()
-        axis.set_xlabel("joules an inference")
-        axis.legend(fontsize=6)
+            axis.text(left + 0.01 * widest, place, text_of(left), va="center", fontsize=7)
+        axis.set_xlim(0, 1.2 * widest)
+        axis.locator_params(axis="x", nbins=5)
+        axis.xaxis.set_major_formatter(lambda joules, _: text_of(joules))
+        axis.set_xlabel("energy of an inference")
         axis.grid(axis="y", visible=False)
+    legends(drawn)
     caption = f"What an inference takes on {table.title}" + (f", the first {BARS} runs." if len(runs) > BARS else ".")
     return Picture("energy-breakdown", caption, drawn, rows)
 

@@ -6,11 +6,11 @@ import numpy as np
 
 from analysis.folders import Json, Run
 from analysis.picture import Picture
-from analysis.style import COLOURS, figure
+from analysis.style import COLOURS, figure, legend, short
 
 PHASES = (("free", "free phase"), ("nudge_plus", "nudge +β"), ("nudge_minus", "nudge −β"))
 NEURONS = 64  # of a layer at most: the first ones
-WORDS = 60  # of a text at most: those that get most attention
+WORDS = 48  # of a text at most: those that get most attention; more would overlap
 
 
 def moved_most(samples: dict[str, Any]) -> int:
@@ -27,7 +27,7 @@ def raster(run: Run) -> Picture | None:
     if not layers:
         return None
     text = moved_most(samples)
-    drawn, axes = figure(2, 3, 10, 6)
+    drawn, axes = figure(2, 3)
     rows: list[Json] = []
     for column, (phase, title) in enumerate(PHASES):
         top, place, centres = axes[0, column], 0, []
@@ -53,7 +53,7 @@ def raster(run: Run) -> Picture | None:
         axes[1, column].set(xlim=top.get_xlim(), ylim=(-0.05, 1.05), xlabel="step")
     axes[0, 0].set_ylabel("neurons")
     axes[1, 0].set_ylabel("output activity")
-    axes[1, 0].legend(fontsize=7)
+    legend(drawn)
     caption = (
         f"{run.name}: of 16 test texts the one that the nudges move most, through the free phase and both nudges; the "
         f"first {NEURONS} neurons of each layer above s¹ (orange: negative spikes), and the outputs."
@@ -75,10 +75,10 @@ def attention(run: Run) -> Picture | None:
     text = moved_most(samples)
     words, shares = received(samples, text)
     chosen = np.sort(np.argsort(-shares, kind="stable")[:WORDS])
-    drawn, ((axis,),) = figure(width=11, height=3)
+    drawn, ((axis,),) = figure()
     axis.bar(range(len(chosen)), shares[chosen], color=COLOURS[0])
     axis.axhline(1, color="black", linewidth=0.8)
-    axis.set_xticks(range(len(chosen)), words[chosen], rotation=90, fontsize=6)
+    axis.set_xticks(range(len(chosen)), [short(str(word), 20) for word in words[chosen]], rotation=90, fontsize=7)
     axis.set_ylabel("attention received")
     axis.grid(axis="x", visible=False)
     rows = [{"word": str(words[i]), "place": int(i), "attention": float(shares[i])} for i in chosen]

@@ -10,7 +10,7 @@ from typing import Any
 
 import tyro
 
-from analysis.style import COLOURS, figure, save
+from analysis.style import COLOURS, figure, logarithmic, save
 
 NAMES = {"tokens": "N, tokens", "dim": "D", "hidden": "units of s²", "batch": "texts in a batch", "free_steps": "T"}
 COSTS = {"seconds": ("seconds a batch", 1.0), "bytes": ("peak memory, MB", 1e-6)}
@@ -19,7 +19,7 @@ COSTS = {"seconds": ("seconds a batch", 1.0), "bytes": ("peak memory, MB", 1e-6)
 def draw_growth(found: dict[str, Any], out: Path) -> Path:
     """Time above, memory below, a column a size; the line fitted to the largest sizes with its exponent."""
     grown = found["growth"]
-    drawn, axes = figure(len(COSTS), len(grown), 2.2 * len(grown), 4.4)
+    drawn, axes = figure(len(COSTS), len(grown), one_scale=True)
     for column, (name, about) in enumerate(grown.items()):
         sizes = [row["size"] for row in about["rows"]]
         for row, (cost, (label, unit)) in enumerate(COSTS.items()):
@@ -28,12 +28,12 @@ def draw_growth(found: dict[str, Any], out: Path) -> Path:
             upper = sizes[-found["upper"] :]
             fitted = zip(upper, values[-found["upper"] :], strict=True)
             factor = geometric_mean(value / size**slope for size, value in fitted)
-            place.loglog(sizes, values, "o", color=COLOURS[0])
-            place.loglog(upper, [factor * size**slope for size in upper], color=COLOURS[1], label=f"∝ x^{slope:.2f}")
-            place.set_xticks(sizes, [f"{size}" for size in sizes])
-            place.minorticks_off()
-            place.legend(loc="upper left", fontsize=7)
-            place.tick_params(labelsize=7)
+            place.plot(sizes, values, "o", color=COLOURS[0])
+            place.plot(upper, [factor * size**slope for size in upper], color=COLOURS[1])
+            logarithmic(place, "x", "y")
+            place.set_xticks(sizes[::-2], [f"{size}" for size in sizes[::-2]])
+            place.set_xticks(sizes, minor=True)
+            place.set_title(f"exponent {slope:z.2f}".replace("-", "−"))
             if row + 1 == len(COSTS):
                 place.set_xlabel(NAMES[name])
             if column == 0:

@@ -1,5 +1,6 @@
 """What ``eqspike sweep`` shows at the end: its settings by validation accuracy, a picture, and a report."""
 
+import itertools
 import statistics
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ from analysis.folders import Json, finished_runs, open_runs, read_json
 from analysis.forms import Sweep
 from analysis.picture import Picture, as_csv
 from analysis.report import page
-from analysis.style import figure
+from analysis.style import figure, logarithmic, short
 from eqspike_seq.files import write_bytes
 
 SHOWN = 12  # of the best settings in the report
@@ -85,19 +86,22 @@ def verdict(rows: list[Json], names: list[str], seeds: int) -> str:
 
 def draw(rows: list[Json], names: list[str]) -> Picture:
     """Validation accuracy against each setting."""
-    drawn, (axes,) = figure(columns=len(names), width=max(5.0, 3.0 * len(names)), height=3.2)
-    for axis, name in zip(axes, names, strict=True):
+    drawn, axes = figure(-(-len(names) // 3), min(3, len(names)))
+    for axis, name in itertools.zip_longest(axes.flat, names):
+        if name is None:
+            axis.set_visible(False)
+            continue
         values = [str(row[name]) for row in rows]
         places: list[float] = []
         try:
             places = [float(value) for value in values]
-            if min(places) > 0 and max(places) >= 10 * min(places):
-                axis.set_xscale("log")
         except ValueError:
             kinds = list(dict.fromkeys(sorted(values)))
             places = [kinds.index(value) for value in values]
-            axis.set_xticks(range(len(kinds)), kinds)
+            axis.set_xticks(range(len(kinds)), [short(kind, 24) for kind in kinds], rotation=30, ha="right")
         axis.plot(places, [100 * row["validation_accuracy"] for row in rows], "o", markersize=4, alpha=0.7)
+        if 0 < 10 * min(places) <= max(places):
+            logarithmic(axis, "x")
         axis.set(xlabel=name.replace("_", "-"), ylabel="validation accuracy, %")
     caption = "Validation accuracy of each setting (mean over its seeds), against every setting that was varied."
     return Picture("sweep", caption, drawn, rows)

@@ -1,10 +1,13 @@
 import os
+import re
 from pathlib import Path
 
 import pytest
 import torch
 
 from eqspike_seq.network import Batch, Network, Shape
+
+MARKUP = re.compile(r"\$[^$<>]*\$|mathdefault|\\(?:times|mathrm|mathregular|frac)|10\^")  # what no picture may print
 
 
 @pytest.fixture(autouse=True)

@@ -281,7 +281,15 @@ def test_another_networks_dense_run_is_refused(runs: dict[str, Path], tmp_path: 
 
 
 def test_units_that_fit_and_pictures_that_repeat(runs: dict[str, Path], tmp_path: Path) -> None:
-    assert [text_of(j) for j in (2.0, 3.21e-3, 5e-7, 0.0, 4e-13)] == ["2 J", "3.21 mJ", "500 nJ", "0", "0.4 pJ"]
+    assert [text_of(j) for j in (2.0, 3.21e-3, 5e-7, 0.0, 4e-13, 9.999e-4, 1.5e4)] == [
+        "2 J",
+        "3.21 mJ",
+        "500 nJ",
+        "0",
+        "0.4 pJ",
+        "1 mJ",
+        "15 kJ",
+    ]
     found = report.energy(runs["spiking"], [read_table("loihi"), read_table("horowitz-45nm-fp16")], None, None)
     once, again = draw(found, tmp_path / "a"), draw(found, tmp_path / "b")
     assert [path.read_bytes() for path in once] == [path.read_bytes() for path in again]

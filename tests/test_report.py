@@ -17,8 +17,9 @@ from analysis.report import command_of, page, texts
 from analysis.style import figure, svg_of
 from eqspike_seq.cli import parse_run
 from eqspike_seq.files import save_arrays
-from tests.conftest import command
+from tests.conftest import MARKUP, command
 
+NAMED = "$x_1$"  # a run; no mathematics
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>"
 
 
@@ -26,7 +27,7 @@ HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>"
 def folders(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """A dense and a spiking run; the spiking one's folder and words are not to be trusted."""
     place = tmp_path_factory.mktemp("runs")
-    for name, flags in (("dense", ["dense"]), ("spiking", ["spiking", "--neuron", "sigma-delta"])):
+    for name, flags in ((NAMED, ["dense"]), ("spiking", ["spiking", "--neuron", "sigma-delta"])):
         command("run", "mini", "--limit", 120, "--epochs", 1, "--backend", *flags, "--out", place / name)
     hostile = place / "a&b <b onclick=alert(3)>"
     shutil.move(place / "spiking", hostile)
@@ -34,7 +35,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     arrays["tokens"] = arrays["tokens"].astype("<U80")
     arrays["tokens"][:, 0] = HOSTILE
     save_arrays(hostile / "samples.npz", arrays)
-    return [place / "dense", hostile]
+    return [place / NAMED, hostile]
 
 
 @pytest.fixture(scope="module")
@@ -93,6 +94,16 @@ def test_pictures_can_be_taken_away_and_names_in_them_are_their_own(html: str) -
             assert len(content.splitlines()) > 1
     inline = [a["id"] for tag, a in Elements(html[html.index("<h2>Pictures") :]).found if "id" in a]
     assert len(inline) == len(set(inline))
+
+
+def test_pictures_print_no_markup_and_names_as_they_are(html: str, folders: list[Path], tmp_path: Path) -> None:
+    command("compare", *folders, "--out", tmp_path)
+    pictures = {path.stem: path.read_text() for path in tmp_path.glob("*.svg")}
+    pictures |= {f"report's {n}": text for n, text in enumerate(re.findall(r"<svg.*?</svg>", html, re.DOTALL))}
+    assert len(pictures) >= 16 and ">1 µJ</text>" in pictures["accuracy-over-energy"]  # a log axis
+    for name, text in pictures.items():
+        assert not MARKUP.search(text.replace(NAMED, "")), name
+    assert sum(f">{NAMED}</text>" in text for text in pictures.values()) == 2  # the bars of either command
 
 
 def test_what_scrolls_or_is_chosen_can_be_reached_by_keyboard(html: str) -> None:
