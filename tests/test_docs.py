@@ -26,6 +26,7 @@ from eqspike_seq.network import Network
 from neuromorphic import registry
 from neuromorphic.energy import names, price, read_table
 from neuromorphic.neurons import Noise
+from tests.conftest import MARKUP
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -83,6 +84,12 @@ def test_command_line_is_the_same_in_each_build(monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.parametrize("picture", sorted(path.name for path in DOCS.glob("*.svg")))
 def test_command_of_every_picture_is_told(picture: str) -> None:
     assert re.search(rf"^\|.*\]\({re.escape(picture)}\).*`.*\|$", REPRODUCE, re.MULTILINE)
+
+
+@pytest.mark.parametrize("picture", sorted(DOCS.glob("*.svg")), ids=lambda path: path.name)
+def test_no_picture_prints_markup(picture: Path) -> None:
+    text = picture.read_text()
+    assert "<text" in text and not MARKUP.search(text)
 
 
 def test_command_of_every_result_is_told() -> None:
