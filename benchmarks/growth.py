@@ -1,7 +1,7 @@
 """How the cost of a dense training batch grows with N, D, hidden units, batch and T, and how near it is to the machine.
 
 python -m benchmarks.growth --json results/growth.json
-python -m analysis.speed results/growth.json docs/growth.svg
+python -m docs.tools.growth results/growth.json docs/growth.svg
 
 **Growth.** One size is varied at a time, the others as in ``BASE``; T sweeps and two nudges of T/2, all of them, so
 that work is the same whatever the state; a process for each. ``exponent`` is the slope of log cost over log size for

@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from analysis.speed import draw_growth
 from benchmarks.growth import sized
 from benchmarks.measure import exponent, in_fresh_process, memory, synthetic, training_batch
 from benchmarks.quantised import coarser, quantised
 from benchmarks.spiking import current_network, different_counts
+from docs.tools.growth import draw_growth
 from eqspike_seq.dynamics import ROUNDS
 from eqspike_seq.ledger import sweep_products
 from eqspike_seq.network import Network, Shape

@@ -16,7 +16,7 @@ import torch
 import tyro
 
 from analysis.folders import open_run
-from analysis.reproduce import CHECKS, FIGURES
+from docs.tools.reproduce import CHECKS, FIGURES
 from eqspike_seq.backends import make_estimator
 from eqspike_seq.checks import GradientFlags
 from eqspike_seq.cli import COMMANDS, parse_run

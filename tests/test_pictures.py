@@ -12,10 +12,10 @@ from matplotlib.text import Text
 
 from analysis import checks, energy_report
 from analysis.folders import Json, open_run
-from analysis.markdown import RESULTS
 from analysis.pictures import draw_all
 from analysis.style import figure, legend, logarithmic, svg_of
 from analysis.sweep import draw
+from docs.tools.markdown import RESULTS
 from neuromorphic.energy import read_table
 from tests.conftest import MARKUP
 

@@ -11,7 +11,7 @@ import pytest
 
 from analysis.energy import DIGITAL, energy
 from analysis.folders import open_run
-from analysis.tables import BLOCK, CHANGES, DENSE, DIGITS, MINI, MNIST, RATES, SNLI, filled
+from docs.tools.tables import BLOCK, CHANGES, DENSE, DIGITS, MINI, MNIST, RATES, SNLI, filled
 from eqspike_seq.cli import COMMANDS, parse_run
 from eqspike_seq.config import RunConfig, read_toml
 from eqspike_seq.data.imdb import OFFICIAL

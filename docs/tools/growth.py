@@ -1,6 +1,6 @@
 """Picture of how the cost of a dense training batch grows.
 
-python -m analysis.speed results/growth.json docs/growth.svg
+python -m docs.tools.growth results/growth.json docs/growth.svg
 """
 
 import json

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from analysis.folders import Json, open_run
-from analysis.markdown import RESULTS, read, table
+from docs.tools.markdown import RESULTS, read, table
 
 MACHINE = ("commit", "processor", "threads")
 FIGURES = {

@@ -3,8 +3,8 @@
 from statistics import median
 
 from analysis.folders import Json
-from analysis.markdown import read, table
-from analysis.speed import NAMES
+from docs.tools.growth import NAMES
+from docs.tools.markdown import read, table
 
 WAYS = {
     "event": "event-driven",

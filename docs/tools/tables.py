@@ -1,6 +1,6 @@
 """The tables of the documentation, filled from results/.
 
-python -m analysis.tables README.md docs/rates-to-spikes.md
+python -m docs.tools.tables README.md docs/rates-to-spikes.md
 
 A page holds ``<!-- table: NAME -->`` … ``<!-- end of table -->``; what stands between is replaced.
 """
@@ -11,8 +11,8 @@ from pathlib import Path
 
 import tyro
 
-from analysis import energy_tables, reproduce, speed_tables
-from analysis.markdown import read, table
+from docs.tools import energy_tables, reproduce, speed_tables
+from docs.tools.markdown import read, table
 
 BLOCK = re.compile(r"(<!-- table: ([\w-]+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
 HEADS = ("", "test", "validation", "training", "peak memory", "spikes per synapse", "command, result")

@@ -1,6 +1,6 @@
 """Accuracy against energy: runs on IMDB, and the points of ``benchmarks.pareto`` on mini.
 
-python -m analysis.pareto results/imdb-dense-seed0 results/imdb-sigma-delta-seed0 … --points results/pareto.json
+python -m docs.tools.pareto results/imdb-dense-seed0 results/imdb-sigma-delta-seed0 … --points results/pareto.json
 """
 
 import json

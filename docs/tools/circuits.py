@@ -1,6 +1,6 @@
 """Pictures of the circuits: error against spikes, and what one pair of spikes does.
 
-python -m analysis.circuits results docs
+python -m docs.tools.circuits results docs
 """
 
 import json
