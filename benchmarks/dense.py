@@ -20,7 +20,7 @@ import torch.nn.functional as F
 import tyro
 
 from benchmarks import literal
-from benchmarks.measure import JsonFile, command, in_fresh_process, memory, synthetic
+from benchmarks.measure import JsonFile, command, in_fresh_process, synthetic
 from eqspike_seq.backends import make_backend, make_estimator
 from eqspike_seq.buckets import ByLength, free_by_length
 from eqspike_seq.config import FORMAT, RunConfig, from_preset
@@ -28,7 +28,7 @@ from eqspike_seq.data.dataset import load_dataset
 from eqspike_seq.dynamics import largest_change
 from eqspike_seq.files import write_json
 from eqspike_seq.learning import Gradients, ThreePhase, local_update
-from eqspike_seq.memory import keep_freed_memory
+from eqspike_seq.memory import keep_freed_memory, resident
 from eqspike_seq.network import Batch, Network, Shape, State
 from eqspike_seq.progress import Reporter
 from eqspike_seq.runs import environment
@@ -221,12 +221,12 @@ def peak(what: str, config: RunConfig, network: Network, batch: Batch) -> int:
     for tensor in (batch.x, *dict(network.named()).values()):
         tensor.sum()  # what another process has handed over is resident once it is read
     for net, texts in subjects:
-        idle = memory("VmRSS")
+        idle = resident("VmRSS")
         if what == "literal":
             by_literal(config.model_copy(update={"free_steps": 2, "nudge_steps": 1}), net, texts)
         else:
             make_estimator(config)(make_backend(config, CPU), net, texts)
-    return memory("VmHWM") - idle
+    return resident() - idle
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
 """What the benchmarks of speed share: alternating clocks, peak memory of a fresh process, fitted exponents."""
 
 import multiprocessing
-import resource
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -19,7 +18,7 @@ from eqspike_seq.backends import make_backend, make_estimator
 from eqspike_seq.config import RunConfig
 from eqspike_seq.learning import Estimate
 from eqspike_seq.ledger import training_ledger
-from eqspike_seq.memory import keep_freed_memory
+from eqspike_seq.memory import keep_freed_memory, resident
 from eqspike_seq.network import Batch, Network, Shape
 from eqspike_seq.parallel import ALONE, Job
 
@@ -57,18 +56,6 @@ def exponent(x: Sequence[float], y: Sequence[float], upper: int = 3) -> float:
     points = sorted(zip(x, y, strict=True))[-upper:]
     at, values = np.log(np.array(points)).T
     return float(np.polyfit(at, values, 1)[0])
-
-
-def memory(name: str) -> int:
-    """Bytes of this process that are resident now (``VmRSS``) or were at most (``VmHWM``).
-
-    On Linux from /proc, where ``getrusage`` would report the peak of the parent process too if that was higher.
-    """
-    status = Path("/proc/self/status")
-    if status.exists():
-        line = next(line for line in status.read_text().splitlines() if line.startswith(name))
-        return int(line.split()[1]) * 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def in_fresh_process(function: Callable[..., Any], *arguments: Any) -> Any:
@@ -136,7 +123,7 @@ def training_batch(config: RunConfig, repeats: int) -> Measured:
     keep_freed_memory()
     step = Step(config.model_copy(update={"tolerance": -1.0}))
     shape, batch = step.network.shape, synthetic(step.network.shape, config.batch)
-    idle, products = memory("VmRSS"), 0
+    idle, products = resident("VmRSS"), 0
 
     def train() -> None:
         nonlocal products
@@ -146,4 +133,4 @@ def training_batch(config: RunConfig, repeats: int) -> Measured:
         products = ledger.total("multiply_accumulates")
 
     seconds = alternately({"batch": train}, repeats)["batch"]
-    return Measured(seconds, memory("VmHWM") - idle, products)
+    return Measured(seconds, resident() - idle, products)

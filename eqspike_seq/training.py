@@ -2,7 +2,6 @@
 
 import inspect
 import math
-import resource
 import signal
 import time
 from collections.abc import Callable
@@ -23,7 +22,7 @@ from eqspike_seq.evaluation import Evaluation, dense_reference, evaluate, predic
 from eqspike_seq.files import save_arrays
 from eqspike_seq.learning import Estimate
 from eqspike_seq.ledger import KINDS, Ledger, training_ledger
-from eqspike_seq.memory import keep_freed_memory, release_freed_memory
+from eqspike_seq.memory import keep_freed_memory, release_freed_memory, resident
 from eqspike_seq.meter import Meter
 from eqspike_seq.network import LARGEST_WEIGHT, Network
 from eqspike_seq.parallel import ALONE, Job
@@ -397,9 +396,7 @@ def summary(trainer: Trainer, metrics: list[dict[str, Any]], test: Evaluation) -
     """What ``result.json`` holds."""
     config, spiking = trainer.config, trainer.config.backend != "dense"
     phases = tuple(trainer.ledger.samples)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    if config.device == "cuda":
-        peak = torch.cuda.max_memory_allocated()
+    peak = torch.cuda.max_memory_allocated() if config.device == "cuda" else resident()
     return {
         "dataset": config.dataset_name(),
         "classes": list(trainer.dataset.classes),

@@ -6,12 +6,13 @@ import pytest
 import torch
 
 from benchmarks.growth import sized
-from benchmarks.measure import exponent, in_fresh_process, memory, synthetic, training_batch
+from benchmarks.measure import exponent, in_fresh_process, synthetic, training_batch
 from benchmarks.quantised import coarser, quantised
 from benchmarks.spiking import current_network, different_counts
 from docs.tools.growth import draw_growth
 from eqspike_seq.dynamics import ROUNDS
 from eqspike_seq.ledger import sweep_products
+from eqspike_seq.memory import resident
 from eqspike_seq.network import Network, Shape
 from neuromorphic.neurons import IntegrateAndFire
 from neuromorphic.simulator import SpikingBackend
@@ -19,9 +20,9 @@ from neuromorphic.simulator import SpikingBackend
 
 def hold(size: int) -> tuple[int, int]:
     """(resident before, peak after) holding ``size`` bytes for a moment."""
-    before = memory("VmRSS")
+    before = resident("VmRSS")
     torch.ones(size // 4).sum()
-    return before, memory("VmHWM")
+    return before, resident()
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

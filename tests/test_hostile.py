@@ -5,7 +5,6 @@ import gzip
 import io
 import json
 import pickle
-import resource
 import shutil
 import struct
 import tarfile
@@ -35,6 +34,7 @@ from eqspike_seq.data.mnist import load_mnist
 from eqspike_seq.data.own import load_own
 from eqspike_seq.errors import ConfigError, DataError
 from eqspike_seq.files import parse_json, read_arrays, read_tensors, read_toml, save_arrays
+from eqspike_seq.memory import resident
 from eqspike_seq.network import Network, Shape
 from eqspike_seq.prediction import Predictor
 from neuromorphic.energy import read_table
@@ -67,9 +67,9 @@ def safetensors(path: Path, head: object, data: bytes = b"") -> Path:
 @contextmanager
 def memory(most: int) -> Iterator[None]:
     """Fails where more than ``most`` bytes of memory come to be used inside."""
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = resident()
     yield
-    assert 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) < most
+    assert resident() - before < most
 
 
 def test_nothing_in_the_packages_unpickles() -> None:
