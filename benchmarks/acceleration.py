@@ -20,7 +20,6 @@ from torch import Tensor
 
 from benchmarks.measure import JsonFile, command
 from eqspike_seq import dynamics
-from eqspike_seq.backends import product_dtype
 from eqspike_seq.config import FORMAT, RunConfig, read_toml
 from eqspike_seq.data.dataset import Batches, load_dataset
 from eqspike_seq.dynamics import prepare, sweep
@@ -74,8 +73,7 @@ def sweeps(
     network: Network, batch: Batch, start: tuple[Tensor, ...], tolerance: float, depth: int
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
     """(sweeps until each text has converged (B,), its layers then)."""
-    dtype = product_dtype("auto", torch.device("cpu"))
-    inputs, w2 = prepare(network, batch, dtype), network.w2(dtype)
+    inputs, w2 = prepare(network, batch, network.w1.dtype), network.weights[0]
     sizes = [layer.shape[1] for layer in start]
 
     def g(z: Tensor) -> Tensor:

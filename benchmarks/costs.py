@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import tyro
 
-from benchmarks.measure import JsonFile, Measured, command, in_fresh_process, training_batch
+from benchmarks.measure import JsonFile, Measured, as_trained, command, in_fresh_process, training_batch
 from eqspike_seq.config import FORMAT, RunConfig, from_preset
 from eqspike_seq.files import write_json
 from eqspike_seq.progress import Reporter
@@ -95,8 +95,8 @@ def main(json_file: JsonFile, batch: int = 128, unrolled_batch: int = 16, repeat
     unrolled = from_preset("imdb", "dense", "cpu", batch=unrolled_batch, precision="float32")
     result: dict[str, Any] = {"format": FORMAT, "command": command(), "environment": environment()}
     tasks = {
-        "hopattn_cpu": lambda: with_and_without(cpu, repeats, rounds),
-        "hopattn_paper_halved": lambda: with_and_without(paper, repeats, rounds),
+        "hopattn_cpu": lambda: with_and_without(as_trained(cpu), repeats, rounds),
+        "hopattn_paper_halved": lambda: with_and_without(as_trained(paper), repeats, rounds),
         "memory_over_time": lambda: over_time(unrolled, 1),
     }
     for name, task in tasks.items():

@@ -32,7 +32,7 @@ from eqspike_seq.memory import keep_freed_memory, resident
 from eqspike_seq.network import Batch, Network, Shape, State
 from eqspike_seq.progress import Reporter
 from eqspike_seq.runs import environment
-from eqspike_seq.training import Trainer
+from eqspike_seq.training import Trainer, with_precision
 
 BETAS = (0.01, 0.1, 0.5)
 CONVERGED, MOST = 1e-9, 2000  # largest change of a unit, steps
@@ -66,7 +66,9 @@ def main(
     config = from_preset(
         "imdb", "dense", preset, limit=limit, **({} if tolerance is None else {"tolerance": tolerance})
     )
-    trainer = Trainer(config, load_dataset(config, reporter.status), CPU)
+    dataset = load_dataset(config, reporter.status)
+    config = with_precision(config, dataset)
+    trainer = Trainer(config, dataset, CPU)
     batches = [next_batch(trainer, index) for index in range(repeats + 1)]
     found: dict[str, Any] = {"initial": stage(config, trainer.network, batches, gradient_texts, reporter)}
     steps = trainer.batches if train_batches is None else train_batches
@@ -143,7 +145,7 @@ def eq_18(network: Network, batch: Batch, plus: State, minus: State, beta: float
 
 def stage(config: RunConfig, network: Network, batches: list[Batch], texts: int, reporter: Reporter) -> dict[str, Any]:
     """All figures of one network."""
-    backend, estimator = make_backend(config, CPU), make_estimator(config)
+    backend, estimator = make_backend(config), make_estimator(config)
     seconds: dict[str, list[float]] = {"ours": [], "ours_free": [], "ours_float32": []}
     in_full = replace(backend, dtype=torch.float32)  # type: ignore[type-var]
     sweeps: list[list[float]] = []
@@ -225,7 +227,7 @@ def peak(what: str, config: RunConfig, network: Network, batch: Batch) -> int:
         if what == "literal":
             by_literal(config.model_copy(update={"free_steps": 2, "nudge_steps": 1}), net, texts)
         else:
-            make_estimator(config)(make_backend(config, CPU), net, texts)
+            make_estimator(config)(make_backend(config), net, texts)
     return resident() - idle
 
 

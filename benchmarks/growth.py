@@ -30,6 +30,7 @@ import tyro
 from benchmarks.measure import (
     JsonFile,
     alternately,
+    as_trained,
     command,
     exponent,
     in_fresh_process,
@@ -38,7 +39,7 @@ from benchmarks.measure import (
     training_batch,
 )
 from eqspike_seq.attention import texts_at_once
-from eqspike_seq.backends import product_dtype
+from eqspike_seq.backends import make_backend
 from eqspike_seq.config import FORMAT, RunConfig, from_preset
 from eqspike_seq.dynamics import ROUNDS
 from eqspike_seq.files import write_json
@@ -68,8 +69,8 @@ ABOVE = 40  # units of s³
 
 
 def sized(tokens: int, dim: int, hidden: int, batch: int, free_steps: int) -> RunConfig:
-    """Settings of a dense batch of these sizes."""
-    steps: dict[str, Any] = {"free_steps": free_steps, "nudge_steps": max(1, free_steps // 2)}
+    """Settings of a dense batch of these sizes, in float32: another type from some size on would bend the curve."""
+    steps: dict[str, Any] = {"free_steps": free_steps, "nudge_steps": max(1, free_steps // 2), "precision": "float32"}
     settings: dict[str, Any] = {"tokens": tokens, "dim": dim, "hidden": (hidden, ABOVE), "batch": batch}
     return from_preset("imdb", "dense", "cpu", **settings, **steps)
 
@@ -124,7 +125,8 @@ def copy_rate(repeats: int, size: int = 2**28) -> float:
 
 def roofline(config: RunConfig, repeats: int) -> dict[str, Any]:
     """Where dense training with ``config`` stands."""
-    shape, dtype = Shape(config.tokens, config.dim, config.hidden, 2), product_dtype("auto", torch.device("cpu"))
+    config = as_trained(config)
+    shape, dtype = Shape(config.tokens, config.dim, config.hidden, 2), make_backend(config).dtype
     types = {"float32": torch.float32, "bfloat16": torch.bfloat16}
     rates = {name: gemm_rates(shape, config.batch, kind, repeats) for name, kind in types.items()}
     bandwidth = copy_rate(repeats)

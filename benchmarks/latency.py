@@ -31,6 +31,7 @@ from eqspike_seq.gradcheck import stages
 from eqspike_seq.ledger import Ledger
 from eqspike_seq.progress import Reporter
 from eqspike_seq.runs import environment
+from eqspike_seq.training import with_precision
 from neuromorphic.event_driven import EventDriven, Relaxed
 from neuromorphic.sigma_delta import SigmaDeltaBackend
 
@@ -60,7 +61,7 @@ def main(
     gather = Batches.of(config, data)
     stage = stages(config, data, run)[-1]
     backends = [
-        make_backend(RunConfig(**{**saved, "precision": name}), torch.device("cpu")) for name in ("float32", "auto")
+        make_backend(with_precision(RunConfig(**{**saved, "precision": name}), data)) for name in ("float32", "auto")
     ]
     single, default = backends
     if stage.name != "end" or not isinstance(single, SigmaDeltaBackend) or not isinstance(default, SigmaDeltaBackend):

@@ -54,7 +54,7 @@ def main(run: tyro.conf.Positional[Path], json_file: JsonFile) -> None:
     rows: list[dict[str, Any]] = []
     every_sweep = 0.0
     for changes in VARIANTS:
-        backend = make_backend(RunConfig(**{**saved, **changes}), torch.device("cpu"))
+        backend = make_backend(RunConfig(**{**saved, **changes}))
         found = evaluate(backend, network, gather, data.validation, config.batch)
         counts = found.ledger.counts
         products = counts["hopattn"]["free"]["multiply_accumulates"] / len(data.validation)

@@ -21,6 +21,7 @@ from eqspike_seq.ledger import training_ledger
 from eqspike_seq.memory import keep_freed_memory, resident
 from eqspike_seq.network import Batch, Network, Shape
 from eqspike_seq.parallel import ALONE, Job
+from eqspike_seq.precision import settled
 
 JsonFile = Annotated[Path, tyro.conf.arg(aliases=["--json"])]  # where a benchmark writes its figures
 
@@ -86,6 +87,12 @@ def synthetic(shape: Shape, texts: int, seed: int = 0) -> Batch:
     return Batch(x, torch.ones(texts, 1, shape.tokens, dtype=torch.bool), labels)
 
 
+def as_trained(config: RunConfig) -> RunConfig:
+    """``config`` with the precision that a run on texts without padding chooses here."""
+    shape = Shape(config.tokens, config.dim, config.hidden, 2, attention=config.attention)
+    return settled(config, shape, synthetic(shape, config.batch))
+
+
 class Step:
     """A training step as ``Trainer`` makes it, less the counting; with a rate of 0, the same work each time."""
 
@@ -93,7 +100,7 @@ class Step:
         shape = Shape(config.tokens, config.dim, config.hidden, 2, attention=config.attention)
         self.job, self.network = job, Network.create(shape, torch.Generator().manual_seed(config.seed))
         self.parameters = dict(self.network.named())
-        self.backend, self.estimator = make_backend(config, torch.device("cpu")), make_estimator(config)
+        self.backend, self.estimator = make_backend(config), make_estimator(config)
         self.optimizer = torch.optim.Adam(list(self.parameters.values()), lr=0.0, fused=True)
 
     def __call__(self, batch: Batch) -> Estimate:

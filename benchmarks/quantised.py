@@ -62,7 +62,7 @@ def main(run: tyro.conf.Positional[Path], json_file: JsonFile) -> None:
     rows: list[dict[str, Any]] = []
     for bits in BITS:
         for settings in (config, as_dense(config)):
-            backend = make_backend(settings, torch.device("cpu"))
+            backend = make_backend(settings)
             found = evaluate(backend, coarser(network, bits), gather, part, config.batch)
             rows.append(
                 {

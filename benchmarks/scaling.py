@@ -26,7 +26,7 @@ import numpy as np
 import torch
 import tyro
 
-from benchmarks.measure import JsonFile, Step, synthetic
+from benchmarks.measure import JsonFile, Step, as_trained, synthetic
 from eqspike_seq.config import FORMAT, from_preset
 from eqspike_seq.files import write_json
 from eqspike_seq.memory import keep_freed_memory
@@ -55,7 +55,8 @@ def measure(job: Job, repeats: int) -> dict[str, Any]:
     """This process's figures: steps of the whole batch shared by all, their compute alone, the exchange alone."""
     torch.set_num_threads(1)
     keep_freed_memory()
-    step, alone = Step(CONFIG, job), Step(CONFIG)
+    config = job.first(as_trained, CONFIG)
+    step, alone = Step(config, job), Step(config)
     found: dict[str, Any] = {"steps": []}
     for texts in SIZES if job.size == 1 else SIZES[-1:]:
         batch = synthetic(step.network.shape, texts // job.size)

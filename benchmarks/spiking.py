@@ -48,9 +48,10 @@ from eqspike_seq.errors import RunError
 from eqspike_seq.files import write_json
 from eqspike_seq.memory import keep_freed_memory
 from eqspike_seq.network import Batch, Network, Shape
+from eqspike_seq.precision import settled
 from eqspike_seq.progress import Reporter
 from eqspike_seq.runs import environment
-from eqspike_seq.training import Trainer
+from eqspike_seq.training import Trainer, with_precision
 from neuromorphic.brian import connect, stack
 from neuromorphic.circuits import ClockedCore, ClockedNudges
 from neuromorphic.neurons import IntegrateAndFire, Noise
@@ -160,8 +161,8 @@ def different_counts(backend: SpikingBackend, network: Network, batch: Batch, be
 
 def against_step_loop(config: RunConfig, network: Network, batch: Batch, repeats: int) -> dict[str, Any]:
     """Seconds of a training batch (phases and gradients) of the step loop and of the backend."""
-    cpu = torch.device("cpu")
-    like, own = (make_backend(config.model_copy(update={"precision": p}), cpu) for p in ("float32", config.precision))
+    chosen = settled(config, network.shape, batch).precision
+    like, own = (make_backend(config.model_copy(update={"precision": name})) for name in ("float32", chosen))
     assert isinstance(like, SpikingBackend)
     wide, texts = network.to(torch.float64), replace(batch, x=batch.x.double())
     exact = different_counts(replace(like, dtype=torch.float64), wide, texts, config.beta)
@@ -246,7 +247,7 @@ def brian(
 
 def against_brian(config: RunConfig, network: Network, batch: Batch, repeats: int) -> dict[str, Any]:
     """Seconds a sample over a free phase: without s¹ on either side, and with it; see the head."""
-    backend = make_backend(config, torch.device("cpu"))
+    backend = make_backend(config)
     assert isinstance(backend, SpikingBackend)
     projection = backend.free(network, batch).rates.projection.flatten(1).double()
     currents = projection @ network.weights[0].double().T
@@ -277,7 +278,8 @@ def against_brian(config: RunConfig, network: Network, batch: Batch, repeats: in
 def trainer_of(name: str, data: Dataset, preset: str, seed: int) -> Trainer:
     """One of ``KINDS``, at initialisation."""
     backend, settings = KINDS[name]
-    return Trainer(from_preset("imdb", backend, preset, seed=seed, **settings), data, torch.device("cpu"))
+    config = with_precision(from_preset("imdb", backend, preset, seed=seed, **settings), data)
+    return Trainer(config, data, torch.device("cpu"))
 
 
 def against_dense(data: Dataset, preset: str, weights: dict[str, Path], seed: int, repeats: int) -> dict[str, Any]:

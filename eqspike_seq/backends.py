@@ -51,17 +51,6 @@ class OneText(Protocol):
         ...
 
 
-def product_dtype(precision: str, device: torch.device) -> torch.dtype:
-    """The type of the large products; ``auto`` is bfloat16 where the hardware multiplies it natively."""
-    if precision != "auto":
-        return {"float32": torch.float32, "bfloat16": torch.bfloat16}[precision]
-    if device.type == "cuda":
-        native = torch.cuda.is_bf16_supported(including_emulation=False)
-    else:
-        native = bool(torch.cpu.get_capabilities().get("avx512_bf16"))
-    return torch.bfloat16 if native else torch.float32
-
-
 def torch_device(name: str) -> torch.device:
     """The device called ``name``. Raises ConfigError where there is none."""
     if name == "cuda" and not torch.cuda.is_available():
@@ -80,10 +69,14 @@ def dense(config: RunConfig, dtype: torch.dtype) -> Backend:
     return filled(DenseBackend, config, dtype=dtype)
 
 
-def make_backend(config: RunConfig, device: torch.device) -> Backend:
-    """The backend that ``config`` names, with those of its settings that the backend has."""
+def make_backend(config: RunConfig) -> Backend:
+    """The backend that ``config`` names, with those of its settings that the backend has.
+
+    Its large products are in float32 where precision is auto: ``precision.settled`` chooses before a run begins.
+    """
     module, name = BACKENDS[config.backend]
-    made: Backend = getattr(import_module(module), name)(config, product_dtype(config.precision, device))
+    dtype = torch.bfloat16 if config.precision == "bfloat16" else torch.float32
+    made: Backend = getattr(import_module(module), name)(config, dtype)
     return made
 
 
@@ -96,7 +89,7 @@ def make_single(config: RunConfig, network: Network, table: torch.Tensor) -> One
         return None
     module, name = SINGLES[config.backend, config.neuron]
     try:
-        made: OneText = getattr(import_module(module), name)(network, make_backend(config, table.device), table)
+        made: OneText = getattr(import_module(module), name)(network, make_backend(config), table)
     except EqspikeError:  # not with these settings
         return None
     return made

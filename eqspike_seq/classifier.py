@@ -102,11 +102,11 @@ class EqSpikeClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def _rates(self, X: Iterable[str]) -> NDArray[np.float64]:
         """Output rates, (n, C)."""
         check_is_fitted(self)
-        texts, device = texts_of(X), torch.device("cpu")
+        texts = texts_of(X)
         labels = np.zeros(len(texts), dtype=np.int64)
         part = encoded(texts, labels, self.embeddings_, self.config_.tokeniser)
         gather = Batches(torch.from_numpy(self.embeddings_.table), self.config_.tokens, self.config_.keep)
-        backend = make_backend(self.config_, device)
+        backend = make_backend(self.config_)
         return evaluate(backend, self.network_, gather, part, self.config_.batch).rates.astype(np.float64)
 
     def _configured(self, texts: list[str], classes: int) -> RunConfig:

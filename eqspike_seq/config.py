@@ -60,7 +60,8 @@ class RunConfig(BaseModel):
     device: Literal["cpu", "cuda"] = "cpu"
     """Where tensors live."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Type of the large products; auto takes bfloat16 where the processor multiplies it natively."""
+    """Type of the large products. auto: bfloat16 where the hardware has it and it is faster, by a short timing; else
+    float32. A run keeps what was chosen, and its config.toml says so."""
     out: Path | None = None
     """The run folder. Default: a new one under runs/."""
     resume: str | None = None
@@ -342,12 +343,18 @@ class RunConfig(BaseModel):
         return tomli_w.dumps(self.saved()).encode()
 
     def differences(self, other: "RunConfig") -> list[str]:
-        """Settings that change what is computed and differ from ``other``, as ``--flag mine != theirs``."""
+        """Settings that change what is computed and differ from ``other``, as ``--flag mine != theirs``.
+
+        Where the other's precision is auto, any will do.
+        """
         mine, theirs = self.model_dump(), other.model_dump()
         return [
             f"--{name.replace('_', '-')} {mine[name]} != {theirs[name]}"
             for name in mine
-            if name not in WHERE and name not in self.unused() and mine[name] != theirs[name]
+            if name not in WHERE
+            and name not in self.unused()
+            and mine[name] != theirs[name]
+            and (name, theirs[name]) != ("precision", "auto")
         ]
 
     def unused(self) -> tuple[str, ...]:

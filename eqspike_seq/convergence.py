@@ -130,7 +130,7 @@ def check_convergence(
 
 def spiking_over_time(config: RunConfig, network: Network, batch: Batch) -> dict[str, Any]:
     """Mean φ and residual of the run's own backend, a value a reading."""
-    backend = make_backend(config, torch.device("cpu"))
+    backend = make_backend(config)
     free = backend.free(network, batch, record=True)
     plus, minus = backend.nudge(network, batch, free, (config.beta, -config.beta), record=True)
     return {

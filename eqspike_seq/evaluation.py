@@ -126,7 +126,7 @@ def dense_reference(config: RunConfig, network: Network, gather: Batches, part: 
 
     With whole texts for inference, and with words left out as in training for a training sample.
     """
-    backend = make_backend(as_dense(config), gather.table.device)
+    backend = make_backend(as_dense(config))
     rows = np.sort(np.random.default_rng(0).permutation(len(part))[:REFERENCE])
     inference, training, rng = Ledger(), Ledger(), np.random.default_rng(config.seed)
     for chunk in np.array_split(rows, math.ceil(len(rows) / config.batch)):

@@ -82,8 +82,7 @@ class FineNudges:
         """The backend of ``config``, and the same with nudges all but continuous."""
         fine: dict[str, Any] = {"nudge_threshold": 1e-5, "projection_nudge_threshold": 1e-5}
         fine |= {"rule": "membrane", "circuit": "clocked", "query_threshold": 0.0}
-        device = torch.device("cpu")
-        return cls(make_backend(config, device), make_backend(RunConfig(**{**config.model_dump(), **fine}), device))
+        return cls(make_backend(config), make_backend(RunConfig(**{**config.model_dump(), **fine})))
 
     def free(self, network: Network, batch: Batch, record: bool = False) -> Equilibrium:
         """The coarse free phase."""
@@ -205,7 +204,6 @@ def check_gradients(
     batch = random_batch(config, dataset, texts)
     records: list[dict[str, Any]] = []
     curves: dict[str, Any] = {}
-    device = torch.device("cpu")
     found = stages(config, dataset, run)
     sweeps = windows if config.neuron != "sigma-delta" else (None,)
     total = len(found) * (1 + len(betas) * (len(sweeps) + 1))
@@ -222,7 +220,7 @@ def check_gradients(
                 advance()
                 for window in sweeps:
                     spiking = config if window is None else scaled_to_window(config, window)
-                    estimate = ThreePhase(beta)(make_backend(spiking, device), stage.network, batch)
+                    estimate = ThreePhase(beta)(make_backend(spiking), stage.network, batch)
                     about = {
                         "reference": "eq18",
                         "window": window,

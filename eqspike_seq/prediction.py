@@ -106,7 +106,7 @@ class Predictor:
             {word: place for place, word in enumerate(words, start=1)},
             table,
             network,
-            make_backend(config, table.device),
+            make_backend(config),
             make_single(config, network, table),
         )
 

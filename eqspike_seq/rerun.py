@@ -83,12 +83,19 @@ def prepare(arguments: list[str], processes: int) -> Repetition:
         before["embedding_sha256"], before["versions"].items()
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise RunError(f"{path / 'environment.json'} is not of a run ({error!r}). It cannot be repeated.") from error
-    return Repetition(path, config_of(path, out, flags.data_dir), before, changes(before, processes))
+    return Repetition(path, config_of(path, out, flags.data_dir, before), before, changes(before, processes))
 
 
-def config_of(path: Path, out: Path, data_dir: Path | None) -> RunConfig:
-    """The settings of the run in ``path``, to be repeated in ``out``. Raises ConfigError, DataError."""
+def config_of(path: Path, out: Path, data_dir: Path | None, before: dict[str, Any]) -> RunConfig:
+    """The settings of the run in ``path``, to be repeated in ``out``. Raises ConfigError, DataError.
+
+    A run that chose its precision when it began, and did not write it to its settings, has it in ``before``, its
+    environment.json.
+    """
     settings = {**settings_of(path), "out": out, "resume": "auto", "tensorboard": False}
+    taken = str(before.get("product_dtype")).removeprefix("torch.")
+    if settings.get("precision") == "auto" and taken in ("float32", "bfloat16"):
+        settings["precision"] = taken
     dataset = settings.get("dataset")
     if settings.get("trust_pickle"):
         raise DataError(

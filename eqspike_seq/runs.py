@@ -121,18 +121,23 @@ class RunFolder:
 
         self.write(name, save)
 
-    def check_config(self, config: RunConfig) -> None:
-        """Raises RunError where the run here is complete, or was made with settings that compute something else."""
+    def continued(self, config: RunConfig) -> RunConfig:
+        """``config``, where precision is auto with the one that the run here began with.
+
+        Raises RunError where the run here is complete, or was made with settings that compute something else.
+        """
         path = self.path / "config.toml"
         if not path.exists():
-            return
+            return config
         if completed(self.path) is not None:
             raise RunError(f"{self.path}: this run is complete; there is nothing to resume")
-        if different := RunConfig(**read_toml(path)).differences(config):
+        saved = RunConfig(**read_toml(path))
+        if different := saved.differences(config):
             raise RunError(
                 f"--resume: {self.path} was made with other settings (saved != given): "
                 f"{'; '.join(different)}. Give the same settings, or another --out."
             )
+        return config.model_copy(update={"precision": saved.precision})
 
     def check_data(self, config: RunConfig, source: str) -> None:
         """Raises RunError where the run here began with other texts of the user's own (``source`` has their hash)."""

@@ -16,7 +16,7 @@ from torch import Tensor
 from eqspike_seq.backends import make_backend, make_estimator, torch_device
 from eqspike_seq.board import board, check_board
 from eqspike_seq.config import RunConfig
-from eqspike_seq.data.dataset import Batches, Dataset, load_dataset, shape_of
+from eqspike_seq.data.dataset import Batches, Dataset, load_dataset, random_batch, shape_of
 from eqspike_seq.errors import DivergenceError, NumericalError, RunError
 from eqspike_seq.evaluation import Evaluation, dense_reference, evaluate, prediction_columns, samples
 from eqspike_seq.files import save_arrays
@@ -26,6 +26,7 @@ from eqspike_seq.memory import keep_freed_memory, release_freed_memory, resident
 from eqspike_seq.meter import Meter
 from eqspike_seq.network import LARGEST_WEIGHT, Network
 from eqspike_seq.parallel import ALONE, Job
+from eqspike_seq.precision import settled
 from eqspike_seq.progress import Reporter
 from eqspike_seq.runs import Checkpoint, RunFolder, environment
 
@@ -113,7 +114,7 @@ class Trainer:
         groups = [{"params": [tensor], "lr": self.rates[name]} for name, tensor in self.parameters.items()]
         self.optimizer = OPTIMIZERS[config.optimizer](groups, fused=True)
         self.gather = Batches.of(config, dataset, device)
-        self.backend, self.estimator = make_backend(config, device), make_estimator(config)
+        self.backend, self.estimator = make_backend(config), make_estimator(config)
         self.rng = np.random.default_rng(config.seed)
         self.batches = math.ceil(len(dataset.train) / config.batch)
         self.total = self.batches * config.epochs
@@ -270,11 +271,12 @@ def run(
     keep_freed_memory()
     folder = job.first(RunFolder.open, config)
     try:
-        job.first(folder.check_config, config)
+        config = job.first(folder.continued, config)
         dataset = job.first(load_dataset, config, reporter.status)
         job.first(folder.check_data, config, dataset.source)
         job.first(check, dataset)
         reporter.dataset(dataset)
+        config = job.first(with_precision, config, dataset)
         release_freed_memory()
         trainer = Trainer(config, dataset, device, job)
         metrics: list[dict[str, Any]] = []
@@ -288,6 +290,11 @@ def run(
     finally:
         folder.close()
     return {**result, "path": folder.path}
+
+
+def with_precision(config: RunConfig, dataset: Dataset) -> RunConfig:
+    """``settled``, by a batch of the training texts."""
+    return settled(config, shape_of(config, dataset), random_batch(config, dataset, config.batch))
 
 
 def describe(trainer: Trainer, folder: RunFolder) -> None:
