@@ -18,7 +18,7 @@ from eqspike_seq.data.dataset import load_dataset
 from eqspike_seq.data.own import load_own
 from eqspike_seq.dynamics import Backend, DenseBackend, largest_change
 from eqspike_seq.errors import DataError, DivergenceError, NumericalError
-from eqspike_seq.files import parse_json, read_arrays, read_tensors, save_arrays
+from eqspike_seq.files import save_arrays
 from eqspike_seq.learning import Estimate, ThreePhase
 from eqspike_seq.ledger import KINDS, Ledger
 from eqspike_seq.network import Batch, Network
@@ -30,6 +30,7 @@ from neuromorphic.sigma_delta import SigmaDeltaBackend
 from neuromorphic.simulator import SpikingBackend
 from neuromorphic.winners import SAMPLERS
 from tests.conftest import make_batch, make_network
+from tests.corpora import finite
 
 checked = settings(max_examples=40, derandomize=True, database=None, deadline=None)
 few = settings(checked, max_examples=8)
@@ -196,20 +197,6 @@ def test_a_phase_is_said_to_have_converged_if_another_sweep_would_not_move_it(
     moved = largest_change(free.rates.layers, before.rates.layers)
     torch.testing.assert_close(free.residual[unsettled], moved[unsettled], atol=1e-12, rtol=0)
     assert free.trace["phi"].isfinite().all()
-
-
-def finite(folder: Path) -> None:
-    """Every number in the folder is one."""
-    for path in folder.rglob("*"):
-        if path.suffix == ".json":
-            parse_json(path.read_text())
-        elif path.suffix == ".jsonl":
-            [parse_json(line) for line in path.read_text().splitlines()]
-        elif path.suffix == ".npz":
-            arrays = read_arrays(path)
-            assert all(np.isfinite(a).all() for a in arrays.values() if a.dtype.kind == "f")
-        elif path.suffix == ".safetensors":
-            read_tensors(path)
 
 
 SMALL = {"limit": 24, "epochs": 1, "batch": 12, "hidden": (6,), "tokens": 8, "dim": 4, "learning_rate": (1e-2,)}
