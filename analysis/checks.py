@@ -68,6 +68,9 @@ def fidelity(found: Json) -> list[Picture]:
     caption = (
         "Cosine of what the synapses would do to Eq. 18 on dense rates that have converged, at stages of training."
     )
+    for stage, about in found.get("stages", {}).items():  # a check of an earlier eqspike has none
+        if about["note"] is not None:
+            caption += f" {stage}: {about['note']}"
     return [Picture("gradients-fidelity", caption, drawn, records)]
 
 

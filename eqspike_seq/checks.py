@@ -24,6 +24,9 @@ from eqspike_seq.files import write_json
 from eqspike_seq.progress import Reporter
 from eqspike_seq.runs import environment
 
+FIELDS = tuple(RunConfig.model_fields)
+RELAXED = ("free_steps", "nudge_steps", "tolerance", *FIELDS[FIELDS.index("neuron") :])  # how spiking neurons do
+
 
 @dataclass
 class Subject:
@@ -52,17 +55,32 @@ class Subject:
         if self.run is None:
             given = {"backend": "spiking", "seed": self.seed, "data_dir": self.data_dir, **given}
             return from_preset(self.dataset, given.pop("backend"), self.preset, **given)
-        saved = {**settings_of(self.run), **given}
-        return RunConfig(**saved if self.data_dir is None else {**saved, "data_dir": self.data_dir})
+        if self.data_dir is not None:
+            given["data_dir"] = self.data_dir
+        saved = settings_of(self.run)
+        if saved.get("backend") == "dense" != given.get("backend", "dense"):
+            return in_spikes(saved, given)
+        return RunConfig(**{**saved, **given})
 
     def folder(self) -> Path:
         """Where the figures go."""
         return self.out or (Path("checks") if self.run is None else self.run / "checks")
 
 
+def in_spikes(saved: dict[str, Any], given: dict[str, Any]) -> RunConfig:
+    """The settings ``saved`` by a dense run with another backend: how its neurons relax is the preset's, network, data
+    and learning are the run's. Its gradients are those of three phases, whatever it learnt by. Raises ConfigError."""
+    kept = {name: value for name, value in saved.items() if name not in RELAXED}
+    settings = {"preset": "", **kept, **given, "estimator": "three-phase"}
+    return from_preset(settings.pop("dataset", ""), settings.pop("backend"), settings.pop("preset"), **settings)
+
+
 @dataclass
 class GradientFlags(Subject):
-    """Compare gradients: EP with BPTT over time, and a spiking rule with converged dense Eq. 18."""
+    """Compare gradients: EP with BPTT over time, and a spiking rule with converged dense Eq. 18.
+
+    The spikes of a dense run's network are those of the run's preset.
+    """
 
     neuron: NeuronName | None = None
     """Another neuron than the run's."""
@@ -129,6 +147,9 @@ def gradients(flags: GradientFlags) -> dict[str, Any]:
     dataset = load_dataset(config, reporter.status)
     found = check_gradients(config, dataset, flags.run, flags.texts, flags.betas or (config.beta,), windows, reporter)
     write_json(flags.folder() / "gradients.json", {"format": FORMAT, "environment": environment(), **found})
+    for stage, about in found["stages"].items():
+        if about["note"] is not None:
+            reporter.warn(f"{stage}: {about['note']}")
     names = [n for n in dict.fromkeys(record["parameter"] for record in found["records"]) if n.startswith("w")]
     for title, figure in (("cosine", "cosine"), ("relative RMSE", "relative_rmse")):
         table = Table(box=None, pad_edge=False, title=title)

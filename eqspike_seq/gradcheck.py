@@ -10,8 +10,13 @@ float64, no early stop.
 *eq18*: a spiking neuron, circuit and rule against Eq. 18 on dense rates that have converged, at the same β.
 *offset*: sigma-delta against Eq. 18 of its own network, that of the coarse state it settled in: the same free phase,
 as many steps of each nudge, but of size 10⁻⁵, with HopAttn itself in place of winners.
+
+A network that has learnt its texts has outputs that are clipped by σ and do not answer to a nudge: there is no gradient
+left, and the cosine of two numbers that are all but zero says nothing. Each stage is therefore looked at with texts of
+which enough still *teach* it; where there are too few, it is left out and ``stages`` says so.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -19,10 +24,11 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from eqspike_seq.backends import make_backend
 from eqspike_seq.config import RunConfig
-from eqspike_seq.data.dataset import Dataset, random_batch, shape_of
+from eqspike_seq.data.dataset import Batches, Dataset, random_batch, shape_of
 from eqspike_seq.dynamics import Backend, DenseBackend, Equilibrium, Inputs, prepare, sweep
 from eqspike_seq.learning import Gradients, ThreePhase, local_update
 from eqspike_seq.network import Batch, Network, State
@@ -30,7 +36,11 @@ from eqspike_seq.progress import Reporter
 from eqspike_seq.runs import network_of
 
 CURVE_TEXTS = 16  # in float64
-CURVE_STEPS = 30
+CURVE_STEPS, CURVE_BETA = 30, 0.01
+EXACT = DenseBackend(free_steps=300, nudge_steps=300, tolerance=1e-6)
+TEACHES = 0.01  # |s⁺ − s⁻|/2β of an output unit from which a text teaches; with an error e it is e/2 unless clipped
+ENOUGH = 1 / 8  # share of the texts drawn that have to teach
+SEARCHED = 16  # times as many texts are searched for others
 FOLLOWED = 4  # single weights of each parameter whose updates over time are kept
 
 
@@ -62,6 +72,51 @@ def stages(config: RunConfig, dataset: Dataset, run: Path | None) -> list[Stage]
             continue
         found.append(Stage(name, network_of(shape, path)))
     return found
+
+
+@dataclass(frozen=True)
+class Looked:
+    """The texts that a stage is looked at with, None where there are none for it, and what ``stages`` says of them."""
+
+    batch: Batch | None
+    about: dict[str, Any]
+
+
+def teaching(network: Network, batch: Batch) -> tuple[Tensor, float]:
+    """(which texts still teach the network (B,), share of them that it gets right), dense and converged."""
+    free = EXACT.free(network, batch)
+    plus, minus = EXACT.nudge(network, batch, free, (CURVE_BETA, -CURVE_BETA))
+    moved = (plus.rates.output - minus.rates.output).abs().amax(1) / (2 * CURVE_BETA)
+    right = free.rates.output.argmax(1) == batch.labels
+    return moved > TEACHES, float(right.double().mean())
+
+
+def texts_of(stage: Stage, config: RunConfig, dataset: Dataset, count: int) -> Looked:
+    """``count`` training texts drawn at random where ``ENOUGH`` of them teach, some of the first ``CURVE_TEXTS`` too;
+    else those that do among ``SEARCHED`` times as many, if they suffice for the curves."""
+    order = np.random.default_rng(config.seed).permutation(len(dataset.train))[: SEARCHED * count]
+    gather, first = Batches.of(config, dataset), random_batch(config, dataset, count)
+    teaches, right = teaching(stage.network, first)
+    about: dict[str, Any] = {"texts": len(first), "right": right, "teaching": int(teaches.sum()), "note": None}
+    if teaches.double().mean() >= ENOUGH and teaches[:CURVE_TEXTS].any():
+        return Looked(first, about)
+    looked = len(first)
+    found = order[:looked][teaches.numpy()]
+    while len(found) < count and looked < len(order):
+        rows = order[looked : looked + count]
+        found = np.concatenate([found, rows[teaching(stage.network, gather(dataset.train, rows))[0].numpy()]])
+        looked += len(rows)
+    found = found[:count]
+    said = (
+        f"hardly a gradient is left. Of {len(first)} training texts drawn {right:.1%} are right and "
+        f"{about['teaching']} still teach; the outputs for the others are clipped and do not answer to a nudge. "
+        f"Of {looked} texts {len(found)} teach"
+    )
+    if len(found) < min(CURVE_TEXTS, count):
+        note = f"{said}: too few to compare gradients, so this stage is left out."
+        return Looked(None, {**about, "texts": 0, "note": note})
+    note = f"{said}: these were taken."
+    return Looked(gather(dataset.train, found), {**about, "texts": len(found), "note": note})
 
 
 @dataclass(frozen=True)
@@ -190,6 +245,32 @@ def scaled_to_window(config: RunConfig, window: int) -> RunConfig:
     return RunConfig(**{**settings, "window": window})
 
 
+def records_of(
+    stage: Stage, batch: Batch, betas: tuple[float, ...], settings: dict[int | None, RunConfig]
+) -> Iterator[list[dict[str, Any]]]:
+    """Records of a spiking neuron, circuit and rule, a list for each β and each of ``settings`` by its window."""
+    for beta in betas:
+        truth = ThreePhase(beta)(EXACT, stage.network, batch).gradients
+        for window, spiking in settings.items():
+            estimate = ThreePhase(beta)(make_backend(spiking), stage.network, batch)
+            about = {
+                "reference": "eq18",
+                "window": window,
+                "free_steps": spiking.free_steps,
+                "nudge_steps": spiking.nudge_steps,
+                "beta": beta,
+                "neuron": spiking.neuron,
+                "circuit": spiking.circuit if spiking.attention else None,
+                "rule": spiking.rule,
+                "stage": stage.name,
+            }
+            found = compare(estimate.gradients, truth, **about)
+            if window is None:
+                own = ThreePhase(beta)(FineNudges.of(spiking), stage.network, batch).gradients
+                found += compare(estimate.gradients, own, **{**about, "reference": "offset"})
+            yield found
+
+
 @torch.no_grad()
 def check_gradients(
     config: RunConfig,
@@ -201,45 +282,31 @@ def check_gradients(
     reporter: Reporter,
 ) -> dict[str, Any]:
     """What ``checks/gradients.json`` holds: records of both comparisons at every stage, curves of the first."""
-    batch = random_batch(config, dataset, texts)
     records: list[dict[str, Any]] = []
     curves: dict[str, Any] = {}
+    about: dict[str, Any] = {}
+    settings: dict[int | None, RunConfig] = {None: config}
+    if config.neuron != "sigma-delta":
+        settings = {window: scaled_to_window(config, window) for window in windows}
     found = stages(config, dataset, run)
-    sweeps = windows if config.neuron != "sigma-delta" else (None,)
-    total = len(found) * (1 + len(betas) * (len(sweeps) + 1))
-    with reporter.checking(total) as advance:
+    none = {"window": None, "beta": CURVE_BETA, "neuron": None, "circuit": None, "rule": None}
+    with reporter.checking(len(found) * (1 + len(betas) * len(settings))) as advance:
         for stage in found:
-            at = {"stage": stage.name}
-            short, curves[stage.name] = against_bptt(stage.network, batch, 0.01, CURVE_STEPS)
-            none = {"window": None, "beta": 0.01, "neuron": None, "circuit": None, "rule": None}
-            records += [{**record, "reference": "bptt", **none, **at} for record in short]
+            looked = texts_of(stage, config, dataset, texts)
+            about[stage.name] = looked.about
+            if looked.batch is None:
+                continue
+            short, curves[stage.name] = against_bptt(stage.network, looked.batch, CURVE_BETA, CURVE_STEPS)
+            records += [{**record, "reference": "bptt", **none, "stage": stage.name} for record in short]
             advance()
-            for beta in betas:
-                exact = DenseBackend(free_steps=300, nudge_steps=300, tolerance=1e-6)
-                truth = ThreePhase(beta)(exact, stage.network, batch).gradients
+            for more in records_of(stage, looked.batch, betas, settings):
+                records += more
                 advance()
-                for window in sweeps:
-                    spiking = config if window is None else scaled_to_window(config, window)
-                    estimate = ThreePhase(beta)(make_backend(spiking), stage.network, batch)
-                    about = {
-                        "reference": "eq18",
-                        "window": window,
-                        "free_steps": spiking.free_steps,
-                        "nudge_steps": spiking.nudge_steps,
-                        "beta": beta,
-                        "neuron": config.neuron,
-                        "circuit": config.circuit if config.attention else None,
-                        "rule": config.rule,
-                    }
-                    records += compare(estimate.gradients, truth, **about, **at)
-                    if window is None:
-                        own = ThreePhase(beta)(FineNudges.of(spiking), stage.network, batch).gradients
-                        records += compare(estimate.gradients, own, **{**about, "reference": "offset"}, **at)
-                    advance()
     return {
         "settings": config.computed(),
         "records": records,
         "curves": curves,
         "texts": texts,
         "curve_texts": min(texts, CURVE_TEXTS),
+        "stages": about,
     }

@@ -7,14 +7,22 @@ from pathlib import Path
 import pytest
 import torch
 
+from analysis.checks import pictures
+from eqspike_seq import gradcheck
 from eqspike_seq.attention import hopattn
+from eqspike_seq.checks import RELAXED, GradientFlags
 from eqspike_seq.cli import main
+from eqspike_seq.config import from_preset, settings_of
 from eqspike_seq.convergence import hopfield_energy, over_time, temperature_sweep
+from eqspike_seq.data.dataset import load_dataset, random_batch
 from eqspike_seq.dynamics import DenseBackend, prepare
-from eqspike_seq.gradcheck import bptt_course, compare, ep_course
+from eqspike_seq.gradcheck import CURVE_TEXTS, SEARCHED, Stage, bptt_course, compare, ep_course, teaching, texts_of
 from eqspike_seq.learning import BPTT
+from eqspike_seq.network import Batch, Network
 from tests.conftest import make_batch, make_clamped, make_network
 
+RESULTS = Path(__file__).parent.parent / "results"
+DENSE = sorted(path.parent for path in RESULTS.glob("*/config.toml") if settings_of(path.parent)["backend"] == "dense")
 EXACT = DenseBackend(free_steps=500, tolerance=1e-14, dtype=torch.float64)
 
 
@@ -110,6 +118,102 @@ def test_check_gradients_of_a_run_at_three_stages(
     assert set(found["stages"]) == {"initial", "halfway", "end"} and "spiking" in found["stages"]["end"]
     assert "<svg" in (tmp_path / "run/checks/hopfield.svg").read_text()
     assert "a second HopAttn" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("run", DENSE, ids=lambda run: run.name)
+@pytest.mark.parametrize("neuron", [None, "sigma-delta"])
+def test_a_dense_run_is_checked_with_the_spikes_of_its_preset(run: Path, neuron: str | None) -> None:
+    saved, given = settings_of(run), {} if neuron is None else {"neuron": neuron}
+    config = GradientFlags(run=run).config(backend="spiking", **given)
+    preset = from_preset(saved["dataset"], "spiking", saved["preset"], hidden=tuple(saved["hidden"]), **given)
+    for name, value in config.model_dump(mode="json", exclude_none=True).items():
+        if name in RELAXED:
+            assert value == preset.model_dump(mode="json")[name], name
+        elif name not in ("backend", "estimator") and name in saved:
+            assert value == saved[name], name
+    assert config.backend == "spiking" and config.neuron == (neuron or "if")
+
+
+def test_a_run_that_learnt_by_backpropagation_is_checked_too(tmp_path: Path) -> None:
+    (tmp_path / "config.toml").write_bytes(from_preset("mini", "dense", estimator="bptt", beta=0.3).to_toml())
+    config = GradientFlags(run=tmp_path).config(backend="spiking")
+    assert config.estimator == "three-phase" and config.beta == 0.3 and config.free_steps == 100
+
+
+def test_a_text_teaches_as_long_as_its_output_answers_to_a_nudge() -> None:
+    """At the output ds/dβ = (y − s)/2 where σ is not clipped, 0 where it is, whether right or wrong."""
+    network, batch = make_network(dtype=torch.float32), make_batch(dtype=torch.float32)
+    assert teaching(network, batch)[0].all()
+    for label, accuracy in ((0, 1.0), (1, 0.0)):
+        batch = Batch(batch.x, batch.mask, torch.full_like(batch.labels, label))
+        network.biases[-1] = torch.tensor([20.0, -20.0])
+        teaches, right = teaching(network, batch)
+        assert not teaches.any() and right == accuracy
+    network.biases[-1] = torch.tensor([20.0, 1.0])  # the second output is unclipped: it teaches, though all are right
+    teaches, right = teaching(network, Batch(batch.x, batch.mask, torch.zeros_like(batch.labels)))
+    assert teaches.all() and right == 1.0
+
+
+@pytest.mark.parametrize(
+    ("every", "taken", "says"),
+    [(1, 32, None), (8, 32, None), (16, 32, "these were taken"), (64, 0, "left out"), (1000, 0, "left out")],
+)
+def test_where_few_texts_teach_others_that_do_are_looked_for(
+    every: int, taken: int, says: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each ``every``-th training text teaches, in the order in which they are drawn."""
+    config = from_preset("mini", "dense")
+    data = load_dataset(config)
+    drawn = random_batch(config, data, len(data.train))
+    place = {text.numpy().tobytes(): row for row, text in enumerate(drawn.x)}
+
+    def rows(batch: Batch) -> list[int]:
+        return [place[text.numpy().tobytes()] for text in batch.x]
+
+    def teaching(network: Network, batch: Batch) -> tuple[torch.Tensor, float]:
+        return torch.tensor([row % every == 0 for row in rows(batch)]), 0.5
+
+    monkeypatch.setattr(gradcheck, "teaching", teaching)
+    looked = texts_of(Stage("end", make_network()), config, data, 32)
+    assert looked.about["texts"] == taken and (looked.batch is None) == (taken == 0)
+    searched = min(SEARCHED * 32, len(data.train))
+    if says is None:
+        assert looked.about["note"] is None and looked.batch is not None
+        assert rows(looked.batch) == list(range(32))
+    else:
+        assert says in looked.about["note"] and "hardly a gradient" in looked.about["note"]
+        assert looked.batch is None or rows(looked.batch) == list(range(0, 32 * every, every))
+        assert taken or -(-searched // every) < CURVE_TEXTS
+
+
+def test_of_a_run_that_has_learnt_all_its_texts_the_start_is_compared_and_the_rest_told_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    short = ["--limit", "40", "--batch", "20", "--epochs", "60", "--learning-rate", "0.001", "--out", "run"]
+    monkeypatch.setattr("sys.argv", ["eqspike", "run", "mini", *short])
+    main()
+    last = json.loads((tmp_path / "run/metrics.jsonl").read_text().splitlines()[-1])
+    assert last["train_accuracy"] == 1.0
+    capsys.readouterr()
+    run_check(monkeypatch, "gradients", "run", "--texts", "24", "--windows", "80")
+    found = json.loads((tmp_path / "run/checks/gradients.json").read_text())
+    said = " ".join("".join(capsys.readouterr()).split())
+    assert found["stages"]["initial"]["note"] is None and found["stages"]["initial"]["teaching"] == 24
+    end = found["stages"]["end"]
+    assert end["right"] == 1.0 and end["teaching"] == end["texts"] == 0
+    assert f"warning: end: {end['note']}" in said and "40 texts 0 teach: too few" in end["note"]
+    assert "end" not in {record["stage"] for record in found["records"]} and "end" not in found["curves"]
+    assert not (tmp_path / "run/checks/gradients-over-time-end.svg").exists()
+    (fidelity,) = (picture for picture in pictures("gradients", found) if picture.name == "gradients-fidelity")
+    assert all(axis.lines for axis in fidelity.drawn.axes) and end["note"] in fidelity.caption
+
+
+@pytest.mark.parametrize("path", sorted(RESULTS.glob("checks/*/gradients.json")), ids=lambda path: path.parent.name)
+def test_recorded_checks_are_drawn(path: Path) -> None:
+    """They have no ``stages``."""
+    *_, picture = pictures("gradients", json.loads(path.read_text()))
+    assert picture.name == "gradients-fidelity" and all(axis.lines for axis in picture.drawn.axes)
 
 
 def test_check_gradients_of_a_preset_with_another_neuron(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
