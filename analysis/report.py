@@ -162,6 +162,7 @@ def provenance(run: Run) -> list[str]:
 
 def command_of(config: RunConfig) -> str:
     """The shortest command with these settings: what its preset does not say."""
+    from eqspike_seq.acting import as_flag, unmet
     from eqspike_seq.config import WHERE, from_preset
 
     chosen = {name: getattr(config, name) for name in ("neuron", "circuit")}
@@ -171,12 +172,8 @@ def command_of(config: RunConfig) -> str:
     for name in flags:
         parts += [f"--{name}", str(chosen[name])]
     preset = from_preset(config.dataset, config.backend, config.preset, **{name: chosen[name] for name in flags})
+    kept = preset.model_dump(mode="json")
     for name, value in config.model_dump(mode="json").items():
-        if name in (*WHERE, *flags, *config.unused()) or value == preset.model_dump(mode="json")[name]:
-            continue
-        flag = name.replace("_", "-")
-        if isinstance(value, bool):
-            parts.append(f"--{flag}" if value else f"--no-{flag}")
-        else:
-            parts += [f"--{flag}", *(str(item) for item in (value if isinstance(value, list) else [value]))]
+        if name not in (*WHERE, *flags) and value != kept[name] and not unmet(config, name):
+            parts += as_flag(name, value)
     return "eqspike run " + shlex.join(parts)

@@ -160,7 +160,8 @@ def presets() -> list[str]:
     lines = [
         "A setting comes, each overriding the one before, from the default above, the preset's `[common]`, its part",
         "for the backend, that part's settings for the neuron and the circuit, `--config` and the flags. `brian2`",
-        "takes the part `[spiking]` and, over it, its own.",
+        "takes the part `[spiking]` and, over it, its own. A setting that is given by hand and has no effect with the",
+        "others is refused, so that none is passed over in silence.",
     ]
     for name in config.presets():
         of = ", ".join(dataset for dataset, preset in config.DEFAULT_PRESET.items() if preset == name)

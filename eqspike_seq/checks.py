@@ -7,6 +7,7 @@ from typing import Any
 import tyro
 from rich.table import Table
 
+from eqspike_seq.acting import check_given
 from eqspike_seq.config import (
     FORMAT,
     IMAGES,
@@ -52,15 +53,17 @@ class Subject:
         given = {name: value for name, value in changes.items() if value is not None}
         if self.texts < 1:
             raise ConfigError(f"--texts: got {self.texts}, expected at least 1")
-        if self.run is None:
-            given = {"backend": "spiking", "seed": self.seed, "data_dir": self.data_dir, **given}
-            return from_preset(self.dataset, given.pop("backend"), self.preset, **given)
         if self.data_dir is not None:
             given["data_dir"] = self.data_dir
-        saved = settings_of(self.run)
-        if saved.get("backend") == "dense" != given.get("backend", "dense"):
-            return in_spikes(saved, given)
-        return RunConfig(**{**saved, **given})
+        if self.run is None:
+            settings = {"backend": "spiking", "seed": self.seed, **given}
+            config = from_preset(self.dataset, preset=self.preset, **settings)
+        elif (saved := settings_of(self.run)).get("backend") == "dense" != given.get("backend", "dense"):
+            config = in_spikes(saved, given)
+        else:
+            config = RunConfig(**{**saved, **given})
+        check_given(config, given)
+        return config
 
     def folder(self) -> Path:
         """Where the figures go."""

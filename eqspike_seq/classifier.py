@@ -11,8 +11,9 @@ from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
+from eqspike_seq.acting import check_given
 from eqspike_seq.backends import make_backend
-from eqspike_seq.config import RunConfig, TokeniserName, from_preset
+from eqspike_seq.config import WHERE, RunConfig, TokeniserName, from_preset
 from eqspike_seq.data.corpus import Corpus, Split
 from eqspike_seq.data.dataset import Batches, Dataset, Encoded, embed, known_ids
 from eqspike_seq.data.embeddings import Embeddings
@@ -23,6 +24,7 @@ from eqspike_seq.evaluation import evaluate
 from eqspike_seq.training import Trainer
 
 GIVEN = ("backend", "neuron", "beta", "epochs", "seed")  # settings that are parameters
+OF_RUNS = (*WHERE, "dataset", "checkpoint_every", "text_column", "label_column", "limit", "shuffle_words")  # no other's
 
 
 class EqSpikeClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
@@ -60,8 +62,16 @@ class EqSpikeClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         tags.input_tags.two_d_array = False
         return tags
 
-    def fit(self, X: Iterable[str], y: Any) -> "EqSpikeClassifier":
-        """Train on texts and their labels (n,). Raises DataError, ConfigError; DivergenceError if it does not hold."""
+    def fit(self, X: Iterable[str], y: Any, **others: Any) -> "EqSpikeClassifier":
+        """Train on texts and their labels (n,). Raises DataError, ConfigError; DivergenceError if it does not hold.
+
+        Every text counts alike: ``others``, such as ``sample_weight``, are refused by name.
+        """
+        if others:
+            raise ConfigError(
+                f"fit: got {', '.join(others)}, expected texts and labels only: every text counts alike. "
+                "Leave it out; to give a text more weight, repeat it."
+            )
         texts, labels = texts_of(X), column_or_1d(y, warn=True)
         check_classification_targets(labels)
         if len(texts) != len(labels):
@@ -120,13 +130,17 @@ class EqSpikeClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             raise ConfigError(
                 f"settings: got {', '.join(both)}, which are parameters of their own. Give them as those."
             )
+        if idle := sorted(set(OF_RUNS) & set(self.settings or {})):
+            raise ConfigError(f"settings: got {', '.join(idle)}, which act with `eqspike run` only. Leave them out.")
         if self.epochs is not None:
             chosen["epochs"] = self.epochs
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         chosen |= {"neuron": self.neuron, "beta": self.beta, "seed": seed}
         if self.backend not in ("dense", "spiking"):
             raise ConfigError(f"backend: got {self.backend!r}, expected 'spiking' or 'dense'")
-        return from_preset("mini", self.backend, **chosen)
+        config = from_preset("mini", self.backend, **chosen)
+        check_given(config, {*(self.settings or {}), *(["neuron"] if self.neuron != "if" else [])})
+        return config
 
 
 def texts_of(X: Iterable[str]) -> list[str]:

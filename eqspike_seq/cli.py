@@ -1,7 +1,7 @@
 """The command line: parse, call, print. Heavy imports happen inside the command that needs them."""
 
 import sys
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
     from eqspike_seq.config import RunConfig
@@ -94,12 +94,16 @@ def run(arguments: list[str]) -> None:
     job.leave()
 
 
-def parse_run(arguments: list[str]) -> "RunConfig":
-    """The configuration of a run: preset, then --config or the resumed run's own, then flags; checked as a whole."""
+def parse_run(arguments: list[str], checked: bool = True) -> "RunConfig":
+    """The configuration of a run: preset, then --config or the resumed run's own, then flags; checked as a whole.
+
+    Raises ConfigError, if ``checked`` also for a flag, or a key of a --config file written by hand, without effect.
+    """
     import argparse
     from pathlib import Path
 
-    from eqspike_seq.config import BACKENDS, CIRCUITS, DATASETS, NEURONS, OWN, from_preset, read_toml
+    from eqspike_seq.acting import check_given, named_in
+    from eqspike_seq.config import BACKENDS, CIRCUITS, DATASETS, NEURONS, from_preset, read_toml, saved_by_a_run
     from eqspike_seq.errors import ConfigError
 
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
@@ -107,9 +111,17 @@ def parse_run(arguments: list[str]) -> "RunConfig":
         first.add_argument(flag)
     given, _ = first.parse_known_args(arguments)
     source = Path(given.config) if given.config else None
-    if given.resume not in (None, "auto") and (Path(given.resume) / "config.toml").is_file():
+    resumed = given.resume not in (None, "auto") and (Path(given.resume) / "config.toml").is_file()
+    if resumed and source is not None:
+        raise ConfigError(
+            "--config: got it with --resume RUN, which has the settings of that run. Leave one of them out."
+        )
+    if resumed:
         source = Path(given.resume) / "config.toml"
     settings = {} if source is None else read_toml(source)
+    keys = [] if source is None or saved_by_a_run(source) else list(settings)
+    if placed := [name for name in ("out", "resume") if name in keys]:
+        raise ConfigError(f"--config: {source} has {placed[0]!r}, which acts on the command line only. Move it there.")
     dataset = _positional(arguments) or settings.get("dataset")
     if dataset is None and not {"-h", "--help"} & set(arguments):
         raise ConfigError(
@@ -122,8 +134,18 @@ def parse_run(arguments: list[str]) -> "RunConfig":
     for name, value, known in (("neuron", given.neuron, NEURONS), ("circuit", given.circuit, CIRCUITS)):
         if value in known:  # a preset has a part for it
             settings[name] = value
-    base = from_preset(dataset or DATASETS[0], backend, preset, **settings)
-    config = _with_flags(arguments, base)
+    config = _with_flags(arguments, from_preset(dataset or DATASETS[0], backend, preset, **settings))
+    if checked:
+        check_given(config, {*keys, *named_in(arguments)})
+    return _sized(arguments, config, settings)
+
+
+def _sized(arguments: list[str], config: "RunConfig", settings: dict[str, Any]) -> "RunConfig":
+    """``config`` with sizes that are chosen from texts of one's own, where ``settings`` and flags leave them open."""
+    from pathlib import Path
+
+    from eqspike_seq.config import DATASETS, OWN, from_preset
+
     if config.preset != OWN or config.dataset in DATASETS:
         return config
     from eqspike_seq.data.own import sizes_of
@@ -132,7 +154,8 @@ def parse_run(arguments: list[str]) -> "RunConfig":
     sizes = sizes_of(*own)
     if len(config.hidden) != len(sizes["hidden"]):  # the preset's one rate for all layers
         del sizes["learning_rate"]
-    return _with_flags(arguments, from_preset(config.dataset, backend, preset, **{**sizes, **settings}))
+    chosen = from_preset(config.dataset, config.backend, config.preset, **{**sizes, **settings})
+    return _with_flags(arguments, chosen)
 
 
 def _with_flags(arguments: list[str], base: "RunConfig") -> "RunConfig":

@@ -1,7 +1,7 @@
 """One typed configuration: its fields are the command line's flags, a TOML file's keys and what a run folder saves.
 
 Settings come, each overriding the one before, from the preset's common part, its part for the backend, its part for
-the backend's neuron, a ``--config`` file and the command line.
+the backend's neuron, a ``--config`` file and the command line. Where each acts: ``acting``.
 """
 
 import difflib
@@ -30,7 +30,6 @@ DATASETS, BACKENDS, NEURONS, CIRCUITS, RULES = map(
 )
 DEFAULT_PRESET = {"imdb": "cpu", "snli": "snli-cpu", "mini": "mini", "mnist": "mnist", "digits": "digits"}
 EMBEDDINGS = ("word2vec", "random", "google-news")  # else a file
-OF_RATES = ("window", "tick_steps", "feedback_tau", "output_tau")  # settings that only rate codes have
 FINEST = 1e-6  # threshold: as many units as that makes of 1 can just be counted one by one in float32
 OWN = "own"  # the preset of texts of one's own
 PAIRS = ("snli",)  # data sets whose texts are pairs
@@ -342,26 +341,6 @@ class RunConfig(BaseModel):
         """``saved`` as TOML."""
         return tomli_w.dumps(self.saved()).encode()
 
-    def differences(self, other: "RunConfig") -> list[str]:
-        """Settings that change what is computed and differ from ``other``, as ``--flag mine != theirs``.
-
-        Where the other's precision is auto, any will do.
-        """
-        mine, theirs = self.model_dump(), other.model_dump()
-        return [
-            f"--{name.replace('_', '-')} {mine[name]} != {theirs[name]}"
-            for name in mine
-            if name not in WHERE
-            and name not in self.unused()
-            and mine[name] != theirs[name]
-            and (name, theirs[name]) != ("precision", "auto")
-        ]
-
-    def unused(self) -> tuple[str, ...]:
-        """Settings that have no meaning: those of rate codes, where changes are sent; what a word is, of images."""
-        rates = OF_RATES if self.neuron == "sigma-delta" else ()
-        return (*rates, "tokeniser") if self.dataset in IMAGES else rates
-
 
 def name_of(dataset: str) -> str:
     """What results call a data set: its name, or that of the file or folder, which is no built-in set's."""
@@ -415,6 +394,11 @@ def read_toml(path: Path) -> dict[str, Any]:
 def as_saved(settings: dict[str, Any]) -> dict[str, Any]:
     """Settings read from TOML, with what was not yet a setting when a run folder (which says its format) saved them."""
     return {"tokeniser": "ascii", **settings} if "format" in settings else settings
+
+
+def saved_by_a_run(path: Path) -> bool:
+    """Whether a TOML file is a run's, which holds every setting, with ``format``; not one written by hand."""
+    return "format" in files.read_toml(path)
 
 
 def settings_of(run: Path) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
+from eqspike_seq.acting import differences
 from eqspike_seq.config import DATASETS, FORMAT, RunConfig, read_toml
 from eqspike_seq.errors import RunError
 from eqspike_seq.files import as_json, read_json, read_json_lines, read_tensors, remove_unfinished, write_atomically
@@ -132,7 +133,7 @@ class RunFolder:
         if completed(self.path) is not None:
             raise RunError(f"{self.path}: this run is complete; there is nothing to resume")
         saved = RunConfig(**read_toml(path))
-        if different := saved.differences(config):
+        if different := differences(saved, config):
             raise RunError(
                 f"--resume: {self.path} was made with other settings (saved != given): "
                 f"{'; '.join(different)}. Give the same settings, or another --out."
@@ -264,7 +265,7 @@ def unfinished(path: Path, config: RunConfig) -> bool:
     """True if ``path`` holds a run of the same settings that is not complete."""
     if not (path / "config.toml").is_file():
         return all(file.name.startswith(".") for file in path.iterdir())  # killed before it had begun
-    return completed(path) is None and not RunConfig(**read_toml(path / "config.toml")).differences(config)
+    return completed(path) is None and not differences(RunConfig(**read_toml(path / "config.toml")), config)
 
 
 def completed(path: Path) -> dict[str, Any] | None:

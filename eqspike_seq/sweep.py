@@ -21,6 +21,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
+from eqspike_seq.acting import named_in
 from eqspike_seq.config import WHERE, RunConfig
 from eqspike_seq.errors import ConfigError, DivergenceError, RunError
 from eqspike_seq.files import write_json
@@ -30,6 +31,7 @@ from eqspike_seq.training import run
 
 Point = dict[str, str]  # setting: value, as it is typed on the command line
 RANGE = re.compile(r"[\d.eE+-]+?\.\.[\d.eE+-]+(:log)?")
+TRIALS = 20  # of a random search
 FIXED = {"dataset", "seed", *WHERE}  # not to be varied
 
 
@@ -46,26 +48,31 @@ class SweepFlags:
     A value of several numbers is joined by x, as in hidden=256x40; a flag that is on or off is true or false."""
     search: Literal["grid", "random"] = "grid"
     """grid: every combination. random: --trials of them, drawn from a fixed seed."""
-    trials: int = 20
-    """random: how many settings."""
+    trials: int | None = None
+    """random: how many settings. Default: 20."""
     seeds: tuple[int, ...] = ()
     """Each setting is run with each of these seeds, and their mean counts. Default: --seed."""
     out: Path = Path("sweep")
     """Folder of the study: study.journal, a folder for each run, sweep.json, and the comparison."""
 
 
-def sweep(flags: SweepFlags, parse: Callable[[list[str]], RunConfig], arguments: list[str], reporter: Reporter) -> Path:
+def sweep(flags: SweepFlags, parse: Callable[..., RunConfig], arguments: list[str], reporter: Reporter) -> Path:
     """Run all that remains of the study; returns ``sweep.json``, which lists its trials.
 
-    ``arguments`` are those of ``eqspike run``, which ``parse`` reads. Raises ConfigError for what cannot be varied so,
-    EqspikeError where a run fails for another reason than divergence; the study then goes on with the same command.
+    ``arguments`` are those of ``eqspike run``, which ``parse`` reads and, unless told not to, checks. Raises
+    ConfigError for what cannot be varied so, EqspikeError where a run fails for another reason than divergence; the
+    study then goes on with the same command.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     axes = dict(map(axis, flags.vary))
     if len(axes) < len(flags.vary):
         raise ConfigError(f"--vary: got a setting twice in {' '.join(flags.vary)}, expected each once")
-    points = grid(axes) if flags.search == "grid" else drawn(axes, flags.trials)
-    base = parse(arguments)
+    if flags.search == "grid" and flags.trials is not None:
+        raise ConfigError("--trials: acts with --search random only; got --search grid, which tries every combination")
+    for name in sorted({"resume", *axes, *(["seed"] if flags.seeds else [])} & named_in(arguments)):
+        raise ConfigError(f"--{name.replace('_', '-')}: a sweep sets it for each of its runs itself. Leave it out.")
+    points = grid(axes) if flags.search == "grid" else drawn(axes, TRIALS if flags.trials is None else flags.trials)
+    base = parse(arguments, checked=False)  # a flag may act with what is varied only
     seeds = flags.seeds or (base.seed,)
     configs = [parse([*arguments, *flags_of(point)]) for point in points]
     spec = {"settings": base.computed(), "seeds": list(seeds), "points": points}

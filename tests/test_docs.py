@@ -17,6 +17,7 @@ import tyro
 
 from analysis.folders import open_run
 from docs.tools.reproduce import CHECKS, FIGURES
+from eqspike_seq.acting import differences
 from eqspike_seq.backends import make_estimator
 from eqspike_seq.checks import GradientFlags
 from eqspike_seq.cli import COMMANDS, parse_run
@@ -124,7 +125,7 @@ def test_command_of_a_measurement_parses(name: str) -> None:
 def test_command_of_a_run_has_its_settings(folder: str) -> None:
     (command,) = re.findall(rf"^\|.*/{folder}/result\.json\) \| `([^`]+)`", REPRODUCE, re.MULTILINE)
     saved = RunConfig(**read_toml(ROOT / "results" / folder / "config.toml"))
-    assert not saved.differences(parse_run(shlex.split(command)[2:]))
+    assert not differences(saved, parse_run(shlex.split(command)[2:]))
 
 
 @pytest.mark.parametrize("name", [name for name in CHECKS if name.endswith("gradients.json")])

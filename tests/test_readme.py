@@ -12,6 +12,7 @@ import pytest
 from analysis.energy import DIGITAL, energy
 from analysis.folders import open_run
 from docs.tools.tables import BLOCK, CHANGES, DENSE, DIGITS, MINI, MNIST, RATES, SNLI, filled
+from eqspike_seq.acting import differences
 from eqspike_seq.cli import COMMANDS, parse_run
 from eqspike_seq.config import RunConfig, read_toml
 from eqspike_seq.data.imdb import OFFICIAL
@@ -54,7 +55,7 @@ def test_tables_are_what_the_result_files_say(page: str, tables: int) -> None:
 def test_command_of_a_row_has_the_settings_that_its_run_had(row: tuple[str, str, str]) -> None:
     _, folder, command = row
     saved = RunConfig(**read_toml(ROOT / "results" / folder / "config.toml"))
-    assert not saved.differences(parse_run(shlex.split(command)[2:]))
+    assert not differences(saved, parse_run(shlex.split(command)[2:]))
 
 
 def test_there_are_figures() -> None:

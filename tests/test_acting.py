@@ -1,0 +1,306 @@
+"""A setting that is given acts, or is refused by name."""
+
+import itertools
+import re
+import shlex
+from collections.abc import Iterator
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from eqspike_seq.acting import ACTS, check_given, unmet
+from eqspike_seq.backends import make_backend, make_estimator
+from eqspike_seq.classifier import EqSpikeClassifier
+from eqspike_seq.cli import parse_run
+from eqspike_seq.config import RunConfig, from_preset, read_toml
+from eqspike_seq.data.dataset import Dataset, load_dataset, random_batch, shape_of
+from eqspike_seq.errors import ConfigError
+from eqspike_seq.network import Network
+from tests.conftest import command
+
+ROOT = Path(__file__).parent.parent
+CHANGES = {"backend": "spiking", "neuron": "sigma-delta"}
+OTHERS: dict[str, Any] = {  # another value of each setting whose effect a gradient of one batch can show
+    "tokens": 20,
+    "keep": "head",
+    "min_count": 30,
+    "dim": 8,
+    "embeddings": "word2vec",
+    "attention": False,
+    "recall": 0.5,
+    "masked": False,
+    "bptt_steps": 1,
+    "order": "synchronous",
+    "neuron": "lif",
+    "circuit": "wta",
+    "rule": "count",
+    "sampler": "iid",
+    "winners": 8,
+    "query_threshold": 0.25,
+    "query_nudge_threshold": 0.1,
+    "pattern_nudge_threshold": 0.02,
+    "attention_threshold": 2.0,
+    "top_patterns": 2,
+    "window": 40,
+    "tick_steps": 10,
+    "feedback_tau": 5.0,
+    "output_tau": 3.0,
+    "trace_tau": 10.0,
+    "membrane_tau": 8.0,
+    "refractory": 2,
+    "reset": "hard",
+    "common_noise": False,
+    "threshold": (0.2,),
+    "projection_threshold": 0.2,
+    "baseline": (0.2,),
+    "deadband": 0.8,
+    "output_threshold": 0.2,
+    "nudge_threshold": 0.1,
+    "projection_nudge_threshold": 0.3,
+}
+UNSEEN = {  # act on what is read, kept or counted, which other tests look at
+    "precision",
+    "data_dir",
+    "text_column",
+    "label_column",
+    "trust_pickle",
+    "workers",
+    "projections",
+    "events",
+}
+CONTEXTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "dense": ("mini", {"backend": "dense"}),
+    "dense without attention": ("mini", {"backend": "dense", "attention": False}),
+    "bptt": ("mini", {"backend": "dense", "estimator": "bptt"}),
+    "images": ("digits", {"backend": "dense"}),
+    "rates": ("mini", {"backend": "spiking"}),
+    "rates, count": ("mini", {"backend": "spiking", "rule": "count"}),
+    "lif": ("mini", {"backend": "spiking", "neuron": "lif"}),
+    "bernoulli": ("mini", {"backend": "spiking", "neuron": "bernoulli"}),
+    "rates, wta": ("mini", {"backend": "spiking", "circuit": "wta"}),
+    "rates, images": ("digits", {"backend": "spiking"}),
+    "changes": ("mini", CHANGES),
+    "changes, query": ("mini", {**CHANGES, "query_threshold": 0.5}),
+    "changes, wta": ("mini", {**CHANGES, "circuit": "wta"}),
+    "changes without attention": ("mini", {**CHANGES, "attention": False}),
+    "changes, images": ("digits", CHANGES),
+}
+
+
+@cache
+def data_of(dataset: str, **settings: Any) -> Dataset:
+    return load_dataset(from_preset(dataset, "dense", limit=24, **settings))
+
+
+def gradient(dataset: str, settings: dict[str, Any]) -> dict[str, torch.Tensor]:
+    """That of the first batch at the start of training, with weights that make hidden units differ."""
+    small = {"free_steps": 40, "nudge_steps": 40, "window": 20, "hidden": (6,)}
+    config = from_preset(dataset, **{**small, **({} if dataset == "digits" else {"dim": 6, "tokens": 24}), **settings})
+    data = data_of(dataset, **{name: getattr(config, name) for name in ("dim", "min_count", "embeddings")})
+    network = Network.create(shape_of(config, data), torch.Generator().manual_seed(0), recall=config.recall, gain=4.0)
+    batch = random_batch(config, data, 4)
+    with torch.no_grad():
+        return make_estimator(config)(make_backend(config, torch.device("cpu")), network, batch).gradients
+
+
+@pytest.mark.parametrize("context", CONTEXTS)
+def test_what_is_said_not_to_act_changes_no_gradient(context: str) -> None:
+    """All that does not act is changed at once."""
+    dataset, settings = CONTEXTS[context]
+    config, idle = from_preset(dataset, **settings), {}
+    for name, value in OTHERS.items():
+        with suppress(ConfigError):  # where it contradicts another it is refused in any case
+            if unmet(config, name):
+                from_preset(dataset, **{**settings, **idle, name: value})
+                idle[name] = value
+    before, after = gradient(dataset, settings), gradient(dataset, {**settings, **idle})
+    assert idle and before.keys() == after.keys()
+    for parameter, expected in before.items():
+        assert torch.equal(expected, after[parameter]), (parameter, idle)
+
+
+@pytest.mark.parametrize("name", sorted(OTHERS))
+def test_each_setting_of_the_table_acts_somewhere(name: str) -> None:
+    for dataset, settings in CONTEXTS.values():
+        if unmet(from_preset(dataset, **settings), name) or settings.get(name) == OTHERS[name]:
+            continue
+        before, after = gradient(dataset, settings), gradient(dataset, {**settings, name: OTHERS[name]})
+        if any(before[key].shape != after[key].shape or not torch.equal(before[key], after[key]) for key in before):
+            return
+    pytest.fail(f"{name} changes nothing where it is said to act")
+
+
+def test_the_table_knows_settings_only_and_each_is_looked_at() -> None:
+    assert set(ACTS) <= set(RunConfig.model_fields)
+    assert set(ACTS) == set(OTHERS) | UNSEEN
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        (
+            "mini --neuron sigma-delta",
+            "--neuron sigma-delta: acts with --backend spiking only; got --backend dense. "
+            "Add --backend spiking or leave it out.",
+        ),
+        ("mini --rule=count", "--rule count: acts with --backend spiking only; got --backend dense"),
+        ("mini --circuit wta", "--circuit wta: acts with --backend spiking only; got --backend dense"),
+        (
+            "mini --threshold 0.5",
+            "acts with --backend spiking and --neuron sigma-delta only; got --backend dense, --neuron if. "
+            "Add --backend spiking --neuron sigma-delta or leave it out.",
+        ),
+        (
+            "mini --backend spiking --neuron sigma-delta --window 40",
+            "--window 40: acts with a --neuron other than sigma-delta only; got --neuron sigma-delta. Leave it out.",
+        ),
+        ("mini --backend spiking --neuron sigma-delta --winners 8", "--winners 8: acts with --circuit wta only"),
+        ("mini --backend spiking --order synchronous", "--order synchronous: acts with --backend dense only"),
+        ("mini --bptt-steps 5", "--bptt-steps 5: acts with --estimator bptt only; got --estimator three-phase"),
+        ("mini --backend spiking --membrane_tau 9", "--membrane-tau 9.0: acts with --neuron lif only; got --neuron if"),
+        ("mini --backend spiking --no-common-noise", "--no-common-noise: acts with --neuron bernoulli only"),
+        ("mini --backend spiking --rule count --trace-tau 9", "acts with --rule eqspike or trace only"),
+        ("mini --backend spiking --no-attention --circuit wta", "--circuit wta: acts with --attention only"),
+        (
+            "mini --backend brian2 --precision float32",
+            "acts with --backend dense or spiking only; got --backend brian2",
+        ),
+        ("mini --workers 3", "--workers 3: acts with --embeddings word2vec only; got --embeddings random"),
+        ("mini --trust-pickle", "--trust-pickle: acts with --embeddings FILE.kv only"),
+        ("mini --projections aa ab ba bb", "acts with pairs of texts only; got mini. Leave it out."),
+        ("mini --label-column label", "acts with a file or folder of your own only; got mini"),
+        ("mini --data-dir somewhere", "acts with a data set that is looked for only; got mini"),
+        ("digits --min-count 2", "--min-count 2: acts with texts only; got digits"),
+        ("digits --no-attention", "--no-attention: acts with texts only; got digits"),
+    ],
+)
+def test_a_flag_without_effect_is_refused(line: str, says: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(says)):
+        parse_run(line.split())
+
+
+def test_all_of_them_are_named_at_once() -> None:
+    with pytest.raises(ConfigError, match=r"--order .*\n--winners"):
+        parse_run("mini --backend spiking --winners 8 --order synchronous".split())
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "mini --backend spiking --neuron sigma-delta --circuit wta --winners 8 --pattern-nudge-threshold 1e-3",
+        "mini --backend spiking --rule trace --trace-tau 100 --window 80 --common-noise --neuron bernoulli",
+        "mini --backend brian2 --window 80 --tick-steps 10",
+        "mini --estimator bptt --bptt-steps 5 --order synchronous --beta 0.2",
+        "mini --embeddings word2vec --workers 2 --dim 16",
+        "snli --projections ab ba",
+        "imdb --data-dir somewhere",
+    ],
+)
+def test_flags_that_act_are_taken(line: str) -> None:
+    parse_run(line.split())
+
+
+def test_a_file_by_hand_is_held_to_it_and_that_of_a_run_is_not(tmp_path: Path) -> None:
+    hand, saved = tmp_path / "mine.toml", tmp_path / "config.toml"
+    hand.write_text("rule = 'count'\n")
+    saved.write_bytes(from_preset("mini", "dense").to_toml())
+    with pytest.raises(ConfigError, match="--rule count: acts with --backend spiking only"):
+        parse_run(["mini", "--config", str(hand)])
+    assert parse_run(["mini", "--backend", "spiking", "--config", str(hand)]).rule == "count"
+    assert parse_run(["--config", str(saved)]).window == RunConfig(**read_toml(saved)).window
+    with pytest.raises(ConfigError, match="--neuron lif"):  # a flag over it is
+        parse_run(["--config", str(saved), "--neuron", "lif"])
+    hand.write_text("out = 'here'\n")
+    with pytest.raises(ConfigError, match="'out', which acts on the command line only"):
+        parse_run(["mini", "--config", str(hand)])
+
+
+def test_two_sources_of_all_settings_are_one_too_many(tmp_path: Path) -> None:
+    (tmp_path / "config.toml").write_bytes(from_preset("mini", "dense").to_toml())
+    with pytest.raises(ConfigError, match="--config: got it with --resume"):
+        parse_run(["mini", "--resume", str(tmp_path), "--config", str(tmp_path / "config.toml")])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("--vary", "winners=8,16"), "--winners 8: acts with --backend spiking"),
+        (("--vary", "neuron=if,lif", "--backend", "spiking", "--membrane-tau", "9"), "--membrane-tau 9.0"),
+        (("--vary", "beta=0.1,0.2", "--trials", "3"), "--trials"),
+        (("--vary", "beta=0.1,0.2", "--beta", "0.3"), "--beta"),
+        (("--vary", "beta=0.1,0.2", "--seeds", "1", "2", "--seed", "3"), "--seed"),
+        (("--vary", "beta=0.1,0.2", "--resume", "auto"), "--resume"),
+    ],
+)
+def test_a_sweep_is_held_to_it(
+    arguments: tuple[str, ...], says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        command("sweep", "mini", *arguments, "--out", tmp_path / "s")
+    said = capsys.readouterr()
+    assert end.value.code == 2 and says in said.err and not (tmp_path / "s").exists()
+
+
+def test_a_flag_may_act_with_what_is_varied_only(tmp_path: Path) -> None:
+    """digits learns by --rule membrane, which has no trace."""
+    small = ("--backend", "spiking", "--limit", "40", "--epochs", "1", "--hidden", "8")
+    command("sweep", "digits", *small, "--trace-tau", "90", "--vary", "rule=trace,eqspike", "--out", tmp_path / "s")
+    assert len(list((tmp_path / "s").glob("trial*/result.json"))) == 2
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"backend": "dense", "neuron": "sigma-delta"}, "--neuron sigma-delta: acts with --backend spiking only"),
+        ({"settings": {"winners": 8}}, "--winners 8"),
+        ({"backend": "dense", "settings": {"window": 40}}, "--window 40"),
+        ({"settings": {"device": "cuda"}}, "device, which act with `eqspike run` only"),
+        ({"settings": {"shuffle_words": True}}, "shuffle_words"),
+    ],
+)
+def test_the_classifier_is_held_to_it(given: dict[str, Any], says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        EqSpikeClassifier(**given).fit(["one word", "another"], [0, 1])
+
+
+def test_checks_are_held_to_it(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        command("check", "gradients", "--dataset", "mini", "--winners", "8")
+    assert end.value.code == 2 and "--winners 8: acts with" in capsys.readouterr().err
+
+
+def documented() -> Iterator[tuple[str, str]]:
+    """(page, command) of every `eqspike run` in the documentation, in blocks and in sentences."""
+    for page in sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]):
+        text = page.read_text()
+        blocks = re.findall(r"^```\w*\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+        lines = [line.split("#")[0] for block in blocks for line in block.splitlines()]
+        spoken = [" ".join(code.split()) for code in re.findall(r"`(eqspike run [^`]+)`", text)]
+        for line in itertools.chain(lines, spoken):
+            if (found := re.search(r"eqspike run (.*)", line)) and not re.search(r"[A-Z]{3}|…|--help|jitter", found[1]):
+                yield page.name, found[1].strip()
+
+
+def test_commands_of_the_documentation_are_held_to_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "reviews.csv").write_text("text,label\n" + "".join(f"text {i},{i % 2}\n" for i in range(20)))
+    pairs = "".join(f"claim {i},evidence {i},{i % 2}\n" for i in range(20))
+    (tmp_path / "pairs.csv").write_text("claim,evidence,label\n" + pairs)
+    (tmp_path / "topics").mkdir()
+    monkeypatch.chdir(tmp_path)
+    commands = sorted(set(documented()))
+    assert len(commands) > 40
+    for page, line in commands:
+        arguments = shlex.split(line)
+        if "topics" not in arguments:  # a data set that a page shows how to add
+            assert parse_run(arguments), page
+
+
+def test_presets_are_not_held_to_it() -> None:
+    for backend, neuron in (("dense", "if"), ("spiking", "sigma-delta")):
+        config = from_preset("imdb", backend, neuron=neuron)
+        check_given(config, ["beta", "hidden", "epochs"])
+        assert any(unmet(config, name) for name in ACTS)
