@@ -101,8 +101,8 @@ def test_a_lock_left_beside_a_whole_file_of_the_cache_goes(tmp_path: Path) -> No
 def test_of_several_that_want_the_same_vectors_one_makes_them(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[int] = []
 
-    def fit(corpus: Path, texts: list[str], *_: object) -> tuple[list[str], Any]:
-        calls.append(len(texts))
+    def fit(corpus: Path, texts: int, *_: object) -> tuple[list[str], Any]:
+        calls.append(texts)
         time.sleep(0.2)
         return ["a", "b"], np.eye(2, dtype=np.float32)
 

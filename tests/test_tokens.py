@@ -4,7 +4,7 @@ import re
 import unicodedata
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from eqspike_seq.data import tokens
@@ -15,6 +15,7 @@ ASCII = st.text(st.characters(max_codepoint=127)) | st.text(st.sampled_from("aZ9
 
 
 @pytest.mark.parametrize("tokeniser", ["unicode", "ascii"])
+@settings(deadline=None)
 @given(text=ASCII)
 @example(text="Don't STOP!<br />It's 10/10, isn't it? rock'n'roll a_b 'tis 5'5 it's5")
 def test_ascii_texts_have_the_tokens_that_they_always_had(tokeniser: str, text: str) -> None:
@@ -58,6 +59,7 @@ def test_the_first_tokeniser_is_as_it_was() -> None:
     assert tokenise("Ein schöner Tag, 茶 2!", "ascii") == ["ein", "sch", "ner", "tag", "2", "!"]
 
 
+@settings(deadline=None)
 @given(st.text())
 @example("I\u0307\u0328 \u0130\u0328 J\u030c e\u200c\u0301 \u1100\u1161 \u0344 \uf900")
 def test_equal_texts_have_equal_tokens(text: str) -> None:
@@ -68,6 +70,7 @@ def test_equal_texts_have_equal_tokens(text: str) -> None:
     assert tokenise(" ".join(found), "unicode") == found
 
 
+@settings(deadline=None)
 @given(st.text(st.characters(categories=["L", "M", "Zs"]), max_size=60))
 def test_every_letter_is_in_a_token(text: str) -> None:
     text = normalised(text, "unicode")
