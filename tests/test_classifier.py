@@ -103,10 +103,12 @@ def test_texts_without_a_known_word_get_an_answer(fitted: EqSpikeClassifier) -> 
     assert np.isfinite(shares).all() and np.allclose(shares.sum(1), 1)
 
 
-@pytest.mark.parametrize("backend", ["dense", "spiking"])
-def test_is_the_same_for_the_same_random_state(backend: str) -> None:
+@pytest.mark.parametrize(("backend", "neuron"), [("dense", "if"), ("spiking", "sigma-delta")])
+def test_is_the_same_for_the_same_random_state(backend: str, neuron: str) -> None:
     def shares(state: Any) -> Any:
-        return small(backend=backend, epochs=2, random_state=state).fit(TEXTS, LABELS).predict_proba(TEXTS)
+        return (
+            small(backend=backend, neuron=neuron, epochs=2, random_state=state).fit(TEXTS, LABELS).predict_proba(TEXTS)
+        )
 
     assert (shares(3) == shares(3)).all()
     assert (shares(np.random.RandomState(3)) == shares(3)).all()

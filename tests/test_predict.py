@@ -58,7 +58,8 @@ def test_answers_are_those_of_the_runs_own_test(runs: dict[str, Path], kind: str
     assert [one.stable_steps for one in found] == saved["stable_steps"]
     spikes = sum(one.ledger.total("spikes") for one in found)
     whole = json.loads((runs[kind] / "ledger.json").read_text())["inference"]["counts"]
-    assert spikes == sum(layer["free"]["spikes"] for layer in whole.values())
+    counted = sum(layer["free"]["spikes"] for layer in whole.values())
+    assert spikes == pytest.approx(counted, rel=1e-4)  # a sum in another order, as a batch has, may move a spike
     assert (spikes > 0) == (kind in ("if", "sigma-delta"))
     both = found[0].ledger
     both += found[1].ledger  # of texts of different lengths: still of one network
