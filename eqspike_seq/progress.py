@@ -36,7 +36,7 @@ class Reporter:
         """Sizes, what was dropped, what has no vector."""
         counts = dataset.counts
         if dataset.synthetic:
-            self.warn(f"{dataset.name} is synthetic: its figures say nothing about real text")
+            self.status(f"{dataset.name} is synthetic: its figures say nothing about real text")
         what = "images" if dataset.images else "texts"
         self.status(
             f"{dataset.name}: {len(dataset.train):,} training, {len(dataset.validation):,} validation, "

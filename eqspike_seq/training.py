@@ -13,6 +13,7 @@ import torch
 from pydantic import BaseModel, Field
 from torch import Tensor
 
+from eqspike_seq.acting import unmet
 from eqspike_seq.backends import make_backend, make_estimator, torch_device
 from eqspike_seq.board import board, check_board
 from eqspike_seq.config import RunConfig
@@ -343,6 +344,7 @@ def train(trainer: Trainer, folder: RunFolder, metrics: list[dict[str, Any]], re
         def record(ended: bool) -> None:
             line = {"step": trainer.step, "epoch": trainer.step / trainer.batches, **trainer.window.line()}
             _warn_of_layers(line, warned, reporter)
+            _warn_of_phases(line, config, warned, reporter)
             _warn_of_silence(trainer, warned, reporter)
             if ended:
                 part = trainer.dataset.validation
@@ -445,7 +447,7 @@ def _write_predictions(folder: RunFolder, columns: dict[str, Any]) -> None:
 
 
 def _warn_of_layers(line: dict[str, Any], warned: set[str], reporter: Reporter) -> None:
-    """Say, once for each, which layers are silent or saturated and which phases end before they converge."""
+    """Say, once for each, which layers are silent or saturated."""
     for kind in ("silent", "saturated"):
         for layer, share in line[kind].items():
             if share > STUCK and f"{layer} {kind}" not in warned:
@@ -454,11 +456,23 @@ def _warn_of_layers(line: dict[str, Any], warned: set[str], reporter: Reporter) 
                     f"layer {layer}: {share:.1%} of its rates are {kind} at step {line['step']}; "
                     "it can hardly learn. Try another --learning-rate, --seed or --hidden."
                 )
-    for phase, share in line["converged"].items():
-        if share < 0.5 and phase not in warned:
+
+
+def _warn_of_phases(line: dict[str, Any], config: RunConfig, warned: set[str], reporter: Reporter) -> None:
+    """Say, once for each, which phases end before most texts converge.
+
+    The neurons of a rate code go on in the nudges from where its free phase ended, so that what that has left is gone
+    when gradients are read, unless the nudges do not converge either. A free phase that no text ends in is told of.
+    """
+    shares = line["converged"]
+    early = [phase for phase, share in shares.items() if share < 0.5]
+    if early == ["free"] and shares["free"] > 0 and not unmet(config, "window"):
+        return
+    for phase in early:
+        if phase not in warned:
             warned.add(phase)
             reporter.warn(
-                f"{phase} phase: only {share:.1%} of the texts converged (mean residual "
+                f"{phase} phase: only {shares[phase]:.1%} of the texts converged (mean residual "
                 f"{line['residual'][phase]:.2g}) by step {line['step']}. "
                 f"Raise --{'free' if phase == 'free' else 'nudge'}-steps."
             )

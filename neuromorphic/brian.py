@@ -110,7 +110,7 @@ class BrianBackend:
             rates=rates,
             residual=residual,
             steps=torch.full_like(batch.labels, steps),
-            converged=residual <= self.tolerance,
+            converged=(residual <= self.tolerance) & (len(ticks) > 1),
             outputs=torch.stack(outputs),
             events=torch.as_tensor(events).cumsum(0),
             ledger=spiking_ledger(network, batch, name, torch.full_like(none, steps), done, attention),

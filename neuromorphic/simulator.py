@@ -148,8 +148,8 @@ class SpikingBackend:
     """Phases of ``free_steps`` and ``nudge_steps`` steps of ``neuron``, whose synapses learn by ``rule``.
 
     ``feedback_tau`` and ``output_tau`` (steps) low-pass what the core's query and the nudge read. ``tolerance`` bounds
-    the difference between the rates of the two halves of the window, which is the residual reported. ``dtype`` is that
-    of the N·D-sized products.
+    the difference between the rates of the two halves of the window, which is the residual reported; a phase in which
+    the core is read once has not converged, whatever that is. ``dtype`` is that of the N·D-sized products.
     """
 
     free_steps: int = 200
@@ -315,6 +315,7 @@ class SpikingBackend:
             for w, b in zip(counts.window, counts.late, strict=True)
         ]
         residual = torch.stack(changes).amax(0)
+        looped = network.shape.clamped or len(counts.fired) > 1  # s¹ has heard of the layers above at least once
         outputs, sizes = self._readings(counts.output), network.shape.sizes[1:]
         found = []
         for g, phase in enumerate(phases):
@@ -349,7 +350,7 @@ class SpikingBackend:
                     rates=rates,
                     residual=residual[:, g],
                     steps=torch.full_like(batch.labels, steps),
-                    converged=residual[:, g] <= self.tolerance,
+                    converged=(residual[:, g] <= self.tolerance) & looped,
                     outputs=outputs[:, :, g],
                     events=self._events(
                         network,

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from eqspike_seq.network import Batch, Network, Shape
+from eqspike_seq.progress import Reporter
 
 MARKUP = re.compile(r"\$[^$<>]*\$|mathdefault|\\(?:times|mathrm|mathregular|frac)|10\^")  # what no picture may print
 
@@ -34,6 +35,17 @@ def real_data() -> Path:
     if not place:
         pytest.skip("EQSPIKE_DATA is not set: no real data here")
     return Path(place)
+
+
+class Listener(Reporter):
+    """Keeps what it warns of."""
+
+    def __init__(self) -> None:
+        super().__init__(quiet=True)
+        self.said: list[str] = []
+
+    def warn(self, text: str) -> None:
+        self.said.append(text)
 
 
 def command(*arguments: object) -> None:

@@ -22,14 +22,13 @@ from eqspike_seq.files import save_arrays
 from eqspike_seq.learning import Estimate, ThreePhase
 from eqspike_seq.ledger import KINDS, Ledger
 from eqspike_seq.network import Batch, Network
-from eqspike_seq.progress import Reporter
 from eqspike_seq.training import Trainer, run
 from neuromorphic.energy import read_table
 from neuromorphic.neurons import Bernoulli, IntegrateAndFire, LeakyIntegrateAndFire, Neuron, send_on_change
 from neuromorphic.sigma_delta import SigmaDeltaBackend
 from neuromorphic.simulator import SpikingBackend
 from neuromorphic.winners import SAMPLERS
-from tests.conftest import make_batch, make_network
+from tests.conftest import Listener, make_batch, make_network
 from tests.corpora import finite
 
 checked = settings(max_examples=40, derandomize=True, database=None, deadline=None)
@@ -40,17 +39,6 @@ NEURONS: tuple[Neuron, ...] = (
     LeakyIntegrateAndFire(membrane_tau=1.0, refractory=4, reset="hard"),
     Bernoulli(),
 )
-
-
-class Listener(Reporter):
-    """Keeps what it warns of."""
-
-    def __init__(self) -> None:
-        super().__init__(quiet=True)
-        self.said: list[str] = []
-
-    def warn(self, text: str) -> None:
-        self.said.append(text)
 
 
 def scaled(network: Network, gain: float) -> Network:
