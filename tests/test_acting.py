@@ -63,14 +63,17 @@ OTHERS: dict[str, Any] = {  # another value of each setting whose effect a gradi
     "projection_nudge_threshold": 0.3,
 }
 UNSEEN = {  # act on what is read, kept or counted, which other tests look at
-    "precision",
+    "class_names",
     "data_dir",
-    "text_column",
+    "events",
     "label_column",
+    "precision",
+    "projections",
+    "strict",
+    "text_column",
+    "tokeniser",
     "trust_pickle",
     "workers",
-    "projections",
-    "events",
 }
 CONTEXTS: dict[str, tuple[str, dict[str, Any]]] = {
     "dense": ("mini", {"backend": "dense"}),
