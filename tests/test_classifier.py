@@ -15,7 +15,7 @@ from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils.estimator_checks import check_estimator
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted, has_fit_parameter, validate_data
 
 from eqspike_seq import EqSpikeClassifier
 from eqspike_seq.config import from_preset
@@ -106,9 +106,8 @@ def test_texts_without_a_known_word_get_an_answer(fitted: EqSpikeClassifier) -> 
 @pytest.mark.parametrize(("backend", "neuron"), [("dense", "if"), ("spiking", "sigma-delta")])
 def test_is_the_same_for_the_same_random_state(backend: str, neuron: str) -> None:
     def shares(state: Any) -> Any:
-        return (
-            small(backend=backend, neuron=neuron, epochs=2, random_state=state).fit(TEXTS, LABELS).predict_proba(TEXTS)
-        )
+        model = small(backend=backend, neuron=neuron, epochs=2, random_state=state)
+        return model.fit(TEXTS, LABELS).predict_proba(TEXTS)
 
     assert (shares(3) == shares(3)).all()
     assert (shares(np.random.RandomState(3)) == shares(3)).all()
@@ -177,6 +176,14 @@ def test_trains_in_silence_and_leaves_nothing_behind(
 def test_mistakes_are_named(texts: Any, labels: Any, given: Any, error: type[Exception], says: str) -> None:
     with pytest.raises(error, match=says):
         EqSpikeClassifier(**given).fit(texts, labels)
+
+
+def test_weights_of_texts_are_refused_by_name_as_no_parameter_of_fit() -> None:
+    assert not has_fit_parameter(EqSpikeClassifier(), "sample_weight")
+    with pytest.raises(ConfigError, match="fit: got sample_weight.*every text counts alike.*Leave it out"):
+        small().fit(TEXTS, LABELS, sample_weight=np.ones(len(TEXTS)))
+    with pytest.raises(ValueError, match="sample_weight"):
+        Pipeline([("model", small())]).fit(TEXTS, LABELS, model__sample_weight=np.ones(len(TEXTS)))
 
 
 def test_sizes_are_those_of_the_presets_where_these_were_chosen() -> None:
