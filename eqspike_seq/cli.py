@@ -135,9 +135,10 @@ def parse_run(arguments: list[str], checked: bool = True) -> "RunConfig":
         if value in known:  # a preset has a part for it
             settings[name] = value
     config = _with_flags(arguments, from_preset(dataset or DATASETS[0], backend, preset, **settings))
+    config = _sized(arguments, config, settings)
     if checked:
         check_given(config, {*keys, *named_in(arguments)})
-    return _sized(arguments, config, settings)
+    return config
 
 
 def _sized(arguments: list[str], config: "RunConfig", settings: dict[str, Any]) -> "RunConfig":

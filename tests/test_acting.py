@@ -186,6 +186,15 @@ def test_a_flag_without_effect_is_refused(line: str, says: str) -> None:
         parse_run(line.split())
 
 
+def test_sizes_chosen_from_texts_of_ones_own_count(tmp_path: Path) -> None:
+    """Few of them get random vectors, whose making has no threads."""
+    file = tmp_path / "mine.csv"
+    file.write_text("text,label\n" + "".join(f"text {i},{i % 2}\n" for i in range(40)))
+    with pytest.raises(ConfigError, match="--workers 2: acts with --embeddings word2vec only; got --embeddings random"):
+        parse_run([str(file), "--workers", "2"])
+    assert parse_run([str(file), "--workers", "2", "--embeddings", "word2vec"]).workers == 2
+
+
 def test_all_of_them_are_named_at_once() -> None:
     with pytest.raises(ConfigError, match=r"--order .*\n--winners"):
         parse_run("mini --backend spiking --winners 8 --order synchronous".split())
