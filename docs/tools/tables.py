@@ -1,13 +1,17 @@
-"""The tables of the documentation, filled from results/.
+"""The tables of the documentation and the accuracies in its sentences, filled from results/.
 
 python -m docs.tools.tables README.md docs/rates-to-spikes.md
 
-A page holds ``<!-- table: NAME -->`` … ``<!-- end of table -->``; what stands between is replaced.
+A page holds ``<!-- table: NAME -->`` … ``<!-- end of table -->``; what stands between is replaced. In a sentence the
+percentage before ``<!-- RUN -->`` is the test accuracy of that run; ``<!-- RUN validation_accuracy -->`` names another
+figure of its result.json, ``<!-- FILE.json key.key -->`` one of another file, places in a list counted from 0. As many
+decimals are kept as are there. ``<!-- not in results: 88.21 88.22 -->`` lists those of a paragraph that have no file.
 """
 
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import tyro
 
@@ -15,6 +19,7 @@ from docs.tools import energy_tables, reproduce, speed_tables
 from docs.tools.markdown import read, table
 
 BLOCK = re.compile(r"(<!-- table: ([\w-]+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
+SAID = re.compile(r"\d+(\.\d+)?( %<!-- ([\w./-]+)(?: ([\w.]+))? -->)")
 HEADS = ("", "test", "validation", "training", "peak memory", "spikes per synapse", "command, result")
 
 SPIKING = "eqspike run imdb --backend spiking"
@@ -344,13 +349,23 @@ TABLES: dict[str, Callable[[], str]] = {
 }
 
 
+def said(found: re.Match[str]) -> str:
+    """A percentage in a sentence, with its mark, as its file has it."""
+    decimals, mark, file, key = found.groups()
+    value: Any = read(file if file.endswith(".json") else f"{file}/result.json")
+    for part in (key or "test_accuracy").split("."):
+        value = value[int(part) if isinstance(value, list) else part]
+    return f"{100 * value:.{max(0, len(decimals or '') - 1)}f}{mark}"
+
+
 def filled(page: str) -> str:
-    """``page`` with every table as the result files have it."""
+    """``page`` with every table, and every marked percentage, as the result files have it."""
+    page = SAID.sub(said, page)
     return BLOCK.sub(lambda found: f"{found[1]}{TABLES[found[2]]()}\n{found[3]}", page)
 
 
 def main(pages: tyro.conf.Positional[list[Path]]) -> None:
-    """Fill the tables of Markdown pages.
+    """Fill the tables and sentences of Markdown pages.
 
     Args:
         pages: Files to be filled in place.
