@@ -2,25 +2,20 @@
 
 import csv
 import io
-import json
-import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import tyro
 from rich.console import Console
 from rich.table import Table
 
-from analysis.energy import PARTS, energy
+from analysis.energy import PARTS
 from analysis.folders import Json, open_run
 from analysis.style import COLOURS, figure, legend, logarithmic, save
-from eqspike_seq.errors import ConfigError
-from eqspike_seq.files import write_bytes, write_json
-from neuromorphic.energy import CostTable, names, price, read_table
+from eqspike_seq.files import write_bytes
+from neuromorphic.energy import CostTable, price
 
-DEFAULT = (
+DEFAULT = (  # hardware that is priced unasked
     "horowitz-45nm-fp32",
     "horowitz-45nm-fp16",
     "horowitz-45nm-int8",
@@ -35,40 +30,6 @@ WIDEST = 2.5  # times dense EP: where the picture ends
 BROKEN = 1.95  # times dense EP: where a bar that goes on ends, so that its number has room
 APART = 0.06  # decades of spikes per synapse: between the ranges of two chips, which would hide each other
 UNITS = ((1e6, "MJ"), (1e3, "kJ"), (1.0, "J"), (1e-3, "mJ"), (1e-6, "µJ"), (1e-9, "nJ"), (1e-12, "pJ"))
-
-
-@dataclass
-class EnergyFlags:
-    """Price what a run counted on named hardware, beside dense EP, and say whether spiking pays."""
-
-    run: tyro.conf.Positional[Path]
-    """A run folder."""
-    hardware: tuple[str, ...] = DEFAULT
-    """Cost tables: names, or TOML files of your own."""
-    against: Path | None = None
-    """A dense run of the same network. Default: what the dense backend takes for the same weights."""
-    classifiers: Path | None = None
-    """Accuracies of cheap classifiers, as `python -m benchmarks.baselines` writes them."""
-    json_output: bool = False
-    """Print JSON, the content of energy.json."""
-
-
-def main(arguments: list[str]) -> None:
-    """``eqspike energy``: read, price, print, and write energy.json, energy.csv and pictures into the run folder."""
-    flags = tyro.cli(EnergyFlags, args=arguments, prog="eqspike energy")
-    if not flags.hardware:
-        raise ConfigError(f"--hardware: got nothing, expected one or more of {', '.join(names())}, or TOML files")
-    tables = [read_table(name) for name in flags.hardware]
-    report = energy(flags.run, tables, flags.against, flags.classifiers)
-    write_json(flags.run / "energy.json", report)
-    write_csv(flags.run, tables, flags.run / "energy.csv")
-    written = [flags.run / "energy.json", flags.run / "energy.csv", *draw(report, flags.run)]
-    if flags.json_output:
-        print(json.dumps(report, indent=2))
-    else:
-        show(report, Console(highlight=False, markup=False, emoji=False))
-    for path in written:
-        print(f"wrote {path}", file=sys.stderr)
 
 
 def text_of(joules: float) -> str:

@@ -1,15 +1,8 @@
 """``eqspike table 1|2|3``: the tables of Bal & Sengupta (IJCAI 2023), their rows as published, ours as measured."""
 
 import statistics
-from dataclasses import dataclass
-from pathlib import Path
 
-import tyro
-from rich.console import Console
-from rich.table import Table
-
-from analysis.folders import Run, finished_runs, groups
-from eqspike_seq.errors import ConfigError
+from analysis.folders import Run
 
 PUBLISHED = "Bal & Sengupta (2023)"
 # (what, IMDB, SNLI): test accuracy in percent, their Table 1
@@ -32,29 +25,6 @@ TITLES = {
     2: "Settings",
     3: "Memory in training, and time of one pass over the test split",
 }
-
-
-@dataclass
-class TableFlags:
-    """Print a table of the paper: published rows marked as such, and those of run folders as measured."""
-
-    number: tyro.conf.Positional[int]
-    """1: accuracy. 2: settings. 3: memory and inference time."""
-    runs: tyro.conf.Positional[list[Path]]
-    """Run folders."""
-
-
-def main(arguments: list[str]) -> None:
-    """Print it. Raises ConfigError for another number, or where no run is left."""
-    flags = tyro.cli(TableFlags, args=arguments, prog="eqspike table")
-    if flags.number not in TITLES:
-        raise ConfigError(f"table: got {flags.number}, expected 1, 2 or 3")
-    runs, _ = finished_runs(flags.runs, "table")
-    heads, rows = {1: accuracies, 2: settings, 3: costs}[flags.number](groups(runs))
-    table = Table(*heads, title=TITLES[flags.number], box=None, pad_edge=False)
-    for row in rows:
-        table.add_row(*row)
-    Console(highlight=False, markup=False, emoji=False).print(table)
 
 
 Rows = tuple[tuple[str, ...], list[tuple[str, ...]]]

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from analysis import checks, raster
+from analysis import check_pictures, raster
 from analysis.energy import PARTS, part_of_run
 from analysis.energy_report import COMPONENTS, text_of, texts_of
 from analysis.folders import Json, Run, groups
@@ -267,4 +267,4 @@ def draw_all(runs: list[Run], table: CostTable) -> Iterator[Picture]:
         yield from itertools.islice((picture for picture in drawn if picture is not None), 1)
     for name in ("gradients", "convergence"):
         found = (check for run in last_first if (check := run.check(name)) is not None)
-        yield from (picture for check in itertools.islice(found, 1) for picture in checks.pictures(name, check))
+        yield from (picture for check in itertools.islice(found, 1) for picture in check_pictures.pictures(name, check))

@@ -4,52 +4,22 @@ import base64
 import itertools
 import re
 import shlex
-import sys
-import webbrowser
 from collections.abc import Iterable
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tyro
 
 from analysis.comparison import HEADS, Row, cells, compare, seeds
-from analysis.energy import DIGITAL, NEVER, dense_beside, priced
+from analysis.energy import NEVER, dense_beside, priced
 from analysis.energy_report import text_of
-from analysis.folders import Json, Run, finished_runs, read_json
+from analysis.folders import Json, Run, read_json
 from analysis.picture import Picture, as_csv
 from analysis.pictures import draw_all
 from analysis.raster import received
 from analysis.style import svg_of
 from eqspike_seq.config import RunConfig
 from eqspike_seq.errors import ConfigError
-from eqspike_seq.files import write_bytes
 from neuromorphic.energy import CostTable, read_table
-
-
-@dataclass
-class ReportFlags:
-    """Write a report that people want to read: verdict first, then tables, pictures and single texts."""
-
-    runs: tyro.conf.Positional[list[Path]]
-    """Run folders. Those that are broken, unfinished or not of eqspike are named and left out."""
-    out: Path = Path("report.html")
-    """The file."""
-    hardware: str = DIGITAL
-    """The cost table that prices the runs: a name, or a TOML file of your own."""
-    open: bool = False
-    """Open it in the browser."""
-
-
-def main(arguments: list[str]) -> None:
-    """Read, draw, write. Raises ConfigError where no run is left."""
-    flags = tyro.cli(ReportFlags, args=arguments, prog="eqspike report")
-    runs, left_out = finished_runs(flags.runs, "report")
-    write_bytes(flags.out, page(runs, left_out, flags.hardware).encode())
-    print(f"wrote {flags.out}", file=sys.stderr)
-    if flags.open:
-        webbrowser.open(flags.out.resolve().as_uri())
 
 
 def page(

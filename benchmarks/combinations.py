@@ -15,6 +15,7 @@ from typing import Any
 import tyro
 
 from benchmarks.measure import JsonFile
+from eqspike.build import make_backend, run
 from eqspike_seq.config import CIRCUITS, FORMAT, NEURONS, RULES, from_preset
 from eqspike_seq.data.dataset import load_dataset
 from eqspike_seq.errors import EqspikeError
@@ -22,7 +23,6 @@ from eqspike_seq.files import write_json
 from eqspike_seq.gradcheck import check_gradients
 from eqspike_seq.progress import Reporter
 from eqspike_seq.runs import environment
-from eqspike_seq.training import run
 
 TEXTS = 128
 
@@ -37,7 +37,9 @@ def row(neuron: str, circuit: str, rule: str, limit: int | None, seed: int) -> d
             reporter = Reporter()
             reporter.console.quiet = True
             dataset = load_dataset(config)
-            found = check_gradients(config, dataset, None, TEXTS, (config.beta,), (config.window,), reporter)
+            found = check_gradients(
+                config, make_backend, dataset, None, TEXTS, (config.beta,), (config.window,), reporter
+            )
             result = run(config, reporter)
         except EqspikeError as error:
             return {**about, "reason": str(error)}

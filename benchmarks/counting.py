@@ -16,6 +16,7 @@ import eqspike_seq.training
 import neuromorphic.sigma_delta
 import neuromorphic.simulator
 from benchmarks.measure import JsonFile
+from eqspike.build import make_backend
 from eqspike_seq.config import FORMAT, from_preset
 from eqspike_seq.data.dataset import load_dataset
 from eqspike_seq.files import write_json
@@ -73,7 +74,7 @@ def main(
     reporter, rows = Reporter(), []
     for backend, settings in RUNS:
         config = from_preset(dataset, backend, **settings)
-        trainer = Trainer(config, load_dataset(config), torch.device("cpu"))
+        trainer = Trainer(config, load_dataset(config), make_backend(config))
         trainer.train_batch()
         clock = Clock()
         patches = [patch.object(place, name, clock.around(getattr(place, name))) for place, name in COUNTING]

@@ -21,8 +21,8 @@ import tyro
 
 from benchmarks import literal
 from benchmarks.measure import JsonFile, command, in_fresh_process, synthetic
-from eqspike_seq.backends import make_backend, make_estimator
-from eqspike_seq.buckets import ByLength, free_by_length
+from eqspike.build import make_backend
+from eqspike_seq.buckets import ByLength, free_by_length, make_estimator
 from eqspike_seq.config import FORMAT, RunConfig, from_preset
 from eqspike_seq.data.dataset import load_dataset
 from eqspike_seq.dynamics import largest_change
@@ -68,7 +68,7 @@ def main(
     )
     dataset = load_dataset(config, reporter.status)
     config = with_precision(config, dataset)
-    trainer = Trainer(config, dataset, CPU)
+    trainer = Trainer(config, dataset, make_backend(config))
     batches = [next_batch(trainer, index) for index in range(repeats + 1)]
     found: dict[str, Any] = {"initial": stage(config, trainer.network, batches, gradient_texts, reporter)}
     steps = trainer.batches if train_batches is None else train_batches

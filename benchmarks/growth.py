@@ -38,8 +38,8 @@ from benchmarks.measure import (
     synthetic,
     training_batch,
 )
+from eqspike.build import make_backend
 from eqspike_seq.attention import texts_at_once
-from eqspike_seq.backends import make_backend
 from eqspike_seq.config import FORMAT, RunConfig, from_preset
 from eqspike_seq.dynamics import ROUNDS
 from eqspike_seq.files import write_json

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from benchmarks import literal
 from benchmarks.measure import JsonFile, command
-from eqspike_seq.backends import make_backend
+from eqspike.build import make_backend
 from eqspike_seq.config import FORMAT, RunConfig, read_toml
 from eqspike_seq.data.dataset import Batches, load_dataset
 from eqspike_seq.dynamics import Equilibrium

@@ -14,7 +14,7 @@ import torch
 import tyro
 
 from benchmarks.measure import JsonFile
-from eqspike_seq.backends import make_backend
+from eqspike.build import make_backend
 from eqspike_seq.config import FORMAT, RunConfig, read_toml
 from eqspike_seq.data.dataset import Batches, load_dataset
 from eqspike_seq.evaluation import evaluate

@@ -14,7 +14,8 @@ import numpy as np
 import torch
 import tyro
 
-from eqspike_seq.backends import make_backend, make_estimator
+from eqspike.build import make_backend
+from eqspike_seq.buckets import make_estimator
 from eqspike_seq.config import RunConfig
 from eqspike_seq.learning import Estimate
 from eqspike_seq.ledger import training_ledger

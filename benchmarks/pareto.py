@@ -14,11 +14,11 @@ import tyro
 
 from analysis.energy import DIGITAL, energy
 from benchmarks.measure import JsonFile
+from eqspike.build import run
 from eqspike_seq.config import FORMAT, from_preset
 from eqspike_seq.files import write_json
 from eqspike_seq.progress import Reporter
 from eqspike_seq.runs import environment
-from eqspike_seq.training import run
 from neuromorphic.energy import read_table
 
 CHANGES = {"neuron": "sigma-delta"}

@@ -15,7 +15,8 @@ import torch
 import tyro
 
 from benchmarks.measure import JsonFile, command, synthetic
-from eqspike_seq.backends import make_backend, make_estimator
+from eqspike.build import make_backend
+from eqspike_seq.buckets import make_estimator
 from eqspike_seq.config import FORMAT, RunConfig, from_preset
 from eqspike_seq.data.dataset import load_dataset, random_batch, shape_of
 from eqspike_seq.files import write_json

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from analysis.energy import part_of
 from benchmarks.measure import JsonFile, command
-from eqspike_seq.backends import make_backend
+from eqspike.build import make_backend
 from eqspike_seq.config import FORMAT, RunConfig, read_toml
 from eqspike_seq.data.dataset import Batches, load_dataset
 from eqspike_seq.evaluation import as_dense, evaluate

@@ -40,7 +40,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from benchmarks.measure import JsonFile, alternately, command, medians
-from eqspike_seq.backends import make_backend, make_estimator
+from eqspike.build import make_backend
+from eqspike_seq.buckets import make_estimator
 from eqspike_seq.config import FORMAT, RunConfig, from_preset, read_toml
 from eqspike_seq.data.dataset import Dataset, load_dataset, random_batch, shape_of
 from eqspike_seq.dynamics import Inputs, prepare
@@ -279,7 +280,7 @@ def trainer_of(name: str, data: Dataset, preset: str, seed: int) -> Trainer:
     """One of ``KINDS``, at initialisation."""
     backend, settings = KINDS[name]
     config = with_precision(from_preset("imdb", backend, preset, seed=seed, **settings), data)
-    return Trainer(config, data, torch.device("cpu"))
+    return Trainer(config, data, make_backend(config))
 
 
 def against_dense(data: Dataset, preset: str, weights: dict[str, Path], seed: int, repeats: int) -> dict[str, Any]:

@@ -41,7 +41,7 @@ def begun(_):
     os._exit(0)
 Trainer.train_batch = begun
 sys.argv = ["eqspike", "run", "mini", "--backend", "spiking", "--out", sys.argv[2]]
-from eqspike_seq.cli import main
+from eqspike.cli import main
 main()
 """
 

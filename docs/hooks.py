@@ -82,7 +82,7 @@ def relative(path: str, child: str) -> str:
 
 def command_line() -> str:
     """The page of the command line, from the code."""
-    from eqspike_seq.cli import COMMANDS
+    from eqspike.cli import COMMANDS
 
     parts = ["# Command line", "", "Made from the code when this site is built.", "", *block(help_of())]
     for command, text in COMMANDS.items():
@@ -103,7 +103,7 @@ def block(text: str, language: str = "text") -> list[str]:
 
 def help_of(*command: str) -> str:
     """What ``eqspike COMMAND --help`` prints, always as wide and never in colour."""
-    from eqspike_seq.cli import main
+    from eqspike.cli import main
 
     printed, plain = io.StringIO(), {"COLUMNS": COLUMNS, "NO_COLOR": "1", "FORCE_COLOR": "", "TERM": "dumb"}
     with patch.dict(os.environ, plain), patch("sys.argv", ["eqspike", *command, "--help"]):

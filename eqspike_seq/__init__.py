@@ -1,16 +1,1 @@
-"""Equilibrium Propagation for text. ``EqSpikeClassifier`` is loaded when it is first asked for, and torch with it."""
-
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from eqspike_seq.classifier import EqSpikeClassifier
-
-__all__ = ["EqSpikeClassifier"]
-
-
-def __getattr__(name: str) -> Any:
-    if name == "EqSpikeClassifier":
-        from eqspike_seq.classifier import EqSpikeClassifier
-
-        return EqSpikeClassifier
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+"""Equilibrium Propagation on sequences: what is learnt, on dense rates; the rooms above it build on this one."""

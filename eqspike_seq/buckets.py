@@ -5,17 +5,19 @@ at once. Texts do not see each other, so the gradients of a batch are the weight
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from eqspike_seq.config import RunConfig
 from eqspike_seq.dynamics import Backend, Equilibrium
-from eqspike_seq.learning import Estimate, GradientEstimator
+from eqspike_seq.learning import BPTT, Estimate, GradientEstimator, ThreePhase, TwoPhase
 from eqspike_seq.ledger import Ledger
 from eqspike_seq.network import Batch, Network, Shape, State, by_token
 
+MakeBackend = Callable[[RunConfig], Backend]  # the backend that settings name
 ON_CUDA = 512  # texts of a bucket, at least; on a processor the backend says
 NUMBERS = 2**20  # of s¹ of a bucket, that it may have more texts: small networks are quicker in few buckets
 STEP = 32  # tokens: lengths are rounded up to a multiple, so that few sizes of tensors come and memory is used again
@@ -128,3 +130,10 @@ def lasting(readings: Tensor, length: int) -> Tensor:
     """The last reading repeated up to ``length``."""
     missing = length - len(readings)
     return torch.cat([readings, readings[-1:].expand(missing, *readings.shape[1:])]) if missing else readings
+
+
+def make_estimator(config: RunConfig) -> GradientEstimator:
+    """The gradient estimator that ``config`` names, by length."""
+    if config.estimator == "bptt":
+        return ByLength(BPTT(config.bptt_steps))
+    return ByLength(ThreePhase(config.beta) if config.estimator == "three-phase" else TwoPhase(config.beta))

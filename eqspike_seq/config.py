@@ -7,9 +7,10 @@ the backend's neuron, a ``--config`` file and the command line. Where each acts:
 import difflib
 import os.path
 import tomllib
+from dataclasses import fields
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, TypeVar, cast, get_args
 
 import tomli_w
 import tyro
@@ -19,6 +20,7 @@ from eqspike_seq import files
 from eqspike_seq.errors import ConfigError
 
 FORMAT = 1
+Made = TypeVar("Made")
 DatasetName = Literal["imdb", "snli", "mini", "mnist", "digits"]
 BackendName = Literal["dense", "spiking", "brian2"]
 NeuronName = Literal["if", "lif", "bernoulli", "sigma-delta"]
@@ -420,3 +422,9 @@ def explain(error: ValidationError) -> str:
             flag = "--" + str(item["loc"][0]).replace("_", "-")
             lines.append(f"{flag}: {item['msg'][0].lower()}{item['msg'][1:]} (got {item['input']!r})")
     return "\n".join(lines)
+
+
+def filled(kind: type[Made], config: RunConfig, **given: Any) -> Made:
+    """A dataclass with ``given`` and, for its other fields, the settings of the same names."""
+    names = [field.name for field in fields(cast(Any, kind)) if hasattr(config, field.name)]
+    return kind(**{**{name: getattr(config, name) for name in names}, **given})

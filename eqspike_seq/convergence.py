@@ -19,10 +19,10 @@ import torch
 from torch import Tensor
 
 from eqspike_seq.attention import hopattn
-from eqspike_seq.backends import make_backend
+from eqspike_seq.buckets import MakeBackend
 from eqspike_seq.config import RunConfig
 from eqspike_seq.data.dataset import Dataset, random_batch
-from eqspike_seq.dynamics import DenseBackend, prepare
+from eqspike_seq.dynamics import Backend, DenseBackend, prepare
 from eqspike_seq.gradcheck import stages
 from eqspike_seq.network import Batch, Network
 from eqspike_seq.progress import Reporter
@@ -103,7 +103,7 @@ def temperature_sweep(text: Tensor, scale: float) -> dict[str, Any]:
 
 @torch.no_grad()
 def check_convergence(
-    config: RunConfig, dataset: Dataset, run: Path | None, texts: int, reporter: Reporter
+    config: RunConfig, make_backend: MakeBackend, dataset: Dataset, run: Path | None, texts: int, reporter: Reporter
 ) -> dict[str, Any]:
     """What ``checks/convergence.json`` holds: for each stage φ and residual with and without HopAttn, and the rest."""
     batch = random_batch(config, dataset, texts)
@@ -117,7 +117,7 @@ def check_convergence(
                 about[name] = over_time(network, batch, config.beta)
                 advance()
             if config.backend == "spiking":
-                about["spiking"] = spiking_over_time(config, stage.network, batch)
+                about["spiking"] = over_time_of(make_backend(config), stage.network, batch, config.beta)
             about["hopattn_twice"] = applied_twice(stage.network, batch)
             result["stages"][stage.name] = about
             advance()
@@ -128,11 +128,10 @@ def check_convergence(
     return result
 
 
-def spiking_over_time(config: RunConfig, network: Network, batch: Batch) -> dict[str, Any]:
+def over_time_of(backend: Backend, network: Network, batch: Batch, beta: float) -> dict[str, Any]:
     """Mean φ and residual of the run's own backend, a value a reading."""
-    backend = make_backend(config)
     free = backend.free(network, batch, record=True)
-    plus, minus = backend.nudge(network, batch, free, (config.beta, -config.beta), record=True)
+    plus, minus = backend.nudge(network, batch, free, (beta, -beta), record=True)
     return {
         name: {
             "steps_between": found.reading_steps,

@@ -13,15 +13,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from eqspike_seq.attention import hopattn_and_weights
-from eqspike_seq.backends import make_backend, make_estimator
-from eqspike_seq.buckets import free_by_length, joined, most_texts, released, trimmed
-from eqspike_seq.config import RunConfig, from_preset
+from eqspike_seq.buckets import free_by_length, joined, make_estimator, most_texts, released, trimmed
+from eqspike_seq.config import RunConfig, filled, from_preset
 from eqspike_seq.data.dataset import Batches, Encoded
-from eqspike_seq.dynamics import Backend, Equilibrium, full_query, prepare
+from eqspike_seq.dynamics import Backend, DenseBackend, Equilibrium, full_query, prepare
 from eqspike_seq.errors import DivergenceError
 from eqspike_seq.ledger import Ledger, training_ledger
 from eqspike_seq.meter import Meter
 from eqspike_seq.network import Batch, Network
+from eqspike_seq.precision import product_dtype
 
 SAMPLES = 16
 REFERENCE = 512  # texts
@@ -126,7 +126,7 @@ def dense_reference(config: RunConfig, network: Network, gather: Batches, part: 
 
     With whole texts for inference, and with words left out as in training for a training sample.
     """
-    backend = make_backend(as_dense(config))
+    backend = filled(DenseBackend, as_dense(config), dtype=product_dtype(config))
     rows = np.sort(np.random.default_rng(0).permutation(len(part))[:REFERENCE])
     inference, training, rng = Ledger(), Ledger(), np.random.default_rng(config.seed)
     for chunk in np.array_split(rows, math.ceil(len(rows) / config.batch)):

@@ -26,7 +26,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from eqspike_seq.backends import make_backend
+from eqspike_seq.buckets import MakeBackend
 from eqspike_seq.config import RunConfig
 from eqspike_seq.data.dataset import Batches, Dataset, random_batch, shape_of
 from eqspike_seq.dynamics import Backend, DenseBackend, Equilibrium, Inputs, prepare, sweep
@@ -133,7 +133,7 @@ class FineNudges:
         return self.coarse.dtype
 
     @classmethod
-    def of(cls, config: RunConfig) -> "FineNudges":
+    def of(cls, config: RunConfig, make_backend: MakeBackend) -> "FineNudges":
         """The backend of ``config``, and the same with nudges all but continuous."""
         fine: dict[str, Any] = {"nudge_threshold": 1e-5, "projection_nudge_threshold": 1e-5}
         fine |= {"rule": "membrane", "circuit": "clocked", "query_threshold": 0.0}
@@ -246,7 +246,11 @@ def scaled_to_window(config: RunConfig, window: int) -> RunConfig:
 
 
 def records_of(
-    stage: Stage, batch: Batch, betas: tuple[float, ...], settings: dict[int | None, RunConfig]
+    stage: Stage,
+    batch: Batch,
+    betas: tuple[float, ...],
+    settings: dict[int | None, RunConfig],
+    make_backend: MakeBackend,
 ) -> Iterator[list[dict[str, Any]]]:
     """Records of a spiking neuron, circuit and rule, a list for each β and each of ``settings`` by its window."""
     for beta in betas:
@@ -266,7 +270,7 @@ def records_of(
             }
             found = compare(estimate.gradients, truth, **about)
             if window is None:
-                own = ThreePhase(beta)(FineNudges.of(spiking), stage.network, batch).gradients
+                own = ThreePhase(beta)(FineNudges.of(spiking, make_backend), stage.network, batch).gradients
                 found += compare(estimate.gradients, own, **{**about, "reference": "offset"})
             yield found
 
@@ -274,6 +278,7 @@ def records_of(
 @torch.no_grad()
 def check_gradients(
     config: RunConfig,
+    make_backend: MakeBackend,
     dataset: Dataset,
     run: Path | None,
     texts: int,
@@ -299,7 +304,7 @@ def check_gradients(
             short, curves[stage.name] = against_bptt(stage.network, looked.batch, CURVE_BETA, CURVE_STEPS)
             records += [{**record, "reference": "bptt", **none, "stage": stage.name} for record in short]
             advance()
-            for more in records_of(stage, looked.batch, betas, settings):
+            for more in records_of(stage, looked.batch, betas, settings, make_backend):
                 records += more
                 advance()
     return {

@@ -27,6 +27,11 @@ GAIN = 1.1  # by how much bfloat16 has to be faster
 ROUNDS, SECONDS = 5, 0.15  # of timing, at most; two rounds at least
 
 
+def product_dtype(config: RunConfig) -> torch.dtype:
+    """The type of the large products; float32 while it is to be chosen."""
+    return torch.bfloat16 if config.precision == "bfloat16" else torch.float32
+
+
 def settled(config: RunConfig, shape: Shape, batch: Batch) -> RunConfig:
     """``config`` with float32 or bfloat16 in place of auto, for a network of ``shape`` trained on such a ``batch``.
 

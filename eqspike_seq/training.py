@@ -5,33 +5,33 @@ import math
 import signal
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 from pydantic import BaseModel, Field
-from torch import Tensor
 
 from eqspike_seq.acting import unmet
-from eqspike_seq.backends import make_backend, make_estimator, torch_device
 from eqspike_seq.board import board, check_board
+from eqspike_seq.buckets import MakeBackend, make_estimator
 from eqspike_seq.config import RunConfig
 from eqspike_seq.data.dataset import Batches, Dataset, load_dataset, random_batch, shape_of
-from eqspike_seq.errors import DivergenceError, NumericalError, RunError
+from eqspike_seq.dynamics import Backend
+from eqspike_seq.errors import ConfigError, DivergenceError, NumericalError, RunError
 from eqspike_seq.evaluation import Evaluation, dense_reference, evaluate, prediction_columns, samples
 from eqspike_seq.files import save_arrays
 from eqspike_seq.learning import Estimate
 from eqspike_seq.ledger import KINDS, Ledger, training_ledger
 from eqspike_seq.memory import keep_freed_memory, release_freed_memory, resident
 from eqspike_seq.meter import Meter
+from eqspike_seq.metrics import Window
 from eqspike_seq.network import LARGEST_WEIGHT, Network
 from eqspike_seq.parallel import ALONE, Job
 from eqspike_seq.precision import settled
 from eqspike_seq.progress import Reporter
 from eqspike_seq.runs import Checkpoint, RunFolder, environment
 
-SILENT, SATURATED = 0.01, 0.99  # rates beyond which a unit tells nothing
 WORSE = 1.2  # times the loss of answering all classes alike, at which training is told to diverge
 KEPT = {"adam": ("step", "exp_avg", "exp_avg_sq"), "sgd": ()}  # by the optimiser, of each parameter
 ORDINARY_WEIGHT = 100.0  # above it a weight has run away: they start below 1, and trained ones stay near that
@@ -40,54 +40,6 @@ OPTIMIZERS = {  # their add_param_group would first import torch's compiler, whi
     name: type(kind.__name__, (kind,), {"add_param_group": inspect.unwrap(kind.add_param_group)})
     for name, kind in (("adam", torch.optim.Adam), ("sgd", torch.optim.SGD))
 }
-
-
-@dataclass
-class Window:
-    """Sums since the last line of metrics; plain numbers, so that a checkpoint can hold them."""
-
-    texts: int = 0
-    batches: int = 0
-    right: int = 0
-    loss: float = 0.0
-    sums: dict[str, float] = field(default_factory=dict)
-
-    def add(self, estimate: Estimate, labels: Tensor, classes: int, share: float = 1.0) -> None:
-        """Count a batch, or the ``share`` of one that a process has."""
-        free = estimate.equilibria[0]
-        rates = free.rates.output
-        target = torch.nn.functional.one_hot(labels, classes).to(rates.dtype)
-        self.texts += len(labels)
-        self.right += int((free.outputs[-1].argmax(1) == labels).sum())
-        self.loss += float(0.5 * (target - rates).square().sum())
-        values = {}
-        for name, found in zip(("free", "nudge+", "nudge-"), estimate.equilibria, strict=False):
-            values[f"sweeps/{name}"] = float(found.steps.double().mean())
-            values[f"residual/{name}"] = float(found.residual.double().mean())
-            values[f"converged/{name}"] = float(found.converged.double().mean())
-        for index, layer in enumerate(free.rates.layers, start=2):
-            values[f"rates/s{index}"] = float(layer.mean())
-            values[f"silent/s{index}"] = float((layer < SILENT).double().mean())
-            values[f"saturated/s{index}"] = float((layer > SATURATED).double().mean())
-        for name, value in values.items():
-            self.sums[name] = self.sums.get(name, 0.0) + share * value
-
-    def __iadd__(self, other: "Window") -> "Window":
-        self.texts += other.texts
-        self.batches += other.batches
-        self.right += other.right
-        self.loss += other.loss
-        for name, value in other.sums.items():
-            self.sums[name] = self.sums.get(name, 0.0) + value
-        return self
-
-    def line(self) -> dict[str, Any]:
-        """The means, grouped: {"sweeps": {"free": …}, "rates": {"s2": …}, …}."""
-        groups: dict[str, dict[str, float]] = {}
-        for name, total in self.sums.items():
-            group, key = name.split("/")
-            groups.setdefault(group, {})[key] = total / self.batches
-        return {"train_accuracy": self.right / self.texts, "loss": self.loss / self.texts, **groups}
 
 
 class _Saved(BaseModel):
@@ -104,8 +56,9 @@ class _Saved(BaseModel):
 class Trainer:
     """All that changes during a run, and how it is saved."""
 
-    def __init__(self, config: RunConfig, dataset: Dataset, device: torch.device, job: Job = ALONE) -> None:
-        self.config, self.dataset, self.job = config, dataset, job
+    def __init__(self, config: RunConfig, dataset: Dataset, backend: Backend, job: Job = ALONE) -> None:
+        self.config, self.dataset, self.backend, self.job = config, dataset, backend, job
+        device = torch_device(config.device)
         shape = shape_of(config, dataset)
         generator = torch.Generator().manual_seed(config.seed)
         self.network = Network.create(shape, generator, config.bias, config.gain, config.recall).to(device)
@@ -115,7 +68,7 @@ class Trainer:
         groups = [{"params": [tensor], "lr": self.rates[name]} for name, tensor in self.parameters.items()]
         self.optimizer = OPTIMIZERS[config.optimizer](groups, fused=True)
         self.gather = Batches.of(config, dataset, device)
-        self.backend, self.estimator = make_backend(config), make_estimator(config)
+        self.estimator = make_estimator(config)
         self.rng = np.random.default_rng(config.seed)
         self.batches = math.ceil(len(dataset.train) / config.batch)
         self.total = self.batches * config.epochs
@@ -257,16 +210,20 @@ class Trainer:
 
 @torch.no_grad()
 def run(
-    config: RunConfig, reporter: Reporter, job: Job = ALONE, check: Callable[[Dataset], None] = lambda _: None
+    config: RunConfig,
+    make_backend: MakeBackend,
+    reporter: Reporter,
+    job: Job = ALONE,
+    check: Callable[[Dataset], None] = lambda _: None,
 ) -> dict[str, Any]:
     """Train, test once, and fill the run folder; returns what ``result.json`` holds, with ``path``.
 
-    Of several processes each calls this, with the same ``config``; the first one alone reads, writes and tests.
-    ``check`` may refuse the data before anything is written.
+    ``make_backend`` builds what relaxes the network. Of several processes each calls this, with the same ``config``;
+    the first one alone reads, writes and tests. ``check`` may refuse the data before anything is written.
 
     Raises EqspikeError for whatever the user can mend; KeyboardInterrupt leaves a checkpoint behind.
     """
-    device = torch_device(config.device)
+    torch_device(config.device)
     job.take_device(config.device)
     job.first(check_board, config.tensorboard)
     keep_freed_memory()
@@ -279,7 +236,7 @@ def run(
         reporter.dataset(dataset)
         config = job.first(with_precision, config, dataset)
         release_freed_memory()
-        trainer = Trainer(config, dataset, device, job)
+        trainer = Trainer(config, dataset, make_backend(config), job)
         metrics: list[dict[str, Any]] = []
         if config.resume is not None and (saved := job.first(folder.load_checkpoint)) is not None:
             trainer.restore(saved)
@@ -291,6 +248,13 @@ def run(
     finally:
         folder.close()
     return {**result, "path": folder.path}
+
+
+def torch_device(name: str) -> torch.device:
+    """The device called ``name``. Raises ConfigError where there is none."""
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("--device: got cuda, but torch finds no CUDA device here. Use --device cpu.")
+    return torch.device(name)
 
 
 def with_precision(config: RunConfig, dataset: Dataset) -> RunConfig:

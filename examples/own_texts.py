@@ -5,7 +5,7 @@ python examples/own_texts.py
 
 from sklearn.model_selection import cross_val_score
 
-from eqspike_seq import EqSpikeClassifier
+from eqspike import EqSpikeClassifier
 
 PLACES = ("the kitchen", "the bathroom", "our bedroom", "the hall", "the balcony")
 PROBLEMS = {

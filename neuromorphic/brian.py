@@ -15,9 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from eqspike_seq.config import RunConfig
 from eqspike_seq.dynamics import Equilibrium
-from eqspike_seq.errors import ConfigError
 from eqspike_seq.ledger import real_units, row_tokens
 from eqspike_seq.network import Batch, Network, State
 from neuromorphic.events import Activity, AttentionEvents, fan_outs, spiking_ledger
@@ -267,22 +265,3 @@ def standalone_stack(
     finally:
         b2.device.reinit()
         b2.set_device("runtime")
-
-
-def brian2(config: RunConfig, dtype: torch.dtype) -> BrianBackend:
-    """The Brian2 backend with these settings. Raises ConfigError for what it does not simulate."""
-    from eqspike_seq.backends import filled
-
-    for flag, got, only in (
-        ("--neuron", config.neuron, "if"),
-        ("--rule", config.rule, "count"),
-        ("--attention", config.attention, True),
-        ("--circuit", config.circuit, "clocked"),
-    ):
-        if got != only:
-            raise ConfigError(f"{flag}: got {got}, expected {only}: all that --backend brian2 simulates")
-    try:
-        import brian2 as b2  # noqa: F401
-    except ImportError as error:
-        raise ConfigError("--backend brian2 needs brian2: pip install 'eqspike[brian2]'") from error
-    return filled(BrianBackend, config, neuron=IntegrateAndFire(), dtype=torch.float64)

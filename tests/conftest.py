@@ -50,7 +50,7 @@ class Listener(Reporter):
 
 def command(*arguments: object) -> None:
     """``eqspike`` with these arguments, in this process."""
-    from eqspike_seq.cli import main
+    from eqspike.cli import main
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("sys.argv", ["eqspike", *map(str, arguments)])

@@ -17,15 +17,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from eqspike_seq.backends import make_backend
+from eqspike.build import make_backend, run
+from eqspike.commands.run import parse_run
 from eqspike_seq.buckets import free_by_length
-from eqspike_seq.cli import parse_run
 from eqspike_seq.config import RunConfig
 from eqspike_seq.data.dataset import Batches, load_dataset, shape_of
 from eqspike_seq.files import parse_json, read_arrays, read_tensors, write_json
 from eqspike_seq.progress import Reporter
 from eqspike_seq.runs import network_of
-from eqspike_seq.training import run
 
 LETTERS = {
     "latin": "abcdefghijklmnopqrstuvwxyz",

@@ -45,11 +45,11 @@ def main() -> None:
     asked.clear()
 
     import analysis  # noqa: F401
-    import eqspike_seq
     import neuromorphic  # noqa: F401
-    from eqspike_seq.cli import main as eqspike
+    from eqspike import EqSpikeClassifier
+    from eqspike.cli import main as eqspike
 
-    assert eqspike_seq.EqSpikeClassifier
+    assert EqSpikeClassifier
     for command in COMMANDS:
         sys.argv = ["eqspike", *shlex.split(command)]
         eqspike()

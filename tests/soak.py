@@ -13,10 +13,11 @@ from typing import Any
 from unittest.mock import patch
 
 from benchmarks.measure import in_fresh_process
+from eqspike.build import run
 from eqspike_seq.config import from_preset
 from eqspike_seq.data.mini import load_mini
 from eqspike_seq.progress import Reporter
-from eqspike_seq.training import Trainer, run
+from eqspike_seq.training import Trainer
 from tests.survival import eqspike
 
 BATCHES, ANSWERS = 2_000, 100_000

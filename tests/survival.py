@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from eqspike.build import run
 from eqspike_seq.config import RunConfig, from_preset
 from eqspike_seq.errors import EqspikeError
 from eqspike_seq.progress import Reporter
-from eqspike_seq.training import run
 
 ROOT = Path(__file__).parent.parent
 SETTINGS: dict[str, Any] = {"limit": 192, "batch": 32, "epochs": 2, "checkpoint_every": 2}
@@ -60,7 +60,7 @@ def eqspike(cache: Path, *arguments: object, **how: Any) -> "subprocess.Popen[st
     """``eqspike`` in a process of its own, on one thread."""
     how = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **how}
     settings = {**os.environ, "EQSPIKE_CACHE": str(cache), "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    call = [sys.executable, "-m", "eqspike_seq", *map(str, arguments)]
+    call = [sys.executable, "-m", "eqspike", *map(str, arguments)]
     return subprocess.Popen(call, text=True, env=settings, **how)
 
 

@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 import torch
 
+from eqspike.build import make_backend
+from eqspike.classifier import EqSpikeClassifier
+from eqspike.commands.run import parse_run
 from eqspike_seq.acting import ACTS, check_given, unmet
-from eqspike_seq.backends import make_backend, make_estimator
-from eqspike_seq.classifier import EqSpikeClassifier
-from eqspike_seq.cli import parse_run
+from eqspike_seq.buckets import make_estimator
 from eqspike_seq.config import RunConfig, from_preset, read_toml
 from eqspike_seq.data.dataset import Dataset, load_dataset, random_batch, shape_of
 from eqspike_seq.errors import ConfigError
@@ -107,7 +108,7 @@ def gradient(dataset: str, settings: dict[str, Any]) -> dict[str, torch.Tensor]:
     network = Network.create(shape_of(config, data), torch.Generator().manual_seed(0), recall=config.recall, gain=4.0)
     batch = random_batch(config, data, 4)
     with torch.no_grad():
-        return make_estimator(config)(make_backend(config, torch.device("cpu")), network, batch).gradients
+        return make_estimator(config)(make_backend(config), network, batch).gradients
 
 
 @pytest.mark.parametrize("context", CONTEXTS)

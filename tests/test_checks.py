@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from analysis.checks import pictures
+from analysis.check_pictures import pictures
+from eqspike.cli import main
+from eqspike.commands.check import RELAXED, GradientFlags
 from eqspike_seq import gradcheck
 from eqspike_seq.attention import hopattn
-from eqspike_seq.checks import RELAXED, GradientFlags
-from eqspike_seq.cli import main
 from eqspike_seq.config import from_preset, settings_of
 from eqspike_seq.convergence import hopfield_energy, over_time, temperature_sweep
 from eqspike_seq.data.dataset import load_dataset, random_batch

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-EQSPIKE = [sys.executable, "-c", "from eqspike_seq.cli import main; main()"]
+EQSPIKE = [sys.executable, "-c", "from eqspike.cli import main; main()"]
 
 
 def eqspike(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -21,7 +21,7 @@ def test_help_names_the_commands_and_loads_nothing_heavy() -> None:
     assert found.returncode == 0 and all(name in found.stdout for name in ("run", "data", "env"))
     heavy = ("torch", "gensim", "brian2", "matplotlib", "snntorch", "scipy", "numpy", "pyarrow", "pooch", "pydantic")
     script = (
-        "import sys; sys.argv = ['eqspike', '--help']\nfrom eqspike_seq.cli import main\n"
+        "import sys; sys.argv = ['eqspike', '--help']\nfrom eqspike.cli import main\n"
         f"try: main()\nexcept SystemExit: pass\nprint([m for m in {heavy} if m in sys.modules])"
     )
     listed = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)

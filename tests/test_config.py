@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from eqspike_seq.cli import parse_run
+from eqspike.commands.run import parse_run
 from eqspike_seq.config import IMAGES, RunConfig, from_preset, presets, read_toml
 from eqspike_seq.errors import ConfigError
 

@@ -5,6 +5,7 @@ import pytest
 import torch
 from sklearn import datasets
 
+from eqspike.build import make_backend
 from eqspike_seq.config import from_preset
 from eqspike_seq.data.dataset import Batches, load_dataset, shape_of, split
 from eqspike_seq.data.digits import load_digits
@@ -50,7 +51,7 @@ def test_settings_that_do_not_fit_are_refused(flags: dict[str, object], says: st
 def test_spikes_learn_real_digits(neuron: str) -> None:
     """Half the preset's epochs."""
     config = from_preset("digits", "spiking", neuron=neuron, epochs=10)
-    trainer = Trainer(config, load_dataset(config), torch.device("cpu"))
+    trainer = Trainer(config, load_dataset(config), make_backend(config))
     with torch.no_grad():
         while trainer.step < trainer.total:
             trainer.train_batch()

@@ -17,14 +17,15 @@ import tyro
 
 from analysis.folders import open_run
 from docs.tools.reproduce import CHECKS, FIGURES
+from eqspike import build
+from eqspike.cli import COMMANDS
+from eqspike.commands.check import GradientFlags
+from eqspike.commands.run import parse_run
 from eqspike_seq.acting import differences
-from eqspike_seq.backends import make_estimator
-from eqspike_seq.checks import GradientFlags
-from eqspike_seq.cli import COMMANDS, parse_run
+from eqspike_seq.buckets import make_estimator
 from eqspike_seq.config import RunConfig, from_preset, read_toml
 from eqspike_seq.data.dataset import load_dataset, random_batch, shape_of, split
 from eqspike_seq.network import Network
-from neuromorphic import registry
 from neuromorphic.energy import names, price, read_table
 from neuromorphic.neurons import Noise
 from tests.conftest import MARKUP
@@ -163,11 +164,11 @@ def test_example_of_a_neuron_fires_at_the_rate_sigma_and_learns(monkeypatch: pyt
         count += z
     assert ((count / steps - (u / 2).clamp(0, 1)).abs() <= 2 / steps).all()
     torch.testing.assert_close(count + (state.v - 0.5) - state.clamped, steps * u / 2)  # the books
-    monkeypatch.setitem(registry.NEURONS, "if", found["JitteredThreshold"])
+    monkeypatch.setitem(build.NEURONS, "if", found["JitteredThreshold"])
     config = from_preset("mini", "spiking", limit=32)
     data = load_dataset(config)
     network = Network.create(shape_of(config, data), torch.Generator().manual_seed(0))
-    backend = registry.spiking(config, torch.float32)
+    backend = build.spiking(config)
     gradients = make_estimator(config)(backend, network, random_batch(config, data, 16)).gradients
     assert all(torch.isfinite(gradient).all() and gradient.abs().sum() > 0 for gradient in gradients.values())
 

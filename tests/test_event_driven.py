@@ -133,5 +133,5 @@ def test_what_it_does_not_do_is_said(settings: dict, shape: dict, message: str) 
 
 
 def test_numba_is_not_loaded_unless_it_is_used() -> None:
-    code = "import sys, eqspike_seq.cli, neuromorphic.sigma_delta; sys.exit('numba' in sys.modules)"
+    code = "import sys, eqspike.cli, neuromorphic.sigma_delta; sys.exit('numba' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], timeout=120).returncode == 0

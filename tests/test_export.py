@@ -9,9 +9,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from benchmarks.spiking import current_network
+from eqspike.commands.export import trained
 from eqspike_seq.config import from_preset
 from eqspike_seq.errors import EqspikeError
-from eqspike_seq.export import trained
 from eqspike_seq.network import Network, Shape
 from neuromorphic.neurons import IntegrateAndFire, LeakyIntegrateAndFire, Neuron
 from neuromorphic.simulator import SpikingBackend

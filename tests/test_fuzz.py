@@ -18,7 +18,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import tomli_w
-import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -28,8 +27,12 @@ from analysis.paper import accuracies, costs
 from analysis.paper import settings as table_of_settings
 from analysis.pictures import draw_all
 from analysis.report import provenance, texts
-from analysis.sweep import main as show_sweep
-from eqspike_seq.cli import parse_run
+from analysis.sweep_report import main as show_sweep
+from eqspike.build import make_backend
+from eqspike.commands.export import trained
+from eqspike.commands.run import parse_run
+from eqspike.commands.sweep import axis, opened
+from eqspike.prediction import Predictor
 from eqspike_seq.config import from_preset
 from eqspike_seq.data.dataset import known_ids, load_dataset, token_ids
 from eqspike_seq.data.embeddings import random_vectors, read_vectors
@@ -39,11 +42,8 @@ from eqspike_seq.data.mnist import load_mnist
 from eqspike_seq.data.own import load_own
 from eqspike_seq.data.snli import load_snli
 from eqspike_seq.errors import EqspikeError
-from eqspike_seq.export import trained
 from eqspike_seq.files import read_json, save_arrays
-from eqspike_seq.prediction import Predictor
 from eqspike_seq.runs import RunFolder
-from eqspike_seq.sweep import axis, opened
 from eqspike_seq.training import Trainer
 from neuromorphic.energy import read_table
 from tests.test_pairs import DEV, GOOD, archive, json_lines, pairs
@@ -375,7 +375,7 @@ def test_run_folders(copy: Path, name: str) -> None:
 def test_checkpoints(copy: Path, name: str) -> None:
     config = parse_run(["--config", str(copy / "config.toml")])
     dataset = load_dataset(config)
-    trainer, path = Trainer(config, dataset, torch.device("cpu")), copy / "checkpoint" / name
+    trainer, path = Trainer(config, dataset, make_backend(config)), copy / "checkpoint" / name
     whole = path.read_bytes()
 
     def resumed() -> None:

@@ -21,10 +21,11 @@ from safetensors.torch import load_file, save_file
 
 import eqspike_seq
 from analysis.folders import open_run
-from analysis.predict import lines
 from analysis.report import page
+from eqspike.commands.predict import lines
+from eqspike.commands.run import parse_run
+from eqspike.prediction import Predictor
 from eqspike_seq import files
-from eqspike_seq.cli import parse_run
 from eqspike_seq.config import RunConfig, from_preset
 from eqspike_seq.data import embeddings, imdb, tables
 from eqspike_seq.data.dataset import load_dataset
@@ -36,7 +37,6 @@ from eqspike_seq.errors import ConfigError, DataError
 from eqspike_seq.files import parse_json, read_arrays, read_tensors, read_toml, save_arrays
 from eqspike_seq.memory import resident
 from eqspike_seq.network import Network, Shape
-from eqspike_seq.prediction import Predictor
 from neuromorphic.energy import read_table
 from tests.conftest import command
 

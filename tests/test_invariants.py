@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from analysis.energy import part_of
+from eqspike.build import make_backend, run
 from eqspike_seq.attention import weights
 from eqspike_seq.config import from_preset
 from eqspike_seq.data.dataset import load_dataset
@@ -22,7 +23,7 @@ from eqspike_seq.files import save_arrays
 from eqspike_seq.learning import Estimate, ThreePhase
 from eqspike_seq.ledger import KINDS, Ledger
 from eqspike_seq.network import Batch, Network
-from eqspike_seq.training import Trainer, run
+from eqspike_seq.training import Trainer
 from neuromorphic.energy import read_table
 from neuromorphic.neurons import Bernoulli, IntegrateAndFire, LeakyIntegrateAndFire, Neuron, send_on_change
 from neuromorphic.sigma_delta import SigmaDeltaBackend
@@ -255,7 +256,7 @@ def broken(trainer: Trainer, step: int) -> None:
 @torch.no_grad()
 def test_a_gradient_that_is_not_finite_says_whether_training_diverged(tmp_path: Path) -> None:
     config = from_preset("mini", "dense", **SMALL)
-    trainer = Trainer(config, load_dataset(config, lambda _: None), torch.device("cpu"))
+    trainer = Trainer(config, load_dataset(config, lambda _: None), make_backend(config))
     broken(trainer, step=1)
     trainer.train_batch()
     with pytest.raises(NumericalError, match="w2 is not finite at step 2.*a numerical fault, not divergence") as fault:

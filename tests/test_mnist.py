@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from eqspike.build import make_backend
 from eqspike_seq.config import from_preset
 from eqspike_seq.data.dataset import Batches, load_dataset, shape_of
 from eqspike_seq.data.mnist import OFFICIAL, load_mnist
@@ -168,7 +169,7 @@ def test_real_digits_are_learnt(real_data: Path) -> None:
     from eqspike_seq.training import Trainer
 
     config = from_preset("mnist", "spiking", neuron="sigma-delta", limit=4000, epochs=4, data_dir=real_data)
-    trainer = Trainer(config, load_dataset(config), torch.device("cpu"))
+    trainer = Trainer(config, load_dataset(config), make_backend(config))
     with torch.no_grad():
         while trainer.step < trainer.total:
             trainer.train_batch()

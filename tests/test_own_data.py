@@ -13,7 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from eqspike_seq.cli import parse_run
+from eqspike.build import run
+from eqspike.commands.run import parse_run
 from eqspike_seq.config import RunConfig, from_preset, name_of, read_toml, settings_of
 from eqspike_seq.data.corpus import Corpus, Split, held_out
 from eqspike_seq.data.dataset import split
@@ -21,7 +22,6 @@ from eqspike_seq.data.own import load_own
 from eqspike_seq.data.sizes import sizes
 from eqspike_seq.errors import DataError, RunError
 from eqspike_seq.progress import Reporter
-from eqspike_seq.training import run
 from tests.conftest import command
 
 Rows = list[tuple[str, Any]]

@@ -18,6 +18,8 @@ import pytest
 import torch
 
 from analysis.folders import open_run
+from eqspike.commands.export import trained
+from eqspike.prediction import Predictor
 from eqspike_seq.config import ConfigError, RunConfig, from_preset
 from eqspike_seq.data import download
 from eqspike_seq.data.dataset import Batches, Encoded, load_dataset, shape_of
@@ -27,9 +29,7 @@ from eqspike_seq.data.snli import CLASSES, find_snli, load_snli
 from eqspike_seq.dynamics import DenseBackend
 from eqspike_seq.errors import DataError, RunError
 from eqspike_seq.evaluation import attention_of
-from eqspike_seq.export import trained
 from eqspike_seq.network import Network
-from eqspike_seq.prediction import Predictor
 from tests.conftest import command
 
 ZIP = "snli_1.0.zip"

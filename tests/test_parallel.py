@@ -12,17 +12,18 @@ import numpy as np
 import pytest
 from safetensors.torch import load_file
 
+from eqspike.build import run
 from eqspike_seq.config import from_preset
 from eqspike_seq.data.dataset import Batches, load_dataset
+from eqspike_seq.metrics import Window
 from eqspike_seq.parallel import ALONE, Job, join
 from eqspike_seq.progress import Reporter
-from eqspike_seq.training import Window, run
 
 RUN = "run mini --limit 81 --epochs 2 --batch 20 --checkpoint-every 2 --precision float32 --word-dropout 0.1".split()
 # step 3 of 10 is in the middle of an epoch, one after a checkpoint
 SCRIPT = """
 import os, signal
-from eqspike_seq.cli import main
+from eqspike.cli import main
 from eqspike_seq.training import Trainer
 
 original = Trainer.train_batch
@@ -112,7 +113,7 @@ def test_two_processes_compute_what_one_does(tmp_path: Path, settings: dict[str,
     """The last batch of an epoch has one text: the second process has none of it."""
     single(tmp_path / "one", **settings)
     flags = ["--optimizer", "sgd", "--learning-rate", "0.05"] if settings else []
-    found = torchrun("-m", "eqspike_seq", *RUN, *flags, "--out", tmp_path / "two")
+    found = torchrun("-m", "eqspike", *RUN, *flags, "--out", tmp_path / "two")
     assert found.returncode == 0, found.stderr
     assert found.stdout.count("test accuracy") == 1 and found.stderr.count("epoch 2:") == 1
     assert_same(tmp_path / "two", tmp_path / "one", elementwise=bool(settings))
@@ -122,11 +123,11 @@ def test_two_processes_compute_what_one_does(tmp_path: Path, settings: dict[str,
 
 def test_spiking_neurons_run_in_several_processes_too(tmp_path: Path) -> None:
     flags = "--limit 32 --epochs 1 --batch 16 --backend spiking --neuron sigma-delta --circuit wta".split()
-    found = torchrun("-m", "eqspike_seq", "run", "mini", *flags, "--out", tmp_path / "two", processes=3)
+    found = torchrun("-m", "eqspike", "run", "mini", *flags, "--out", tmp_path / "two", processes=3)
     assert found.returncode == 0, found.stderr
     saved = json.loads((tmp_path / "two" / "ledger.json").read_text())
     assert saved["training_samples"] == 32 and saved["training"]["samples"]["update"] == 32
-    again = torchrun("-m", "eqspike_seq", "rerun", tmp_path / "two", processes=3)
+    again = torchrun("-m", "eqspike", "rerun", tmp_path / "two", processes=3)
     assert again.returncode == 0 and again.stdout.count("Matched: ") == 1, again.stdout + again.stderr
     assert "processes was" not in again.stderr
 
@@ -144,7 +145,7 @@ def test_a_killed_process_ends_the_job_which_goes_on_to_the_same_result(tmp_path
     assert "--resume auto" in found.stderr
     state = json.loads((tmp_path / "two" / "checkpoint" / "state.json").read_text())
     assert state["step"] == 2
-    found = torchrun("-m", "eqspike_seq", *command)
+    found = torchrun("-m", "eqspike", *command)
     assert found.returncode == 0 and "resumed at batch 2 of 10" in found.stderr, found.stderr
     assert_same(tmp_path / "two", tmp_path / "one")
 
@@ -172,7 +173,7 @@ def test_a_signal_to_one_process_stops_all_at_the_same_batch(tmp_path: Path, ran
     assert found.returncode != 0
     assert found.stderr.count("eqspike: interrupted; continue with --resume auto") == 1, found.stderr
     assert json.loads((tmp_path / "two" / "checkpoint" / "state.json").read_text())["step"] == 3
-    found = torchrun("-m", "eqspike_seq", *RUN, "--out", tmp_path / "two", "--resume", "auto")
+    found = torchrun("-m", "eqspike", *RUN, "--out", tmp_path / "two", "--resume", "auto")
     assert found.returncode == 0 and "resumed at batch 3 of 10" in found.stderr, found.stderr
     assert_same(tmp_path / "two", tmp_path / "one")
 
@@ -193,7 +194,7 @@ def test_a_mistake_is_told_once_and_all_processes_exit_with_2(
     (tmp_path / "FILE").write_text("")
     given = [str(tmp_path / "FILE") if value == "FILE" else value for value in arguments]
     out = () if "--out" in arguments else ("--out", tmp_path / "run")
-    found = torchrun("-m", "eqspike_seq", *RUN, *given, *out)
+    found = torchrun("-m", "eqspike", *RUN, *given, *out)
     assert found.returncode != 0
     shown = found.stdout + found.stderr
     assert shown.count(says) == 1 and "another one" not in shown, shown

@@ -10,11 +10,11 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 
-from analysis import checks, energy_report
+from analysis import check_pictures, energy_report
 from analysis.folders import Json, open_run
 from analysis.pictures import draw_all
 from analysis.style import figure, legend, logarithmic, svg_of
-from analysis.sweep import draw
+from analysis.sweep_report import draw
 from docs.tools.markdown import RESULTS
 from neuromorphic.energy import read_table
 from tests.conftest import MARKUP
@@ -126,7 +126,7 @@ def test_pictures_of_runs_are_clear(names: tuple[str, ...]) -> None:
 
 @pytest.mark.parametrize("path", sorted(RESULTS.glob("checks/*/*.json")), ids=lambda path: path.parent.name)
 def test_pictures_of_checks_are_clear(path: Path) -> None:
-    for picture in checks.pictures(path.stem, json.loads(path.read_text())):
+    for picture in check_pictures.pictures(path.stem, json.loads(path.read_text())):
         judge(picture.drawn)
 
 

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from benchmarks.measure import synthetic
+from eqspike.build import run
 from eqspike_seq import precision
 from eqspike_seq.config import RunConfig, from_preset
 from eqspike_seq.data.dataset import load_dataset, random_batch, shape_of
@@ -19,7 +20,7 @@ from eqspike_seq.files import read_tensors, read_toml
 from eqspike_seq.network import Batch, Shape
 from eqspike_seq.precision import FEWEST, MOST, ROUNDS, large_products, sample, settled
 from eqspike_seq.progress import Reporter
-from eqspike_seq.training import Trainer, run
+from eqspike_seq.training import Trainer
 from tests.conftest import command
 from tests.test_parallel import SCRIPT, torchrun
 

@@ -15,12 +15,12 @@ import pyarrow.parquet as pq
 import pytest
 from safetensors.torch import load_file, save_file
 
-from analysis.predict import PredictFlags, as_json, as_line, explained, main, texts
+from eqspike.build import run
+from eqspike.commands.predict import PredictFlags, as_json, as_line, explained, main, texts
+from eqspike.prediction import Predictor
 from eqspike_seq.data.dataset import load_dataset
 from eqspike_seq.errors import EqspikeError, RunError
-from eqspike_seq.prediction import Predictor
 from eqspike_seq.progress import Reporter
-from eqspike_seq.training import run
 from neuromorphic.energy import price, read_table, total
 from tests.test_runs import small
 
@@ -171,7 +171,7 @@ def test_words_are_the_darker_the_more_attention_beyond_an_even_share_they_get(r
 
 
 def test_standard_input_is_answered_line_by_line(runs: dict[str, Path]) -> None:
-    script = "from eqspike_seq.cli import main; main()"
+    script = "from eqspike.cli import main; main()"
     command = [sys.executable, "-c", script, "predict", str(runs["dense"]), "--json"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdin and process.stdout and process.stderr
@@ -204,7 +204,7 @@ def test_no_more_is_read_than_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_output_that_nobody_reads_any_more_is_no_fault(runs: dict[str, Path]) -> None:
-    shell = f"yes dull | {sys.executable} -m eqspike_seq predict {runs['dense']} | head -n 1"
+    shell = f"yes dull | {sys.executable} -m eqspike predict {runs['dense']} | head -n 1"
     found = subprocess.run(shell, shell=True, capture_output=True, text=True, timeout=120, env=os.environ)
     assert found.stdout.count("\n") == 1 and found.stderr == ""
 

@@ -12,8 +12,9 @@ import pytest
 from analysis.energy import DIGITAL, energy
 from analysis.folders import open_run
 from docs.tools.tables import BLOCK, CHANGES, DENSE, DIGITS, MINI, MNIST, RATES, SNLI, filled
+from eqspike.cli import COMMANDS
+from eqspike.commands.run import parse_run
 from eqspike_seq.acting import differences
-from eqspike_seq.cli import COMMANDS, parse_run
 from eqspike_seq.config import RunConfig, read_toml
 from eqspike_seq.data.imdb import OFFICIAL
 from neuromorphic.energy import read_table

@@ -13,13 +13,13 @@ import pytest
 import torch
 from safetensors.numpy import load_file, save_file
 
-from analysis.rerun import compare, report
+from analysis.repetition import compare, report
 from eqspike_seq.errors import RunError
 from eqspike_seq.files import read_arrays, save_arrays
 from tests.conftest import command
 from tests.test_own_data import made, write
 
-EQSPIKE = [sys.executable, "-m", "eqspike_seq"]
+EQSPIKE = [sys.executable, "-m", "eqspike"]
 KINDS = [
     ["dense"],
     ["spiking", "--neuron", "if"],
@@ -261,6 +261,6 @@ def test_two_threads_compute_what_one_does_within_a_tolerance(
 
 
 def test_a_table_that_unpacks_to_too_much_is_not_read(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("analysis.rerun.LARGEST_TABLE", 100)
+    monkeypatch.setattr("analysis.repetition.LARGEST_TABLE", 100)
     with pytest.raises(RunError, match="predictions.parquet cannot be read.*unpacks to over 100 bytes"):
         compare("predictions.parquet", copy, copy)

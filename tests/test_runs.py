@@ -12,13 +12,14 @@ import pyarrow.parquet as pq
 import pytest
 from safetensors.torch import load_file
 
+from eqspike.build import run
 from eqspike_seq.config import RunConfig, from_preset
 from eqspike_seq.data.dataset import Batches, Encoded, load_dataset
 from eqspike_seq.errors import ConfigError, RunError
 from eqspike_seq.files import sha256_of
 from eqspike_seq.progress import Reporter
 from eqspike_seq.runs import RunFolder
-from eqspike_seq.training import Trainer, run
+from eqspike_seq.training import Trainer
 
 
 def small(out: Path | None, backend: str = "dense", **settings: object) -> RunConfig:

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from eqspike.build import make_backend
 from eqspike_seq.config import RunConfig, from_preset
 from eqspike_seq.data.dataset import load_dataset
 from eqspike_seq.dynamics import DenseBackend, prepare, project
@@ -237,7 +238,7 @@ def test_without_dither_nothing_is_learnt_and_without_offset_nudges_are_dear() -
     found: dict[str, float] = {}
     nudges: dict[str, float] = {}
     for name, changes in (("both", {}), ("no dither", {"dither": False}), ("no offset", {"offset": False})):
-        trainer = Trainer(config, data, torch.device("cpu"))
+        trainer = Trainer(config, data, make_backend(config))
         assert isinstance(trainer.backend, SigmaDeltaBackend)
         trainer.backend = replace(trainer.backend, **changes)
         while trainer.step < trainer.total:

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from eqspike_seq import sweep as module
+from eqspike.commands import sweep as module
+from eqspike.commands.sweep import axis, drawn, flags_of, grid
 from eqspike_seq.errors import ConfigError, DivergenceError
-from eqspike_seq.sweep import axis, drawn, flags_of, grid
 from tests.conftest import command
 
 BASE = ("sweep", "mini", "--backend", "dense", "--limit", "64", "--epochs", "1")
@@ -139,7 +139,7 @@ def test_a_setting_that_diverges_is_named_and_the_others_go_on(
 
 
 def test_processes_share_a_sweep_and_take_over_from_one_that_was_killed(tmp_path: Path) -> None:
-    script = "from eqspike_seq.cli import main; main()"
+    script = "from eqspike.cli import main; main()"
     arguments = (*BASE, "--vary", "beta=0.1,0.2,0.3,0.4", "--out", str(tmp_path / "s"))
     start = [sys.executable, "-c", script, *map(str, arguments)]
     quiet = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
+from eqspike.build import run
 from eqspike_seq.config import from_preset
-from eqspike_seq.training import run
 from tests.conftest import Listener
 
 

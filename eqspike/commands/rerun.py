@@ -1,19 +1,21 @@
 """``eqspike rerun``: a finished run once more, from what its folder says, into another folder."""
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import tyro
 
+from analysis.repetition import report
+from eqspike.build import run
 from eqspike_seq.config import DATASETS, IMAGES, RunConfig, settings_of
 from eqspike_seq.data.dataset import Dataset
 from eqspike_seq.errors import DataError, RunError
 from eqspike_seq.files import read_json
-from eqspike_seq.parallel import Job
+from eqspike_seq.parallel import Job, join
 from eqspike_seq.progress import Reporter
 from eqspike_seq.runs import completed, environment
-from eqspike_seq.training import run
 
 NEEDED = ("config.toml", "environment.json", "result.json", "metrics.jsonl")
 SURROUNDINGS = ("python", "commit", "system", "processor", "threads", "cuda", "processes")  # may change the last bits
@@ -64,6 +66,17 @@ class Repetition:
         """Whether several threads trained the word vectors."""
         texts = self.config.dataset not in IMAGES and self.config.embeddings == "word2vec"
         return texts and self.config.workers > 1
+
+
+def main(arguments: list[str]) -> None:
+    """In as many processes as the run had; exits with 1 where something differs."""
+    job = join()
+    before = job.first(prepare, arguments, job.size)
+    with job.stoppable():
+        after = rerun(before, Reporter(quiet=job.rank > 0), job)
+    code = job.first(report, before.path, after, before.changed)
+    job.leave(code)
+    sys.exit(code)
 
 
 def prepare(arguments: list[str], processes: int) -> Repetition:

@@ -8,7 +8,8 @@ import tyro
 from safetensors.torch import save_file
 from torch import Tensor
 
-from eqspike_seq.config import FORMAT, RunConfig, settings_of
+from eqspike.build import NEURONS
+from eqspike_seq.config import FORMAT, RunConfig, filled, settings_of
 from eqspike_seq.data.dataset import shape_for
 from eqspike_seq.errors import ConfigError, RunError
 from eqspike_seq.files import read_json, write_atomically, write_json
@@ -29,10 +30,10 @@ EQUATIONS = {
 }
 
 
-def export(arguments: list[str]) -> None:
+def main(arguments: list[str]) -> None:
     """``eqspike export RUN --format nir|safetensors --out FILE``."""
 
-    def main(run: tyro.conf.Positional[Path], format: Literal["nir", "safetensors"], out: Path) -> None:
+    def export(run: tyro.conf.Positional[Path], format: Literal["nir", "safetensors"], out: Path) -> None:
         """Write a run's network for other tools.
 
         Args:
@@ -44,7 +45,7 @@ def export(arguments: list[str]) -> None:
         written = (write_nir if format == "nir" else write_weights)(run, config, network, out)
         print("wrote " + " and ".join(map(str, written)))
 
-    tyro.cli(main, args=arguments, prog="eqspike export")
+    tyro.cli(export, args=arguments, prog="eqspike export")
 
 
 def trained(run: Path) -> tuple[RunConfig, Network]:
@@ -65,9 +66,7 @@ def write_nir(run: Path, config: RunConfig, network: Network, out: Path) -> list
         import nir
     except ImportError as error:
         raise ConfigError("--format nir needs the package nir. Install it: pip install 'eqspike[nir]'") from error
-    from eqspike_seq.backends import filled
     from neuromorphic.nir import graph_of
-    from neuromorphic.registry import NEURONS
 
     if config.backend == "dense" or config.neuron not in NEURONS:
         got = "a dense run" if config.backend == "dense" else f"a run with --neuron {config.neuron}"

@@ -1,5 +1,6 @@
 """``eqspike check gradients`` and ``eqspike check convergence``: measure a run or a preset, write ``checks/``."""
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,8 @@ from typing import Any
 import tyro
 from rich.table import Table
 
+from analysis.check_pictures import pictures
+from eqspike.build import make_backend
 from eqspike_seq.acting import check_given
 from eqspike_seq.config import (
     FORMAT,
@@ -116,6 +119,13 @@ class ConvergenceFlags(Subject):
     """Show φ and the residual over the three phases, with and without HopAttn, and HopAttn applied again."""
 
 
+def main(arguments: list[str]) -> None:
+    """Measure, print, and draw."""
+    name, found, folder = check(arguments)
+    for picture in pictures(name, found):
+        print(f"wrote {picture.write(folder)}", file=sys.stderr)
+
+
 def check(arguments: list[str]) -> tuple[str, dict[str, Any], Path]:
     """Run one of the two checks, write its JSON, print a summary; (its name, what it found, the folder)."""
     flags: GradientFlags | ConvergenceFlags = tyro.extras.subcommand_cli_from_dict(
@@ -148,7 +158,9 @@ def gradients(flags: GradientFlags) -> dict[str, Any]:
     )
     windows = flags.windows or (config.window // 2, config.window, 2 * config.window)
     dataset = load_dataset(config, reporter.status)
-    found = check_gradients(config, dataset, flags.run, flags.texts, flags.betas or (config.beta,), windows, reporter)
+    found = check_gradients(
+        config, make_backend, dataset, flags.run, flags.texts, flags.betas or (config.beta,), windows, reporter
+    )
     write_json(flags.folder() / "gradients.json", {"format": FORMAT, "environment": environment(), **found})
     for stage, about in found["stages"].items():
         if about["note"] is not None:
@@ -184,7 +196,7 @@ def convergence(flags: ConvergenceFlags) -> dict[str, Any]:
             f"check convergence: {config.dataset} has no HopAttn to be looked at; expected imdb or mini, or such a run"
         )
     dataset = load_dataset(config, reporter.status)
-    found = check_convergence(config, dataset, flags.run, flags.texts, reporter)
+    found = check_convergence(config, make_backend, dataset, flags.run, flags.texts, reporter)
     write_json(flags.folder() / "convergence.json", {"format": FORMAT, "environment": environment(), **found})
     table = Table(box=None, pad_edge=False)
     for heading in ("stage", "HopAttn", "phase", "φ at the end", "residual at the end"):

@@ -14,9 +14,9 @@ from rich.text import Text
 from analysis.energy import DIGITAL, part_of
 from analysis.energy_report import text_of
 from analysis.folders import Json
+from eqspike.prediction import Prediction, Predictor
 from eqspike_seq.data.tables import lines_of
 from eqspike_seq.errors import ConfigError, DataError
-from eqspike_seq.prediction import Prediction, Predictor
 from neuromorphic.energy import CostTable, read_table
 
 NOTHING = "no word"

@@ -8,26 +8,29 @@ import itertools
 import re
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_origin
 
 import optuna
+import tyro
 from filelock import FileLock, Timeout
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
+from analysis import sweep_report
+from eqspike.build import run
+from eqspike.commands.run import parse_run
 from eqspike_seq.acting import named_in
 from eqspike_seq.config import WHERE, RunConfig
 from eqspike_seq.errors import ConfigError, DivergenceError, RunError
 from eqspike_seq.files import write_json
 from eqspike_seq.progress import Reporter
 from eqspike_seq.runs import completed
-from eqspike_seq.training import run
 
 Point = dict[str, str]  # setting: value, as it is typed on the command line
 RANGE = re.compile(r"[\d.eE+-]+?\.\.[\d.eE+-]+(:log)?")
@@ -56,12 +59,17 @@ class SweepFlags:
     """Folder of the study: study.journal, a folder for each run, sweep.json, and the comparison."""
 
 
-def sweep(flags: SweepFlags, parse: Callable[..., RunConfig], arguments: list[str], reporter: Reporter) -> Path:
+def main(arguments: list[str]) -> None:
+    """Run the study, then show it."""
+    flags, others = tyro.cli(SweepFlags, args=arguments, prog="eqspike sweep", return_unknown_args=True)
+    sweep_report.main(sweep(flags, others, Reporter()))
+
+
+def sweep(flags: SweepFlags, arguments: list[str], reporter: Reporter) -> Path:
     """Run all that remains of the study; returns ``sweep.json``, which lists its trials.
 
-    ``arguments`` are those of ``eqspike run``, which ``parse`` reads and, unless told not to, checks. Raises
-    ConfigError for what cannot be varied so, EqspikeError where a run fails for another reason than divergence; the
-    study then goes on with the same command.
+    ``arguments`` are those of ``eqspike run``. Raises ConfigError for what cannot be varied so, EqspikeError where a
+    run fails for another reason than divergence; the study then goes on with the same command.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     axes = dict(map(axis, flags.vary))
@@ -72,9 +80,9 @@ def sweep(flags: SweepFlags, parse: Callable[..., RunConfig], arguments: list[st
     for name in sorted({"resume", *axes, *(["seed"] if flags.seeds else [])} & named_in(arguments)):
         raise ConfigError(f"--{name.replace('_', '-')}: a sweep sets it for each of its runs itself. Leave it out.")
     points = grid(axes) if flags.search == "grid" else drawn(axes, TRIALS if flags.trials is None else flags.trials)
-    base = parse(arguments, checked=False)  # a flag may act with what is varied only
+    base = parse_run(arguments, checked=False)  # a flag may act with what is varied only
     seeds = flags.seeds or (base.seed,)
-    configs = [parse([*arguments, *flags_of(point)]) for point in points]
+    configs = [parse_run([*arguments, *flags_of(point)]) for point in points]
     spec = {"settings": base.computed(), "seeds": list(seeds), "points": points}
     study = opened(flags.out, spec, axes)
     took: list[float] = []

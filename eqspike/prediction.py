@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from eqspike_seq.backends import OneText, make_backend, make_single
+from eqspike.build import OneText, make_backend, make_single
 from eqspike_seq.buckets import released, trimmed
 from eqspike_seq.config import IMAGES, RunConfig, settings_of
 from eqspike_seq.data.dataset import Batches, fit, shape_for

@@ -11,8 +11,8 @@ from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
+from eqspike.build import make_backend
 from eqspike_seq.acting import check_given
-from eqspike_seq.backends import make_backend
 from eqspike_seq.config import WHERE, RunConfig, TokeniserName, from_preset
 from eqspike_seq.data.corpus import Corpus, Split
 from eqspike_seq.data.dataset import Batches, Dataset, Encoded, embed, known_ids
@@ -86,7 +86,7 @@ class EqSpikeClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         train = encoded(split.texts, split.labels, embeddings, config.tokeniser)
         empty = encoded([], none.labels, embeddings, config.tokeniser)
         data = Dataset("texts", names, False, "given", embeddings, train, empty, empty, [], {})
-        trainer = Trainer(config, data, torch.device("cpu"))
+        trainer = Trainer(config, data, make_backend(config))
         with torch.no_grad():
             while trainer.step < trainer.total:
                 trainer.train_batch()

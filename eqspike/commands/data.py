@@ -1,20 +1,19 @@
-"""``eqspike data`` and ``eqspike env``: what is here, and what would be used."""
+"""``eqspike data``: where each data set is, or would be found."""
 
-import json
 from pathlib import Path
-from typing import Any
 
 import tyro
 from rich.console import Console
 from rich.table import Table
 
+from eqspike_seq.data.imdb import find_imdb
+from eqspike_seq.data.locate import search_places
+from eqspike_seq.data.mnist import find_mnist
+from eqspike_seq.data.snli import find_snli
 
-def show_data(arguments: list[str]) -> None:
+
+def main(arguments: list[str]) -> None:
     """A row for each data set: where it was found, or where it would be looked for."""
-    from eqspike_seq.data.imdb import find_imdb
-    from eqspike_seq.data.locate import search_places
-    from eqspike_seq.data.mnist import find_mnist
-    from eqspike_seq.data.snli import find_snli
 
     def data(data_dir: Path | None = None) -> None:
         """List data sets and where each is or would be found.
@@ -42,30 +41,3 @@ def show_data(arguments: list[str]) -> None:
         Console(highlight=False, markup=False, emoji=False).print(table)
 
     tyro.cli(data, args=arguments, prog="eqspike data")
-
-
-def show_environment(arguments: list[str]) -> None:
-    """Versions, cores, devices and found data, to paste into a report of a fault."""
-    from eqspike_seq.data.imdb import find_imdb
-    from eqspike_seq.data.mnist import find_mnist
-    from eqspike_seq.data.snli import find_snli
-    from eqspike_seq.runs import environment
-
-    def env(json_output: bool = False) -> None:
-        """Print versions, cores, devices and found data.
-
-        Args:
-            json_output: Print JSON.
-        """
-        known: dict[str, Any] = environment()
-        for name, found in (("imdb", find_imdb(None)), ("snli", find_snli(None)), ("mnist", find_mnist(None))):
-            known[name] = f"{found.kind} in {found.path}" if found else "not found"
-        if json_output:
-            print(json.dumps(known, indent=2))
-            return
-        table = Table(box=None, pad_edge=False, show_header=False)
-        for name, value in {**known.pop("versions"), **known}.items():
-            table.add_row(name, ", ".join(value) or "none" if isinstance(value, list) else str(value))
-        Console(highlight=False, markup=False, emoji=False).print(table)
-
-    tyro.cli(env, args=arguments, prog="eqspike env")

@@ -1,0 +1,36 @@
+"""eqspike: text classifiers trained with Equilibrium Propagation, dense or on spiking neurons.
+
+    config = from_preset("mini", "spiking")         # or RunConfig(dataset="mini", …)
+    result = run(config)                            # trains, tests, fills a run folder
+    Predictor.open(result["path"]).predict("a dull film").label
+
+Each name is loaded when it is first asked for, and torch with it.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from eqspike.build import make_backend, run
+    from eqspike.classifier import EqSpikeClassifier
+    from eqspike.prediction import Prediction, Predictor
+    from eqspike_seq.config import RunConfig, from_preset
+
+__all__ = ["EqSpikeClassifier", "Prediction", "Predictor", "RunConfig", "from_preset", "make_backend", "run"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("make_backend", "run"):
+        from eqspike import build as home
+    elif name == "EqSpikeClassifier":
+        from eqspike import classifier as home  # type: ignore[no-redef]
+    elif name in ("Prediction", "Predictor"):
+        from eqspike import prediction as home  # type: ignore[no-redef]
+    elif name in ("RunConfig", "from_preset"):
+        from eqspike_seq import config as home  # type: ignore[no-redef]
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(home, name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,49 @@
+"""``eqspike energy``: price what a run counted on named hardware, beside dense EP."""
+
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+from rich.console import Console
+
+from analysis.energy import energy
+from analysis.energy_report import DEFAULT, draw, show, write_csv
+from eqspike_seq.errors import ConfigError
+from eqspike_seq.files import write_json
+from neuromorphic.energy import names, read_table
+
+
+@dataclass
+class EnergyFlags:
+    """Price what a run counted on named hardware, beside dense EP, and say whether spiking pays."""
+
+    run: tyro.conf.Positional[Path]
+    """A run folder."""
+    hardware: tuple[str, ...] = DEFAULT
+    """Cost tables: names, or TOML files of your own."""
+    against: Path | None = None
+    """A dense run of the same network. Default: what the dense backend takes for the same weights."""
+    classifiers: Path | None = None
+    """Accuracies of cheap classifiers, as `python -m benchmarks.baselines` writes them."""
+    json_output: bool = False
+    """Print JSON, the content of energy.json."""
+
+
+def main(arguments: list[str]) -> None:
+    """``eqspike energy``: read, price, print, and write energy.json, energy.csv and pictures into the run folder."""
+    flags = tyro.cli(EnergyFlags, args=arguments, prog="eqspike energy")
+    if not flags.hardware:
+        raise ConfigError(f"--hardware: got nothing, expected one or more of {', '.join(names())}, or TOML files")
+    tables = [read_table(name) for name in flags.hardware]
+    report = energy(flags.run, tables, flags.against, flags.classifiers)
+    write_json(flags.run / "energy.json", report)
+    write_csv(flags.run, tables, flags.run / "energy.csv")
+    written = [flags.run / "energy.json", flags.run / "energy.csv", *draw(report, flags.run)]
+    if flags.json_output:
+        print(json.dumps(report, indent=2))
+    else:
+        show(report, Console(highlight=False, markup=False, emoji=False))
+    for path in written:
+        print(f"wrote {path}", file=sys.stderr)
