@@ -7,7 +7,7 @@ from typing import Any
 
 from analysis.energy import PARTS, part_of_run
 from analysis.folders import Json, Run, groups
-from neuromorphic.energy import CostTable
+from neuromorphic.pricing import CostTable
 
 CONFIDENCE = 0.95
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from analysis.folders import Json, Ledgers, Run, open_run, read_json
 from eqspike_seq.errors import ConfigError
 from eqspike_seq.ledger import Ledger
-from neuromorphic.energy import GROUP_OF, Cost, CostTable, Joules, at_bits, extremes, price, read_table, total
+from neuromorphic.pricing import GROUP_OF, Cost, CostTable, Joules, at_bits, extremes, price, read_table, total
 
 PARTS = {"inference": "an inference", "training": "a training sample"}
 NEVER = (

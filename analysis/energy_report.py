@@ -13,7 +13,7 @@ from analysis.energy import PARTS
 from analysis.folders import Json, open_run
 from analysis.style import COLOURS, figure, legend, logarithmic, save
 from eqspike_seq.files import write_bytes
-from neuromorphic.energy import CostTable, price
+from neuromorphic.pricing import CostTable, price
 
 DEFAULT = (  # hardware that is priced unasked
     "horowitz-45nm-fp32",

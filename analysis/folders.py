@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from analysis import forms
 from eqspike_seq import files
-from eqspike_seq.config import FORMAT, IMAGES, WHERE, as_saved
+from eqspike_seq.config.presets import as_saved
+from eqspike_seq.config.settings import FORMAT, IMAGES, WHERE
 from eqspike_seq.errors import ConfigError
 from eqspike_seq.ledger import KINDS, Ledger
 

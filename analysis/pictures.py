@@ -14,7 +14,7 @@ from analysis.energy_report import COMPONENTS, text_of, texts_of
 from analysis.folders import Json, Run, groups
 from analysis.picture import Picture
 from analysis.style import COLOURS, MARKERS, figure, key, legend, legends, logarithmic, short
-from neuromorphic.energy import GROUPS, CostTable
+from neuromorphic.pricing import GROUPS, CostTable
 
 BARS = 40  # at most in one picture
 TIMES = ((3600, "hours"), (60, "minutes"), (1, "seconds"))

@@ -17,9 +17,9 @@ from analysis.picture import Picture, as_csv
 from analysis.pictures import draw_all
 from analysis.raster import received
 from analysis.style import svg_of
-from eqspike_seq.config import RunConfig
+from eqspike_seq.config.settings import RunConfig
 from eqspike_seq.errors import ConfigError
-from neuromorphic.energy import CostTable, read_table
+from neuromorphic.pricing import CostTable, read_table
 
 
 def page(
@@ -132,8 +132,9 @@ def provenance(run: Run) -> list[str]:
 
 def command_of(config: RunConfig) -> str:
     """The shortest command with these settings: what its preset does not say."""
-    from eqspike_seq.acting import as_flag, unmet
-    from eqspike_seq.config import WHERE, from_preset
+    from eqspike_seq.config.acting import as_flag, unmet
+    from eqspike_seq.config.presets import from_preset
+    from eqspike_seq.config.settings import WHERE
 
     chosen = {name: getattr(config, name) for name in ("neuron", "circuit")}
     base = from_preset(config.dataset, config.backend, config.preset).model_dump()

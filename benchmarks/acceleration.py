@@ -5,7 +5,7 @@ python -m benchmarks.acceleration RUN --json results/acceleration.json
 A sweep is a map of the layers above s¹ onto themselves, z ← g(z). *Anderson* mixes the last m + 1 values of g so that
 their residuals g(z) − z cancel in the least squares; *warm* starts from where the same text ended in an earlier epoch,
 here with the weights of half the training, and other words left out; *rounds* is how often a sweep goes round the
-layers above s¹, of which ours is ``dynamics.ROUNDS``. Each stops where no unit moves by more than the tolerance.
+layers above s¹, of which ours is ``dense.ROUNDS``. Each stops where no unit moves by more than the tolerance.
 """
 
 from collections.abc import Callable
@@ -19,15 +19,18 @@ import tyro
 from torch import Tensor
 
 from benchmarks.measure import JsonFile, command
-from eqspike_seq import dynamics
-from eqspike_seq.config import FORMAT, RunConfig, read_toml
-from eqspike_seq.data.dataset import Batches, load_dataset
-from eqspike_seq.dynamics import prepare, sweep
+from eqspike_seq.checks.gradients import stages
+from eqspike_seq.config.presets import read_toml
+from eqspike_seq.config.settings import FORMAT, RunConfig
+from eqspike_seq.data.batches import Batches
+from eqspike_seq.data.dataset import load_dataset
 from eqspike_seq.files import write_json
-from eqspike_seq.gradcheck import stages
-from eqspike_seq.network import Batch, Network, State
+from eqspike_seq.model.network import Batch, Network, State
+from eqspike_seq.model.projection import prepare
 from eqspike_seq.progress import Reporter
-from eqspike_seq.runs import environment
+from eqspike_seq.relaxation import dense
+from eqspike_seq.relaxation.dense import sweep
+from eqspike_seq.runs.environment import environment
 
 TOLERANCES = (1e-2, 1e-4)
 
@@ -65,7 +68,7 @@ def mean_sweeps(
     network: Network, batch: Batch, start: tuple[Tensor, ...], tolerance: float, depth: int, rounds: int = 0
 ) -> float:
     """Sweeps a text, with so many rounds each (0: ours)."""
-    with patch.object(dynamics, "ROUNDS", rounds or dynamics.ROUNDS):
+    with patch.object(dense, "ROUNDS", rounds or dense.ROUNDS):
         return float(sweeps(network, batch, start, tolerance, depth)[0].double().mean())
 
 

@@ -20,11 +20,13 @@ from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
 from benchmarks.measure import JsonFile
-from eqspike_seq.config import FORMAT, from_preset
-from eqspike_seq.data.dataset import Batches, load_dataset
+from eqspike_seq.config.presets import from_preset
+from eqspike_seq.config.settings import FORMAT
+from eqspike_seq.data.batches import Batches
+from eqspike_seq.data.dataset import load_dataset
 from eqspike_seq.files import write_json
 from eqspike_seq.progress import Reporter
-from eqspike_seq.runs import environment
+from eqspike_seq.runs.environment import environment
 
 HIDDEN, RATE = 128, 1e-3
 Part = tuple[NDArray[np.int32], NDArray[np.int64]]  # ids (n, inputs, N) as the networks see them, labels (n,)

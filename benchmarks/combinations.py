@@ -16,13 +16,14 @@ import tyro
 
 from benchmarks.measure import JsonFile
 from eqspike.build import make_backend, run
-from eqspike_seq.config import CIRCUITS, FORMAT, NEURONS, RULES, from_preset
+from eqspike_seq.checks.gradients import check_gradients
+from eqspike_seq.config.presets import from_preset
+from eqspike_seq.config.settings import CIRCUITS, FORMAT, NEURONS, RULES
 from eqspike_seq.data.dataset import load_dataset
 from eqspike_seq.errors import EqspikeError
 from eqspike_seq.files import write_json
-from eqspike_seq.gradcheck import check_gradients
 from eqspike_seq.progress import Reporter
-from eqspike_seq.runs import environment
+from eqspike_seq.runs.environment import environment
 
 TEXTS = 128
 

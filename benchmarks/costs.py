@@ -22,10 +22,11 @@ import numpy as np
 import tyro
 
 from benchmarks.measure import JsonFile, Measured, as_trained, command, in_fresh_process, training_batch
-from eqspike_seq.config import FORMAT, RunConfig, from_preset
+from eqspike_seq.config.presets import from_preset
+from eqspike_seq.config.settings import FORMAT, RunConfig
 from eqspike_seq.files import write_json
 from eqspike_seq.progress import Reporter
-from eqspike_seq.runs import environment
+from eqspike_seq.runs.environment import environment
 
 STEPS = (10, 20, 40, 80)
 

@@ -11,27 +11,28 @@ from unittest.mock import patch
 import torch
 import tyro
 
-import eqspike_seq.dynamics
-import eqspike_seq.training
-import neuromorphic.sigma_delta
-import neuromorphic.simulator
+import eqspike_seq.learning.trainer
+import eqspike_seq.relaxation.dense
+import neuromorphic.change_code
+import neuromorphic.rate_code
 from benchmarks.measure import JsonFile
 from eqspike.build import make_backend
-from eqspike_seq.config import FORMAT, from_preset
+from eqspike_seq.config.presets import from_preset
+from eqspike_seq.config.settings import FORMAT
 from eqspike_seq.data.dataset import load_dataset
 from eqspike_seq.files import write_json
+from eqspike_seq.learning.trainer import Trainer
 from eqspike_seq.ledger import Ledger
 from eqspike_seq.memory import keep_freed_memory
 from eqspike_seq.progress import Reporter
-from eqspike_seq.runs import environment
-from eqspike_seq.training import Trainer
+from eqspike_seq.runs.environment import environment
 
 COUNTING = (
-    (eqspike_seq.dynamics, "dense_ledger"),
-    (eqspike_seq.training, "training_ledger"),
-    (neuromorphic.simulator, "spiking_ledger"),
-    (neuromorphic.sigma_delta, "spiking_ledger"),
-    (neuromorphic.sigma_delta, "woken"),
+    (eqspike_seq.relaxation.dense, "dense_ledger"),
+    (eqspike_seq.learning.trainer, "training_ledger"),
+    (neuromorphic.rate_code, "spiking_ledger"),
+    (neuromorphic.change_code, "spiking_ledger"),
+    (neuromorphic.change_code, "woken"),
     (Ledger, "__iadd__"),
 )
 RUNS: tuple[tuple[str, dict[str, Any]], ...] = (

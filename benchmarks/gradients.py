@@ -11,15 +11,17 @@ import torch
 import tyro
 
 from benchmarks.measure import JsonFile
-from eqspike_seq.config import FORMAT, from_preset
-from eqspike_seq.data.dataset import load_dataset, random_batch, shape_of
-from eqspike_seq.dynamics import DenseBackend
+from eqspike_seq.checks.gradients import compare
+from eqspike_seq.config.presets import from_preset
+from eqspike_seq.config.settings import FORMAT
+from eqspike_seq.data.batches import random_batch
+from eqspike_seq.data.dataset import load_dataset, shape_of
 from eqspike_seq.files import write_json
-from eqspike_seq.gradcheck import compare
-from eqspike_seq.learning import BPTT, ThreePhase
-from eqspike_seq.network import Network
+from eqspike_seq.learning.estimators import BPTT, ThreePhase
+from eqspike_seq.model.network import Network
 from eqspike_seq.progress import Reporter
-from eqspike_seq.runs import environment
+from eqspike_seq.relaxation.dense import DenseBackend
+from eqspike_seq.runs.environment import environment
 
 BETA, TEXTS = 0.01, 16
 

@@ -39,14 +39,15 @@ from benchmarks.measure import (
     training_batch,
 )
 from eqspike.build import make_backend
-from eqspike_seq.attention import texts_at_once
-from eqspike_seq.config import FORMAT, RunConfig, from_preset
-from eqspike_seq.dynamics import ROUNDS
+from eqspike_seq.config.presets import from_preset
+from eqspike_seq.config.settings import FORMAT, RunConfig
 from eqspike_seq.files import write_json
 from eqspike_seq.ledger import sweep_products
-from eqspike_seq.network import Shape
+from eqspike_seq.model.attention import texts_at_once
+from eqspike_seq.model.network import Shape
 from eqspike_seq.progress import Reporter
-from eqspike_seq.runs import environment
+from eqspike_seq.relaxation.dense import ROUNDS
+from eqspike_seq.runs.environment import environment
 
 BASE = {"tokens": 128, "dim": 100, "hidden": 256, "batch": 64, "free_steps": 12}
 SIZES: dict[str, tuple[int, ...]] = {

@@ -22,18 +22,20 @@ from numpy.typing import NDArray
 from benchmarks import literal
 from benchmarks.measure import JsonFile, command
 from eqspike.build import make_backend
-from eqspike_seq.config import FORMAT, RunConfig, read_toml
-from eqspike_seq.data.dataset import Batches, load_dataset
-from eqspike_seq.dynamics import Equilibrium
+from eqspike_seq.checks.gradients import stages
+from eqspike_seq.config.presets import read_toml
+from eqspike_seq.config.settings import FORMAT, RunConfig
+from eqspike_seq.data.batches import Batches
+from eqspike_seq.data.dataset import load_dataset
 from eqspike_seq.errors import RunError
 from eqspike_seq.files import write_json
-from eqspike_seq.gradcheck import stages
+from eqspike_seq.learning.training import with_precision
 from eqspike_seq.ledger import Ledger
 from eqspike_seq.progress import Reporter
-from eqspike_seq.runs import environment
-from eqspike_seq.training import with_precision
+from eqspike_seq.relaxation.equilibrium import Equilibrium
+from eqspike_seq.runs.environment import environment
+from neuromorphic.change_code import SigmaDeltaBackend
 from neuromorphic.event_driven import EventDriven, Relaxed
-from neuromorphic.sigma_delta import SigmaDeltaBackend
 
 STRETCH = 10
 LITERAL_STEPS = 50  # T of the paper

@@ -15,14 +15,16 @@ import tyro
 
 from benchmarks.measure import JsonFile
 from eqspike.build import make_backend
-from eqspike_seq.config import FORMAT, RunConfig, read_toml
-from eqspike_seq.data.dataset import Batches, load_dataset
-from eqspike_seq.evaluation import evaluate
+from eqspike_seq.checks.gradients import stages
+from eqspike_seq.config.presets import read_toml
+from eqspike_seq.config.settings import FORMAT, RunConfig
+from eqspike_seq.data.batches import Batches
+from eqspike_seq.data.dataset import load_dataset
 from eqspike_seq.files import write_json
-from eqspike_seq.gradcheck import stages
+from eqspike_seq.learning.evaluation import evaluate
 from eqspike_seq.ledger import layer_products
 from eqspike_seq.progress import Reporter
-from eqspike_seq.runs import environment
+from eqspike_seq.runs.environment import environment
 
 VARIANTS: tuple[dict[str, Any], ...] = (
     {},

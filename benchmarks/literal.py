@@ -8,7 +8,7 @@
 is computed and then set to 0. Nothing stops early, nothing is relaxed as a change, everything is of one type.
 
 Source: Bal & Sengupta, Sequence Learning using Equilibrium Propagation (IJCAI 2023).
-Shapes: x (B, inputs, N, D), mask (B, inputs, N), labels (B,), states as ``eqspike_seq.network.State``.
+Shapes: x (B, inputs, N, D), mask (B, inputs, N), labels (B,), states as ``eqspike_seq.model.network.State``.
 """
 
 import math
@@ -16,7 +16,7 @@ import math
 import torch
 from torch import Tensor
 
-from eqspike_seq.network import Network, State, phi, sigma
+from eqspike_seq.model.network import Network, State, phi, sigma
 
 BLOCKED = -1e9  # score of padding
 

@@ -15,14 +15,13 @@ import torch
 import tyro
 
 from eqspike.build import make_backend
-from eqspike_seq.buckets import make_estimator
-from eqspike_seq.config import RunConfig
-from eqspike_seq.learning import Estimate
+from eqspike_seq.config.settings import RunConfig
+from eqspike_seq.learning.estimators import Estimate, make_estimator
+from eqspike_seq.learning.parallel import ALONE, Job
+from eqspike_seq.learning.precision import settled
 from eqspike_seq.ledger import training_ledger
 from eqspike_seq.memory import keep_freed_memory, resident
-from eqspike_seq.network import Batch, Network, Shape
-from eqspike_seq.parallel import ALONE, Job
-from eqspike_seq.precision import settled
+from eqspike_seq.model.network import Batch, Network, Shape
 
 JsonFile = Annotated[Path, tyro.conf.arg(aliases=["--json"])]  # where a benchmark writes its figures
 

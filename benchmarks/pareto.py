@@ -15,11 +15,12 @@ import tyro
 from analysis.energy import DIGITAL, energy
 from benchmarks.measure import JsonFile
 from eqspike.build import run
-from eqspike_seq.config import FORMAT, from_preset
+from eqspike_seq.config.presets import from_preset
+from eqspike_seq.config.settings import FORMAT
 from eqspike_seq.files import write_json
 from eqspike_seq.progress import Reporter
-from eqspike_seq.runs import environment
-from neuromorphic.energy import read_table
+from eqspike_seq.runs.environment import environment
+from neuromorphic.pricing import read_table
 
 CHANGES = {"neuron": "sigma-delta"}
 VARIANTS: tuple[tuple[str, dict[str, Any]], ...] = (

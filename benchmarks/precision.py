@@ -16,15 +16,17 @@ import tyro
 
 from benchmarks.measure import JsonFile, command, synthetic
 from eqspike.build import make_backend
-from eqspike_seq.buckets import make_estimator
-from eqspike_seq.config import FORMAT, RunConfig, from_preset
-from eqspike_seq.data.dataset import load_dataset, random_batch, shape_of
+from eqspike_seq.config.presets import from_preset
+from eqspike_seq.config.settings import FORMAT, RunConfig
+from eqspike_seq.data.batches import random_batch
+from eqspike_seq.data.dataset import load_dataset, shape_of
 from eqspike_seq.files import write_json
+from eqspike_seq.learning.estimators import make_estimator
+from eqspike_seq.learning.precision import settled
 from eqspike_seq.memory import keep_freed_memory
-from eqspike_seq.network import Batch, Network, Shape
-from eqspike_seq.precision import settled
+from eqspike_seq.model.network import Batch, Network, Shape
 from eqspike_seq.progress import Reporter
-from eqspike_seq.runs import environment
+from eqspike_seq.runs.environment import environment
 
 CHOICES = 5  # how often the choice is made
 

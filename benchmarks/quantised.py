@@ -19,15 +19,17 @@ from torch import Tensor
 from analysis.energy import part_of
 from benchmarks.measure import JsonFile, command
 from eqspike.build import make_backend
-from eqspike_seq.config import FORMAT, RunConfig, read_toml
-from eqspike_seq.data.dataset import Batches, load_dataset
-from eqspike_seq.evaluation import as_dense, evaluate
+from eqspike_seq.checks.gradients import stages
+from eqspike_seq.config.presets import read_toml
+from eqspike_seq.config.settings import FORMAT, RunConfig
+from eqspike_seq.data.batches import Batches
+from eqspike_seq.data.dataset import load_dataset
 from eqspike_seq.files import write_json
-from eqspike_seq.gradcheck import stages
-from eqspike_seq.network import Network
+from eqspike_seq.learning.evaluation import as_dense, evaluate
+from eqspike_seq.model.network import Network
 from eqspike_seq.progress import Reporter
-from eqspike_seq.runs import environment
-from neuromorphic.energy import read_table
+from eqspike_seq.runs.environment import environment
+from neuromorphic.pricing import read_table
 
 BITS = (None, 8, 6, 4, 3)
 TABLES = ("horowitz-45nm-int8", "horowitz-45nm-fp16", "horowitz-45nm-fp32")

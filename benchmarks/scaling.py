@@ -27,11 +27,12 @@ import torch
 import tyro
 
 from benchmarks.measure import JsonFile, Step, as_trained, synthetic
-from eqspike_seq.config import FORMAT, from_preset
+from eqspike_seq.config.presets import from_preset
+from eqspike_seq.config.settings import FORMAT
 from eqspike_seq.files import write_json
+from eqspike_seq.learning.parallel import ALONE, Job, join
 from eqspike_seq.memory import keep_freed_memory
-from eqspike_seq.parallel import ALONE, Job, join
-from eqspike_seq.runs import environment
+from eqspike_seq.runs.environment import environment
 
 SIZES = (16, 32, 64, 128)  # texts of a step
 NETWORKS = {"1 Gbit/s": 0.125e9, "10 Gbit/s": 1.25e9, "100 Gbit/s": 12.5e9}  # bytes a second

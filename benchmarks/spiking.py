@@ -41,22 +41,25 @@ from torch import Tensor
 
 from benchmarks.measure import JsonFile, alternately, command, medians
 from eqspike.build import make_backend
-from eqspike_seq.buckets import make_estimator
-from eqspike_seq.config import FORMAT, RunConfig, from_preset, read_toml
-from eqspike_seq.data.dataset import Dataset, load_dataset, random_batch, shape_of
-from eqspike_seq.dynamics import Inputs, prepare
+from eqspike_seq.config.presets import from_preset, read_toml
+from eqspike_seq.config.settings import FORMAT, RunConfig
+from eqspike_seq.data.batches import random_batch
+from eqspike_seq.data.dataset import Dataset, load_dataset, shape_of
 from eqspike_seq.errors import RunError
 from eqspike_seq.files import write_json
+from eqspike_seq.learning.estimators import make_estimator
+from eqspike_seq.learning.precision import settled
+from eqspike_seq.learning.trainer import Trainer
+from eqspike_seq.learning.training import with_precision
 from eqspike_seq.memory import keep_freed_memory
-from eqspike_seq.network import Batch, Network, Shape
-from eqspike_seq.precision import settled
+from eqspike_seq.model.network import Batch, Network, Shape
+from eqspike_seq.model.projection import Inputs, prepare
 from eqspike_seq.progress import Reporter
-from eqspike_seq.runs import environment
-from eqspike_seq.training import Trainer, with_precision
+from eqspike_seq.runs.environment import environment
 from neuromorphic.brian import connect, stack
 from neuromorphic.circuits import ClockedCore, ClockedNudges
 from neuromorphic.neurons import IntegrateAndFire, Noise
-from neuromorphic.simulator import SpikingBackend
+from neuromorphic.rate_code import SpikingBackend
 
 Counts = list[Tensor]  # spikes of s², s³, … over a phase, each (B, Hᵢ)
 NOTHING: dict[str, Tensor | None] = {"projection": None, "current": None}

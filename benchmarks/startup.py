@@ -21,20 +21,21 @@ from unittest.mock import patch
 import tyro
 
 from benchmarks.measure import JsonFile, command
-from eqspike_seq.config import FORMAT, from_preset
+from eqspike_seq.config.presets import from_preset
+from eqspike_seq.config.settings import FORMAT
 from eqspike_seq.data import embeddings
 from eqspike_seq.data.dataset import load_corpus, load_dataset
 from eqspike_seq.data.tokens import tokenise
 from eqspike_seq.files import write_json
 from eqspike_seq.progress import Reporter
-from eqspike_seq.runs import environment
+from eqspike_seq.runs.environment import environment
 
 FIRST_BATCH = """
 import os, sys, time
 import torch
 started = float(sys.argv[1])
 ready = time.time() - started
-from eqspike_seq.training import Trainer
+from eqspike_seq.learning.trainer import Trainer
 def begun(_):
     print(ready, time.time() - started)
     sys.stdout.flush()

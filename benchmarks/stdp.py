@@ -12,7 +12,7 @@ import torch
 import tyro
 
 from benchmarks.measure import JsonFile
-from eqspike_seq.config import FORMAT
+from eqspike_seq.config.settings import FORMAT
 from eqspike_seq.files import write_json
 from neuromorphic.plasticity import EqSpike, Side
 

@@ -16,14 +16,16 @@ import tyro
 from torch import Tensor
 
 from benchmarks.measure import JsonFile
-from eqspike_seq.attention import key_bias
-from eqspike_seq.config import FORMAT, from_preset
-from eqspike_seq.data.dataset import load_dataset, random_batch, shape_of
-from eqspike_seq.dynamics import prepare
+from eqspike_seq.config.presets import from_preset
+from eqspike_seq.config.settings import FORMAT
+from eqspike_seq.data.batches import random_batch
+from eqspike_seq.data.dataset import load_dataset, shape_of
 from eqspike_seq.files import write_json
-from eqspike_seq.network import Network
+from eqspike_seq.model.attention import key_bias
+from eqspike_seq.model.network import Network
+from eqspike_seq.model.projection import prepare
 from eqspike_seq.progress import Reporter
-from eqspike_seq.runs import environment
+from eqspike_seq.runs.environment import environment
 from neuromorphic.winners import SAMPLERS, pattern_sum
 
 WINNERS = (4, 8, 16, 32, 64, 128, 256)

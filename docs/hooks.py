@@ -114,7 +114,7 @@ def help_of(*command: str) -> str:
 
 def run_flags() -> str:
     """Every setting of a run as a table."""
-    from eqspike_seq.config import RunConfig
+    from eqspike_seq.config.settings import RunConfig
 
     rows = ["| flag | takes | default | what it is |", "| --- | --- | --- | --- |"]
     for name, field in RunConfig.model_fields.items():
@@ -155,7 +155,7 @@ def takes(kind: Any) -> str:
 
 def presets() -> list[str]:
     """The files of the presets, and how their parts come together."""
-    from eqspike_seq import config
+    from eqspike_seq.config import presets as known
 
     lines = [
         "A setting comes, each overriding the one before, from the default above, the preset's `[common]`, its part",
@@ -163,8 +163,8 @@ def presets() -> list[str]:
         "takes the part `[spiking]` and, over it, its own. A setting that is given by hand and has no effect with the",
         "others is refused, so that none is passed over in silence.",
     ]
-    for name in config.presets():
-        of = ", ".join(dataset for dataset, preset in config.DEFAULT_PRESET.items() if preset == name)
-        text = (Path(config.__file__).parent / "presets" / f"{name}.toml").read_text()
+    for name in known.presets():
+        of = ", ".join(dataset for dataset, preset in known.DEFAULT_PRESET.items() if preset == name)
+        text = (ROOT / "eqspike_seq" / "presets" / f"{name}.toml").read_text()
         lines += ["", f"`--preset {name}`" + (f", the default for `{of}`:" if of else ":"), "", *block(text, "toml")]
     return lines

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from eqspike.build import make_backend, run
     from eqspike.classifier import EqSpikeClassifier
     from eqspike.prediction import Prediction, Predictor
-    from eqspike_seq.config import RunConfig, from_preset
+    from eqspike_seq.config.presets import from_preset
+    from eqspike_seq.config.settings import RunConfig
 
 __all__ = ["EqSpikeClassifier", "Prediction", "Predictor", "RunConfig", "from_preset", "make_backend", "run"]
 
@@ -25,8 +26,10 @@ def __getattr__(name: str) -> Any:
         from eqspike import classifier as home  # type: ignore[no-redef]
     elif name in ("Prediction", "Predictor"):
         from eqspike import prediction as home  # type: ignore[no-redef]
-    elif name in ("RunConfig", "from_preset"):
-        from eqspike_seq import config as home  # type: ignore[no-redef]
+    elif name == "RunConfig":
+        from eqspike_seq.config import settings as home  # type: ignore[no-redef]
+    elif name == "from_preset":
+        from eqspike_seq.config import presets as home  # type: ignore[no-redef]
     else:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(home, name)

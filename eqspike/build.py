@@ -10,21 +10,23 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from eqspike_seq import training
-from eqspike_seq.config import RunConfig, filled
+from eqspike_seq.config.presets import filled
+from eqspike_seq.config.settings import RunConfig
 from eqspike_seq.data.dataset import Dataset
-from eqspike_seq.dynamics import Backend, DenseBackend
 from eqspike_seq.errors import ConfigError, EqspikeError
+from eqspike_seq.learning import training
+from eqspike_seq.learning.parallel import ALONE, Job
+from eqspike_seq.learning.precision import product_dtype
 from eqspike_seq.ledger import Ledger
-from eqspike_seq.network import Network
-from eqspike_seq.parallel import ALONE, Job
-from eqspike_seq.precision import product_dtype
+from eqspike_seq.model.network import Network
 from eqspike_seq.progress import Reporter
+from eqspike_seq.relaxation.dense import DenseBackend
+from eqspike_seq.relaxation.equilibrium import Backend
+from neuromorphic.change_code import SigmaDeltaBackend
 from neuromorphic.change_core import Reading
 from neuromorphic.neurons import Bernoulli, IntegrateAndFire, LeakyIntegrateAndFire
 from neuromorphic.plasticity import Count, EqSpike, MembraneCount, Rule, Trace
-from neuromorphic.sigma_delta import SigmaDeltaBackend
-from neuromorphic.simulator import SpikingBackend
+from neuromorphic.rate_code import SpikingBackend
 
 NEURONS = {"if": IntegrateAndFire, "lif": LeakyIntegrateAndFire, "bernoulli": Bernoulli}  # fire at most once a step
 RULES = {"count": Count, "trace": Trace, "eqspike": EqSpike, "membrane": MembraneCount}

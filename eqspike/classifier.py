@@ -12,16 +12,19 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
 from eqspike.build import make_backend
-from eqspike_seq.acting import check_given
-from eqspike_seq.config import WHERE, RunConfig, TokeniserName, from_preset
+from eqspike_seq.config.acting import check_given
+from eqspike_seq.config.presets import from_preset
+from eqspike_seq.config.settings import WHERE, RunConfig, TokeniserName
+from eqspike_seq.data.batches import Batches
 from eqspike_seq.data.corpus import Corpus, Split
-from eqspike_seq.data.dataset import Batches, Dataset, Encoded, embed, known_ids
+from eqspike_seq.data.dataset import Dataset, embed
 from eqspike_seq.data.embeddings import Embeddings
+from eqspike_seq.data.encoding import Encoded, known_ids
 from eqspike_seq.data.sizes import sizes
 from eqspike_seq.data.tokens import tokenise
 from eqspike_seq.errors import ConfigError, DataError
-from eqspike_seq.evaluation import evaluate
-from eqspike_seq.training import Trainer
+from eqspike_seq.learning.evaluation import evaluate
+from eqspike_seq.learning.trainer import Trainer
 
 GIVEN = ("backend", "neuron", "beta", "epochs", "seed")  # settings that are parameters
 OF_RUNS = (*WHERE, "dataset", "checkpoint_every", "text_column", "label_column", "limit", "shuffle_words")  # no other's

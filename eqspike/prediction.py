@@ -14,17 +14,20 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from eqspike.build import OneText, make_backend, make_single
-from eqspike_seq.buckets import released, trimmed
-from eqspike_seq.config import IMAGES, RunConfig, settings_of
-from eqspike_seq.data.dataset import Batches, fit, shape_for
+from eqspike_seq.config.presets import settings_of
+from eqspike_seq.config.settings import IMAGES, RunConfig
+from eqspike_seq.data.batches import Batches, fit
+from eqspike_seq.data.dataset import shape_for
 from eqspike_seq.data.tokens import tokenise
-from eqspike_seq.dynamics import Backend
 from eqspike_seq.errors import RunError
-from eqspike_seq.evaluation import attention_of, stable_after
 from eqspike_seq.files import read_json
+from eqspike_seq.learning.evaluation import attention_of, stable_after
 from eqspike_seq.ledger import Ledger
-from eqspike_seq.network import Batch, Network
-from eqspike_seq.runs import completed, network_of, read_weights
+from eqspike_seq.model.network import Batch, Network
+from eqspike_seq.relaxation.buckets import released, trimmed
+from eqspike_seq.relaxation.equilibrium import Backend
+from eqspike_seq.runs.folder import completed
+from eqspike_seq.runs.weights import network_of, read_weights
 
 TIE = 0.05  # between the two highest rates, at most: nearly a tie
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from eqspike_seq.errors import RunError
-from eqspike_seq.network import Shape
+from eqspike_seq.model.network import Shape
 
 KINDS = (
     "spikes",  # unit events sent

@@ -12,7 +12,7 @@ from rich.table import Table
 
 if TYPE_CHECKING:
     from eqspike_seq.data.dataset import Dataset
-    from eqspike_seq.metrics import Window
+    from eqspike_seq.learning.metrics import Window
 
 MANY_LETTERS = 0.05  # in no token: a share at which a run is warned
 

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from analysis.folders import open_run
-from neuromorphic.energy import Constant, CostTable, price, read_table, total
+from neuromorphic.pricing import Constant, CostTable, price, read_table, total
 
 RUN = Path(__file__).parent.parent / "results" / "imdb-sigma-delta-seed0"
 

@@ -11,11 +11,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from eqspike_seq.learning import ThreePhase
-from eqspike_seq.network import Batch, Network, Shape
+from eqspike_seq.learning.estimators import ThreePhase
+from eqspike_seq.model.network import Batch, Network, Shape
 from neuromorphic.neurons import Membrane
 from neuromorphic.plasticity import MembraneCount
-from neuromorphic.simulator import SpikingBackend
+from neuromorphic.rate_code import SpikingBackend
 
 
 @dataclass(frozen=True)

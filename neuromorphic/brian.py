@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from eqspike_seq.dynamics import Equilibrium
 from eqspike_seq.ledger import real_units, row_tokens
-from eqspike_seq.network import Batch, Network, State
+from eqspike_seq.model.network import Batch, Network, State
+from eqspike_seq.relaxation.equilibrium import Equilibrium
 from neuromorphic.events import Activity, AttentionEvents, fan_outs, spiking_ledger
 from neuromorphic.neurons import IntegrateAndFire
 

@@ -16,10 +16,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from eqspike_seq.attention import Retrieval, hopattn, hopattn_and_weights, weights_change
-from eqspike_seq.dynamics import Anchor, Inputs, feedback, full_query, make_anchor, project, project_change
 from eqspike_seq.ledger import row_tokens
-from eqspike_seq.network import Batch, Network, State
+from eqspike_seq.model.attention import Retrieval, hopattn, hopattn_and_weights, weights_change
+from eqspike_seq.model.network import Batch, Network, State
+from eqspike_seq.model.projection import Anchor, Inputs, feedback, full_query, make_anchor, project, project_change
 from neuromorphic.events import AttentionEvents
 from neuromorphic.neurons import send_dithered, send_on_change
 from neuromorphic.winners import pattern_sum, uniform

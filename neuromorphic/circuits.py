@@ -20,8 +20,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from eqspike_seq.attention import Retrieval, hopattn, hopattn_and_weights, hopattn_change
-from eqspike_seq.dynamics import Inputs, feedback
+from eqspike_seq.model.attention import Retrieval, hopattn, hopattn_and_weights, hopattn_change
+from eqspike_seq.model.projection import Inputs, feedback
 from neuromorphic.neurons import Membrane, Neuron, Noise
 from neuromorphic.winners import pattern_sum
 

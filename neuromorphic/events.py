@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from eqspike_seq.ledger import PAYLOAD_BITS, Ledger, load, real_units, row_tokens
-from eqspike_seq.network import Batch, Network
+from eqspike_seq.model.network import Batch, Network
 
 
 @dataclass(frozen=True)

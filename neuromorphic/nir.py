@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eqspike_seq.errors import ConfigError
-from eqspike_seq.network import Network
+from eqspike_seq.model.network import Network
 from neuromorphic.neurons import IntegrateAndFire, LeakyIntegrateAndFire, Neuron
 
 DT = 1e-3  # seconds a step

@@ -25,7 +25,7 @@ from typing import ClassVar, Protocol
 import torch
 from torch import Tensor
 
-from eqspike_seq.network import Batch, Network, Product, gathered
+from eqspike_seq.model.network import Batch, Network, Product, gathered
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from eqspike_seq.attention import by_text, weights
+from eqspike_seq.model.attention import by_text, weights
 
 Sampler = Callable[[Tensor, int, Tensor], Tensor]
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from eqspike_seq.network import Batch, Network, Shape
+from eqspike_seq.model.network import Batch, Network, Shape
 from eqspike_seq.progress import Reporter
 
 MARKUP = re.compile(r"\$[^$<>]*\$|mathdefault|\\(?:times|mathrm|mathregular|frac)|10\^")  # what no picture may print
@@ -37,6 +37,15 @@ def real_data() -> Path:
     return Path(place)
 
 
+def command(*arguments: object) -> None:
+    """``eqspike`` with these arguments, in this process."""
+    from eqspike.cli import main
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sys.argv", ["eqspike", *map(str, arguments)])
+        main()
+
+
 class Listener(Reporter):
     """Keeps what it warns of."""
 
@@ -46,15 +55,6 @@ class Listener(Reporter):
 
     def warn(self, text: str) -> None:
         self.said.append(text)
-
-
-def command(*arguments: object) -> None:
-    """``eqspike`` with these arguments, in this process."""
-    from eqspike.cli import main
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sys.argv", ["eqspike", *map(str, arguments)])
-        main()
 
 
 def make_network(

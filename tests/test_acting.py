@@ -15,12 +15,14 @@ import torch
 from eqspike.build import make_backend
 from eqspike.classifier import EqSpikeClassifier
 from eqspike.commands.run import parse_run
-from eqspike_seq.acting import ACTS, check_given, unmet
-from eqspike_seq.buckets import make_estimator
-from eqspike_seq.config import RunConfig, from_preset, read_toml
-from eqspike_seq.data.dataset import Dataset, load_dataset, random_batch, shape_of
+from eqspike_seq.config.acting import ACTS, check_given, unmet
+from eqspike_seq.config.presets import from_preset, read_toml
+from eqspike_seq.config.settings import RunConfig
+from eqspike_seq.data.batches import random_batch
+from eqspike_seq.data.dataset import Dataset, load_dataset, shape_of
 from eqspike_seq.errors import ConfigError
-from eqspike_seq.network import Network
+from eqspike_seq.learning.estimators import make_estimator
+from eqspike_seq.model.network import Network
 from tests.conftest import command
 
 ROOT = Path(__file__).parent.parent

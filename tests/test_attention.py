@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from eqspike_seq.attention import (
+from eqspike_seq.model.attention import (
     Retrieval,
     hopattn,
     hopattn_and_weights,

@@ -10,12 +10,12 @@ from benchmarks.measure import exponent, in_fresh_process, synthetic, training_b
 from benchmarks.quantised import coarser, quantised
 from benchmarks.spiking import current_network, different_counts
 from docs.tools.growth import draw_growth
-from eqspike_seq.dynamics import ROUNDS
 from eqspike_seq.ledger import sweep_products
 from eqspike_seq.memory import resident
-from eqspike_seq.network import Network, Shape
+from eqspike_seq.model.network import Network, Shape
+from eqspike_seq.relaxation.dense import ROUNDS
 from neuromorphic.neurons import IntegrateAndFire
-from neuromorphic.simulator import SpikingBackend
+from neuromorphic.rate_code import SpikingBackend
 
 
 def hold(size: int) -> tuple[int, int]:

@@ -8,7 +8,7 @@ import torch
 
 from neuromorphic.brian import BrianBackend, standalone_stack
 from neuromorphic.neurons import IntegrateAndFire
-from neuromorphic.simulator import SpikingBackend
+from neuromorphic.rate_code import SpikingBackend
 from tests.conftest import make_batch, make_network
 
 

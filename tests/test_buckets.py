@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from eqspike_seq.buckets import STEP, ByLength, buckets, lengths, trimmed
-from eqspike_seq.dynamics import DenseBackend
-from eqspike_seq.learning import BPTT, Estimate, GradientEstimator, ThreePhase, TwoPhase
-from eqspike_seq.network import Batch, Network
-from neuromorphic.simulator import SpikingBackend
+from eqspike_seq.learning.estimators import BPTT, ByLength, Estimate, GradientEstimator, ThreePhase, TwoPhase
+from eqspike_seq.model.network import Batch, Network
+from eqspike_seq.relaxation.buckets import STEP, buckets, lengths, trimmed
+from eqspike_seq.relaxation.dense import DenseBackend
+from neuromorphic.rate_code import SpikingBackend
 from tests.conftest import make_batch, make_clamped, make_network
 
 
@@ -42,7 +42,7 @@ def test_buckets_give_what_the_whole_batch_gives(
     case: str, estimator: GradientEstimator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(DenseBackend, "together", 4)
-    monkeypatch.setattr("eqspike_seq.buckets.NUMBERS", 0)
+    monkeypatch.setattr("eqspike_seq.relaxation.buckets.NUMBERS", 0)
     network, batch = cases()[case]
     backend = DenseBackend(free_steps=40, nudge_steps=40, tolerance=1e-4, dtype=torch.float64)
     whole, parts = estimator(backend, network, batch), ByLength(estimator)(backend, network, batch)
@@ -57,7 +57,7 @@ def test_buckets_give_what_the_whole_batch_gives(
 
 def test_spikes_of_buckets_are_those_of_the_whole_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(SpikingBackend, "together", 4)
-    monkeypatch.setattr("eqspike_seq.buckets.NUMBERS", 0)
+    monkeypatch.setattr("eqspike_seq.relaxation.buckets.NUMBERS", 0)
     network, batch = make_network(tokens=50), make_batch(tokens=50, size=9)
     backend = SpikingBackend(free_steps=60, nudge_steps=60, window=40, dtype=torch.float64)
     whole, parts = ThreePhase(0.5)(backend, network, batch), ByLength(ThreePhase(0.5))(backend, network, batch)
@@ -71,7 +71,7 @@ def test_no_s1_of_a_bucket_is_held_while_the_next_is_relaxed(
     backend: DenseBackend | SpikingBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(type(backend), "together", 4)
-    monkeypatch.setattr("eqspike_seq.buckets.NUMBERS", 0)
+    monkeypatch.setattr("eqspike_seq.relaxation.buckets.NUMBERS", 0)
     network, batch = make_network(tokens=200), make_batch(tokens=200, size=12)
     batch = replace(batch, mask=torch.arange(200).view(1, 1, 200) < torch.arange(190, 70, -10).view(12, 1, 1))
     gc.collect()  # what other tests have left
@@ -95,7 +95,7 @@ def held_bytes() -> int:
 
 
 def test_a_bucket_is_cut_to_its_longest_text_and_every_text_is_in_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("eqspike_seq.buckets.NUMBERS", 0)
+    monkeypatch.setattr("eqspike_seq.relaxation.buckets.NUMBERS", 0)
     network, batch = make_network(tokens=200), make_batch(tokens=200, size=3 * DenseBackend.together)
     rows, found = [], lengths(network.shape, batch.mask)
     for places, narrow, texts in buckets(DenseBackend(), network, batch):

@@ -10,15 +10,26 @@ import torch
 from analysis.check_pictures import pictures
 from eqspike.cli import main
 from eqspike.commands.check import RELAXED, GradientFlags
-from eqspike_seq import gradcheck
-from eqspike_seq.attention import hopattn
-from eqspike_seq.config import from_preset, settings_of
-from eqspike_seq.convergence import hopfield_energy, over_time, temperature_sweep
-from eqspike_seq.data.dataset import load_dataset, random_batch
-from eqspike_seq.dynamics import DenseBackend, prepare
-from eqspike_seq.gradcheck import CURVE_TEXTS, SEARCHED, Stage, bptt_course, compare, ep_course, teaching, texts_of
-from eqspike_seq.learning import BPTT
-from eqspike_seq.network import Batch, Network
+from eqspike_seq.checks import gradients as gradcheck
+from eqspike_seq.checks.convergence import hopfield_energy, over_time, temperature_sweep
+from eqspike_seq.checks.gradients import (
+    CURVE_TEXTS,
+    SEARCHED,
+    Stage,
+    bptt_course,
+    compare,
+    ep_course,
+    teaching,
+    texts_of,
+)
+from eqspike_seq.config.presets import from_preset, settings_of
+from eqspike_seq.data.batches import random_batch
+from eqspike_seq.data.dataset import load_dataset
+from eqspike_seq.learning.estimators import BPTT
+from eqspike_seq.model.attention import hopattn
+from eqspike_seq.model.network import Batch, Network
+from eqspike_seq.model.projection import prepare
+from eqspike_seq.relaxation.dense import DenseBackend
 from tests.conftest import make_batch, make_clamped, make_network
 
 RESULTS = Path(__file__).parent.parent / "results"

@@ -18,7 +18,7 @@ from sklearn.utils.estimator_checks import check_estimator
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter, validate_data
 
 from eqspike import EqSpikeClassifier
-from eqspike_seq.config import from_preset
+from eqspike_seq.config.presets import from_preset
 from eqspike_seq.data.sizes import sizes
 from eqspike_seq.errors import ConfigError, DataError
 

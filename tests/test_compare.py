@@ -13,7 +13,7 @@ from analysis.comparison import compare, interval, mcnemar, reference, seeds
 from analysis.folders import Run, groups, open_run, open_runs
 from analysis.pictures import SIDE_BY_SIDE, draw_all, front
 from eqspike_seq.errors import ConfigError
-from neuromorphic.energy import read_table
+from neuromorphic.pricing import read_table
 from tests.conftest import command
 
 TABLE = "horowitz-45nm-fp32"

@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest
 
 from eqspike.commands.run import parse_run
-from eqspike_seq.config import IMAGES, RunConfig, from_preset, presets, read_toml
+from eqspike_seq.config.presets import from_preset, presets, read_toml
+from eqspike_seq.config.settings import IMAGES, RunConfig
 from eqspike_seq.errors import ConfigError
 
 

@@ -1,10 +1,10 @@
-"""Corpora that nobody has tuned for; `python -m tests.corpora` tries all of them."""
+"""Corpora that nobody has tuned for; `python -m tests.stress.corpora` tries all of them."""
 
 from pathlib import Path
 
 import pytest
 
-from tests.corpora import CORPORA, LARGEST_DIFFERENCE, MODES, Spec, examine
+from tests.stress.corpora import CORPORA, LARGEST_DIFFERENCE, MODES, Spec, examine
 
 QUICK = ("one-word", "few-texts", "greek", "emoji")
 

@@ -5,11 +5,14 @@ import numpy as np
 import pytest
 import torch
 
-from eqspike_seq.config import RunConfig, TokeniserName, from_preset
+from eqspike_seq.config.presets import from_preset
+from eqspike_seq.config.settings import RunConfig, TokeniserName
 from eqspike_seq.data import dataset as module
+from eqspike_seq.data.batches import Batches
 from eqspike_seq.data.corpus import Corpus, Split
-from eqspike_seq.data.dataset import Batches, Encoded, embed, limited, load_dataset, shuffled, split, token_ids
+from eqspike_seq.data.dataset import embed, limited, load_dataset, split
 from eqspike_seq.data.embeddings import Embeddings, read_vectors, standardise, train_word2vec
+from eqspike_seq.data.encoding import Encoded, shuffled, token_ids
 from eqspike_seq.data.locate import cache_dir
 from eqspike_seq.data.tokens import tokenise
 from eqspike_seq.errors import DataError

@@ -6,12 +6,13 @@ import torch
 from sklearn import datasets
 
 from eqspike.build import make_backend
-from eqspike_seq.config import from_preset
-from eqspike_seq.data.dataset import Batches, load_dataset, shape_of, split
+from eqspike_seq.config.presets import from_preset
+from eqspike_seq.data.batches import Batches
+from eqspike_seq.data.dataset import load_dataset, shape_of, split
 from eqspike_seq.data.digits import load_digits
 from eqspike_seq.errors import ConfigError
-from eqspike_seq.evaluation import evaluate
-from eqspike_seq.training import Trainer
+from eqspike_seq.learning.evaluation import evaluate
+from eqspike_seq.learning.trainer import Trainer
 
 
 def test_every_image_is_in_one_split_and_splits_are_by_class() -> None:

@@ -21,13 +21,15 @@ from eqspike import build
 from eqspike.cli import COMMANDS
 from eqspike.commands.check import GradientFlags
 from eqspike.commands.run import parse_run
-from eqspike_seq.acting import differences
-from eqspike_seq.buckets import make_estimator
-from eqspike_seq.config import RunConfig, from_preset, read_toml
-from eqspike_seq.data.dataset import load_dataset, random_batch, shape_of, split
-from eqspike_seq.network import Network
-from neuromorphic.energy import names, price, read_table
+from eqspike_seq.config.acting import differences
+from eqspike_seq.config.presets import from_preset, read_toml
+from eqspike_seq.config.settings import RunConfig
+from eqspike_seq.data.batches import random_batch
+from eqspike_seq.data.dataset import load_dataset, shape_of, split
+from eqspike_seq.learning.estimators import make_estimator
+from eqspike_seq.model.network import Network
 from neuromorphic.neurons import Noise
+from neuromorphic.pricing import names, price, read_table
 from tests.conftest import MARKUP
 
 ROOT = Path(__file__).parent.parent

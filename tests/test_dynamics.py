@@ -3,8 +3,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from eqspike_seq.dynamics import DenseBackend, prepare
-from eqspike_seq.network import Batch, State, phi, sigma
+from eqspike_seq.model.network import Batch, State, phi, sigma
+from eqspike_seq.model.projection import prepare
+from eqspike_seq.relaxation.dense import DenseBackend
 from tests.conftest import make_batch, make_network
 
 EXACT = DenseBackend(free_steps=300, nudge_steps=300, tolerance=1e-13, dtype=torch.float64)
@@ -43,7 +44,7 @@ def test_nudge_in_difference_form_is_the_nudged_fixed_point(beta: float, attenti
     network, batch = make_network(attention=attention), make_batch()
     (found,) = EXACT.nudge(network, batch, EXACT.free(network, batch), (beta,))
     state, inputs = found.rates, prepare(network, batch, torch.float64)
-    from eqspike_seq.dynamics import sweep
+    from eqspike_seq.relaxation.dense import sweep
 
     again = sweep(network, inputs, state, beta)
     torch.testing.assert_close(again.output, state.output, atol=1e-10, rtol=0)
@@ -91,7 +92,7 @@ def test_unmasked_padding_is_a_pattern_like_any_other() -> None:
 
 
 def test_bf16_gradient_equals_fp32_gradient() -> None:
-    from eqspike_seq.learning import ThreePhase
+    from eqspike_seq.learning.estimators import ThreePhase
 
     network, batch = make_network((32, 8), 24, 16, dtype=torch.float32), make_batch(16, 24, 16, dtype=torch.float32)
     full = ThreePhase(0.05)(DenseBackend(tolerance=1e-4), network, batch).gradients

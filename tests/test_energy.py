@@ -15,7 +15,7 @@ from analysis.energy_report import draw, text_of
 from analysis.folders import open_run
 from eqspike_seq.errors import ConfigError
 from eqspike_seq.ledger import KINDS, Ledger
-from neuromorphic.energy import GROUPS, PRICED, at_bits, extremes, names, price, read_table, total
+from neuromorphic.pricing import GROUPS, PRICED, at_bits, extremes, names, price, read_table, total
 from tests.conftest import command
 
 CONSTANT = {"value": 2.0, "low": 1.0, "high": 4.0, "unit": "pJ", "label": "modelled", "source": "a test"}

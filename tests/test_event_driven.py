@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from eqspike_seq.errors import EqspikeError
-from eqspike_seq.network import Batch, Network
+from eqspike_seq.model.network import Batch, Network
+from neuromorphic.change_code import SigmaDeltaBackend
 from neuromorphic.change_core import Reading
 from neuromorphic.event_driven import EventDriven, Relaxed
-from neuromorphic.sigma_delta import SigmaDeltaBackend
 from tests.conftest import make_network
 
 TOKENS, DIM, WORDS = 12, 8, 15  # so few words that texts repeat some
@@ -133,5 +133,5 @@ def test_what_it_does_not_do_is_said(settings: dict, shape: dict, message: str) 
 
 
 def test_numba_is_not_loaded_unless_it_is_used() -> None:
-    code = "import sys, eqspike.cli, neuromorphic.sigma_delta; sys.exit('numba' in sys.modules)"
+    code = "import sys, eqspike.cli, neuromorphic.change_code; sys.exit('numba' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], timeout=120).returncode == 0

@@ -10,11 +10,11 @@ from safetensors.torch import load_file, save_file
 
 from benchmarks.spiking import current_network
 from eqspike.commands.export import trained
-from eqspike_seq.config import from_preset
+from eqspike_seq.config.presets import from_preset
 from eqspike_seq.errors import EqspikeError
-from eqspike_seq.network import Network, Shape
+from eqspike_seq.model.network import Network, Shape
 from neuromorphic.neurons import IntegrateAndFire, LeakyIntegrateAndFire, Neuron
-from neuromorphic.simulator import SpikingBackend
+from neuromorphic.rate_code import SpikingBackend
 from tests.conftest import command
 from tests.test_docs import blocks
 

@@ -1,4 +1,4 @@
-"""The quick ones of the attempts of ``tests/faults.py``: a fault leaves no half-written file, and nothing is lost."""
+"""The quick ones of the attempts of ``tests.stress.faults``: nothing half-written is left, and nothing is lost."""
 
 import itertools
 import os
@@ -20,9 +20,9 @@ from eqspike_seq.data import embeddings
 from eqspike_seq.data.cache import kept
 from eqspike_seq.data.locate import cache_dir
 from eqspike_seq.errors import DataError, RunError
-from eqspike_seq.runs import Checkpoint, RunFolder
-from tests import faults
-from tests.survival import Outcome, config, quietly, remains
+from eqspike_seq.runs.folder import Checkpoint, RunFolder
+from tests.stress import faults
+from tests.stress.survival import Outcome, config, quietly, remains
 
 
 @pytest.mark.parametrize(

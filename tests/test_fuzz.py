@@ -33,9 +33,10 @@ from eqspike.commands.export import trained
 from eqspike.commands.run import parse_run
 from eqspike.commands.sweep import axis, opened
 from eqspike.prediction import Predictor
-from eqspike_seq.config import from_preset
-from eqspike_seq.data.dataset import known_ids, load_dataset, token_ids
+from eqspike_seq.config.presets import from_preset
+from eqspike_seq.data.dataset import load_dataset
 from eqspike_seq.data.embeddings import random_vectors, read_vectors
+from eqspike_seq.data.encoding import known_ids, token_ids
 from eqspike_seq.data.imdb import load_imdb
 from eqspike_seq.data.locate import cache_dir
 from eqspike_seq.data.mnist import load_mnist
@@ -43,9 +44,9 @@ from eqspike_seq.data.own import load_own
 from eqspike_seq.data.snli import load_snli
 from eqspike_seq.errors import EqspikeError
 from eqspike_seq.files import read_json, save_arrays
-from eqspike_seq.runs import RunFolder
-from eqspike_seq.training import Trainer
-from neuromorphic.energy import read_table
+from eqspike_seq.learning.trainer import Trainer
+from eqspike_seq.runs.folder import RunFolder
+from neuromorphic.pricing import read_table
 from tests.test_pairs import DEV, GOOD, archive, json_lines, pairs
 
 INPUTS = int(os.environ.get("EQSPIKE_FUZZ", 20))

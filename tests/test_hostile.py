@@ -26,7 +26,8 @@ from eqspike.commands.predict import lines
 from eqspike.commands.run import parse_run
 from eqspike.prediction import Predictor
 from eqspike_seq import files
-from eqspike_seq.config import RunConfig, from_preset
+from eqspike_seq.config.presets import from_preset
+from eqspike_seq.config.settings import RunConfig
 from eqspike_seq.data import embeddings, imdb, tables
 from eqspike_seq.data.dataset import load_dataset
 from eqspike_seq.data.embeddings import read_vectors
@@ -36,8 +37,8 @@ from eqspike_seq.data.own import load_own
 from eqspike_seq.errors import ConfigError, DataError
 from eqspike_seq.files import parse_json, read_arrays, read_tensors, read_toml, save_arrays
 from eqspike_seq.memory import resident
-from eqspike_seq.network import Network, Shape
-from neuromorphic.energy import read_table
+from eqspike_seq.model.network import Network, Shape
+from neuromorphic.pricing import read_table
 from tests.conftest import command
 
 PACKAGES = [Path(eqspike_seq.__file__).parent.parent / name for name in ("eqspike_seq", "neuromorphic", "analysis")]

@@ -13,24 +13,25 @@ from hypothesis import strategies as st
 
 from analysis.energy import part_of
 from eqspike.build import make_backend, run
-from eqspike_seq.attention import weights
-from eqspike_seq.config import from_preset
+from eqspike_seq.config.presets import from_preset
 from eqspike_seq.data.dataset import load_dataset
 from eqspike_seq.data.own import load_own
-from eqspike_seq.dynamics import Backend, DenseBackend, largest_change
 from eqspike_seq.errors import DataError, DivergenceError, NumericalError
 from eqspike_seq.files import save_arrays
-from eqspike_seq.learning import Estimate, ThreePhase
+from eqspike_seq.learning.estimators import Estimate, ThreePhase
+from eqspike_seq.learning.trainer import Trainer
 from eqspike_seq.ledger import KINDS, Ledger
-from eqspike_seq.network import Batch, Network
-from eqspike_seq.training import Trainer
-from neuromorphic.energy import read_table
+from eqspike_seq.model.attention import weights
+from eqspike_seq.model.network import Batch, Network
+from eqspike_seq.relaxation.dense import DenseBackend, largest_change
+from eqspike_seq.relaxation.equilibrium import Backend
+from neuromorphic.change_code import SigmaDeltaBackend
 from neuromorphic.neurons import Bernoulli, IntegrateAndFire, LeakyIntegrateAndFire, Neuron, send_on_change
-from neuromorphic.sigma_delta import SigmaDeltaBackend
-from neuromorphic.simulator import SpikingBackend
+from neuromorphic.pricing import read_table
+from neuromorphic.rate_code import SpikingBackend
 from neuromorphic.winners import SAMPLERS
 from tests.conftest import Listener, make_batch, make_network
-from tests.corpora import finite
+from tests.stress.corpora import finite
 
 checked = settings(max_examples=40, derandomize=True, database=None, deadline=None)
 few = settings(checked, max_examples=8)

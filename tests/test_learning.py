@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from eqspike_seq.dynamics import DenseBackend
-from eqspike_seq.learning import BPTT, Gradients, ThreePhase, TwoPhase
-from eqspike_seq.network import Batch, Network, Shape
+from eqspike_seq.learning.estimators import BPTT, Gradients, ThreePhase, TwoPhase
+from eqspike_seq.model.network import Batch, Network, Shape
+from eqspike_seq.relaxation.dense import DenseBackend
 from tests.conftest import make_batch, make_network
 
 EXACT = DenseBackend(free_steps=300, nudge_steps=300, tolerance=1e-14, dtype=torch.float64)

@@ -3,15 +3,15 @@
 import pytest
 import torch
 
-from eqspike_seq.dynamics import DenseBackend
 from eqspike_seq.errors import RunError
 from eqspike_seq.ledger import KINDS, Ledger, update_ledger
-from eqspike_seq.network import Batch, Network, Shape
+from eqspike_seq.model.network import Batch, Network, Shape
+from eqspike_seq.relaxation.dense import DenseBackend
+from neuromorphic.change_code import SigmaDeltaBackend
 from neuromorphic.change_core import Reading
 from neuromorphic.events import woken
 from neuromorphic.plasticity import EqSpike
-from neuromorphic.sigma_delta import SigmaDeltaBackend
-from neuromorphic.simulator import SpikingBackend
+from neuromorphic.rate_code import SpikingBackend
 from tests.conftest import make_batch, make_network
 
 THREE = Shape(1, 1, (1,), 1, projections=(), attention=False)  # a pixel, a hidden neuron, an output

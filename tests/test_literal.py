@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from benchmarks import literal
-from eqspike_seq.dynamics import DenseBackend
+from eqspike_seq.relaxation.dense import DenseBackend
 from tests.conftest import make_batch, make_network
 
 

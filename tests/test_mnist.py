@@ -9,15 +9,17 @@ import pytest
 import torch
 
 from eqspike.build import make_backend
-from eqspike_seq.config import from_preset
-from eqspike_seq.data.dataset import Batches, load_dataset, shape_of
+from eqspike_seq.config.presets import from_preset
+from eqspike_seq.data.batches import Batches
+from eqspike_seq.data.dataset import load_dataset, shape_of
 from eqspike_seq.data.mnist import OFFICIAL, load_mnist
-from eqspike_seq.dynamics import DenseBackend, prepare, sweep
 from eqspike_seq.errors import ConfigError, DataError
-from eqspike_seq.learning import BPTT, ThreePhase
-from eqspike_seq.network import Batch
-from neuromorphic.sigma_delta import SigmaDeltaBackend
-from neuromorphic.simulator import SpikingBackend
+from eqspike_seq.learning.estimators import BPTT, ThreePhase
+from eqspike_seq.model.network import Batch
+from eqspike_seq.model.projection import prepare
+from eqspike_seq.relaxation.dense import DenseBackend, sweep
+from neuromorphic.change_code import SigmaDeltaBackend
+from neuromorphic.rate_code import SpikingBackend
 from tests.conftest import make_clamped
 
 RNG = np.random.default_rng(0)
@@ -165,8 +167,8 @@ def _single(batch: Batch) -> Batch:
 
 def test_real_digits_are_learnt(real_data: Path) -> None:
     """A few thousand real digits, one epoch: far above chance, spiking."""
-    from eqspike_seq.evaluation import evaluate
-    from eqspike_seq.training import Trainer
+    from eqspike_seq.learning.evaluation import evaluate
+    from eqspike_seq.learning.trainer import Trainer
 
     config = from_preset("mnist", "spiking", neuron="sigma-delta", limit=4000, epochs=4, data_dir=real_data)
     trainer = Trainer(config, load_dataset(config), make_backend(config))

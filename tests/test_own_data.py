@@ -15,7 +15,8 @@ import pytest
 
 from eqspike.build import run
 from eqspike.commands.run import parse_run
-from eqspike_seq.config import RunConfig, from_preset, name_of, read_toml, settings_of
+from eqspike_seq.config.presets import from_preset, read_toml, settings_of
+from eqspike_seq.config.settings import RunConfig, name_of
 from eqspike_seq.data.corpus import Corpus, Split, held_out
 from eqspike_seq.data.dataset import split
 from eqspike_seq.data.own import load_own

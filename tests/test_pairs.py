@@ -20,16 +20,19 @@ import torch
 from analysis.folders import open_run
 from eqspike.commands.export import trained
 from eqspike.prediction import Predictor
-from eqspike_seq.config import ConfigError, RunConfig, from_preset
+from eqspike_seq.config.presets import from_preset
+from eqspike_seq.config.settings import RunConfig
 from eqspike_seq.data import download
-from eqspike_seq.data.dataset import Batches, Encoded, load_dataset, shape_of
+from eqspike_seq.data.batches import Batches
+from eqspike_seq.data.dataset import load_dataset, shape_of
 from eqspike_seq.data.download import Source
+from eqspike_seq.data.encoding import Encoded
 from eqspike_seq.data.own import load_own
 from eqspike_seq.data.snli import CLASSES, find_snli, load_snli
-from eqspike_seq.dynamics import DenseBackend
-from eqspike_seq.errors import DataError, RunError
-from eqspike_seq.evaluation import attention_of
-from eqspike_seq.network import Network
+from eqspike_seq.errors import ConfigError, DataError, RunError
+from eqspike_seq.learning.evaluation import attention_of
+from eqspike_seq.model.network import Network
+from eqspike_seq.relaxation.dense import DenseBackend
 from tests.conftest import command
 
 ZIP = "snli_1.0.zip"

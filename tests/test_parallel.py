@@ -13,10 +13,11 @@ import pytest
 from safetensors.torch import load_file
 
 from eqspike.build import run
-from eqspike_seq.config import from_preset
-from eqspike_seq.data.dataset import Batches, load_dataset
-from eqspike_seq.metrics import Window
-from eqspike_seq.parallel import ALONE, Job, join
+from eqspike_seq.config.presets import from_preset
+from eqspike_seq.data.batches import Batches
+from eqspike_seq.data.dataset import load_dataset
+from eqspike_seq.learning.metrics import Window
+from eqspike_seq.learning.parallel import ALONE, Job, join
 from eqspike_seq.progress import Reporter
 
 RUN = "run mini --limit 81 --epochs 2 --batch 20 --checkpoint-every 2 --precision float32 --word-dropout 0.1".split()
@@ -24,7 +25,7 @@ RUN = "run mini --limit 81 --epochs 2 --batch 20 --checkpoint-every 2 --precisio
 SCRIPT = """
 import os, signal
 from eqspike.cli import main
-from eqspike_seq.training import Trainer
+from eqspike_seq.learning.trainer import Trainer
 
 original = Trainer.train_batch
 

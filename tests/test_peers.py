@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from eqspike_seq.ledger import sweep_products
 from neuromorphic.neurons import IntegrateAndFire
-from neuromorphic.simulator import SpikingBackend
+from neuromorphic.rate_code import SpikingBackend
 from tests.conftest import make_clamped
 
 STEPS = 40

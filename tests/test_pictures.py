@@ -16,7 +16,7 @@ from analysis.pictures import draw_all
 from analysis.style import figure, legend, logarithmic, svg_of
 from analysis.sweep_report import draw
 from docs.tools.markdown import RESULTS
-from neuromorphic.energy import read_table
+from neuromorphic.pricing import read_table
 from tests.conftest import MARKUP
 
 TABLE = read_table("horowitz-45nm-fp32")

@@ -4,10 +4,10 @@ from dataclasses import fields, replace
 import pytest
 import torch
 
-from eqspike_seq.dynamics import DenseBackend
-from eqspike_seq.learning import ThreePhase, TwoPhase, contrast, local_update, multiplied_out
+from eqspike_seq.learning.estimators import ThreePhase, TwoPhase, contrast, local_update, multiplied_out
+from eqspike_seq.relaxation.dense import DenseBackend
 from neuromorphic.plasticity import Count, EqSpike, MembraneCount, Rule, Side, Trace, local_products
-from neuromorphic.simulator import SpikingBackend
+from neuromorphic.rate_code import SpikingBackend
 from tests.conftest import make_batch, make_network
 
 TAU, TICK, STEPS, TEXTS = 30.0, 5, 20, 3

@@ -13,14 +13,16 @@ import torch
 
 from benchmarks.measure import synthetic
 from eqspike.build import run
-from eqspike_seq import precision
-from eqspike_seq.config import RunConfig, from_preset
-from eqspike_seq.data.dataset import load_dataset, random_batch, shape_of
+from eqspike_seq.config.presets import from_preset
+from eqspike_seq.config.settings import RunConfig
+from eqspike_seq.data.batches import random_batch
+from eqspike_seq.data.dataset import load_dataset, shape_of
 from eqspike_seq.files import read_tensors, read_toml
-from eqspike_seq.network import Batch, Shape
-from eqspike_seq.precision import FEWEST, MOST, ROUNDS, large_products, sample, settled
+from eqspike_seq.learning import precision
+from eqspike_seq.learning.precision import FEWEST, MOST, ROUNDS, large_products, sample, settled
+from eqspike_seq.learning.trainer import Trainer
+from eqspike_seq.model.network import Batch, Shape
 from eqspike_seq.progress import Reporter
-from eqspike_seq.training import Trainer
 from tests.conftest import command
 from tests.test_parallel import SCRIPT, torchrun
 
@@ -163,7 +165,7 @@ def test_a_rerun_takes_what_the_run_took(
 
 def test_all_processes_take_what_the_first_one_chose(tmp_path: Path) -> None:
     choice = """
-from eqspike_seq import training
+from eqspike_seq.learning import training
 
 def settled(config, *_):
     assert os.environ["RANK"] == "0", "another process chooses"

@@ -21,7 +21,7 @@ from eqspike.prediction import Predictor
 from eqspike_seq.data.dataset import load_dataset
 from eqspike_seq.errors import EqspikeError, RunError
 from eqspike_seq.progress import Reporter
-from neuromorphic.energy import price, read_table, total
+from neuromorphic.pricing import price, read_table, total
 from tests.test_runs import small
 
 KINDS = {

@@ -14,10 +14,11 @@ from analysis.folders import open_run
 from docs.tools.tables import BLOCK, CHANGES, DENSE, DIGITS, MINI, MNIST, RATES, SNLI, filled
 from eqspike.cli import COMMANDS
 from eqspike.commands.run import parse_run
-from eqspike_seq.acting import differences
-from eqspike_seq.config import RunConfig, read_toml
+from eqspike_seq.config.acting import differences
+from eqspike_seq.config.presets import read_toml
+from eqspike_seq.config.settings import RunConfig
 from eqspike_seq.data.imdb import OFFICIAL
-from neuromorphic.energy import read_table
+from neuromorphic.pricing import read_table
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()

@@ -217,7 +217,7 @@ def test_own_data_is_looked_for_where_it_is_now_and_must_be_the_same(
 def test_an_interrupted_repetition_is_continued_by_the_same_command(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from eqspike_seq.training import Trainer
+    from eqspike_seq.learning.trainer import Trainer
 
     original = Trainer.train_batch
 

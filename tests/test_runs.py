@@ -13,13 +13,16 @@ import pytest
 from safetensors.torch import load_file
 
 from eqspike.build import run
-from eqspike_seq.config import RunConfig, from_preset
-from eqspike_seq.data.dataset import Batches, Encoded, load_dataset
+from eqspike_seq.config.presets import from_preset
+from eqspike_seq.config.settings import RunConfig
+from eqspike_seq.data.batches import Batches
+from eqspike_seq.data.dataset import load_dataset
+from eqspike_seq.data.encoding import Encoded
 from eqspike_seq.errors import ConfigError, RunError
 from eqspike_seq.files import sha256_of
+from eqspike_seq.learning.trainer import Trainer
 from eqspike_seq.progress import Reporter
-from eqspike_seq.runs import RunFolder
-from eqspike_seq.training import Trainer
+from eqspike_seq.runs.folder import RunFolder
 
 
 def small(out: Path | None, backend: str = "dense", **settings: object) -> RunConfig:
@@ -315,6 +318,6 @@ def test_tensorboard_shows_the_lines_of_metrics_an_interrupted_run_included(
 
 
 def test_tensorboard_without_its_package_is_told_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("eqspike_seq.board.find_spec", lambda name: None)
+    monkeypatch.setattr("eqspike_seq.runs.board.find_spec", lambda name: None)
     with pytest.raises(ConfigError, match="pip install tensorboard"):
         run(small(tmp_path / "run", tensorboard=True), Reporter())

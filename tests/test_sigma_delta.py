@@ -6,15 +6,17 @@ import pytest
 import torch
 
 from eqspike.build import make_backend
-from eqspike_seq.config import RunConfig, from_preset
+from eqspike_seq.config.presets import from_preset
+from eqspike_seq.config.settings import RunConfig
 from eqspike_seq.data.dataset import load_dataset
-from eqspike_seq.dynamics import DenseBackend, prepare, project
-from eqspike_seq.evaluation import evaluate
-from eqspike_seq.learning import ThreePhase
-from eqspike_seq.network import Batch, Network, Shape, sigma
-from eqspike_seq.training import Trainer
+from eqspike_seq.learning.estimators import ThreePhase
+from eqspike_seq.learning.evaluation import evaluate
+from eqspike_seq.learning.trainer import Trainer
+from eqspike_seq.model.network import Batch, Network, Shape, sigma
+from eqspike_seq.model.projection import prepare, project
+from eqspike_seq.relaxation.dense import DenseBackend
+from neuromorphic.change_code import SigmaDeltaBackend
 from neuromorphic.plasticity import MembraneCount
-from neuromorphic.sigma_delta import SigmaDeltaBackend
 from tests.conftest import make_batch, make_network
 
 EXACT = DenseBackend(free_steps=300, nudge_steps=300, tolerance=1e-13, dtype=torch.float64)

@@ -3,11 +3,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from eqspike_seq.dynamics import DenseBackend
-from eqspike_seq.learning import ThreePhase
-from eqspike_seq.network import Batch, Network, Shape
+from eqspike_seq.learning.estimators import ThreePhase
+from eqspike_seq.model.network import Batch, Network, Shape
+from eqspike_seq.relaxation.dense import DenseBackend
 from neuromorphic.neurons import Bernoulli, LeakyIntegrateAndFire, Neuron
-from neuromorphic.simulator import SpikingBackend
+from neuromorphic.rate_code import SpikingBackend
 from tests.conftest import make_batch, make_network
 
 DENSE = DenseBackend(tolerance=1e-6)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from eqspike.build import run
-from eqspike_seq.config import from_preset
+from eqspike_seq.config.presets import from_preset
 from tests.conftest import Listener
 
 

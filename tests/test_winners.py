@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from eqspike_seq.attention import hopattn, weights
-from eqspike_seq.learning import ThreePhase
-from eqspike_seq.network import Batch
+from eqspike_seq.learning.estimators import ThreePhase
+from eqspike_seq.model.attention import hopattn, weights
+from eqspike_seq.model.network import Batch
+from neuromorphic.change_code import SigmaDeltaBackend
 from neuromorphic.change_core import Reading
-from neuromorphic.sigma_delta import SigmaDeltaBackend
-from neuromorphic.simulator import SpikingBackend
+from neuromorphic.rate_code import SpikingBackend
 from neuromorphic.winners import SAMPLERS, iid, one_hot_sigma_delta, pattern_sum, systematic
 from tests.conftest import make_batch, make_network
 

@@ -4,7 +4,7 @@ from analysis.energy import DIGITAL, energy
 from analysis.energy_report import DEFAULT, ranged, spread, text_of
 from analysis.folders import Json
 from docs.tools.markdown import RESULTS, table
-from neuromorphic.energy import read_table
+from neuromorphic.pricing import read_table
 
 DENSE, CHANGES = "imdb-dense-seed0", "imdb-sigma-delta-seed0"
 RUNS = (

@@ -15,7 +15,7 @@ from analysis.energy_report import texts_of
 from analysis.folders import open_run
 from analysis.pictures import front
 from analysis.style import COLOURS, MARKERS, figure, legends, logarithmic, save
-from neuromorphic.energy import read_table
+from neuromorphic.pricing import read_table
 
 
 def main(

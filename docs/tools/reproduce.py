@@ -29,7 +29,8 @@ FIGURES = {
     "scaling.json": "python -m benchmarks.scaling",
     "acceleration.json": "python -m benchmarks.acceleration runs/imdb-dense-seed0",
     "startup.json": "python -m benchmarks.startup",
-    "faults.json": "python -m tests.faults --kills 50 --soak",
+    "faults.json": "python -m tests.stress.faults --kills 50 --soak",
+    "corpora.json": "python -m tests.stress.corpora",
 }
 RATES, CHANGES, WTA = (f"runs/imdb-{name}-seed0" for name in ("spiking-trace", "sigma-delta", "sigma-delta-wta"))
 READ = "--windows 280 --tick-steps 10 --feedback-tau 60"  # how the rate codes are read
@@ -53,7 +54,7 @@ CHECKS = {
 def runs() -> str:
     """Every run of results/, in the order of the alphabet."""
     from analysis.report import command_of
-    from eqspike_seq.config import RunConfig
+    from eqspike_seq.config.settings import RunConfig
 
     rows = []
     for folder in sorted(path.parent for path in RESULTS.glob("*/result.json")):

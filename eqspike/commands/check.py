@@ -10,23 +10,14 @@ from rich.table import Table
 
 from analysis.check_pictures import pictures
 from eqspike.build import make_backend
-from eqspike_seq.acting import check_given
-from eqspike_seq.config import (
-    FORMAT,
-    IMAGES,
-    CircuitName,
-    DatasetName,
-    NeuronName,
-    RuleName,
-    RunConfig,
-    from_preset,
-    settings_of,
-)
+from eqspike_seq.config.acting import check_given
+from eqspike_seq.config.presets import from_preset, settings_of
+from eqspike_seq.config.settings import FORMAT, IMAGES, CircuitName, DatasetName, NeuronName, RuleName, RunConfig
 from eqspike_seq.data.dataset import load_dataset
 from eqspike_seq.errors import ConfigError
 from eqspike_seq.files import write_json
 from eqspike_seq.progress import Reporter
-from eqspike_seq.runs import environment
+from eqspike_seq.runs.environment import environment
 
 FIELDS = tuple(RunConfig.model_fields)
 RELAXED = ("free_steps", "nudge_steps", "tolerance", *FIELDS[FIELDS.index("neuron") :])  # how spiking neurons do
@@ -140,7 +131,7 @@ def check(arguments: list[str]) -> tuple[str, dict[str, Any], Path]:
 
 def gradients(flags: GradientFlags) -> dict[str, Any]:
     """``eqspike check gradients``."""
-    from eqspike_seq.gradcheck import check_gradients
+    from eqspike_seq.checks.gradients import check_gradients
 
     reporter = Reporter()
     config = flags.config(
@@ -187,7 +178,7 @@ def gradients(flags: GradientFlags) -> dict[str, Any]:
 
 def convergence(flags: ConvergenceFlags) -> dict[str, Any]:
     """``eqspike check convergence``."""
-    from eqspike_seq.convergence import check_convergence
+    from eqspike_seq.checks.convergence import check_convergence
 
     reporter = Reporter()
     config = flags.config()

@@ -14,7 +14,7 @@ from analysis.folders import finished_runs
 from analysis.picture import as_csv
 from analysis.pictures import draw_all
 from eqspike_seq.files import write_bytes, write_json
-from neuromorphic.energy import read_table
+from neuromorphic.pricing import read_table
 
 
 @dataclass

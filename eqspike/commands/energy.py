@@ -12,7 +12,7 @@ from analysis.energy import energy
 from analysis.energy_report import DEFAULT, draw, show, write_csv
 from eqspike_seq.errors import ConfigError
 from eqspike_seq.files import write_json
-from neuromorphic.energy import names, read_table
+from neuromorphic.pricing import names, read_table
 
 
 @dataclass

@@ -10,7 +10,7 @@ from rich.table import Table
 from eqspike_seq.data.imdb import find_imdb
 from eqspike_seq.data.mnist import find_mnist
 from eqspike_seq.data.snli import find_snli
-from eqspike_seq.runs import environment
+from eqspike_seq.runs.environment import environment
 
 
 def main(arguments: list[str]) -> None:

@@ -9,12 +9,13 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from eqspike.build import NEURONS
-from eqspike_seq.config import FORMAT, RunConfig, filled, settings_of
+from eqspike_seq.config.presets import filled, settings_of
+from eqspike_seq.config.settings import FORMAT, RunConfig
 from eqspike_seq.data.dataset import shape_for
 from eqspike_seq.errors import ConfigError, RunError
 from eqspike_seq.files import read_json, write_atomically, write_json
-from eqspike_seq.network import Network
-from eqspike_seq.runs import network_of, read_weights
+from eqspike_seq.model.network import Network
+from eqspike_seq.runs.weights import network_of, read_weights
 
 AXES = {"w1": ["projection", "D, of x", "D, of s1"], "w2": ["s2", "F(s1)"]}
 EQUATIONS = {

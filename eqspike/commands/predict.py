@@ -17,7 +17,7 @@ from analysis.folders import Json
 from eqspike.prediction import Prediction, Predictor
 from eqspike_seq.data.tables import lines_of
 from eqspike_seq.errors import ConfigError, DataError
-from neuromorphic.energy import CostTable, read_table
+from neuromorphic.pricing import CostTable, read_table
 
 NOTHING = "no word"
 UNKNOWN = "unknown words only"

@@ -9,13 +9,15 @@ import tyro
 
 from analysis.repetition import report
 from eqspike.build import run
-from eqspike_seq.config import DATASETS, IMAGES, RunConfig, settings_of
+from eqspike_seq.config.presets import settings_of
+from eqspike_seq.config.settings import DATASETS, IMAGES, RunConfig
 from eqspike_seq.data.dataset import Dataset
 from eqspike_seq.errors import DataError, RunError
 from eqspike_seq.files import read_json
-from eqspike_seq.parallel import Job, join
+from eqspike_seq.learning.parallel import Job, join
 from eqspike_seq.progress import Reporter
-from eqspike_seq.runs import completed, environment
+from eqspike_seq.runs.environment import environment
+from eqspike_seq.runs.folder import completed
 
 NEEDED = ("config.toml", "environment.json", "result.json", "metrics.jsonl")
 SURROUNDINGS = ("python", "commit", "system", "processor", "threads", "cuda", "processes")  # may change the last bits

@@ -6,20 +6,11 @@ from typing import Any, get_origin
 
 import tyro
 
-from eqspike_seq.acting import check_given, named_in
-from eqspike_seq.config import (
-    BACKENDS,
-    CIRCUITS,
-    DATASETS,
-    NEURONS,
-    OWN,
-    RunConfig,
-    from_preset,
-    read_toml,
-    saved_by_a_run,
-)
+from eqspike_seq.config.acting import check_given, named_in
+from eqspike_seq.config.presets import from_preset, read_toml, saved_by_a_run
+from eqspike_seq.config.settings import BACKENDS, CIRCUITS, DATASETS, NEURONS, OWN, RunConfig
 from eqspike_seq.errors import ConfigError
-from eqspike_seq.parallel import join
+from eqspike_seq.learning.parallel import join
 
 PLACED = ("dataset", "backend", "preset", "out", "resume")  # not taken over from a file of settings
 

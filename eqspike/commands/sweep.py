@@ -25,12 +25,12 @@ from optuna.trial import TrialState
 from analysis import sweep_report
 from eqspike.build import run
 from eqspike.commands.run import parse_run
-from eqspike_seq.acting import named_in
-from eqspike_seq.config import WHERE, RunConfig
+from eqspike_seq.config.acting import named_in
+from eqspike_seq.config.settings import WHERE, RunConfig
 from eqspike_seq.errors import ConfigError, DivergenceError, RunError
 from eqspike_seq.files import write_json
 from eqspike_seq.progress import Reporter
-from eqspike_seq.runs import completed
+from eqspike_seq.runs.folder import completed
 
 Point = dict[str, str]  # setting: value, as it is typed on the command line
 RANGE = re.compile(r"[\d.eE+-]+?\.\.[\d.eE+-]+(:log)?")

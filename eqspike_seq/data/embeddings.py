@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from eqspike_seq.config import TokeniserName
+from eqspike_seq.config.settings import TokeniserName
 from eqspike_seq.data.cache import Arrays, kept
 from eqspike_seq.data.corpus import SPLIT_SEED
 from eqspike_seq.data.locate import cache_dir

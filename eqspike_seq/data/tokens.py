@@ -5,7 +5,7 @@ import unicodedata
 from collections.abc import Iterable
 from functools import cache
 
-from eqspike_seq.config import TokeniserName
+from eqspike_seq.config.settings import TokeniserName
 
 ASCII = re.compile(r"[a-z0-9]+(?:'[a-z]+)?|[!?]")
 LONGEST_TOKEN = 64  # characters; longer runs of letters are no words

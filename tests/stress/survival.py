@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from eqspike.build import run
-from eqspike_seq.config import RunConfig, from_preset
+from eqspike_seq.config.presets import from_preset
+from eqspike_seq.config.settings import RunConfig
 from eqspike_seq.errors import EqspikeError
 from eqspike_seq.progress import Reporter
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 SETTINGS: dict[str, Any] = {"limit": 192, "batch": 32, "epochs": 2, "checkpoint_every": 2}
 SETTINGS |= {"free_steps": 60, "nudge_steps": 60, "window": 40}
 BATCHES = 4  # of the run in this process

@@ -7,87 +7,26 @@ Both nudges start from the membranes that the free phase left. No autograd on th
 """
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import partial
-from itertools import accumulate
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from eqspike_seq.dynamics import Equilibrium, Inputs, prepare
 from eqspike_seq.ledger import real_units, row_tokens
-from eqspike_seq.network import Batch, Network, Product, State, phi
+from eqspike_seq.model.network import Batch, Network, Product, State, phi
+from eqspike_seq.model.projection import Inputs, prepare
+from eqspike_seq.relaxation.equilibrium import Equilibrium
 from neuromorphic.circuits import ClockedCore, ClockedNudges
 from neuromorphic.events import Activity, AttentionEvents, fan_outs, spiking_ledger
-from neuromorphic.neurons import IntegrateAndFire, Membrane, Neuron, Noise
+from neuromorphic.neurons import IntegrateAndFire, Neuron, Noise
 from neuromorphic.plasticity import Count, Rule, Side, local_products
+from neuromorphic.population import Chain, Counts, Population, SlowTraces
 from neuromorphic.winners import uniform
 
 TIE = 1e-3  # of one spike: the weight of the output trace where spike counts are equal
-
-
-class _Chain:
-    """The layers above s¹ as one population: (…, ΣHᵢ), s², s⁴, … first, then s³, s⁵, …
-
-    Of a chain, the first of these two halves hears the second only, and the second the first: two products are all
-    synapses among them.
-    """
-
-    def __init__(self, network: Network) -> None:
-        sizes = network.shape.sizes[1:]
-        self.order = [*range(0, len(sizes), 2), *range(1, len(sizes), 2)]
-        starts = dict(zip(self.order, accumulate([0, *(sizes[index] for index in self.order)]), strict=False))
-        self.places = [slice(starts[index], starts[index] + size) for index, size in enumerate(sizes)]
-        self.half, self.size = sum(sizes[::2]), sum(sizes)
-        self.bias = self.joined(network.biases)
-        self.synapses = self.bias.new_zeros(self.half, self.size - self.half)  # w of (first half, second half)
-        for index, weight in enumerate(network.weights[1:]):
-            pre, post = self.places[index], self.places[index + 1]
-            even, odd, matrix = (pre, post, weight.T) if index % 2 == 0 else (post, pre, weight)
-            self.synapses[even, odd.start - self.half : odd.stop - self.half] = matrix
-
-    def joined(self, layers: Sequence[Tensor]) -> Tensor:
-        """[(…, H₂), (…, H₃), …] → (…, ΣHᵢ)."""
-        return torch.cat([layers[index] for index in self.order], -1)
-
-    def layers(self, values: Tensor) -> list[Tensor]:
-        """(…, ΣHᵢ) → [(…, H₂), (…, H₃), …]."""
-        return [values[..., place] for place in self.places]
-
-    def inputs(self, z: Tensor, constant: Tensor) -> Tensor:
-        """u of each neuron: what the spikes ``z`` (B, G, ΣHᵢ) bring, and ``constant`` (B·G, ΣHᵢ), that of this tick."""
-        flat, half = z.flatten(0, 1), self.half
-        first = torch.addmm(constant[:, :half], flat[:, half:], self.synapses.T)
-        second = torch.addmm(constant[:, half:], flat[:, :half], self.synapses)
-        return torch.cat([first, second], 1).view(z.shape)
-
-    def constant(self, current: Tensor) -> Tensor:
-        """Biases, and at s² the ``current`` (B, G, H₂) = w₂ s¹; (B·G, ΣHᵢ)."""
-        held = self.bias.repeat(current.shape[0] * current.shape[1], 1)
-        held[:, self.places[0]] += current.flatten(0, 1)
-        return held
-
-
-@dataclass
-class _Neurons:
-    """All that the neurons above s¹ keep: membranes and last spikes (B, G, ΣHᵢ), low-passed spikes of s² and sⁿ."""
-
-    membrane: Membrane
-    z: Tensor
-    feedback_trace: Tensor
-    output_trace: Tensor
-
-    def split(self, groups: int) -> "_Neurons":
-        """A copy for each nudge."""
-
-        def copies(tensor: Tensor) -> Tensor:
-            return tensor.expand(-1, groups, -1).clone()
-
-        return _Neurons(
-            self.membrane.copies(groups), copies(self.z), copies(self.feedback_trace), copies(self.output_trace)
-        )
 
 
 @dataclass
@@ -95,52 +34,9 @@ class _Memory:
     """What nudges need of the free phase."""
 
     inputs: Inputs
-    chain: _Chain
-    neurons: _Neurons
+    chain: Chain
+    neurons: Population
     core: ClockedCore
-
-
-@dataclass
-class _Slow:
-    """Slow traces of one phase, (B, G, …): of s¹ less its value at the start, of all neurons above; courses if kept."""
-
-    chain: _Chain
-    gain: float
-    keep: bool
-    projection: Tensor
-    above: Tensor
-    spikes: list[Tensor] = field(default_factory=list)  # [step], if kept
-    courses: list[Tensor] = field(default_factory=list)
-    held: list[Tensor] = field(default_factory=list)  # [tick], if kept
-
-    def tick(self, s1: Tensor, steps: int) -> None:
-        """s¹ is held for ``steps`` steps."""
-        self.projection += (1 - (1 - self.gain) ** steps) * (s1 - self.projection)
-        if self.keep:
-            self.held.append(s1)
-
-    def step(self, fired: Tensor) -> None:
-        """r ← r + a(z − r)."""
-        self.above = self.above.lerp(fired, self.gain)
-        if self.keep:
-            self.spikes.append(fired)
-            self.courses.append(self.above)
-
-
-@dataclass
-class _Counts:
-    """Spikes of a phase by layer: in all, within the window, in its later half, each (B, G, Hᵢ); s¹ over the window."""
-
-    chain: _Chain
-    total: list[Tensor]
-    window: list[Tensor]
-    late: list[Tensor]
-    own: list[Tensor]  # spikes of the window less quantisation errors
-    projection: Tensor  # summed over the window's steps
-    output: list[Tensor]  # cumulative output spikes at each tick
-    fired: list[list[Tensor]]  # cumulative spikes of each layer at each tick, (B, G)
-    spikes: list[Tensor]  # recorded: each step's, (B, G, ΣHᵢ)
-    sent: list[Tensor]  # recorded: s¹ (or its change) at each tick
 
 
 @dataclass(frozen=True)
@@ -171,10 +67,10 @@ class SpikingBackend:
     def free(self, network: Network, batch: Batch, record: bool = False) -> Equilibrium:
         """The free phase, from neurons at rest."""
         inputs, rest = prepare(network, batch, self.dtype), network.rest(len(batch)).layers
-        chain = _Chain(network)
+        chain = Chain(network)
         silent = rest[0].new_zeros(len(batch), 1, chain.size)
         first, output = rest[0].unsqueeze(1), rest[-1].unsqueeze(1)
-        neurons = _Neurons(self.neuron.rest(silent), silent, first.clone(), output.clone())
+        neurons = Population(self.neuron.rest(silent), silent, first.clone(), output.clone())
         noise = Noise(batch.seed, self.neuron.stochastic)
         w2, attention = network.w2(self.dtype), network.shape.attention
         core = ClockedCore(inputs, w2, attention, self.tick_steps, self.neuron, noise)
@@ -222,7 +118,7 @@ class SpikingBackend:
         if self.rule.follows != "window":
             still = base.new_zeros(len(batch), groups, *base.shape[1:])
             above = chain.joined(start.rates.layers).unsqueeze(1).expand(-1, groups, -1)
-            slow = _Slow(chain, 1 - math.exp(-1 / self.trace_tau), self.rule.follows == "events", still, above)
+            slow = SlowTraces(chain, 1 - math.exp(-1 / self.trace_tau), self.rule.follows == "events", still, above)
         strength = torch.tensor(betas, device=inputs.target.device, dtype=inputs.target.dtype).view(1, groups, 1)
         target = inputs.target.unsqueeze(1)
         counts = self._run(chain, neurons, tick, self.nudge_steps, noise, strength, target, slow, record)
@@ -232,16 +128,16 @@ class SpikingBackend:
 
     def _run(
         self,
-        chain: _Chain,
-        neurons: _Neurons,
+        chain: Chain,
+        neurons: Population,
         tick: Callable[[Tensor], tuple[Tensor, Tensor]],
         steps: int,
         noise: Noise,
         strength: Tensor | None = None,
         target: Tensor | None = None,
-        slow: _Slow | None = None,
+        slow: SlowTraces | None = None,
         record: bool = False,
-    ) -> _Counts:
+    ) -> Counts:
         """Step all neurons ``steps`` times, ``neurons`` in place."""
         opening, middle = steps - self.window, steps - self.window // 2
         output, low_pass = chain.places[-1], 1 - math.exp(-self.tick_steps / self.feedback_tau)
@@ -290,17 +186,17 @@ class SpikingBackend:
         neurons.membrane, neurons.z, window = membrane, z, total - before
         own = window + (membrane.v - opened.v) - (membrane.clamped - opened.clamped)
         totals, windows, late, owns = (chain.layers(values) for values in (total, window, total - halfway, own))
-        return _Counts(chain, totals, windows, late, owns, projection, readings, fired, spikes, put_out)
+        return Counts(chain, totals, windows, late, owns, projection, readings, fired, spikes, put_out)
 
     def _equilibria(
         self,
         network: Network,
         batch: Batch,
         inputs: Inputs,
-        counts: _Counts,
+        counts: Counts,
         core: ClockedCore,
         begun: State | None,
-        slow: _Slow | None,
+        slow: SlowTraces | None,
         phases: tuple[str, ...],
         steps: int,
         memory: _Memory | None,
@@ -387,7 +283,7 @@ class SpikingBackend:
         rates: State,
         own: list[Tensor],
         begun: State | None,
-        slow: _Slow | None,
+        slow: SlowTraces | None,
         group: int,
     ) -> dict[str, Tensor | Product]:
         """What the synapses hold at the end of a phase by ``rule``."""

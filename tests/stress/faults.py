@@ -1,6 +1,6 @@
 """The worst machine: runs are killed, disks are full, folders vanish, two want the same, servers send rubbish.
 
-python -m tests.faults [--kills 50] [--soak] [--json results/faults.json]
+python -m tests.stress.faults [--kills 50] [--soak] [--json results/faults.json]
 
 An attempt disturbs one thing. It survives where the disturbed command goes on, or ends with exit code 2 and a message
 that says what to do; nothing half-written remains in run folder and cache; and the run, continued with ``--resume
@@ -30,15 +30,16 @@ import tyro
 from rich.table import Table
 
 from benchmarks.measure import command, in_fresh_process
-from eqspike_seq.config import FORMAT
+from eqspike_seq.config.settings import FORMAT
 from eqspike_seq.data import download
 from eqspike_seq.errors import DataError
 from eqspike_seq.files import write_json
+from eqspike_seq.learning.trainer import Trainer
 from eqspike_seq.progress import Reporter
-from eqspike_seq.runs import completed, environment
-from eqspike_seq.training import Trainer
-from tests import rubbish
-from tests.survival import BATCHES, Outcome, config, differences, ended, eqspike, flags, quietly, remains
+from eqspike_seq.runs.environment import environment
+from eqspike_seq.runs.folder import completed
+from tests.stress import rubbish
+from tests.stress.survival import BATCHES, Outcome, config, differences, ended, eqspike, flags, quietly, remains
 
 STEPS = {"os.rename", "os.mkdir", "os.remove", "os.rmdir", "os.chmod", "shutil.rmtree"}  # as auditing calls them
 DISKS = (64, 512, 1024, 1536)  # KB, where a run takes about two thousand at most
@@ -84,7 +85,7 @@ def main(
             reporter.status(f"{outcomes[-1].fault}: {outcomes[-1].tried} tried, {len(outcomes[-1].lost)} lost")
         keep()
     if soak:
-        from tests.soak import load
+        from tests.stress.soak import load
 
         for found in load():
             loads.append(found)

@@ -18,14 +18,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from eqspike_seq.attention import hopattn
-from eqspike_seq.buckets import MakeBackend
-from eqspike_seq.config import RunConfig
-from eqspike_seq.data.dataset import Dataset, random_batch
-from eqspike_seq.dynamics import Backend, DenseBackend, prepare
-from eqspike_seq.gradcheck import stages
-from eqspike_seq.network import Batch, Network
+from eqspike_seq.checks.gradients import stages
+from eqspike_seq.config.settings import RunConfig
+from eqspike_seq.data.batches import random_batch
+from eqspike_seq.data.dataset import Dataset
+from eqspike_seq.learning.estimators import MakeBackend
+from eqspike_seq.model.attention import hopattn
+from eqspike_seq.model.network import Batch, Network
+from eqspike_seq.model.projection import prepare
 from eqspike_seq.progress import Reporter
+from eqspike_seq.relaxation.dense import DenseBackend
+from eqspike_seq.relaxation.equilibrium import Backend
 
 FREE_STEPS, NUDGE_STEPS = 50, 25
 TEMPERATURES = tuple(float(t) for t in np.logspace(-2.5, 1.5, 17))  # β̂·√D: 1 is HopAttn's

@@ -22,9 +22,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from eqspike_seq.dynamics import Anchor, Equilibrium, Inputs, in_turn, prepare
 from eqspike_seq.ledger import real_units
-from eqspike_seq.network import Batch, Network, State, phi, sigma
+from eqspike_seq.model.network import Batch, Network, State, phi, sigma
+from eqspike_seq.model.projection import Anchor, Inputs, prepare
+from eqspike_seq.relaxation.dense import in_turn
+from eqspike_seq.relaxation.equilibrium import Equilibrium
 from neuromorphic.change_core import FreeCore, NudgeCore, Reading
 from neuromorphic.events import Activity, fan_outs, spiking_ledger, woken
 from neuromorphic.neurons import send_dithered, send_on_change

@@ -1,4 +1,4 @@
-"""What a backend is, and the dense one: rates relaxed to the fixed point.
+"""The dense backend: rates relaxed to the fixed point.
 
 One sweep updates every layer once (Bal & Sengupta 2023, Eq. 13–16, the nudge inside σ):
 
@@ -10,162 +10,33 @@ sweeps of the *synchronous* update, which moves all layers from the same state. 
 that an alternating sweep looks at s¹ once and then goes round the layers above it ``ROUNDS`` times.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from typing import ClassVar, Literal, Protocol, TypeVar
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal, TypeVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from eqspike_seq.attention import Retrieval, hopattn, hopattn_and_weights, hopattn_change, key_bias
-from eqspike_seq.ledger import Ledger, dense_ledger, sweep_products
-from eqspike_seq.network import Batch, Network, Product, State, gathered, phi, sigma
+from eqspike_seq.ledger import dense_ledger, sweep_products
+from eqspike_seq.model.attention import Retrieval, hopattn_and_weights
+from eqspike_seq.model.network import Batch, Network, State, phi, sigma
+from eqspike_seq.model.projection import (
+    Anchor,
+    Inputs,
+    above,
+    feedback,
+    full_query,
+    in_sizes,
+    input_of,
+    make_anchor,
+    prepare,
+    project,
+    project_change,
+)
+from eqspike_seq.relaxation.equilibrium import Equilibrium
 
 Order = Literal["alternating", "synchronous"]
 ROUNDS = 3  # of the layers above s¹ in an alternating sweep
-SIZES = 16  # texts or units are left out by so many, so that few sizes of products come up: each is compiled once
 FINER = 0.03  # the tolerance of changes, of that of rates, for each β: gradients are no better than their convergence
-
-
-@dataclass(frozen=True)
-class Equilibrium:
-    """Where a phase ended, and how.
-
-    ``rates`` is the state that Eq. 18 reads; ``deviation`` its change since the nudge began where the backend relaxes
-    changes (None where it does not). ``residual`` (B,) is the largest change of any unit above s¹ in the last step,
-    ``steps`` (B,) those taken, ``converged`` (B,) whether the residual passed the tolerance. ``outputs`` (R, B, C) are
-    the output rates at R readings, ``reading_steps`` apart, and ``events`` (R, B) what it took until then: synaptic
-    events where there are spikes, else multiply-accumulates. ``memory`` is what the backend needs to start a nudge
-    from here. ``trace`` holds what a recorded phase adds, each (steps or R, B, …): residual, phi, spikes. ``local``
-    gives, where synapses do not learn from ``rates``, what each of them holds at the end of the phase in place of
-    r_post r_pre, summed over the batch, by parameter name.
-    """
-
-    rates: State
-    residual: Tensor
-    steps: Tensor
-    converged: Tensor
-    outputs: Tensor
-    events: Tensor
-    ledger: Ledger
-    reading_steps: int = 1
-    deviation: State | None = None
-    memory: object = None
-    trace: dict[str, Tensor] = field(default_factory=dict)
-    local: Callable[[], dict[str, Tensor | Product]] | None = None
-
-
-class Backend(Protocol):
-    """Relaxes a network: the free phase, then nudges that start where it ended.
-
-    ``dtype`` is that of large products, ``together`` the texts of a bucket on a processor (``buckets``), at least.
-    """
-
-    together: ClassVar[int]
-
-    @property
-    def dtype(self) -> torch.dtype: ...
-
-    def free(self, network: Network, batch: Batch, record: bool = False) -> Equilibrium:
-        """β = 0, from rest."""
-        ...
-
-    def nudge(
-        self, network: Network, batch: Batch, start: Equilibrium, betas: tuple[float, ...], record: bool = False
-    ) -> list[Equilibrium]:
-        """One equilibrium for each β, all from ``start``; the output is pulled towards the one-hot labels."""
-        ...
-
-
-@dataclass(frozen=True)
-class Inputs:
-    """A batch made ready for a network: what stays constant over all phases.
-
-    ``patterns`` (B, P, N, D) are the keys, ``bias`` (B, P, 1, N) or None their mask, ``rows`` (B, P, N, 1) or None the
-    mask of the queries, ``drive`` x w₁ (B, P, N, D), ``target`` one-hot labels (B, C). Where s¹ is clamped, ``drive``
-    is 2x, so that σ(drive) = x, and ``current`` (B, H₂) is w₂ x; else it is None.
-    """
-
-    patterns: Tensor
-    bias: Tensor | None
-    rows: Tensor | None
-    drive: Tensor
-    target: Tensor
-    current: Tensor | None = None
-
-    def take(self, keep: Tensor | slice) -> "Inputs":
-        """The texts named only."""
-        return Inputs(
-            self.patterns[keep],
-            None if self.bias is None else self.bias[keep],
-            None if self.rows is None else self.rows[keep],
-            self.drive[keep],
-            self.target[keep],
-            None if self.current is None else self.current[keep],
-        )
-
-
-def prepare(network: Network, batch: Batch, dtype: torch.dtype) -> Inputs:
-    """Gather queries and keys, project the queries; N·D-sized tensors in ``dtype``, the target as the weights are."""
-    shape = network.shape
-    x = batch.x.to(dtype)
-    target = F.one_hot(batch.labels, shape.classes).to(network.w1.dtype)
-    if shape.clamped:
-        current = (x.flatten(1) @ network.w2(dtype).T).to(network.w1.dtype)
-        return Inputs(x, None, None, 2 * x, target, current)
-    mask = batch.mask if shape.masked else None
-    return Inputs(
-        patterns=gathered(x, shape.keys),
-        bias=None if mask is None else key_bias(mask[:, shape.keys], dtype),
-        rows=None if mask is None else mask[:, shape.queries].unsqueeze(-1),
-        drive=gathered(x, shape.queries) @ network.w1.to(dtype),
-        target=target,
-    )
-
-
-def above(network: Network, layers: tuple[Tensor, ...], index: int) -> Tensor:
-    """w_{i+1}ᵀ s^{i+1} + b_i: what layer ``index`` of the stack gets apart from the layer below it."""
-    if index + 1 == len(layers):
-        return network.biases[index]
-    return layers[index + 1] @ network.weights[index + 1] + network.biases[index]
-
-
-def in_sizes(wanted: Tensor) -> Tensor:
-    """Places of those ``wanted`` (n,), and of some others after them, up to a multiple of ``SIZES``."""
-    count = -(-int(wanted.sum()) // SIZES) * SIZES
-    return wanted.to(torch.int8).argsort(descending=True, stable=True)[:count]
-
-
-def feedback(first: Tensor, w2: Tensor) -> Tensor:
-    """F(w₂ᵀ s²) of s² or of a change of it (B, H₂), (B, P·N·D), in the type of ``w2``.
-
-    One product serves all texts where they share one s² (stride 0); units of s² that are 0 in all texts, as changes of
-    saturated ones are, take no part on a processor.
-    """
-    if first.stride(0) == 0:
-        return (first[:1].to(w2.dtype) @ w2).expand(len(first), -1)
-    if w2.device.type == "cpu":
-        some = in_sizes(first.any(0))
-        if 2 * len(some) < first.shape[1]:
-            return first[:, some].to(w2.dtype) @ w2[some]
-    return first.to(w2.dtype) @ w2
-
-
-def project(network: Network, inputs: Inputs, first: Tensor, w2: Tensor) -> Tensor:
-    """s¹ from s²: HopAttn (or σ) of x w₁ + F⁻¹(w₂ᵀ s²), padding rows 0; (B, P, N, D)."""
-    if network.shape.clamped:
-        return inputs.patterns
-    query = inputs.drive + feedback(first, w2).view(inputs.drive.shape)
-    new = hopattn(query, inputs.patterns, inputs.bias) if network.shape.attention else sigma(query)
-    return new if inputs.rows is None else new.mul_(inputs.rows)
-
-
-def input_of(network: Network, inputs: Inputs, projection: Tensor, w2: Tensor) -> Tensor:
-    """w₂ F(s¹), (B, H₂), in the type of the weights."""
-    if inputs.current is not None:
-        return inputs.current
-    return (projection.flatten(1).to(w2.dtype) @ w2.T).to(network.w1.dtype)
 
 
 def updated(
@@ -296,7 +167,7 @@ class DenseBackend:
         for step in range(1, self.nudge_steps + 1):
             rows = texts.rows
             moved[rows] |= texts.of(delta.layers[0].flatten(1).any(1))
-            new = _change_sweep(network, current, delta, beta, w2, self.order, bool(moved[rows].any()))
+            new = self._change_sweep(network, current, delta, beta, w2, bool(moved[rows].any()))
             changes = torch.stack([(a - b).abs().amax(2) for a, b in zip(new.layers, delta.layers, strict=True)])
             change = changes.amax(0)
             residual[rows] = texts.of(change)
@@ -335,6 +206,37 @@ class DenseBackend:
             )
         return found
 
+    def _change_sweep(
+        self, network: Network, anchor: Anchor, delta: State, beta: Tensor, w2: Tensor, moved: bool
+    ) -> State:
+        """One sweep of the changes δ, (B, G, …): δs = σ(u* + δu) − σ(u*), δs¹ by ``hopattn_change``.
+
+        Until any unit of s² has ``moved``, s¹ rests too, and none of the large products is formed.
+        """
+        projection, large = delta.projection, moved and not network.shape.clamped
+        if large:
+            change = feedback(delta.layers[0].flatten(0, 1), w2)
+            projection = project_change(anchor, change.view(projection.shape))
+
+        def input_of(projection: Tensor) -> Tensor:
+            return (projection.flatten(2) @ w2.T).to(network.w1.dtype) if large else anchor.u[0].new_zeros(())
+
+        def update(current: Tensor, source: tuple[Tensor, ...], index: int) -> Tensor:
+            u = current if index == 0 else source[index - 1] @ network.weights[index].T
+            if index + 1 < len(source):
+                u = u + source[index + 1] @ network.weights[index + 1]
+            else:
+                u = u + beta * (anchor.error - source[index])
+            return sigma(anchor.u[index] + u) - sigma(anchor.u[index])
+
+        if self.order == "synchronous":
+            current = input_of(delta.projection)
+            return State(projection, tuple(update(current, delta.layers, index) for index in range(len(delta.layers))))
+        layers, current = list(delta.layers), input_of(projection)
+        for index in ROUNDS * in_turn(len(layers)):
+            layers[index] = update(current, tuple(layers), index)
+        return State(projection, tuple(layers))
+
     def _begun(self, network: Network, batch: Batch, inputs: Inputs, rates: State) -> tuple[State, "Anchor"]:
         """The state after one more sweep in the precision of the weights, and what changes are taken from."""
         full, shares, projection = network.weights[0], None, rates.projection
@@ -358,91 +260,6 @@ class DenseBackend:
     def rounds(self) -> int:
         """How often a sweep goes round the layers above s¹."""
         return ROUNDS if self.order == "alternating" else 1
-
-
-@dataclass(frozen=True)
-class Anchor:
-    """What the change of every layer is taken from: inputs u* of each layer, and of s¹ what it has found, else q*."""
-
-    rows: Tensor | None
-    start: Retrieval | Tensor  # with HopAttn, without
-    u: tuple[Tensor, ...]
-    error: Tensor  # y − s*ⁿ
-
-    def take(self, keep: Tensor | slice) -> "Anchor":
-        """The texts named only."""
-        return Anchor(
-            None if self.rows is None else self.rows[keep],
-            self.start[keep] if isinstance(self.start, Tensor) else self.start.take(keep),
-            tuple(u[keep] for u in self.u),
-            self.error[keep],
-        )
-
-
-def full_query(network: Network, inputs: Inputs, first: Tensor) -> Tensor:
-    """x w₁ + F⁻¹(w₂ᵀ s²) in the precision of the weights, (B, P, N, D); where s¹ is clamped, 2x."""
-    drive = inputs.drive.to(network.w1.dtype)
-    return drive if network.shape.clamped else drive + feedback(first, network.weights[0]).view(drive.shape)
-
-
-def make_anchor(
-    network: Network, inputs: Inputs, base: State, start: Retrieval | Tensor, below: Tensor | None = None
-) -> Anchor:
-    """u* once, in the precision of the weights, from s* = ``base``; in the shapes of a nudge: (B, 1, Hᵢ).
-
-    ``start`` is what the query has found, without HopAttn the query; ``below`` is w₂ F(s¹*), if it is there already.
-    """
-    if below is None:
-        below = base.projection.to(network.w1.dtype).flatten(1) @ network.weights[0].T
-    currents = [below, *(low @ w.T for low, w in zip(base.layers, network.weights[1:], strict=False))]
-    return Anchor(
-        inputs.rows,
-        start,
-        tuple((u + above(network, base.layers, i)).unsqueeze(1) for i, u in enumerate(currents)),
-        (inputs.target - base.output).unsqueeze(1),
-    )
-
-
-def project_change(anchor: Anchor, change: Tensor) -> Tensor:
-    """Change of s¹, which is not clamped, that a change of its query brings, both (B, G, P, N, D), padding rows 0."""
-    if isinstance(anchor.start, Retrieval):
-        moved = hopattn_change(change, anchor.start)
-    else:
-        query = anchor.start.unsqueeze(1)
-        moved = (sigma(query + change) - sigma(query)).to(change.dtype)
-    return moved if anchor.rows is None else moved.mul_(anchor.rows.unsqueeze(1))
-
-
-def _change_sweep(
-    network: Network, anchor: Anchor, delta: State, beta: Tensor, w2: Tensor, order: Order, moved: bool
-) -> State:
-    """One sweep of the changes δ, (B, G, …): δs = σ(u* + δu) − σ(u*), δs¹ by ``hopattn_change``.
-
-    Until any unit of s² has ``moved``, s¹ rests too, and none of the large products is formed.
-    """
-    projection, large = delta.projection, moved and not network.shape.clamped
-    if large:
-        change = feedback(delta.layers[0].flatten(0, 1), w2)
-        projection = project_change(anchor, change.view(projection.shape))
-
-    def input_of(projection: Tensor) -> Tensor:
-        return (projection.flatten(2) @ w2.T).to(network.w1.dtype) if large else anchor.u[0].new_zeros(())
-
-    def update(current: Tensor, source: tuple[Tensor, ...], index: int) -> Tensor:
-        u = current if index == 0 else source[index - 1] @ network.weights[index].T
-        if index + 1 < len(source):
-            u = u + source[index + 1] @ network.weights[index + 1]
-        else:
-            u = u + beta * (anchor.error - source[index])
-        return sigma(anchor.u[index] + u) - sigma(anchor.u[index])
-
-    if order == "synchronous":
-        current = input_of(delta.projection)
-        return State(projection, tuple(update(current, delta.layers, index) for index in range(len(delta.layers))))
-    layers, current = list(delta.layers), input_of(projection)
-    for index in ROUNDS * in_turn(len(layers)):
-        layers[index] = update(current, tuple(layers), index)
-    return State(projection, tuple(layers))
 
 
 Held = TypeVar("Held", Inputs, Anchor)

@@ -2,41 +2,23 @@
 
 import json
 import os
-import platform
 import shutil
-import subprocess
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import torch
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from eqspike_seq.acting import differences
-from eqspike_seq.config import DATASETS, FORMAT, RunConfig, read_toml
+from eqspike_seq.config.acting import differences
+from eqspike_seq.config.presets import read_toml
+from eqspike_seq.config.settings import DATASETS, FORMAT, RunConfig
 from eqspike_seq.errors import RunError
 from eqspike_seq.files import as_json, read_json, read_json_lines, read_tensors, remove_unfinished, write_atomically
-from eqspike_seq.network import LARGEST_WEIGHT, Network, Shape
-
-PACKAGES = (
-    "eqspike",
-    "torch",
-    "numpy",
-    "scipy",
-    "numba",
-    "snntorch",
-    "brian2",
-    "gensim",
-    "matplotlib",
-    "safetensors",
-    "pyarrow",
-)
 
 
 @dataclass(frozen=True)
@@ -275,66 +257,3 @@ def completed(path: Path) -> dict[str, Any] | None:
         return result if result["complete"] else None
     except (OSError, ValueError, KeyError):
         return None
-
-
-def read_weights(path: Path) -> dict[str, Tensor]:
-    """What a ``model.safetensors`` holds, by name. Raises RunError."""
-    try:
-        saved = read_tensors(path)
-    except (OSError, ValueError) as error:
-        raise RunError(f"{path} cannot be read ({error}). Repeat the run.") from error
-    for name, tensor in saved.items():
-        if (largest := float(tensor.abs().max())) > LARGEST_WEIGHT:
-            raise RunError(
-                f"{path}: {name} reaches {largest:.2g}, expected at most {LARGEST_WEIGHT:g}. Repeat the run."
-            )
-    return saved
-
-
-def network_of(shape: Shape, path: Path) -> Network:
-    """The network whose weights ``path`` holds. Raises RunError where they are not of this shape."""
-    saved = read_weights(path)
-    for name, size in shape.parameters.items():
-        if name not in saved or saved[name].shape != size:
-            raise RunError(f"{path}: parameter {name} is missing or not of shape {size}")
-    layers = range(2, len(shape.sizes) + 1)
-    weights, biases = ([saved[f"{kind}{index}"].float() for index in layers] for kind in "wb")
-    return Network(shape, saved.get("w1", torch.zeros(0, shape.dim, shape.dim)).float(), weights, biases)
-
-
-def environment() -> dict[str, Any]:
-    """Versions and machine, as ``environment.json`` and ``eqspike env`` show them."""
-    versions = {}
-    for name in PACKAGES:
-        try:
-            versions[name] = version(name)
-        except PackageNotFoundError:
-            versions[name] = "not installed"
-    return {
-        "python": platform.python_version(),
-        "versions": versions,
-        "commit": git_commit(),
-        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
-        "processor": str(torch.cpu.get_capabilities().get("cpu_name", platform.processor())),
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "cuda": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
-    }
-
-
-def git_commit() -> str | None:
-    """The commit of a source checkout, with -dirty where files differ from it; None for an installed package."""
-    here = Path(__file__).resolve().parent.parent
-    if not (here / ".git").exists():
-        return None
-    try:
-        found = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
-            cwd=here,
-            capture_output=True,
-            text=True,
-            timeout=10,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return found.stdout.strip() or None

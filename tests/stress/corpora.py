@@ -1,30 +1,33 @@
-"""Corpora that nobody has tuned for, and what must hold on each: `python -m tests.corpora` tries twenty of them.
+"""Corpora that nobody has tuned for, and what must hold on each: `python -m tests.stress.corpora` tries twenty of them.
 
 Words follow Zipf's law; each class has some of its own, so that there is something to learn. Every corpus is trained
 for two epochs by dense EP in both precisions and by neurons that send changes. Lost is a run that ends in an error or
 holds a number that is not finite, and one in which a text's answer depends on what else is in its batch.
 """
 
-import argparse
 import csv
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
+import tyro
 
+from benchmarks.measure import command
 from eqspike.build import make_backend, run
 from eqspike.commands.run import parse_run
-from eqspike_seq.buckets import free_by_length
-from eqspike_seq.config import RunConfig
-from eqspike_seq.data.dataset import Batches, load_dataset, shape_of
+from eqspike_seq.config.settings import FORMAT, RunConfig
+from eqspike_seq.data.batches import Batches
+from eqspike_seq.data.dataset import load_dataset, shape_of
 from eqspike_seq.files import parse_json, read_arrays, read_tensors, write_json
 from eqspike_seq.progress import Reporter
-from eqspike_seq.runs import network_of
+from eqspike_seq.relaxation.buckets import free_by_length
+from eqspike_seq.runs.environment import environment
+from eqspike_seq.runs.weights import network_of
 
 LETTERS = {
     "latin": "abcdefghijklmnopqrstuvwxyz",
@@ -43,7 +46,8 @@ MODES: dict[str, tuple[str, ...]] = {
     "dense, bfloat16": ("--precision", "bfloat16"),
     "sigma-delta": ("--backend", "spiking", "--neuron", "sigma-delta"),
 }
-LARGEST_DIFFERENCE = {"dense, float32": 1e-4, "dense, bfloat16": 2e-2, "sigma-delta": 1e-4}  # of an output rate
+# of an output rate, between a text alone and in a batch
+LARGEST_DIFFERENCE = {"dense, float32": 1e-4, "dense, bfloat16": 5e-3, "sigma-delta": 1e-4}
 ALONE = 24  # texts that are also relaxed alone
 
 
@@ -150,36 +154,38 @@ def examine(spec: Spec, mode: str, folder: Path, epochs: int = 2) -> dict[str, A
     result = run(config, Reporter(quiet=True))
     finite(out)
     return {
-        "corpus": spec.name,
-        "mode": mode,
         "test_accuracy": result["test_accuracy"],
         "difference_alone": difference_alone(config, out),
         "seconds": round(time.perf_counter() - started, 1),
     }
 
 
-def main(say: Callable[[str], None] = print) -> int:
-    """Try every corpus in every mode; the exit code is the number lost."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--json", type=Path, help="write what was found to this file")
-    flags = parser.parse_args()
-    found, lost = [], 0
+def main(json_file: Annotated[Path | None, tyro.conf.arg(aliases=["--json"])] = None) -> None:
+    """Try every corpus in every mode; exit with 1 where one is lost.
+
+    Args:
+        json_file: Write what was found to this file.
+    """
+    found: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
         for spec in CORPORA:
             for mode in MODES:
+                row: dict[str, Any] = {"corpus": spec.name, "mode": mode}
                 try:
-                    row = examine(spec, mode, Path(folder))
-                    bad = row["difference_alone"] > LARGEST_DIFFERENCE[mode]
+                    row |= examine(spec, mode, Path(folder))
+                    row["lost"] = row["difference_alone"] > LARGEST_DIFFERENCE[mode]
                 except Exception as error:
-                    row, bad = {"corpus": spec.name, "mode": mode, "error": f"{type(error).__name__}: {error}"}, True
-                lost += bad
-                found.append({**row, "lost": bad})
-                say(f"{'LOST ' if bad else 'held '} {row}")
-    say(f"{len(found)} tried, {lost} lost")
-    if flags.json is not None:
-        write_json(flags.json, {"format": 1, "corpora": [asdict(spec) for spec in CORPORA], "runs": found})
-    return lost
+                    row |= {"error": f"{type(error).__name__}: {error}", "lost": True}
+                found.append(row)
+                print("LOST" if row["lost"] else "held", row, flush=True)
+    lost = sum(row["lost"] for row in found)
+    print(f"{len(found)} tried, {lost} lost")
+    if json_file is not None:
+        about = {"format": FORMAT, "command": command(), "environment": environment()}
+        write_json(json_file, {**about, "corpora": [asdict(spec) for spec in CORPORA], "runs": found})
+    if lost:
+        raise SystemExit(1)
 
 
 if __name__ == "__main__":
-    raise SystemExit(min(main(), 1))
+    tyro.cli(main)

@@ -14,11 +14,11 @@ from unittest.mock import patch
 
 from benchmarks.measure import in_fresh_process
 from eqspike.build import run
-from eqspike_seq.config import from_preset
+from eqspike_seq.config.presets import from_preset
 from eqspike_seq.data.mini import load_mini
+from eqspike_seq.learning.trainer import Trainer
 from eqspike_seq.progress import Reporter
-from eqspike_seq.training import Trainer
-from tests.survival import eqspike
+from tests.stress.survival import eqspike
 
 BATCHES, ANSWERS = 2_000, 100_000
 FEWER = 10_000  # answers of a rate code, which takes 200 time steps each

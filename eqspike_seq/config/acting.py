@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from eqspike_seq.config import DATASETS, IMAGES, WHERE, RunConfig
+from eqspike_seq.config.settings import DATASETS, IMAGES, WHERE, RunConfig
 from eqspike_seq.errors import ConfigError
 
 SEARCHED = tuple(name for name in DATASETS if name not in ("mini", "digits"))  # those come with eqspike

@@ -5,19 +5,16 @@ at once. Texts do not see each other, so the gradients of a batch are the weight
 """
 
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from eqspike_seq.config import RunConfig
-from eqspike_seq.dynamics import Backend, Equilibrium
-from eqspike_seq.learning import BPTT, Estimate, GradientEstimator, ThreePhase, TwoPhase
 from eqspike_seq.ledger import Ledger
-from eqspike_seq.network import Batch, Network, Shape, State, by_token
+from eqspike_seq.model.network import Batch, Network, Shape, State
+from eqspike_seq.relaxation.equilibrium import Backend, Equilibrium
 
-MakeBackend = Callable[[RunConfig], Backend]  # the backend that settings name
 ON_CUDA = 512  # texts of a bucket, at least; on a processor the backend says
 NUMBERS = 2**20  # of s¹ of a bucket, that it may have more texts: small networks are quicker in few buckets
 STEP = 32  # tokens: lengths are rounded up to a multiple, so that few sizes of tensors come and memory is used again
@@ -52,39 +49,6 @@ def buckets(backend: Backend, network: Network, batch: Batch) -> Iterator[tuple[
     for place, rows in enumerate(order.tensor_split(number)):
         texts = Batch(batch.x[rows], batch.mask[rows], batch.labels[rows], batch.seed + place)
         yield rows, *trimmed(network, texts)
-
-
-@dataclass(frozen=True)
-class ByLength:
-    """An estimator for buckets as one for whole batches. The equilibria that it returns are ``released``."""
-
-    estimator: GradientEstimator
-
-    def __call__(self, backend: Backend, network: Network, batch: Batch) -> Estimate:
-        """The gradients of the mean loss of all texts."""
-        network = replace(network, large=network.w2(backend.dtype))
-        gradients = {name: torch.zeros_like(tensor) for name, tensor in network.named()}
-
-        def added(narrow: Network, texts: Batch) -> list[Equilibrium]:
-            """The equilibria of a bucket whose gradients are added; nothing of the size of s¹ outlives the call."""
-            estimate = self.estimator(backend, narrow, texts)
-            products, phases = estimate.found, [released(phase, network.shape) for phase in estimate.equilibria]
-            del estimate  # before anything is multiplied out
-            for name, gradient in products.items():
-                whole, share = gradients[name], len(texts) / len(batch)
-                if name == "w2":
-                    whole = by_token(network.shape, whole)[:, :, : narrow.shape.tokens]
-                pieces = ((slice(None), gradient),) if isinstance(gradient, Tensor) else gradient.pieces()
-                for some, piece in pieces:
-                    whole[some].add_(piece.view_as(whole[some]), alpha=share)
-            return phases
-
-        order, found = [], []
-        for rows, narrow, texts in buckets(backend, network, batch):
-            order.append(rows)
-            found.append(added(narrow, texts))
-        inverse = torch.cat(order).argsort()
-        return Estimate({**gradients}, [joined(list(phases), inverse) for phases in zip(*found, strict=True)])
 
 
 def free_by_length(backend: Backend, network: Network, batch: Batch) -> Equilibrium:
@@ -130,10 +94,3 @@ def lasting(readings: Tensor, length: int) -> Tensor:
     """The last reading repeated up to ``length``."""
     missing = length - len(readings)
     return torch.cat([readings, readings[-1:].expand(missing, *readings.shape[1:])]) if missing else readings
-
-
-def make_estimator(config: RunConfig) -> GradientEstimator:
-    """The gradient estimator that ``config`` names, by length."""
-    if config.estimator == "bptt":
-        return ByLength(BPTT(config.bptt_steps))
-    return ByLength(ThreePhase(config.beta) if config.estimator == "three-phase" else TwoPhase(config.beta))

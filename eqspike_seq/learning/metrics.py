@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from eqspike_seq.learning import Estimate
+from eqspike_seq.learning.estimators import Estimate
 
 SILENT, SATURATED = 0.01, 0.99  # rates beyond which a unit tells nothing
 

@@ -1,26 +1,18 @@
-"""One typed configuration: its fields are the command line's flags, a TOML file's keys and what a run folder saves.
-
-Settings come, each overriding the one before, from the preset's common part, its part for the backend, its part for
-the backend's neuron, a ``--config`` file and the command line. Where each acts: ``acting``.
-"""
+"""Every setting of a run: the command line's flags, a TOML file's keys and what a run folder saves."""
 
 import difflib
 import os.path
-import tomllib
-from dataclasses import fields
-from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, cast, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import tomli_w
 import tyro
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from eqspike_seq import files
+from eqspike_seq.config.messages import explain
 from eqspike_seq.errors import ConfigError
 
 FORMAT = 1
-Made = TypeVar("Made")
 DatasetName = Literal["imdb", "snli", "mini", "mnist", "digits"]
 BackendName = Literal["dense", "spiking", "brian2"]
 NeuronName = Literal["if", "lif", "bernoulli", "sigma-delta"]
@@ -30,7 +22,6 @@ TokeniserName = Literal["unicode", "ascii"]
 DATASETS, BACKENDS, NEURONS, CIRCUITS, RULES = map(
     get_args, (DatasetName, BackendName, NeuronName, CircuitName, RuleName)
 )
-DEFAULT_PRESET = {"imdb": "cpu", "snli": "snli-cpu", "mini": "mini", "mnist": "mnist", "digits": "digits"}
 EMBEDDINGS = ("word2vec", "random", "google-news")  # else a file
 FINEST = 1e-6  # threshold: as many units as that makes of 1 can just be counted one by one in float32
 OWN = "own"  # the preset of texts of one's own
@@ -350,81 +341,3 @@ def name_of(dataset: str) -> str:
         return dataset
     stem = Path(dataset).stem
     return f"own-{stem}" if stem in DATASETS else stem
-
-
-def presets() -> list[str]:
-    """Names of the presets that come with eqspike."""
-    folder = resources.files("eqspike_seq") / "presets"
-    return sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml"))
-
-
-def from_preset(dataset: str, backend: str, preset: str = "", **overrides: Any) -> RunConfig:
-    """The preset's common part, those for backend, neuron and circuit, then ``overrides``. Raises ConfigError."""
-    for flag in ("dataset", "backend", "preset", "neuron", "circuit"):
-        got = {"dataset": dataset, "backend": backend, "preset": preset, **overrides}.get(flag, "")
-        if not isinstance(got, str):
-            raise ConfigError(f"--{flag}: got {got!r}, expected a name")
-    name = preset or DEFAULT_PRESET.get(dataset, OWN)
-    if name not in presets():
-        raise ConfigError(f"--preset: got {name!r}, expected one of {', '.join(presets())}")
-    text = (resources.files("eqspike_seq") / "presets" / f"{name}.toml").read_text()
-    parts = tomllib.loads(text)
-    part = parts[backend] if backend == "dense" else {**parts["spiking"], **parts.get(backend, {})}
-    neuron = overrides.get("neuron", part.get("neuron", RunConfig.model_fields["neuron"].default))
-    common = {key: value for key, value in part.items() if not isinstance(value, dict)}
-    circuit = overrides.get("circuit", part.get("circuit", RunConfig.model_fields["circuit"].default))
-    if dataset not in DATASETS:  # the tokeniser that a preset names is that of its data set's recorded runs
-        parts["common"].pop("tokeniser", None)
-    settings = {**parts["common"], **common, **part.get(neuron, {}), **part.get(circuit, {}), **overrides}
-    return RunConfig(**{**settings, "dataset": dataset, "backend": backend, "preset": name})
-
-
-def read_toml(path: Path) -> dict[str, Any]:
-    """The settings of a TOML file, as saved in a run folder or written by hand. Raises ConfigError."""
-    try:
-        settings = files.read_toml(path)
-    except OSError as error:
-        raise ConfigError(f"--config: cannot read {path}: {error.strerror}") from error
-    except ValueError as error:
-        raise ConfigError(f"--config: {path} is not TOML: {error}") from error
-    settings = as_saved(settings)
-    if (version := settings.pop("format", FORMAT)) != FORMAT:
-        raise ConfigError(f"--config: {path} has format {version}, this eqspike reads format {FORMAT}")
-    return settings
-
-
-def as_saved(settings: dict[str, Any]) -> dict[str, Any]:
-    """Settings read from TOML, with what was not yet a setting when a run folder (which says its format) saved them."""
-    return {"tokeniser": "ascii", **settings} if "format" in settings else settings
-
-
-def saved_by_a_run(path: Path) -> bool:
-    """Whether a TOML file is a run's, which holds every setting, with ``format``; not one written by hand."""
-    return "format" in files.read_toml(path)
-
-
-def settings_of(run: Path) -> dict[str, Any]:
-    """The settings of a run folder. Raises ConfigError where it is none."""
-    if not (run / "config.toml").is_file():
-        raise ConfigError(f"{run} is no run folder (it has no config.toml). Give one that `eqspike run` wrote.")
-    return read_toml(run / "config.toml")
-
-
-def explain(error: ValidationError) -> str:
-    """A validation error as lines of ``--flag: what was expected (got …)``."""
-    lines = []
-    for item in error.errors():
-        if item["type"] == "value_error":
-            lines.append(item["msg"].removeprefix("Value error, "))
-        elif item["type"] == "extra_forbidden":
-            lines.append(f"unknown setting {item['loc'][0]!r}; see `eqspike run --help` for those there are")
-        else:
-            flag = "--" + str(item["loc"][0]).replace("_", "-")
-            lines.append(f"{flag}: {item['msg'][0].lower()}{item['msg'][1:]} (got {item['input']!r})")
-    return "\n".join(lines)
-
-
-def filled(kind: type[Made], config: RunConfig, **given: Any) -> Made:
-    """A dataclass with ``given`` and, for its other fields, the settings of the same names."""
-    names = [field.name for field in fields(cast(Any, kind)) if hasattr(config, field.name)]
-    return kind(**{**{name: getattr(config, name) for name in names}, **given})

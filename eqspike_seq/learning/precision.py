@@ -13,12 +13,12 @@ from dataclasses import replace
 
 import torch
 
-from eqspike_seq.buckets import buckets
-from eqspike_seq.config import RunConfig
-from eqspike_seq.dynamics import DenseBackend
-from eqspike_seq.learning import ThreePhase
+from eqspike_seq.config.settings import RunConfig
+from eqspike_seq.learning.estimators import ThreePhase
 from eqspike_seq.ledger import sweep_products
-from eqspike_seq.network import Batch, Network, Shape
+from eqspike_seq.model.network import Batch, Network, Shape
+from eqspike_seq.relaxation.buckets import buckets
+from eqspike_seq.relaxation.dense import DenseBackend
 
 SWEEPS = 2, 3  # that are timed, of the free phase and of the nudges
 FEWEST = 2**25  # multiply-accumulates of a bucket in a sweep, below which casts and calls cost more than is gained

@@ -8,17 +8,22 @@
 al. (2021) for the two-sided nudge.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from eqspike_seq.dynamics import Backend, Equilibrium, Order, prepare, sweep
-from eqspike_seq.network import Batch, Network, Product, State, gathered
+from eqspike_seq.config.settings import RunConfig
+from eqspike_seq.model.network import Batch, Network, Product, State, by_token, gathered
+from eqspike_seq.model.projection import prepare
+from eqspike_seq.relaxation.buckets import buckets, joined, released
+from eqspike_seq.relaxation.dense import Order, sweep
+from eqspike_seq.relaxation.equilibrium import Backend, Equilibrium
 
+MakeBackend = Callable[[RunConfig], Backend]  # the backend that settings name
 Gradients = dict[str, Tensor]
 
 
@@ -164,3 +169,43 @@ class BPTT:
             found = torch.autograd.grad(loss, tensors, allow_unused=True)
         pairs = zip(names, tensors, found, strict=True)
         return Estimate({n: torch.zeros_like(t) if g is None else g for n, t, g in pairs}, [free])
+
+
+@dataclass(frozen=True)
+class ByLength:
+    """An estimator for buckets as one for whole batches. The equilibria that it returns are ``released``."""
+
+    estimator: GradientEstimator
+
+    def __call__(self, backend: Backend, network: Network, batch: Batch) -> Estimate:
+        """The gradients of the mean loss of all texts."""
+        network = replace(network, large=network.w2(backend.dtype))
+        gradients = {name: torch.zeros_like(tensor) for name, tensor in network.named()}
+
+        def added(narrow: Network, texts: Batch) -> list[Equilibrium]:
+            """The equilibria of a bucket whose gradients are added; nothing of the size of s¹ outlives the call."""
+            estimate = self.estimator(backend, narrow, texts)
+            products, phases = estimate.found, [released(phase, network.shape) for phase in estimate.equilibria]
+            del estimate  # before anything is multiplied out
+            for name, gradient in products.items():
+                whole, share = gradients[name], len(texts) / len(batch)
+                if name == "w2":
+                    whole = by_token(network.shape, whole)[:, :, : narrow.shape.tokens]
+                pieces = ((slice(None), gradient),) if isinstance(gradient, Tensor) else gradient.pieces()
+                for some, piece in pieces:
+                    whole[some].add_(piece.view_as(whole[some]), alpha=share)
+            return phases
+
+        order, found = [], []
+        for rows, narrow, texts in buckets(backend, network, batch):
+            order.append(rows)
+            found.append(added(narrow, texts))
+        inverse = torch.cat(order).argsort()
+        return Estimate({**gradients}, [joined(list(phases), inverse) for phases in zip(*found, strict=True)])
+
+
+def make_estimator(config: RunConfig) -> GradientEstimator:
+    """The gradient estimator that ``config`` names, by length."""
+    if config.estimator == "bptt":
+        return ByLength(BPTT(config.bptt_steps))
+    return ByLength(ThreePhase(config.beta) if config.estimator == "three-phase" else TwoPhase(config.beta))

@@ -26,14 +26,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from eqspike_seq.buckets import MakeBackend
-from eqspike_seq.config import RunConfig
-from eqspike_seq.data.dataset import Batches, Dataset, random_batch, shape_of
-from eqspike_seq.dynamics import Backend, DenseBackend, Equilibrium, Inputs, prepare, sweep
-from eqspike_seq.learning import Gradients, ThreePhase, local_update
-from eqspike_seq.network import Batch, Network, State
+from eqspike_seq.config.settings import RunConfig
+from eqspike_seq.data.batches import Batches, random_batch
+from eqspike_seq.data.dataset import Dataset, shape_of
+from eqspike_seq.learning.estimators import Gradients, MakeBackend, ThreePhase, local_update
+from eqspike_seq.model.network import Batch, Network, State
+from eqspike_seq.model.projection import Inputs, prepare
 from eqspike_seq.progress import Reporter
-from eqspike_seq.runs import network_of
+from eqspike_seq.relaxation.dense import DenseBackend, sweep
+from eqspike_seq.relaxation.equilibrium import Backend, Equilibrium
+from eqspike_seq.runs.weights import network_of
 
 CURVE_TEXTS = 16  # in float64
 CURVE_STEPS, CURVE_BETA = 30, 0.01

@@ -12,16 +12,21 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from eqspike_seq.attention import hopattn_and_weights
-from eqspike_seq.buckets import free_by_length, joined, make_estimator, most_texts, released, trimmed
-from eqspike_seq.config import RunConfig, filled, from_preset
-from eqspike_seq.data.dataset import Batches, Encoded
-from eqspike_seq.dynamics import Backend, DenseBackend, Equilibrium, full_query, prepare
+from eqspike_seq.config.presets import filled, from_preset
+from eqspike_seq.config.settings import RunConfig
+from eqspike_seq.data.batches import Batches
+from eqspike_seq.data.encoding import Encoded
 from eqspike_seq.errors import DivergenceError
+from eqspike_seq.learning.estimators import make_estimator
+from eqspike_seq.learning.precision import product_dtype
 from eqspike_seq.ledger import Ledger, training_ledger
 from eqspike_seq.meter import Meter
-from eqspike_seq.network import Batch, Network
-from eqspike_seq.precision import product_dtype
+from eqspike_seq.model.attention import hopattn_and_weights
+from eqspike_seq.model.network import Batch, Network
+from eqspike_seq.model.projection import full_query, prepare
+from eqspike_seq.relaxation.buckets import free_by_length, joined, most_texts, released, trimmed
+from eqspike_seq.relaxation.dense import DenseBackend
+from eqspike_seq.relaxation.equilibrium import Backend, Equilibrium
 
 SAMPLES = 16
 REFERENCE = 512  # texts

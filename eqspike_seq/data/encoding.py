@@ -1,0 +1,126 @@
+"""Texts as token ids, end to end."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eqspike_seq.config.settings import TokeniserName
+from eqspike_seq.data.cache import Arrays, kept
+from eqspike_seq.data.corpus import SPLIT_SEED
+from eqspike_seq.data.embeddings import (
+    Embeddings,
+)
+from eqspike_seq.data.locate import cache_dir
+from eqspike_seq.data.tokens import letters, normalised
+from eqspike_seq.data.tokens import split as split_into_tokens
+from eqspike_seq.files import sha256_of
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A split as token ids: those of all texts end to end, number i from ``starts[i]`` to ``starts[i + 1]``.
+
+    A pair is two such texts, ``inputs`` 2. ``ids`` int32 (all tokens,), ``starts`` int64 (n · inputs + 1,), ``labels``
+    int64 (n,).
+    """
+
+    ids: NDArray[np.int32]
+    starts: NDArray[np.int64]
+    labels: NDArray[np.int64]
+    inputs: int = 1
+
+    @classmethod
+    def of(
+        cls, ids: NDArray[np.int32], lengths: NDArray[np.int64], labels: NDArray[np.int64], inputs: int = 1
+    ) -> "Encoded":
+        """From the tokens of each text, (n · inputs,)."""
+        return cls(ids, np.concatenate([[0], np.cumsum(lengths)]), labels, inputs)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def lengths(self) -> NDArray[np.int64]:
+        """Tokens of each text, or of the longer one of a pair, (n,)."""
+        return np.diff(self.starts).reshape(-1, self.inputs).max(1)
+
+    def text(self, row: int, place: int = 0) -> NDArray[np.int32]:
+        """The ids of one text, or of the text at ``place`` of a pair, (tokens,)."""
+        first = row * self.inputs + place
+        return self.ids[self.starts[first] : self.starts[first + 1]]
+
+
+class Ids(NamedTuple):
+    """Texts as numbers: ``ids`` of all their known tokens end to end, int32; ``lengths`` (n,), int64, how many of each
+    text; how many tokens are ``unknown``; how many letters the texts have, and how many of them are ``lost``: in no
+    token.
+    """
+
+    ids: NDArray[np.int32]
+    lengths: NDArray[np.int64]
+    unknown: int
+    letters: int = 0
+    lost: int = 0
+
+
+def token_ids(
+    texts: list[str], embeddings: Embeddings, tokeniser: TokeniserName, progress: Progress = lambda _: None
+) -> Ids:
+    """As ``known_ids``, cached by content."""
+    key = sha256_of([tokeniser.encode(), embeddings.digest.encode(), *(text.encode() for text in texts)])
+    path = cache_dir() / "ids" / f"{key[:32]}.npz"
+
+    def make() -> Arrays:
+        return {name: np.asarray(value) for name, value in known_ids(texts, embeddings, tokeniser)._asdict().items()}
+
+    def read(arrays: Arrays) -> Ids:
+        counts = (int(arrays[name]) for name in ("unknown", "letters", "lost"))
+        found = Ids(arrays["ids"], arrays["lengths"], *counts)
+        _check_ids(found, texts=len(texts), words=len(embeddings.index))
+        return found
+
+    return kept(path, make, read, progress)
+
+
+def _check_ids(found: Ids, texts: int, words: int) -> None:
+    """Raises ValueError unless these can be the ids of so many texts."""
+    ids, lengths, unknown, letters, lost = found
+    whole = (ids.dtype, lengths.dtype, ids.ndim, lengths.shape) == (np.int32, np.int64, 1, (texts,))
+    if not whole or unknown < 0 or not 0 <= lost <= letters or (lengths < 0).any() or lengths.sum() != len(ids):
+        raise ValueError("the ids are not those of the texts")
+    if len(ids) and not 1 <= ids.min() <= ids.max() <= words:
+        raise ValueError(f"ids from {ids.min()} to {ids.max()}, expected 1 to {words}")
+
+
+def known_ids(texts: list[str], embeddings: Embeddings, tokeniser: TokeniserName) -> Ids:
+    """Texts as the ids of those of their tokens that have a vector."""
+    index, unknown, written, held = embeddings.index, 0, 0, 0
+    ids = [np.zeros(0, dtype=np.int32)]
+    lengths = np.zeros(len(texts), dtype=np.int64)
+    for row, text in enumerate(texts):
+        text = normalised(text, tokeniser)
+        tokens = split_into_tokens(text, tokeniser)
+        written, held = written + letters([text]), held + letters(tokens)
+        known = [index[token] for token in tokens if token in index]
+        ids.append(np.array(known, dtype=np.int32))
+        lengths[row] = len(known)
+        unknown += len(tokens) - len(known)
+    return Ids(np.concatenate(ids), lengths, unknown, written, written - held)
+
+
+def pixels(texts: list[str]) -> Ids:
+    """As ``known_ids``, of images: the grey values themselves, all known."""
+    values = np.frombuffer("".join(texts).encode("latin-1"), dtype=np.uint8).astype(np.int32)
+    return Ids(values, np.array([len(text) for text in texts], dtype=np.int64), 0)
+
+
+def shuffled(part: Encoded) -> Encoded:
+    """The same texts, each with its words in random order."""
+    rng = np.random.default_rng(SPLIT_SEED)
+    texts = [rng.permutation(part.ids[start:end]) for start, end in pairwise(part.starts)]
+    return replace(part, ids=np.concatenate(texts))

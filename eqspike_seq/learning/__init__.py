@@ -1,0 +1,1 @@
+"""From phases to parameters: estimators, the trainer, a run."""

@@ -1,0 +1,243 @@
+"""A run: data → training → test → run folder."""
+
+import signal
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from eqspike_seq.config.settings import RunConfig
+from eqspike_seq.data.batches import random_batch
+from eqspike_seq.data.dataset import Dataset, load_dataset, shape_of
+from eqspike_seq.files import save_arrays
+from eqspike_seq.learning.estimators import MakeBackend
+from eqspike_seq.learning.evaluation import Evaluation, dense_reference, evaluate, prediction_columns, samples
+from eqspike_seq.learning.metrics import Window
+from eqspike_seq.learning.parallel import ALONE, Job
+from eqspike_seq.learning.precision import settled
+from eqspike_seq.learning.trainer import Trainer, torch_device
+from eqspike_seq.learning.watch import warn_of_layers, warn_of_loss, warn_of_phases, warn_of_silence
+from eqspike_seq.memory import keep_freed_memory, release_freed_memory, resident
+from eqspike_seq.meter import Meter
+from eqspike_seq.progress import Reporter
+from eqspike_seq.runs.board import board, check_board
+from eqspike_seq.runs.environment import environment
+from eqspike_seq.runs.folder import RunFolder
+
+
+@torch.no_grad()
+def run(
+    config: RunConfig,
+    make_backend: MakeBackend,
+    reporter: Reporter,
+    job: Job = ALONE,
+    check: Callable[[Dataset], None] = lambda _: None,
+) -> dict[str, Any]:
+    """Train, test once, and fill the run folder; returns what ``result.json`` holds, with ``path``.
+
+    ``make_backend`` builds what relaxes the network. Of several processes each calls this, with the same ``config``;
+    the first one alone reads, writes and tests. ``check`` may refuse the data before anything is written.
+
+    Raises EqspikeError for whatever the user can mend; KeyboardInterrupt leaves a checkpoint behind.
+    """
+    torch_device(config.device)
+    job.take_device(config.device)
+    job.first(check_board, config.tensorboard)
+    keep_freed_memory()
+    folder = job.first(RunFolder.open, config)
+    try:
+        config = job.first(folder.continued, config)
+        dataset = job.first(load_dataset, config, reporter.status)
+        job.first(folder.check_data, config, dataset.source)
+        job.first(check, dataset)
+        reporter.dataset(dataset)
+        config = job.first(with_precision, config, dataset)
+        release_freed_memory()
+        trainer = Trainer(config, dataset, make_backend(config), job)
+        metrics: list[dict[str, Any]] = []
+        if config.resume is not None and (saved := job.first(folder.load_checkpoint)) is not None:
+            trainer.restore(saved)
+            metrics = job.first(folder.read_metrics, trainer.step)
+            reporter.status(f"resumed at batch {trainer.step} of {trainer.total}")
+        job.first(describe, trainer, folder)
+        train(trainer, folder, metrics, reporter)
+        result = job.first(conclude, trainer, folder, metrics, reporter)
+    finally:
+        folder.close()
+    return {**result, "path": folder.path}
+
+
+def with_precision(config: RunConfig, dataset: Dataset) -> RunConfig:
+    """``settled``, by a batch of the training texts."""
+    return settled(config, shape_of(config, dataset), random_batch(config, dataset, config.batch))
+
+
+def describe(trainer: Trainer, folder: RunFolder) -> None:
+    """``config.toml``, ``environment.json``, and of texts ``vocabulary.json`` and ``vectors.safetensors``."""
+    config, dataset = trainer.config, trainer.dataset
+    folder.write_config(config)
+    folder.write_json(
+        "environment.json",
+        {
+            **environment(),
+            "processes": trainer.job.size,
+            "device": config.device,
+            "product_dtype": str(trainer.backend.dtype),
+            "seed": config.seed,
+            "embedding_sha256": dataset.embeddings.digest,
+            "embeddings": dataset.embeddings.source,
+            "data": dataset.source,
+            "data_sha256": dataset.digest,
+            "counts": dataset.counts,
+        },
+    )
+    if not dataset.images:
+        folder.save_vocabulary(dataset.words(), dataset.classes, trainer.gather.table)
+
+
+def conclude(trainer: Trainer, folder: RunFolder, metrics: list[dict[str, Any]], reporter: Reporter) -> dict[str, Any]:
+    """All that follows on training; returns what ``result.json`` holds."""
+    test, columns = finish(trainer, folder, reporter)
+    result = summary(trainer, metrics, test)
+    _write_predictions(folder, columns)
+    folder.write_json("result.json", result)
+    return result
+
+
+def train(trainer: Trainer, folder: RunFolder, metrics: list[dict[str, Any]], reporter: Reporter) -> None:
+    """All batches that remain; a line of metrics and a checkpoint every so often and after every epoch."""
+    config, job, started = trainer.config, trainer.job, time.perf_counter() - trainer.seconds
+    meter = Meter.begin(config.device)
+    warned: set[str] = set()
+    with (
+        board(folder.path / "tensorboard", config.tensorboard and job.rank == 0, trainer.step) as log,
+        _Interruptible() as interrupted,
+        reporter.training(trainer.total, trainer.step) as advance,
+    ):
+
+        def record(ended: bool) -> None:
+            line = {"step": trainer.step, "epoch": trainer.step / trainer.batches, **trainer.window.line()}
+            warn_of_layers(line, warned, reporter)
+            warn_of_phases(line, config, warned, reporter)
+            warn_of_silence(config, trainer.network.shape, trainer.ledger, trainer.step, warned, reporter)
+            if ended:
+                part = trainer.dataset.validation
+                found = evaluate(trainer.backend, trainer.network, trainer.gather, part, config.batch)
+                line["validation_accuracy"] = found.accuracy
+                warn_of_loss(line, trainer.network.shape.classes, reporter)
+                reporter.epoch(trainer.step // trainer.batches, line)
+            trainer.seconds = time.perf_counter() - started
+            trainer.joules += meter.read() or 0.0
+            metrics.append({**line, "seconds": trainer.seconds})
+            log(metrics[-1])
+            trainer.window = Window()
+            folder.write_metrics(metrics)
+            folder.save_checkpoint(trainer.checkpoint())
+
+        while trainer.step < trainer.total:
+            trainer.train_batch()
+            trainer.seconds = time.perf_counter() - started
+            if trainer.step == trainer.total // 2:
+                job.first(trainer.check_weights)
+                job.first(folder.save_halfway, trainer.parameters)
+            ended = trainer.step % trainer.batches == 0
+            due = ended or trainer.step % config.checkpoint_every == 0
+            if due:
+                trainer.collect()
+                job.first(record, ended)
+                release_freed_memory()
+            if job.agree(interrupted()):
+                if not due:
+                    trainer.collect()
+                    job.first(lambda: folder.save_checkpoint(trainer.checkpoint()))
+                raise KeyboardInterrupt
+            advance(trainer.step, trainer.window)
+
+
+def finish(trainer: Trainer, folder: RunFolder, reporter: Reporter) -> tuple[Evaluation, dict[str, Any]]:
+    """Read the test split, once, and write what belongs to it."""
+    dataset, config, subject = trainer.dataset, trainer.config, (trainer.network, trainer.gather)
+    with reporter.testing(len(dataset.test)) as advance:
+        test = evaluate(trainer.backend, *subject, dataset.test, config.batch, advance)
+    folder.write_json("curves.json", test.curves())
+    folder.write_json(
+        "ledger.json",
+        {
+            "inference": test.ledger.as_dict(),
+            "training": trainer.ledger.as_dict(),
+            "test_texts": len(dataset.test),
+            "training_samples": trainer.ledger.samples.get("free", 0),
+            **({} if config.backend == "dense" else {"dense": dense_reference(config, *subject, dataset.train)}),
+        },
+    )
+    arrays = samples(trainer.backend, *subject, dataset.test, dataset.words(), config.beta)
+    folder.write("samples.npz", lambda path: save_arrays(path, arrays))
+    return test, prediction_columns(test, dataset.test_texts, dataset.classes)
+
+
+def summary(trainer: Trainer, metrics: list[dict[str, Any]], test: Evaluation) -> dict[str, Any]:
+    """What ``result.json`` holds."""
+    config, spiking = trainer.config, trainer.config.backend != "dense"
+    phases = tuple(trainer.ledger.samples)
+    peak = torch.cuda.max_memory_allocated() if config.device == "cuda" else resident()
+    return {
+        "dataset": config.dataset_name(),
+        "classes": list(trainer.dataset.classes),
+        "synthetic": trainer.dataset.synthetic,
+        "backend": config.backend,
+        "neuron": config.neuron if spiking else None,
+        "circuit": config.circuit if spiking and config.attention else None,
+        "rule": config.rule if spiking else None,
+        "attention": config.attention,
+        "preset": config.preset,
+        "seed": config.seed,
+        "limit": config.limit,
+        "n_train": len(trainer.dataset.train),
+        "n_validation": len(trainer.dataset.validation),
+        "n_test": len(trainer.dataset.test),
+        "test_accuracy": test.accuracy,
+        "validation_accuracy": metrics[-1]["validation_accuracy"],
+        "train_seconds": trainer.seconds,
+        "test_seconds": test.seconds,
+        "peak_memory_bytes": peak,
+        "measured_joules": {"training": trainer.joules, "testing": test.joules} if test.joules is not None else None,
+        "free_steps": float(test.steps.mean()),
+        "test_converged": test.converged,
+        "spikes": trainer.ledger.spikes() if spiking else None,
+        "spikes_per_inference": test.ledger.total("spikes") / len(test.labels) if spiking else None,
+        "graded_events_per_inference": test.ledger.total("graded_events") / len(test.labels) if spiking else None,
+        "spikes_per_synapse_per_inference": test.ledger.spikes_per_synapse() if spiking else None,
+        "spikes_per_synapse_per_training_sample": trainer.ledger.spikes_per_synapse(phases) if spiking else None,
+        "complete": True,
+    }
+
+
+def _write_predictions(folder: RunFolder, columns: dict[str, Any]) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    table = pa.table(columns).replace_schema_metadata({"format": "1"})
+    folder.write("predictions.parquet", lambda path: pq.write_table(table, path))
+
+
+class _Interruptible:
+    """Ctrl-C and a polite kill are noted; the batch in work is finished before the checkpoint is written."""
+
+    def __init__(self) -> None:
+        self.caught = False
+
+    def __enter__(self) -> Any:
+        try:
+            self.before = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
+        except ValueError:  # not in the main thread: signals are not ours
+            self.before = {}
+        return lambda: self.caught
+
+    def _note(self, *_: object) -> None:
+        self.caught = True
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self.before.items():
+            if signal.getsignal(number) == self._note:
+                signal.signal(number, handler)

@@ -1,0 +1,87 @@
+"""What a run warns of: layers that cannot learn, silence, a loss that grows."""
+
+from typing import Any
+
+from eqspike_seq.config.acting import unmet
+from eqspike_seq.config.settings import RunConfig
+from eqspike_seq.ledger import Ledger
+from eqspike_seq.model.network import Shape
+from eqspike_seq.progress import Reporter
+
+WORSE = 1.2  # times the loss of answering all classes alike, at which training is told to diverge
+STUCK = 0.95  # share of such units at which a layer is warned of
+
+
+def warn_of_layers(line: dict[str, Any], warned: set[str], reporter: Reporter) -> None:
+    """Say, once for each, which layers are silent or saturated."""
+    for kind in ("silent", "saturated"):
+        for layer, share in line[kind].items():
+            if share > STUCK and f"{layer} {kind}" not in warned:
+                warned.add(f"{layer} {kind}")
+                reporter.warn(
+                    f"layer {layer}: {share:.1%} of its rates are {kind} at step {line['step']}; "
+                    "it can hardly learn. Try another --learning-rate, --seed or --hidden."
+                )
+
+
+def warn_of_phases(line: dict[str, Any], config: RunConfig, warned: set[str], reporter: Reporter) -> None:
+    """Say, once for each, which phases end before most texts converge.
+
+    The neurons of a rate code go on in the nudges from where its free phase ended, so that what it left unsettled is
+    gone when gradients are read, unless the nudges do not converge either. A free phase in which no text converges is
+    always reported.
+    """
+    shares = line["converged"]
+    early = [phase for phase, share in shares.items() if share < 0.5]
+    if early == ["free"] and shares["free"] > 0 and not unmet(config, "window"):
+        return
+    for phase in early:
+        if phase not in warned:
+            warned.add(phase)
+            reporter.warn(
+                f"{phase} phase: only {shares[phase]:.1%} of the texts converged (mean residual "
+                f"{line['residual'][phase]:.2g}) by step {line['step']}. "
+                f"Raise --{'free' if phase == 'free' else 'nudge'}-steps."
+            )
+
+
+def warn_of_silence(
+    config: RunConfig, shape: Shape, ledger: Ledger, step: int, warned: set[str], reporter: Reporter
+) -> None:
+    """Say, once for each, which spiking layers below the output have sent nothing, and whether nudges have not."""
+    changes = config.neuron == "sigma-delta"
+    layers = [f"s{index}" for index in range(2 if shape.clamped else 1, len(shape.sizes))]
+    sent = {
+        (layer, phase): kinds["spikes"] + kinds["graded_events"]
+        for layer in layers
+        for phase, kinds in ledger.counts.get(layer, {}).items()
+    }
+    if config.backend == "dense":
+        return
+    for layer in layers:
+        if not sent.get((layer, "free"), 0) and layer not in warned:
+            warned.add(layer)
+            flag = "--projection-threshold" if layer == "s1" else "--threshold"
+            change = f"Lower {flag}." if changes else "Raise --bias, or lower --learning-rate."
+            reporter.warn(f"layer {layer}: silent, no spike in any free phase by step {step}. {change}")
+    if changes and not any(sent.get((layer, "nudge+"), 0) for layer in layers) and "nudges" not in warned:
+        warned.add("nudges")
+        reporter.warn(
+            f"nudges: silent, no spike below the output by step {step}, so that only its weights learn. "
+            "Lower --nudge-threshold, or raise --beta."
+        )
+
+
+def loss_of_alike(classes: int) -> float:
+    """½(1 − 1/C): the loss ½‖y − ŷ‖² of a network whose output is 1/C for every class."""
+    return 0.5 * (1 - 1 / classes)
+
+
+def warn_of_loss(line: dict[str, Any], classes: int, reporter: Reporter) -> None:
+    """Say that an epoch's loss is above that of a network that answers all classes alike."""
+    alike = loss_of_alike(classes)
+    if line["loss"] > WORSE * alike:
+        reporter.warn(
+            f"training diverges: loss {line['loss']:.3g} at step {line['step']}, where answering all classes alike has "
+            f"{alike:.3g}. Lower --learning-rate."
+        )

@@ -1,0 +1,1 @@
+"""The network: shapes, parameters, φ, HopAttn and its projection layer."""

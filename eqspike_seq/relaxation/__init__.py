@@ -1,0 +1,1 @@
+"""Phases: what a backend is, the dense one, batches by length."""

@@ -1,0 +1,145 @@
+"""Compiled loops of the event-driven path: what spikes do to the neurons that they reach."""
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.floating]
+
+
+@numba.njit(cache=True, fastmath={"contract"})
+def add(weights: Floats, senders: NDArray[np.int64], values: Floats, into: Floats) -> None:
+    """into ← into + Σ_m values[m] · weights[senders[m]], of each row its first len(into).
+
+    Eight senders at a time: the rows come from memory far away, and more of them are then on their way at once.
+    """
+    size, count = len(into), len(senders)
+    together = count - count % 8
+    for m in range(0, together, 8):
+        a, b, c, d = weights[senders[m]], weights[senders[m + 1]], weights[senders[m + 2]], weights[senders[m + 3]]
+        e, f, g, h = weights[senders[m + 4]], weights[senders[m + 5]], weights[senders[m + 6]], weights[senders[m + 7]]
+        p, q, r, s = values[m], values[m + 1], values[m + 2], values[m + 3]
+        t, v, w, x = values[m + 4], values[m + 5], values[m + 6], values[m + 7]
+        for k in range(size):
+            first = (p * a[k] + q * b[k]) + (r * c[k] + s * d[k])
+            second = (t * e[k] + v * f[k]) + (w * g[k] + x * h[k])
+            into[k] += first + second
+    for m in range(together, count):
+        row, value = weights[senders[m]], values[m]
+        for k in range(size):
+            into[k] += value * row[k]
+
+
+@numba.njit(cache=True, fastmath={"contract", "reassoc"})
+def hear(
+    sent: Floats, threshold: float, w2: Floats, query: Floats, change: Floats, least: float, always: bool
+) -> NDArray[np.int64]:
+    """Add the spikes of s² to the queries of all rows: change ← change + θ₂ Σ_j n_j w₂[j]; (n, D).
+
+    Returns the rows with |change|² > ``least`` (all, if ``always``), whose query takes it over.
+    """
+    senders, values, count = np.empty(len(sent), dtype=np.int64), np.empty_like(sent), 0
+    for j in range(len(sent)):
+        if sent[j] != 0:
+            senders[count], values[count] = j, threshold * sent[j]
+            count += 1
+    add(w2, senders[:count], values[:count], change.reshape(-1))
+    moved = np.empty(len(query), dtype=np.int64)
+    found = 0
+    for i in range(len(query)):
+        row, whole, square = change[i], query[i], least * 0
+        for k in range(len(row)):
+            square += row[k] * row[k]
+        if always or square > least:
+            moved[found] = i
+            found += 1
+            for k in range(len(row)):
+                whole[k] += row[k]
+                row[k] = 0
+    return moved[:found]
+
+
+@numba.njit(cache=True)
+def send_rows(
+    own: Floats,
+    source: NDArray[np.int64],
+    rows: NDArray[np.int64],
+    units: Floats,
+    inverse: float,
+    margin: float,
+    columns: Floats,
+    threshold: float,
+    u: Floats,
+) -> int:
+    """Let the neurons of these rows of s¹ send what changed, and s² hear it; returns the unit spikes.
+
+    e = a/θ − sent, n = sign(e) ⌊|e| + margin⌋, u ← u + θ₁ n · column; a of row ``rows[m]`` is ``own[source[m]]``.
+    """
+    dim = own.shape[1]
+    total = 0
+    senders, values, current = np.empty(dim, dtype=np.int64), np.empty(dim, dtype=own.dtype), np.empty_like(u)
+    for m in range(len(rows)):
+        activations, before = own[source[m]], units[rows[m]]
+        found = 0
+        for k in range(dim):
+            error = activations[k] * inverse - before[k]
+            n = np.floor(abs(error) + margin)
+            if n > 0:
+                senders[found] = rows[m] * dim + k
+                values[found] = n if error > 0 else -n
+                before[k] += values[found]
+                total += int(n)
+                found += 1
+        if found:  # summed by row first, which rounds less than one long sum
+            current[:] = 0
+            add(columns, senders[:found], values[:found], current)
+            for j in range(len(u)):
+                u[j] += threshold * current[j]
+    return total
+
+
+@numba.njit(cache=True)
+def send_layers(
+    u: tuple[Floats, ...],
+    units: tuple[Floats, ...],
+    sent: tuple[Floats, ...],
+    up: tuple[Floats, ...],
+    down: tuple[Floats, ...],
+    order: NDArray[np.int64],
+    thresholds: Floats,
+    inverses: Floats,
+    origins: Floats,
+    margins: Floats,
+    output: Floats,
+    count: NDArray[np.int64],
+) -> None:
+    """Update s², s³, … in turn: a = σ(u), e = (a − origin)/θ − units, n = sign(e) ⌊|e| + margin⌋.
+
+    Each spike goes to both neighbours' ``u`` at once; s² sends down only where its spikes are ``hear``d. Fills ``sent``
+    (signed units), ``output`` (the last layer's a) and ``count[1:]`` (unit spikes).
+    """
+    last = len(u) - 1
+    for index in order:
+        mine = u[index]
+        for j in range(len(mine)):
+            own = min(max(mine[j] / 2, mine.dtype.type(0)), mine.dtype.type(1))
+            if index == last:
+                output[j] = own
+            error = (own - origins[index]) * inverses[index] - units[index][j]
+            n = np.floor(abs(error) + margins[index])
+            if n <= 0:
+                sent[index][j] = 0
+                continue
+            count[index + 1] += int(n)
+            n = n if error > 0 else -n
+            sent[index][j] = n
+            units[index][j] += n
+            weight = thresholds[index] * n
+            if index < last:
+                above, row = u[index + 1], up[index][j]
+                for k in range(len(above)):
+                    above[k] += weight * row[k]
+            if index > 0:
+                below, row = u[index - 1], down[index - 1][j]
+                for k in range(len(below)):
+                    below[k] += weight * row[k]
