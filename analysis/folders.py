@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from analysis import forms
 from eqspike_seq import files
 from eqspike_seq.config.presets import as_saved
-from eqspike_seq.config.settings import FORMAT, IMAGES, WHERE
+from eqspike_seq.config.settings import FORMAT, WHERE
+from eqspike_seq.data.registry import pixels_of
 from eqspike_seq.errors import ConfigError
 from eqspike_seq.ledger import KINDS, Ledger
 
@@ -54,7 +55,7 @@ class Run:
         parts = [f"{result['backend']} EP", result["neuron"], result["rule"]]
         if result["circuit"] == "wta":
             parts.append("wta")
-        if not result["attention"] and result["dataset"] not in IMAGES:
+        if not result["attention"] and not pixels_of(result["dataset"]):
             parts.append("no HopAttn")
         kept = self.settings.get("projections", list(EVERY))
         parts += [f"without {name}" for name in EVERY if name not in kept]

@@ -156,6 +156,7 @@ def takes(kind: Any) -> str:
 def presets() -> list[str]:
     """The files of the presets, and how their parts come together."""
     from eqspike_seq.config import presets as known
+    from eqspike_seq.data.registry import DATASETS
 
     lines = [
         "A setting comes, each overriding the one before, from the default above, the preset's `[common]`, its part",
@@ -164,7 +165,7 @@ def presets() -> list[str]:
         "others is refused, so that none is passed over in silence.",
     ]
     for name in known.presets():
-        of = ", ".join(dataset for dataset, preset in known.DEFAULT_PRESET.items() if preset == name)
+        of = ", ".join(dataset for dataset, entry in DATASETS.items() if entry.preset == name)
         text = (ROOT / "eqspike_seq" / "presets" / f"{name}.toml").read_text()
         lines += ["", f"`--preset {name}`" + (f", the default for `{of}`:" if of else ":"), "", *block(text, "toml")]
     return lines

@@ -15,9 +15,10 @@ from torch import Tensor
 
 from eqspike.build import OneText, make_backend, make_single
 from eqspike_seq.config.presets import settings_of
-from eqspike_seq.config.settings import IMAGES, RunConfig
+from eqspike_seq.config.settings import RunConfig
 from eqspike_seq.data.batches import Batches, fit
 from eqspike_seq.data.dataset import shape_for
+from eqspike_seq.data.registry import pixels_of
 from eqspike_seq.data.tokens import tokenise
 from eqspike_seq.errors import RunError
 from eqspike_seq.files import read_json
@@ -91,7 +92,7 @@ class Predictor:
         if not run.is_dir():
             raise RunError(f"{run}: no such folder; expected that of a finished run")
         config = RunConfig(**{**settings_of(run), "device": "cpu", "precision": "float32"})
-        if config.dataset in IMAGES:
+        if pixels_of(config.dataset):
             raise RunError(f"{run}: a run on {config.dataset}, which is images; expected one on texts")
         if completed(run) is None:
             raise RunError(f"{run}: the run has not ended; continue it with `eqspike run --resume {run}`")

@@ -5,7 +5,8 @@ import pytest
 
 from eqspike.commands.run import parse_run
 from eqspike_seq.config.presets import from_preset, presets, read_toml
-from eqspike_seq.config.settings import IMAGES, RunConfig
+from eqspike_seq.config.settings import RunConfig
+from eqspike_seq.data.registry import pixels_of
 from eqspike_seq.errors import ConfigError
 
 
@@ -15,7 +16,7 @@ from eqspike_seq.errors import ConfigError
     [("dense", "if"), ("brian2", "if"), *(("spiking", neuron) for neuron in ("if", "lif", "bernoulli", "sigma-delta"))],
 )
 def test_every_preset_parses_and_survives_its_own_file(preset: str, backend: str, neuron: str, tmp_path: Path) -> None:
-    dataset = preset if preset in IMAGES else preset.split("-")[0] if preset.startswith("snli") else "imdb"
+    dataset = preset if pixels_of(preset) else preset.split("-")[0] if preset.startswith("snli") else "imdb"
     config = from_preset(dataset, backend, preset, neuron=neuron)
     (tmp_path / "config.toml").write_bytes(config.to_toml())
     assert RunConfig(**read_toml(tmp_path / "config.toml")) == config

@@ -26,6 +26,7 @@ from eqspike_seq.config.presets import from_preset, read_toml
 from eqspike_seq.config.settings import RunConfig
 from eqspike_seq.data.batches import random_batch
 from eqspike_seq.data.dataset import load_dataset, shape_of, split
+from eqspike_seq.data.registry import DATASETS, DataSet
 from eqspike_seq.learning.estimators import make_estimator
 from eqspike_seq.model.network import Network
 from neuromorphic.neurons import Noise
@@ -175,7 +176,7 @@ def test_example_of_a_neuron_fires_at_the_rate_sigma_and_learns(monkeypatch: pyt
     assert all(torch.isfinite(gradient).all() and gradient.abs().sum() > 0 for gradient in gradients.values())
 
 
-def test_examples_of_data_are_read(tmp_path: Path) -> None:
+def test_examples_of_data_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     module, vectors = blocks("how-to/own-data.md", "python")
     exec(vectors, {"folder": tmp_path})
     (example,) = blocks("how-to/own-data.md", "csv")
@@ -191,6 +192,10 @@ def test_examples_of_data_are_read(tmp_path: Path) -> None:
     for name in ("train", "test"):
         lines = [f"{label},{name} {label} number {n}\n" for label in found["CLASSES"] for n in range(20)]
         (tmp_path / f"topics_{name}.csv").write_text("".join(lines))
+    # one entry, and the data set is there by its name, for settings, for help and for training
+    monkeypatch.setitem(DATASETS, "topics", DataSet(found["load_topics"], "mini", "news", "your own lines"))
+    config = parse_run(["topics", "--backend", "spiking", "--data-dir", str(tmp_path)])
+    assert config.preset == "mini" and len(load_dataset(config).test) == 60
     topics = split(found["load_topics"](tmp_path))
     assert topics.validation is not None and len(topics.validation) == 6
     assert np.unique(topics.validation.labels).tolist() == [0, 1, 2]

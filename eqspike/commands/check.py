@@ -12,8 +12,9 @@ from analysis.check_pictures import pictures
 from eqspike.build import make_backend
 from eqspike_seq.config.acting import check_given
 from eqspike_seq.config.presets import from_preset, settings_of
-from eqspike_seq.config.settings import FORMAT, IMAGES, CircuitName, DatasetName, NeuronName, RuleName, RunConfig
+from eqspike_seq.config.settings import FORMAT, CircuitName, NeuronName, RuleName, RunConfig
 from eqspike_seq.data.dataset import load_dataset
+from eqspike_seq.data.registry import pixels_of
 from eqspike_seq.errors import ConfigError
 from eqspike_seq.files import write_json
 from eqspike_seq.progress import Reporter
@@ -29,7 +30,7 @@ class Subject:
 
     run: tyro.conf.Positional[Path | None] = None
     """A run folder: its network at the start, in the middle and at the end of training. Without: a preset's start."""
-    dataset: DatasetName = "imdb"
+    dataset: str = "imdb"
     """Without a run folder: the data set."""
     preset: str = ""
     """Without a run folder: the preset. Default: cpu for imdb, else the data set's own."""
@@ -182,7 +183,7 @@ def convergence(flags: ConvergenceFlags) -> dict[str, Any]:
 
     reporter = Reporter()
     config = flags.config()
-    if config.dataset in IMAGES:
+    if pixels_of(config.dataset):
         raise ConfigError(
             f"check convergence: {config.dataset} has no HopAttn to be looked at; expected imdb or mini, or such a run"
         )

@@ -6,10 +6,8 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from eqspike_seq.data.imdb import find_imdb
 from eqspike_seq.data.locate import search_places
-from eqspike_seq.data.mnist import find_mnist
-from eqspike_seq.data.snli import find_snli
+from eqspike_seq.data.registry import DATASETS
 
 
 def main(arguments: list[str]) -> None:
@@ -25,18 +23,12 @@ def main(arguments: list[str]) -> None:
         table = Table(box=None, pad_edge=False)
         for heading in ("data set", "what", "where"):
             table.add_column(heading, overflow="fold")
-        for name, what, find, size in (
-            ("imdb", "25,000 + 25,000 film reviews, 50,000 unlabelled (Maas et al. 2011)", find_imdb, "84 MB"),
-            ("snli", "550,000 + 10,000 + 10,000 pairs of sentences (Bowman et al. 2015)", find_snli, "95 MB"),
-            ("mnist", "60,000 + 10,000 digits of 28 × 28 pixels (LeCun et al. 1998)", find_mnist, "12 MB"),
-        ):
-            found = find(data_dir)
-            absent = f"not found in {places}; would be downloaded to the cache ({size})"
-            table.add_row(name, what, f"found: {found.kind} in {found.path} ({found.place})" if found else absent)
-        table.add_row("mini", "2,000 + 500 + 500 synthetic reviews", "embedded: generated from a seed")
-        table.add_row(
-            "digits", "1,797 digits of 8 × 8 pixels (Alpaydin & Kaynak 1998)", "embedded: comes with scikit-learn"
-        )
+        for name, known in DATASETS.items():
+            found = None if known.find is None else known.find(data_dir)
+            where = "embedded" if known.embedded else f"not found in {places}"
+            where += f"; would be downloaded to the cache ({known.download})" if known.download else ""
+            place = where if found is None else f"found: {found.kind} in {found.path} ({found.place})"
+            table.add_row(name, known.contents, place)
         table.add_row("your own", ".csv, .tsv, .jsonl or .parquet", "where you say: eqspike run FILE, or a FOLDER")
         Console(highlight=False, markup=False, emoji=False).print(table)
 

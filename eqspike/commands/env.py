@@ -7,9 +7,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from eqspike_seq.data.imdb import find_imdb
-from eqspike_seq.data.mnist import find_mnist
-from eqspike_seq.data.snli import find_snli
+from eqspike_seq.data.registry import DATASETS
 from eqspike_seq.runs.environment import environment
 
 
@@ -23,8 +21,10 @@ def main(arguments: list[str]) -> None:
             json_output: Print JSON.
         """
         known: dict[str, Any] = environment()
-        for name, found in (("imdb", find_imdb(None)), ("snli", find_snli(None)), ("mnist", find_mnist(None))):
-            known[name] = f"{found.kind} in {found.path}" if found else "not found"
+        for name, dataset in DATASETS.items():
+            if dataset.find is not None:
+                found = dataset.find(None)
+                known[name] = f"{found.kind} in {found.path}" if found else "not found"
         if json_output:
             print(json.dumps(known, indent=2))
             return

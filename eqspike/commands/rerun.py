@@ -10,8 +10,9 @@ import tyro
 from analysis.repetition import report
 from eqspike.build import run
 from eqspike_seq.config.presets import settings_of
-from eqspike_seq.config.settings import DATASETS, IMAGES, RunConfig
+from eqspike_seq.config.settings import RunConfig
 from eqspike_seq.data.dataset import Dataset
+from eqspike_seq.data.registry import DATASETS, pixels_of
 from eqspike_seq.errors import DataError, RunError
 from eqspike_seq.files import read_json
 from eqspike_seq.learning.parallel import Job, join
@@ -66,7 +67,7 @@ class Repetition:
 
     def repeats_no_vectors(self) -> bool:
         """Whether several threads trained the word vectors."""
-        texts = self.config.dataset not in IMAGES and self.config.embeddings == "word2vec"
+        texts = not pixels_of(self.config.dataset) and self.config.embeddings == "word2vec"
         return texts and self.config.workers > 1
 
 

@@ -8,7 +8,8 @@ import tyro
 
 from eqspike_seq.config.acting import check_given, named_in
 from eqspike_seq.config.presets import from_preset, read_toml, saved_by_a_run
-from eqspike_seq.config.settings import BACKENDS, CIRCUITS, DATASETS, NEURONS, OWN, RunConfig
+from eqspike_seq.config.settings import BACKENDS, CIRCUITS, NEURONS, OWN, RunConfig
+from eqspike_seq.data.registry import DATASETS
 from eqspike_seq.errors import ConfigError
 from eqspike_seq.learning.parallel import join
 
@@ -61,7 +62,7 @@ def parse_run(arguments: list[str], checked: bool = True) -> RunConfig:
     for name, value, known in (("neuron", given.neuron, NEURONS), ("circuit", given.circuit, CIRCUITS)):
         if value in known:  # a preset has a part for it
             settings[name] = value
-    config = _with_flags(arguments, from_preset(dataset or DATASETS[0], backend, preset, **settings))
+    config = _with_flags(arguments, from_preset(dataset or next(iter(DATASETS)), backend, preset, **settings))
     config = _sized(arguments, config, settings)
     if checked:
         check_given(config, {*keys, *named_in(arguments)})

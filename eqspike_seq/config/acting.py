@@ -4,10 +4,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from eqspike_seq.config.settings import DATASETS, IMAGES, WHERE, RunConfig
+from eqspike_seq.config.settings import WHERE, RunConfig
+from eqspike_seq.data.registry import DATASETS, is_searched, pixels_of
 from eqspike_seq.errors import ConfigError
-
-SEARCHED = tuple(name for name in DATASETS if name not in ("mini", "digits"))  # those come with eqspike
 
 
 @dataclass(frozen=True)
@@ -39,10 +38,10 @@ def named_in(arguments: Iterable[str]) -> set[str]:
     return flags | {flag.removeprefix("no_") for flag in flags}
 
 
-TEXTS = (Condition("texts", "dataset", lambda config: config.dataset not in IMAGES),)
+TEXTS = (Condition("texts", "dataset", lambda config: not pixels_of(config.dataset)),)
 PAIRS = (Condition("pairs of texts", "dataset", lambda config: config.inputs() == 2),)
 OWN_TEXTS = (Condition("a file or folder of your own", "dataset", lambda config: config.dataset not in DATASETS),)
-FOUND = (Condition("a data set that is looked for", "dataset", lambda config: config.dataset in SEARCHED),)
+FOUND = (Condition("a data set that is looked for", "dataset", lambda config: is_searched(config.dataset)),)
 PICKLE = (Condition("--embeddings FILE.kv", "embeddings", lambda config: config.embeddings.endswith(".kv")),)
 SPIKING = (is_one_of("backend", "spiking"),)
 RATES = (

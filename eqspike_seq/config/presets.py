@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from eqspike_seq import files
-from eqspike_seq.config.settings import DATASETS, FORMAT, OWN, RunConfig
+from eqspike_seq.config.settings import FORMAT, OWN, RunConfig
+from eqspike_seq.data.registry import DATASETS
 from eqspike_seq.errors import ConfigError
 
 Made = TypeVar("Made")
-DEFAULT_PRESET = {"imdb": "cpu", "snli": "snli-cpu", "mini": "mini", "mnist": "mnist", "digits": "digits"}
 
 
 def presets() -> list[str]:
@@ -26,7 +26,7 @@ def from_preset(dataset: str, backend: str, preset: str = "", **overrides: Any) 
         got = {"dataset": dataset, "backend": backend, "preset": preset, **overrides}.get(flag, "")
         if not isinstance(got, str):
             raise ConfigError(f"--{flag}: got {got!r}, expected a name")
-    name = preset or DEFAULT_PRESET.get(dataset, OWN)
+    name = preset or (DATASETS[dataset].preset if dataset in DATASETS else OWN)
     if name not in presets():
         raise ConfigError(f"--preset: got {name!r}, expected one of {', '.join(presets())}")
     text = (resources.files("eqspike_seq") / "presets" / f"{name}.toml").read_text()

@@ -10,25 +10,27 @@ import tyro
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from eqspike_seq.config.messages import explain
+from eqspike_seq.data.registry import DATASETS, pixels_of
 from eqspike_seq.errors import ConfigError
 
 FORMAT = 1
-DatasetName = Literal["imdb", "snli", "mini", "mnist", "digits"]
 BackendName = Literal["dense", "spiking", "brian2"]
 NeuronName = Literal["if", "lif", "bernoulli", "sigma-delta"]
 CircuitName = Literal["clocked", "wta"]
 RuleName = Literal["count", "trace", "eqspike", "membrane"]
 TokeniserName = Literal["unicode", "ascii"]
-DATASETS, BACKENDS, NEURONS, CIRCUITS, RULES = map(
-    get_args, (DatasetName, BackendName, NeuronName, CircuitName, RuleName)
-)
+BACKENDS, NEURONS, CIRCUITS, RULES = map(get_args, (BackendName, NeuronName, CircuitName, RuleName))
 EMBEDDINGS = ("word2vec", "random", "google-news")  # else a file
 FINEST = 1e-6  # threshold: as many units as that makes of 1 can just be counted one by one in float32
 OWN = "own"  # the preset of texts of one's own
-PAIRS = ("snli",)  # data sets whose texts are pairs
 SIDES = "ab"  # the first and the second text of a pair
-IMAGES = {"mnist": 784, "digits": 64}  # data sets whose pixels, so many, are the first layer
 WHERE = {"out", "resume", "data_dir", "device", "tensorboard"}  # say how and where a run happens, not what it computes
+
+
+SOURCES = (
+    "".join(f"{name}: {known.about}. " for name, known in DATASETS.items())
+    + "A file of texts and labels (.csv, .tsv, .jsonl or .parquet), or a folder with train and test files: your own."
+)
 
 
 class RunConfig(BaseModel):
@@ -36,10 +38,9 @@ class RunConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
-    dataset: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="{" + ",".join(DATASETS) + "}|FILE|FOLDER")]
-    """imdb: 50,000 film reviews. snli: 570,000 pairs of sentences. mini: synthetic reviews, embedded. mnist: 70,000
-    digits, whose pixels are the first layer. digits: 1,797 smaller ones, embedded. A file of texts and labels (.csv,
-    .tsv, .jsonl or .parquet), or a folder with train and test files: your own."""
+    dataset: Annotated[
+        tyro.conf.Positional[str], tyro.conf.arg(metavar="{" + ",".join(DATASETS) + "}|FILE|FOLDER", help=SOURCES)
+    ] = Field(description=SOURCES)
     backend: BackendName = "dense"
     """dense: rates relaxed to the fixed point. spiking: the neurons of --neuron. brian2: the same in Brian2, slowly."""
     preset: str = ""
@@ -248,7 +249,7 @@ class RunConfig(BaseModel):
                 raise ValueError(
                     f"--class-names: got {', '.join(map(repr, self.class_names))}, expected different names, none blank"
                 )
-        pixels, layers = IMAGES.get(self.dataset), self.weight_matrices()
+        pixels, layers = pixels_of(self.dataset), self.weight_matrices()
         if len(self.learning_rate) not in (1, layers):
             raise ValueError(
                 f"--learning-rate: got {len(self.learning_rate)} values, expected 1 or {layers} "
@@ -304,11 +305,11 @@ class RunConfig(BaseModel):
 
     def inputs(self) -> int:
         """Texts of an example: 2 of a pair."""
-        return 2 if self.dataset in PAIRS else max(1, len(self.text_column))
+        return DATASETS[self.dataset].inputs if self.dataset in DATASETS else max(1, len(self.text_column))
 
     def layout(self) -> tuple[tuple[int, int], ...]:
         """(query, key) of each projection layer by the place of a text in its example; none of images."""
-        if self.dataset in IMAGES:
+        if pixels_of(self.dataset):
             return ()
         if self.inputs() == 1:
             return ((0, 0),)
@@ -316,7 +317,7 @@ class RunConfig(BaseModel):
 
     def weight_matrices(self) -> int:
         """How many there are: w₁ (unless the input is s¹ itself), w₂, …"""
-        return len(self.hidden) + (1 if self.dataset in IMAGES else 2)
+        return len(self.hidden) + (1 if pixels_of(self.dataset) else 2)
 
     def learning_rates(self) -> tuple[float, ...]:
         """One for each weight matrix."""

@@ -18,6 +18,8 @@ from eqspike_seq.data.embeddings import (
     train_word2vec,
 )
 from eqspike_seq.data.encoding import Encoded, Progress, pixels, shuffled, token_ids
+from eqspike_seq.data.own import load_own, named
+from eqspike_seq.data.registry import DATASETS
 from eqspike_seq.data.tokens import tokenise
 from eqspike_seq.errors import DataError
 from eqspike_seq.files import sha256_of
@@ -50,30 +52,9 @@ class Dataset:
 
 def load_corpus(config: RunConfig, progress: Progress = lambda _: None) -> Corpus:
     """The data set of that name, or the one in that file or folder. Raises DataError where it cannot be had."""
-    name, data_dir = config.dataset, config.data_dir
-    if name == "mini":
-        from eqspike_seq.data.mini import load_mini
-
-        return load_mini()
-    if name == "mnist":
-        from eqspike_seq.data.mnist import load_mnist
-
-        return load_mnist(data_dir)
-    if name == "digits":
-        from eqspike_seq.data.digits import load_digits
-
-        return load_digits()
-    if name == "snli":
-        from eqspike_seq.data.snli import load_snli
-
-        return load_snli(data_dir)
-    if name == "imdb":
-        from eqspike_seq.data.imdb import load_imdb
-
-        return load_imdb(data_dir)
-    from eqspike_seq.data.own import load_own, named
-
-    corpus = load_own(Path(name), config.text_column, config.label_column, config.strict, progress)
+    if config.dataset in DATASETS:
+        return DATASETS[config.dataset].load(config.data_dir)
+    corpus = load_own(Path(config.dataset), config.text_column, config.label_column, config.strict, progress)
     return named(corpus, config.class_names) if config.class_names else corpus
 
 

@@ -16,7 +16,8 @@ from torch import Tensor
 
 from eqspike_seq.config.acting import differences
 from eqspike_seq.config.presets import read_toml
-from eqspike_seq.config.settings import DATASETS, FORMAT, RunConfig
+from eqspike_seq.config.settings import FORMAT, RunConfig
+from eqspike_seq.data.registry import DATASETS
 from eqspike_seq.errors import RunError
 from eqspike_seq.files import as_json, read_json, read_json_lines, read_tensors, remove_unfinished, write_atomically
 
