@@ -22,7 +22,7 @@ COMMANDS = (
     "data",
     "env",
 )
-PACKAGES = ("eqspike_seq", "neuromorphic", "analysis")
+PACKAGES = ("eqspike", "eqspike_seq", "neuromorphic", "analysis")
 SENDS = ("socket.connect", "socket.sendto", "socket.sendmsg")
 LOOKS_UP = ("socket.getaddrinfo", "socket.gethostbyname")
 asked: list[str] = []

@@ -39,9 +39,10 @@ from eqspike_seq.files import parse_json, read_arrays, read_tensors, read_toml, 
 from eqspike_seq.memory import resident
 from eqspike_seq.model.network import Network, Shape
 from neuromorphic.pricing import read_table
+from tests import offline
 from tests.conftest import command
 
-PACKAGES = [Path(eqspike_seq.__file__).parent.parent / name for name in ("eqspike_seq", "neuromorphic", "analysis")]
+PACKAGES = [Path(eqspike_seq.__file__).parent.parent / name for name in offline.PACKAGES]
 UNPICKLERS = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
 HOSTILE = "</script><script>f()</script><img src=x onerror=f()>$\\frac{$[/b]&lt;"
 
