@@ -28,9 +28,10 @@ JsonFile = Annotated[Path, tyro.conf.arg(aliases=["--json"])]  # where a benchma
 
 def command() -> str:
     """The command of this process, folders by their last name only."""
-    module = ".".join(Path(sys.argv[0]).with_suffix("").parts[-2:])
+    module = sys.modules["__main__"].__spec__  # None of a script
+    name = Path(sys.argv[0]).name if module is None else module.name
     given = [Path(argument).name if argument.startswith("/") else argument for argument in sys.argv[1:]]
-    return " ".join(["python -m", module, *given])
+    return " ".join(["python -m", name, *given])
 
 
 def alternately(tasks: dict[str, Callable[[], Any]], repeats: int, warm: int = 1) -> dict[str, list[float]]:
