@@ -64,7 +64,7 @@ def fidelity(found: Json) -> list[Picture]:
     axes[0, 0].set_ylabel("cosine to dense Eq. 18")
     legend(drawn)
     rule = records[0]
-    drawn.suptitle(f"{rule['neuron']}, {rule['circuit']}, {rule['rule']}")
+    drawn.suptitle(", ".join(rule[name] for name in ("neuron", "circuit", "rule") if rule[name] is not None))
     caption = (
         "Cosine of what the synapses would do to Eq. 18 on dense rates that have converged, at stages of training."
     )

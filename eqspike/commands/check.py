@@ -30,12 +30,12 @@ class Subject:
 
     run: tyro.conf.Positional[Path | None] = None
     """A run folder: its network at the start, in the middle and at the end of training. Without: a preset's start."""
-    dataset: str = "imdb"
-    """Without a run folder: the data set."""
-    preset: str = ""
+    dataset: str | None = None
+    """Without a run folder: the data set. Default: imdb."""
+    preset: str | None = None
     """Without a run folder: the preset. Default: cpu for imdb, else the data set's own."""
-    seed: int = 0
-    """Without a run folder: seed of the weights."""
+    seed: int | None = None
+    """Without a run folder: seed of the weights. Default: 0."""
     texts: int = 128
     """Training texts that are looked at."""
     data_dir: Path | None = None
@@ -51,8 +51,10 @@ class Subject:
         if self.data_dir is not None:
             given["data_dir"] = self.data_dir
         if self.run is None:
-            settings = {"backend": "spiking", "seed": self.seed, **given}
-            config = from_preset(self.dataset, preset=self.preset, **settings)
+            settings = {"backend": "spiking", "seed": self.seed or 0, **given}
+            config = from_preset(self.dataset or "imdb", preset=self.preset or "", **settings)
+        elif idle := [name for name in ("dataset", "preset", "seed") if getattr(self, name) is not None]:
+            raise ConfigError(f"--{idle[0]}: has no effect with {self.run}, which has its own. Leave it out.")
         elif (saved := settings_of(self.run)).get("backend") == "dense" != given.get("backend", "dense"):
             config = in_spikes(saved, given)
         else:
@@ -148,7 +150,10 @@ def gradients(flags: GradientFlags) -> dict[str, Any]:
         trace_tau=flags.trace_tau,
         common_noise=flags.common_noise,
     )
-    windows = flags.windows or (config.window // 2, config.window, 2 * config.window)
+    for beta in flags.betas:
+        if not 0 < beta <= 10:
+            raise ConfigError(f"--betas: got {beta:g}, expected above 0 and at most 10")
+    windows = windows_of(flags, config)
     dataset = load_dataset(config, reporter.status)
     found = check_gradients(
         config, make_backend, dataset, flags.run, flags.texts, flags.betas or (config.beta,), windows, reporter
@@ -177,6 +182,18 @@ def gradients(flags: GradientFlags) -> dict[str, Any]:
     return found
 
 
+def windows_of(flags: GradientFlags, config: RunConfig) -> tuple[int, ...]:
+    """Those asked for, else half the run's in whole ticks, the run's and twice it. Raises ConfigError."""
+    tick, window = config.tick_steps, config.window
+    if config.neuron == "sigma-delta":
+        if flags.windows:
+            raise ConfigError("--windows: has no effect with --neuron sigma-delta. Leave it out.")
+        return ()
+    if wrong := [asked for asked in flags.windows if asked < tick or asked % tick]:
+        raise ConfigError(f"--windows: got {wrong[0]}, expected multiples of --tick-steps {tick}")
+    return flags.windows or tuple(sorted({max(tick, window // 2 // tick * tick), window, 2 * window}))
+
+
 def convergence(flags: ConvergenceFlags) -> dict[str, Any]:
     """``eqspike check convergence``."""
     from eqspike_seq.checks.convergence import check_convergence
@@ -185,8 +202,10 @@ def convergence(flags: ConvergenceFlags) -> dict[str, Any]:
     config = flags.config()
     if pixels_of(config.dataset):
         raise ConfigError(
-            f"check convergence: {config.dataset} has no HopAttn to be looked at; expected imdb or mini, or such a run"
+            f"check convergence: {config.dataset} is images, without HopAttn; expected texts, or a run on texts"
         )
+    if not config.attention:
+        reporter.warn("this run was trained without HopAttn; what is said of it holds for its weights all the same")
     dataset = load_dataset(config, reporter.status)
     found = check_convergence(config, make_backend, dataset, flags.run, flags.texts, reporter)
     write_json(flags.folder() / "convergence.json", {"format": FORMAT, "environment": environment(), **found})

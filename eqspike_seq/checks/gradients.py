@@ -56,7 +56,6 @@ class Stage:
 
 def stages(config: RunConfig, dataset: Dataset, run: Path | None) -> list[Stage]:
     """The network before training and, of a run folder, in the middle and at the end. Raises RunError."""
-
     shape = shape_of(config, dataset)
 
     def made() -> Network:
@@ -108,16 +107,16 @@ def texts_of(stage: Stage, config: RunConfig, dataset: Dataset, count: int) -> L
         rows = order[looked : looked + count]
         found = np.concatenate([found, rows[teaching(stage.network, gather(dataset.train, rows))[0].numpy()]])
         looked += len(rows)
-    found = found[:count]
     said = (
-        f"hardly a gradient is left. Of {len(first)} training texts drawn {right:.1%} are right and "
-        f"{about['teaching']} still teach; the outputs for the others are clipped and do not answer to a nudge. "
-        f"Of {looked} texts {len(found)} teach"
+        f"almost no gradient is left. Of {len(first)} training texts {right:.1%} are classified correctly, and "
+        f"the outputs of {len(first) - about['teaching']} are clipped, so nudges do not move them. Of {looked} texts "
+        f"{len(found)} still respond"
     )
     if len(found) < min(CURVE_TEXTS, count):
-        note = f"{said}: too few to compare gradients, so this stage is left out."
+        note = f"{said}: too few to compare gradients, so this stage is skipped."
         return Looked(None, {**about, "texts": 0, "note": note})
-    note = f"{said}: these were taken."
+    found = found[:count]
+    note = f"{said}: {len(found)} of these are compared."
     return Looked(gather(dataset.train, found), {**about, "texts": len(found), "note": note})
 
 
@@ -302,6 +301,8 @@ def check_gradients(
             looked = texts_of(stage, config, dataset, texts)
             about[stage.name] = looked.about
             if looked.batch is None:
+                for _ in range(1 + len(betas) * len(settings)):
+                    advance()
                 continue
             short, curves[stage.name] = against_bptt(stage.network, looked.batch, CURVE_BETA, CURVE_STEPS)
             records += [{**record, "reference": "bptt", **none, "stage": stage.name} for record in short]
