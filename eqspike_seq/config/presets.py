@@ -35,9 +35,8 @@ def from_preset(dataset: str, backend: str, preset: str = "", **overrides: Any) 
     neuron = overrides.get("neuron", part.get("neuron", RunConfig.model_fields["neuron"].default))
     common = {key: value for key, value in part.items() if not isinstance(value, dict)}
     circuit = overrides.get("circuit", part.get("circuit", RunConfig.model_fields["circuit"].default))
-    if dataset not in DATASETS:  # the tokeniser that a preset names is that of its data set's recorded runs
-        parts["common"].pop("tokeniser", None)
-    settings = {**parts["common"], **common, **part.get(neuron, {}), **part.get(circuit, {}), **overrides}
+    known = {"tokeniser": DATASETS[dataset].tokeniser} if dataset in DATASETS else {}
+    settings = {**known, **parts["common"], **common, **part.get(neuron, {}), **part.get(circuit, {}), **overrides}
     return RunConfig(**{**settings, "dataset": dataset, "backend": backend, "preset": name})
 
 

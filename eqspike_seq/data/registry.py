@@ -30,6 +30,7 @@ class DataSet:
     inputs: int = 1
     pixels: int = 0
     embedded: bool = False  # comes with eqspike: nothing is looked for
+    tokeniser: str = "unicode"  # "ascii" where results were recorded with it
 
 
 DATASETS = {
@@ -40,6 +41,7 @@ DATASETS = {
         "25,000 + 25,000 film reviews, 50,000 unlabelled (Maas et al. 2011)",
         find_imdb,
         "84 MB",
+        tokeniser="ascii",
     ),
     "snli": DataSet(
         load_snli,
@@ -49,6 +51,7 @@ DATASETS = {
         find_snli,
         "95 MB",
         inputs=2,
+        tokeniser="ascii",
     ),
     "mini": DataSet(
         lambda _: load_mini(),
@@ -56,6 +59,7 @@ DATASETS = {
         "synthetic reviews, embedded",
         "2,000 + 500 + 500 synthetic reviews, from a seed",
         embedded=True,
+        tokeniser="ascii",
     ),
     "mnist": DataSet(
         load_mnist,
