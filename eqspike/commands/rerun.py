@@ -17,7 +17,7 @@ from eqspike_seq.errors import DataError, RunError
 from eqspike_seq.files import read_json
 from eqspike_seq.learning.parallel import Job, join
 from eqspike_seq.progress import Reporter
-from eqspike_seq.runs.environment import environment
+from eqspike_seq.runs.environment import environment, precision_kept
 from eqspike_seq.runs.folder import completed
 
 NEEDED = ("config.toml", "environment.json", "result.json", "metrics.jsonl")
@@ -109,9 +109,7 @@ def config_of(path: Path, out: Path, data_dir: Path | None, before: dict[str, An
     environment.json.
     """
     settings = {**settings_of(path), "out": out, "resume": "auto", "tensorboard": False}
-    taken = str(before.get("product_dtype")).removeprefix("torch.")
-    if settings.get("precision") == "auto" and taken in ("float32", "bfloat16"):
-        settings["precision"] = taken
+    settings["precision"] = precision_kept(settings.get("precision", "auto"), before)
     dataset = settings.get("dataset")
     if settings.get("trust_pickle"):
         raise DataError(

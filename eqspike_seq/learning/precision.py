@@ -13,6 +13,7 @@ from dataclasses import replace
 
 import torch
 
+from eqspike_seq.config.acting import unmet
 from eqspike_seq.config.settings import RunConfig
 from eqspike_seq.learning.estimators import ThreePhase
 from eqspike_seq.ledger import sweep_products
@@ -40,7 +41,9 @@ def settled(config: RunConfig, shape: Shape, batch: Batch) -> RunConfig:
     """
     if config.precision != "auto":
         return config
-    if config.device == "cuda":
+    if unmet(config, "precision"):
+        pays = False
+    elif config.device == "cuda":
         pays = torch.cuda.is_bf16_supported(including_emulation=False)
     else:
         pays = bool(torch.cpu.get_capabilities().get("avx512_bf16")) and faster(config, shape, batch)

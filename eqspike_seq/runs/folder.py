@@ -20,6 +20,7 @@ from eqspike_seq.config.settings import FORMAT, RunConfig
 from eqspike_seq.data.registry import DATASETS
 from eqspike_seq.errors import RunError
 from eqspike_seq.files import as_json, read_json, read_json_lines, read_tensors, remove_unfinished, write_atomically
+from eqspike_seq.runs.environment import precision_kept
 
 
 @dataclass(frozen=True)
@@ -121,18 +122,21 @@ class RunFolder:
                 f"--resume: {self.path} was made with other settings (saved != given): "
                 f"{'; '.join(different)}. Give the same settings, or another --out."
             )
-        return config.model_copy(update={"precision": saved.precision})
+        return config.model_copy(update={"precision": precision_kept(saved.precision, self._environment())})
+
+    def _environment(self) -> dict[str, Any]:
+        """environment.json, empty where there is none. Raises RunError."""
+        path = self.path / "environment.json"
+        try:
+            return read_json(path) if path.exists() else {}
+        except (OSError, ValueError) as error:
+            raise RunError(f"--resume: {path} cannot be read ({error}). Start again with another --out.") from error
 
     def check_data(self, config: RunConfig, source: str) -> None:
         """Raises RunError where the run here began with other texts of the user's own (``source`` has their hash)."""
-        path = self.path / "environment.json"
-        if config.dataset in DATASETS or not path.exists():
-            return
-        try:
-            before = read_json(path).get("data")
-        except (OSError, ValueError) as error:
-            raise RunError(f"--resume: {path} cannot be read ({error}). Start anew with another --out.") from error
-        if before != source:
+        made = {} if config.dataset in DATASETS else self._environment()
+        before = made.get("data")
+        if made and before != source:
             raise RunError(
                 f"--resume: {config.dataset} has changed since this run began (was {before}; is {source}). "
                 "Put the old file back, or start anew with another --out."
