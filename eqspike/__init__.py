@@ -1,7 +1,7 @@
 """eqspike: text classifiers trained with Equilibrium Propagation, dense or on spiking neurons.
 
-    config = from_preset("mini", "spiking")         # or RunConfig(dataset="mini", …)
-    result = run(config)                            # trains, tests, fills a run folder
+    config = configure("mini", "spiking", epochs=5)  # as `eqspike run mini --backend spiking --epochs 5`
+    result = run(config)                             # trains, tests, fills a run folder
     Predictor.open(result["path"]).predict("a dull film").label
 
 Each name is loaded when it is first asked for, and torch with it.
@@ -10,17 +10,29 @@ Each name is loaded when it is first asked for, and torch with it.
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from eqspike.build import make_backend, run
+    from eqspike.build import configure, make_backend, run
     from eqspike.classifier import EqSpikeClassifier
     from eqspike.prediction import Prediction, Predictor
-    from eqspike_seq.config.presets import from_preset
     from eqspike_seq.config.settings import RunConfig
 
-__all__ = ["EqSpikeClassifier", "Prediction", "Predictor", "RunConfig", "from_preset", "make_backend", "run"]
+__all__ = [
+    "EqSpikeClassifier",
+    "Prediction",
+    "Predictor",
+    "RunConfig",
+    "__version__",
+    "configure",
+    "make_backend",
+    "run",
+]
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("make_backend", "run"):
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("eqspike")
+    if name in ("configure", "make_backend", "run"):
         from eqspike import build as home
     elif name == "EqSpikeClassifier":
         from eqspike import classifier as home  # type: ignore[no-redef]
@@ -28,8 +40,6 @@ def __getattr__(name: str) -> Any:
         from eqspike import prediction as home  # type: ignore[no-redef]
     elif name == "RunConfig":
         from eqspike_seq.config import settings as home  # type: ignore[no-redef]
-    elif name == "from_preset":
-        from eqspike_seq.config import presets as home  # type: ignore[no-redef]
     else:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(home, name)

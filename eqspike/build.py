@@ -10,9 +10,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from eqspike_seq.config.presets import filled
+from eqspike_seq.config.acting import check_given
+from eqspike_seq.config.presets import filled, from_preset
 from eqspike_seq.config.settings import RunConfig
 from eqspike_seq.data.dataset import Dataset
+from eqspike_seq.data.own import sizes_for
 from eqspike_seq.errors import ConfigError, EqspikeError
 from eqspike_seq.learning import training
 from eqspike_seq.learning.parallel import ALONE, Job
@@ -117,6 +119,18 @@ def make_single(config: RunConfig, network: Network, table: torch.Tensor) -> One
         return EventDriven(network, backend, table)
     except EqspikeError:  # not with these settings
         return None
+
+
+def configure(dataset: str, backend: str = "dense", preset: str = "", **settings: Any) -> RunConfig:
+    """The settings of ``eqspike run DATASET``, named as in a TOML file: presets, sizes chosen from one's own texts.
+
+    Raises ConfigError, also for a setting that has no effect with the others; DataError for texts that cannot be read.
+    """
+    config = from_preset(dataset, backend, preset, **settings)
+    if sizes := sizes_for(config):
+        config = from_preset(dataset, backend, preset, **{**sizes, **settings})
+    check_given(config, settings)
+    return config
 
 
 def run(

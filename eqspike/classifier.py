@@ -27,7 +27,17 @@ from eqspike_seq.learning.evaluation import evaluate
 from eqspike_seq.learning.trainer import Trainer
 
 GIVEN = ("backend", "neuron", "beta", "epochs", "seed")  # settings that are parameters
-OF_RUNS = (*WHERE, "dataset", "checkpoint_every", "text_column", "label_column", "limit", "shuffle_words")  # no other's
+OF_RUNS = (
+    *WHERE,
+    "dataset",
+    "checkpoint_every",
+    "text_column",
+    "label_column",
+    "strict",
+    "class_names",
+    "limit",
+    "shuffle_words",
+)  # no other's
 
 
 class EqSpikeClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]

@@ -201,8 +201,11 @@ def test_examples_of_data_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert np.unique(topics.validation.labels).tolist() == [0, 1, 2]
 
 
-def test_example_of_python_learns() -> None:
-    (example,) = blocks("how-to/python.md", "python")
+def test_example_of_python_learns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    example, runs = blocks("how-to/python.md", "python")
     found: dict[str, Any] = {}
     exec(example, found)
     assert found["model"].score(found["texts"], found["labels"]) == 1.0
+    monkeypatch.chdir(tmp_path)
+    exec(runs, found)
+    assert found["result"]["complete"] and (tmp_path / "runs/from-python/result.json").is_file()

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from eqspike.build import run
+from eqspike.build import configure, run
 from eqspike.commands.run import parse_run
 from eqspike_seq.config.presets import from_preset, read_toml, settings_of
 from eqspike_seq.config.settings import RunConfig, name_of
@@ -21,7 +21,7 @@ from eqspike_seq.data.corpus import Corpus, Split, held_out
 from eqspike_seq.data.dataset import split
 from eqspike_seq.data.own import load_own
 from eqspike_seq.data.sizes import sizes
-from eqspike_seq.errors import DataError, RunError
+from eqspike_seq.errors import ConfigError, DataError, RunError
 from eqspike_seq.progress import Reporter
 from tests.conftest import command
 
@@ -182,7 +182,7 @@ def test_rows_with_a_blank_cell_are_left_out_and_named_or_refused(tmp_path: Path
     first = {".csv": 22, ".tsv": 22}.get(file.suffix, 21)  # a header is row 1
     named = ", ".join(str(first + i) for i in range(5))
     assert said == [f"{name}: left out 6 of 27 rows with a blank text or label: rows {named}, …"]
-    with pytest.raises(DataError, match=f"6 rows lack their text or label \\(rows {named}, …\\).*without --strict"):
+    with pytest.raises(DataError, match=f"6 rows have no text or no label \\(rows {named}, …\\).*without --strict"):
         load_own(file, strict=True)
 
 
@@ -201,13 +201,21 @@ def test_blanks_among_numbers_and_missing_keys_are_blank_cells(tmp_path: Path) -
         assert same(found, plain) and found.classes == ("0", "1") and found.counts["rows_left_out"] == lost
 
 
+def test_whole_numbers_that_a_spreadsheet_wrote_with_a_point_are_whole(tmp_path: Path) -> None:
+    """As pandas writes a column of whole numbers that has blanks."""
+    rows = [(f"text {i}", "" if i == 3 else f"{i % 2}.0") for i in range(22)]
+    assert load_own(write(tmp_path / "a.csv", rows)).classes == ("0", "1")
+    halves = [(text, label.replace("1.0", "1.5")) for text, label in rows]
+    assert load_own(write(tmp_path / "b.csv", halves)).classes == ("0.0", "1.5")
+
+
 def test_none_and_na_are_classes_as_any_other(tmp_path: Path) -> None:
     rows = [(text, "none" if i % 2 else "NA") for i, (text, _) in enumerate(made())]
     assert load_own(write(tmp_path / "a.csv", rows)).classes == ("NA", "none")
 
 
 def test_a_file_of_blank_cells_only_says_so(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no rows of data.*2 rows lack their text or label \\(rows 2, 3\\)"):
+    with pytest.raises(DataError, match="no rows of data.*2 rows have no text or no label \\(rows 2, 3\\)"):
         load_own(write(tmp_path / "a.csv", [("a", ""), ("b", " ")]))
 
 
@@ -397,7 +405,7 @@ def test_sizes_come_from_the_texts_unless_given(tmp_path: Path, monkeypatch: pyt
         (["mini.csv"], "got 'mini.csv', expected one of"),
         (["mini", "--strict"], "got one with mini"),
         (["mini", "--class-names", "a", "b"], "got one with mini"),
-        (["bl.csv", "--strict"], "1 row lacks its text or label .row 32."),
+        (["bl.csv", "--strict"], "1 row has no text or no label .row 32."),
         (["--epochs", "3"], "the dataset is missing"),
         (
             ["a.csv", "--text-column", "premise", "hypothesis", "why"],
@@ -462,3 +470,11 @@ def test_words_that_tell_the_class_are_learnt(tmp_path: Path) -> None:
     file = write(tmp_path / "plain.csv", made(200, 4))
     found = run(replace_out(parse_run([str(file), "--epochs", "5"]), tmp_path / "run"), Reporter())
     assert found["test_accuracy"] > 0.9
+
+
+def test_from_python_sizes_are_those_of_the_command_line(tmp_path: Path) -> None:
+    file = write(tmp_path / "mine.csv", made())
+    config = configure(str(file), "spiking", neuron="sigma-delta", epochs=2)
+    assert config == parse_run([str(file), "--backend", "spiking", "--neuron", "sigma-delta", "--epochs", "2"])
+    with pytest.raises(ConfigError, match="--neuron sigma-delta: acts with --backend spiking"):
+        configure(str(file), neuron="sigma-delta")

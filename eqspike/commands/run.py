@@ -2,13 +2,14 @@
 
 import argparse
 from pathlib import Path
-from typing import Any, get_origin
+from typing import get_origin
 
 import tyro
 
 from eqspike_seq.config.acting import check_given, named_in
 from eqspike_seq.config.presets import from_preset, read_toml, saved_by_a_run
-from eqspike_seq.config.settings import BACKENDS, CIRCUITS, NEURONS, OWN, RunConfig
+from eqspike_seq.config.settings import BACKENDS, CIRCUITS, NEURONS, RunConfig
+from eqspike_seq.data.own import sizes_for
 from eqspike_seq.data.registry import DATASETS
 from eqspike_seq.errors import ConfigError
 from eqspike_seq.learning.parallel import join
@@ -54,7 +55,7 @@ def parse_run(arguments: list[str], checked: bool = True) -> RunConfig:
     if dataset is None and not {"-h", "--help"} & set(arguments):
         raise ConfigError(
             f"the dataset is missing: expected one of {', '.join(DATASETS)}, or a file of texts, "
-            "as the first argument: `eqspike run imdb`"
+            "as the first argument: `eqspike run imdb` (a flag with several values takes all that follows it)"
         )
     backend = given.backend if given.backend in BACKENDS else settings.get("backend", BACKENDS[0])
     preset = given.preset or settings.get("preset", "")
@@ -63,24 +64,11 @@ def parse_run(arguments: list[str], checked: bool = True) -> RunConfig:
         if value in known:  # a preset has a part for it
             settings[name] = value
     config = _with_flags(arguments, from_preset(dataset or next(iter(DATASETS)), backend, preset, **settings))
-    config = _sized(arguments, config, settings)
+    if sizes := sizes_for(config):
+        config = _with_flags(arguments, from_preset(config.dataset, backend, preset, **{**sizes, **settings}))
     if checked:
         check_given(config, {*keys, *named_in(arguments)})
     return config
-
-
-def _sized(arguments: list[str], config: RunConfig, settings: dict[str, Any]) -> RunConfig:
-    """``config`` with sizes that are chosen from texts of one's own, where ``settings`` and flags leave them open."""
-    if config.preset != OWN or config.dataset in DATASETS:
-        return config
-    from eqspike_seq.data.own import sizes_of
-
-    own = Path(config.dataset), config.text_column, config.label_column, config.strict, config.tokeniser
-    sizes = sizes_of(*own)
-    if len(config.hidden) != len(sizes["hidden"]):  # the preset's one rate for all layers
-        del sizes["learning_rate"]
-    chosen = from_preset(config.dataset, config.backend, config.preset, **{**sizes, **settings})
-    return _with_flags(arguments, chosen)
 
 
 def _with_flags(arguments: list[str], base: RunConfig) -> RunConfig:

@@ -1,5 +1,6 @@
 """Texts, or pairs of texts, of one's own: a file that is cut here, or a folder with train, valid and test files."""
 
+import re
 from array import array
 from collections import Counter
 from collections.abc import Callable
@@ -10,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from eqspike_seq.config.settings import TokeniserName, name_of
+from eqspike_seq.config.settings import OWN, RunConfig, TokeniserName, name_of
 from eqspike_seq.data.corpus import BORDER, Corpus, Split, held_out, pair_of, without
+from eqspike_seq.data.registry import DATASETS
 from eqspike_seq.data.sizes import sizes
 from eqspike_seq.data.tables import SUFFIXES, read_rows, short
 from eqspike_seq.data.tokens import tokenise
@@ -24,6 +26,7 @@ FEWEST_TEXTS = 5  # different ones of a class
 NAMES = {"train": ("train",), "validation": ("valid", "validation", "dev"), "test": ("test",)}
 SAMPLE = 10_000  # texts whose words are counted to choose sizes
 NAMED = 5  # rows that a message names
+WHOLE = re.compile(r"-?\d+\.0")
 MISSING = ("nan", "<na>", "null", "#n/a")  # labels that programs write where there is none
 
 
@@ -94,6 +97,17 @@ def named(corpus: Corpus, names: tuple[str, ...]) -> Corpus:
     return replace(corpus, classes=names)
 
 
+def sizes_for(config: RunConfig) -> dict[str, Any]:
+    """Settings that suit the texts that ``config`` names; none unless they are one's own. Raises DataError."""
+    if config.preset != OWN or config.dataset in DATASETS:
+        return {}
+    path = Path(config.dataset)
+    found = sizes_of(path, config.text_column, config.label_column, config.strict, config.tokeniser)
+    if len(config.hidden) != len(found["hidden"]):  # the preset's one rate for all layers
+        del found["learning_rate"]
+    return found
+
+
 def sizes_of(
     path: Path, text_column: tuple[str, ...], label_column: str, strict: bool, tokeniser: TokeniserName
 ) -> dict[str, Any]:
@@ -147,14 +161,16 @@ def read_table(path: Path, text_column: tuple[str, ...], label_column: str, stri
         texts.append(text)
         labels.append(known.setdefault(name, name))
         rows.append(row)
-    lacking = "1 row lacks its" if len(missing) == 1 else f"{len(missing):,} rows lack their"
+    if all(map(WHOLE.fullmatch, labels)):  # a spreadsheet with blanks writes whole numbers so
+        labels = [name.removesuffix(".0") for name in labels]
+    lacking = "1 row has no" if len(missing) == 1 else f"{len(missing):,} rows have no"
     if missing and strict:
         raise DataError(
-            f"{path}: {lacking} text or label ({_named(missing)}). Fill that in or delete them; without --strict they "
-            "are left out."
+            f"{path}: {lacking} text or no label ({_named(missing)}). Fill them in or delete them; without --strict "
+            "they are left out."
         )
     if not texts:
-        why = f": {lacking} text or label ({_named(missing)})" if missing else ""
+        why = f": {lacking} text or no label ({_named(missing)})" if missing else ""
         raise DataError(f"{path} has no rows of data, expected a text and a label in each{why}")
     return Table(path, texts, labels, rows, missing)
 
