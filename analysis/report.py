@@ -31,11 +31,12 @@ def page(
     table = read_table(hardware)
     rows = compare(runs, table)
     subject = next((run for run in reversed(runs) if run.has("samples.npz") and "attention" in run.samples), None)
+    count = "1 run" if len(runs) == 1 else f"{len(runs)} runs"
     environment = Environment(
         loader=PackageLoader("analysis"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     return environment.get_template("report.html").render(
-        title=f"eqspike: {', '.join(dict.fromkeys(run.result['dataset'] for run in runs))}, {len(runs)} runs",
+        title=f"eqspike: {', '.join(dict.fromkeys(run.result['dataset'] for run in runs))}, {count}",
         verdicts=[*said, *(verdict(row, table) for row in rows)],
         left_out=left_out,
         heads=HEADS,
@@ -90,11 +91,12 @@ def texts(run: Run) -> list[Json]:
     """The texts of samples.npz: words, the attention that each gets (largest 1), output rates, spikes by layer."""
     samples, found = run.samples, []
     outputs, every = samples["free_outputs"], int(samples["reading_steps"])
-    for index, label in enumerate(samples["labels"]):
+    names = run.result["classes"]
+    for index, label in enumerate(samples["labels"].tolist()):
         words, shares = received(samples, index)
         strongest = float(shares.max()) if len(shares) else 1.0
         answer = int(outputs[-1, index].argmax())
-        right = "right" if answer == int(label) else "wrong"
+        right = "right" if answer == label else "wrong"
         found.append(
             {
                 "title": f"{index + 1}: {' '.join(words[:8])} … ({right})",
@@ -110,7 +112,7 @@ def texts(run: Run) -> list[Json]:
                     for name in sorted(samples)
                     if name.startswith("free_spikes_")
                 },
-                "legend": f"Label {label}, answer {answer}. Lines: output rates, class 0 to {outputs.shape[2] - 1}.",
+                "legend": f"Label {names[label]}, answer {names[answer]}. Lines: output rates of {', '.join(names)}.",
             }
         )
     return found

@@ -161,8 +161,7 @@ def presets() -> list[str]:
     lines = [
         "A setting comes, each overriding the one before, from the default above, the preset's `[common]`, its part",
         "for the backend, that part's settings for the neuron and the circuit, `--config` and the flags. `brian2`",
-        "takes the part `[spiking]` and, over it, its own. A setting that is given by hand and has no effect with the",
-        "others is refused, so that none is passed over in silence.",
+        "takes the part `[spiking]` and, over it, its own. A setting that would have no effect is refused.",
     ]
     for name in known.presets():
         of = ", ".join(dataset for dataset, entry in DATASETS.items() if entry.preset == name)

@@ -5,7 +5,7 @@ from typing import NoReturn
 
 COMMANDS = {
     "run": "train and test a network on a data set",
-    "rerun": "repeat a run from its folder, and say whether it came to the same, bit for bit",
+    "rerun": "repeat a run from its folder, and check that the result is identical, bit for bit",
     "predict": "answer to a text, or to the lines of a file or of standard input",
     "sweep": "many runs with settings varied: grid or random search, resumable, shared between processes",
     "check": "measure gradients or convergence of a run or a preset",

@@ -68,8 +68,8 @@ class Reporter:
         if lost:
             say = self.warn if lost > MANY_LETTERS * written else self.status
             say(
-                f"{lost / written:.2%} of the letters are in no token: --tokeniser ascii reads a to z alone, and words "
-                "of more than 64 letters are left out"
+                f"{lost / written:.2%} of the letters belong to no token: --tokeniser ascii reads a to z only, unicode "
+                "every script; words of more than 64 letters are left out"
             )
 
     def _classes(self, dataset: "Dataset") -> None:

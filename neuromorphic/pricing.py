@@ -141,7 +141,7 @@ def read_table(name: str) -> CostTable:
             return CostTable.model_validate(read_toml(path))
     except OSError as error:
         known = f"expected one of {', '.join(names())}, or a TOML file"
-        raise ConfigError(f"--hardware: got {name[:80]}, {known} ({type(error).__name__})") from error
+        raise ConfigError(f"--hardware: got {name[:80]}, {known}; there is no such file") from error
     except ValidationError as error:
         raise ConfigError(f"{name}: {_explain(error)}") from error
     except ValueError as error:

@@ -205,7 +205,7 @@ def test_two_columns_make_pairs(own: Path) -> None:
     said: list[str] = []
     assert load_own(own, ("claim", "said"), "verdict", False, said.append).counts["texts"] == 29
     assert said == ["claims.parquet: left out 1 of 30 rows with a blank text or label: row 5"]
-    with pytest.raises(DataError, match="1 row lacks its text or label .*row 5"):
+    with pytest.raises(DataError, match="1 row has no text or no label .*row 5"):
         load_own(own, ("claim", "said"), "verdict", strict=True)
     with pytest.raises(DataError, match="column 'sad'"):
         load_own(own, ("claim", "sad"), "verdict")

@@ -4,6 +4,7 @@ import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import tyro
 from rich.console import Console
@@ -27,7 +28,7 @@ class EnergyFlags:
     """A dense run of the same network. Default: what the dense backend takes for the same weights."""
     classifiers: Path | None = None
     """Accuracies of cheap classifiers, as `python -m benchmarks.baselines` writes them."""
-    json_output: bool = False
+    json_output: Annotated[bool, tyro.conf.arg(name="json")] = False
     """Print JSON, the content of energy.json."""
 
 

@@ -1,7 +1,7 @@
 """``eqspike env``: versions, cores, devices and found data, to paste into a report of a fault."""
 
 import json
-from typing import Any
+from typing import Annotated, Any
 
 import tyro
 from rich.console import Console
@@ -14,7 +14,7 @@ from eqspike_seq.runs.environment import environment
 def main(arguments: list[str]) -> None:
     """Versions, cores, devices and found data, to paste into a report of a fault."""
 
-    def env(json_output: bool = False) -> None:
+    def env(json_output: Annotated[bool, tyro.conf.arg(name="json")] = False) -> None:
         """Print versions, cores, devices and found data.
 
         Args:

@@ -135,7 +135,7 @@ def differences(mine: RunConfig, theirs: RunConfig) -> list[str]:
     Where the other's precision is auto, any will do.
     """
     return [
-        f"--{name.replace('_', '-')} {value} != {getattr(theirs, name)}"
+        f"{' '.join(as_flag(name, value))} != {' '.join(as_flag(name, getattr(theirs, name)))}"
         for name in RunConfig.model_fields
         if (value := getattr(mine, name)) != getattr(theirs, name)
         and name not in WHERE

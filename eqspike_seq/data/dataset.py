@@ -67,7 +67,10 @@ def load_dataset(config: RunConfig, progress: Progress = lambda _: None) -> Data
     assert corpus.validation is not None
     for name, part in (("training", corpus.train), ("validation", corpus.validation), ("test", corpus.test)):
         if len(part) == 0:
-            raise DataError(f"{corpus.name}: the {name} split has no text; expected at least one of each class")
+            raise DataError(
+                f"{corpus.name}: the {name} split has no text; expected at least one of each class. Add texts, or "
+                "give a folder with files of its own for train, valid and test."
+            )
     if len(np.unique(corpus.train.labels)) < 2:
         raise DataError(
             f"{corpus.name}: the training texts hold one class only ({corpus.train.labels[0]}); "

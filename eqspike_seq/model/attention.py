@@ -74,7 +74,7 @@ def by_text(
     The scores of a few texts stay in a processor's cache; those of a whole batch would fill it many times over, and
     memory too. On another device, or where there are few texts or only one, ``function`` is called once.
     """
-    if queries.device.type != "cpu" or queries.dim() < 3:
+    if queries.device.type != "cpu" or queries.dim() < 3 or not queries.numel():
         return function(queries, patterns, *others)
     together = texts_at_once(queries[0].numel() // queries.shape[-1], patterns.shape[-2])
     if len(queries) <= together:
@@ -82,11 +82,7 @@ def by_text(
     pieces = [slice(start, start + together) for start in range(0, len(queries), together)]
     found: list[Tensor] = []
     for piece in pieces:
-        given = (
-            other.take(piece) if isinstance(other, Retrieval) else None if other is None else other[piece]
-            for other in others
-        )
-        made = function(queries[piece], patterns[piece], *given)
+        made = function(queries[piece], patterns[piece], *(_taken(other, piece) for other in others))
         parts = made if isinstance(made, tuple) else (made,)
         found = found or [part.new_empty(len(queries), *part.shape[1:]) for part in parts]
         for whole, part in zip(found, parts, strict=True):
