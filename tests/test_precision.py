@@ -125,9 +125,12 @@ def test_the_lengths_are_those_of_the_texts_and_not_those_there_is_room_for(word
     assert sample(Shape(600, 100, (256, 40), 2), short) is None
 
 
-@pytest.mark.parametrize("first", [True, False])
-def test_a_run_keeps_what_it_chose(first: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Interrupted, and continued where the other type is faster, it comes to what it would have come to."""
+@pytest.mark.parametrize(("first", "written"), [(True, "bfloat16"), (True, "auto"), (False, "float32")])
+def test_a_run_keeps_what_it_chose(first: bool, written: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Interrupted, and continued where the other type is faster, it comes to what it would have come to.
+
+    Also where config.toml says auto, as an earlier eqspike wrote it; environment.json has the type.
+    """
     name = "bfloat16" if first else "float32"
     run(small(tmp_path / "whole", precision=name), Reporter(quiet=True))
     chosen_at_once(monkeypatch, first)
@@ -141,9 +144,11 @@ def test_a_run_keeps_what_it_chose(first: bool, tmp_path: Path, monkeypatch: pyt
         patch.setattr(Trainer, "train_batch", interrupted)
         run(small(tmp_path / "parts"), Reporter(quiet=True))
     assert taken(tmp_path / "parts") == (name, f"torch.{name}")
+    settings = (tmp_path / "parts/config.toml").read_text()
+    (tmp_path / "parts/config.toml").write_text(settings.replace(f'"{name}"', f'"{written}"'))
     chosen_at_once(monkeypatch, not first)
     run(small(tmp_path / "parts", resume="auto"), Reporter(quiet=True))
-    assert taken(tmp_path / "parts") == (name, f"torch.{name}")
+    assert taken(tmp_path / "parts") == (written, f"torch.{name}")
     mine, theirs = (read_tensors(tmp_path / f / "checkpoint/model.safetensors") for f in ("parts", "whole"))
     assert all(torch.equal(mine[key], theirs[key]) for key in theirs)
 
