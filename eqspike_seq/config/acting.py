@@ -32,6 +32,11 @@ def as_flag(name: str, value: Any) -> list[str]:
     return [f"--{flag}", *map(str, value if isinstance(value, (list, tuple)) else [value])]
 
 
+def typed(flag: list[str]) -> list[str]:
+    """The values of a flag, or the flag of one that has none."""
+    return flag[1:] or flag
+
+
 def named_in(arguments: Iterable[str]) -> set[str]:
     """Names of the settings of which a command line has flags, --no-NAME included."""
     flags = {argument[2:].split("=")[0].replace("-", "_") for argument in arguments if argument.startswith("--")}
@@ -135,7 +140,7 @@ def differences(mine: RunConfig, theirs: RunConfig) -> list[str]:
     Where the other's precision is auto, any will do.
     """
     return [
-        f"{' '.join(as_flag(name, value))} != {' '.join(as_flag(name, getattr(theirs, name)))}"
+        " ".join([*as_flag(name, value), "!=", *typed(as_flag(name, getattr(theirs, name)))])
         for name in RunConfig.model_fields
         if (value := getattr(mine, name)) != getattr(theirs, name)
         and name not in WHERE

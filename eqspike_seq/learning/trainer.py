@@ -167,16 +167,20 @@ class Trainer:
             state = _Saved.model_validate(saved.state)
             self.rng.bit_generator.state = self.drawn_from = state.rng
         except (ValueError, TypeError, KeyError, OverflowError) as error:
-            raise RunError(f"checkpoint: its state cannot be read ({error!r}). Start the run anew.") from error
+            raise RunError(
+                f"checkpoint: its state cannot be read ({error!r}). Start again in another folder."
+            ) from error
         if state.step > self.total:
             raise RunError(
-                f"checkpoint: it is of step {state.step}, expected at most {self.total}. Start the run anew."
+                f"checkpoint: it is of step {state.step}, expected at most {self.total}. Start again in another folder."
             )
         self.step, self.seconds, self.joules = state.step, state.seconds, state.joules
         if self.job.rank == 0:
             self.window, self.ledger = state.window, state.ledger
         if any(set(row) != set(KINDS) for phases in self.ledger.counts.values() for row in phases.values()):
-            raise RunError("checkpoint: another version of eqspike counted other events. Start the run anew.")
+            raise RunError(
+                "checkpoint: another version of eqspike counted other events. Start again in another folder."
+            )
         self.order = self.rng.permutation(len(self.dataset.train))
 
     def _check(self, saved: Checkpoint) -> None:

@@ -139,7 +139,7 @@ class RunFolder:
         if made and before != source:
             raise RunError(
                 f"--resume: {config.dataset} has changed since this run began (was {before}; is {source}). "
-                "Put the old file back, or start anew with another --out."
+                "Put the old file back, or start again with another --out."
             )
 
     def write_config(self, config: RunConfig) -> None:
