@@ -169,7 +169,7 @@ def finished_runs(paths: list[Path], command: str) -> tuple[list[Run], list[str]
     for reason in left_out:
         print(f"left out: {reason}", file=sys.stderr)
     if not runs:
-        raise ConfigError(f"{command}: no finished run in {', '.join(str(path) for path in paths[:5])}")
+        raise ConfigError(f"{command}: none of the folders given holds a finished run")
     return runs, left_out
 
 

@@ -126,7 +126,7 @@ def test_bad_folders_are_named_and_left_out(folders: list[Path], tmp_path: Path)
 def test_nothing_to_compare_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         command("compare", tmp_path)
-    assert stop.value.code == 2 and "none of the 1 folders" in capsys.readouterr().err
+    assert stop.value.code == 2 and "none of the folders given holds a finished run" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
