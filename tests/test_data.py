@@ -169,7 +169,7 @@ def test_letters_that_no_token_holds_are_counted_and_told(
         return " ".join(capsys.readouterr().err.split())
 
     few = [("ü" + "abcdefghijklmnopqrstuvwxyz"[i % 26] * (30 + i // 26), i % 2) for i in range(200)]  # 1 of 32 and more
-    assert "warning: mini" not in told(few, "unicode") and "letters are in no token" not in told(few, "unicode")
+    assert "warning: mini" not in told(few, "unicode") and "letters belong to no token" not in told(few, "unicode")
     line = told(few, "ascii")
     assert (
         "% of the letters belong to no token" in line and "warning" not in line.split("letters are")[0].split(".")[-2]
