@@ -105,12 +105,11 @@ class OneText(Protocol):
         ...
 
 
-def make_single(config: RunConfig, network: Network, table: torch.Tensor) -> OneText | None:
-    """The path of these settings that relaxes one text after the other, faster than batches of one; None without one.
+def make_single(backend: Backend, network: Network, table: torch.Tensor) -> OneText | None:
+    """What relaxes one text after the other as ``backend`` does, faster than batches of one; None without one.
 
     ``table`` (V + 1, D) holds the word vectors by id.
     """
-    backend = make_backend(config)
     if not isinstance(backend, SigmaDeltaBackend):
         return None
     from neuromorphic.event_driven import EventDriven

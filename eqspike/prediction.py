@@ -104,14 +104,15 @@ class Predictor:
                 )
         classes, words, table = _read_vocabulary(run)
         network = network_of(shape_for(config, table.shape[1], len(classes)), run / "checkpoint" / "model.safetensors")
+        backend = make_backend(config)
         return cls(
             config,
             classes,
             {word: place for place, word in enumerate(words, start=1)},
             table,
             network,
-            make_backend(config),
-            make_single(config, network, table),
+            backend,
+            make_single(backend, network, table),
         )
 
     @torch.no_grad()
