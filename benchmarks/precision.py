@@ -23,8 +23,9 @@ from eqspike_seq.data.dataset import load_dataset, shape_of
 from eqspike_seq.files import write_json
 from eqspike_seq.learning.estimators import make_estimator
 from eqspike_seq.learning.precision import settled
+from eqspike_seq.learning.trainer import initial_network
 from eqspike_seq.memory import keep_freed_memory
-from eqspike_seq.model.network import Batch, Network, Shape
+from eqspike_seq.model.network import Batch, Shape
 from eqspike_seq.progress import Reporter
 from eqspike_seq.runs.environment import environment
 
@@ -49,7 +50,7 @@ def measured(config: RunConfig, repeats: int) -> dict[str, Any]:
         started = time.perf_counter()
         choices.append(settled(config, shape, batch).precision)
         choosing.append(time.perf_counter() - started)
-    network = Network.create(shape, torch.Generator().manual_seed(0), config.bias, config.gain, config.recall)
+    network = initial_network(config, shape)
     backends = {name: make_backend(config.model_copy(update={"precision": name})) for name in ("float32", "bfloat16")}
     estimator, least = make_estimator(config), dict.fromkeys(backends, float("inf"))
     for _ in range(repeats):

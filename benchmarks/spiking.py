@@ -49,7 +49,7 @@ from eqspike_seq.errors import RunError
 from eqspike_seq.files import write_json
 from eqspike_seq.learning.estimators import make_estimator
 from eqspike_seq.learning.precision import settled
-from eqspike_seq.learning.trainer import Trainer
+from eqspike_seq.learning.trainer import Trainer, initial_network
 from eqspike_seq.learning.training import with_precision
 from eqspike_seq.memory import keep_freed_memory
 from eqspike_seq.model.network import Batch, Network, Shape
@@ -350,7 +350,7 @@ def main(
     config = from_preset("imdb", "spiking", preset, seed=seed, neuron="if", rule="count")
     data = load_dataset(config, reporter.status)
     shape, texts = shape_of(config, data), texts or config.batch
-    network = Network.create(shape, torch.Generator().manual_seed(seed), config.bias, config.gain, config.recall)
+    network = initial_network(config, shape)
     result: dict[str, Any] = {"format": FORMAT, "command": command(), "environment": environment()}
     result |= {"settings": config.computed(), "texts": texts, "repeats": repeats}
 

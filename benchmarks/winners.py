@@ -21,8 +21,8 @@ from eqspike_seq.config.settings import FORMAT
 from eqspike_seq.data.batches import random_batch
 from eqspike_seq.data.dataset import load_dataset, shape_of
 from eqspike_seq.files import write_json
+from eqspike_seq.learning.trainer import initial_network
 from eqspike_seq.model.attention import key_bias
-from eqspike_seq.model.network import Network
 from eqspike_seq.model.projection import prepare
 from eqspike_seq.progress import Reporter
 from eqspike_seq.runs.environment import environment
@@ -59,9 +59,7 @@ def main(dataset: tyro.conf.Positional[Literal["imdb", "mini"]], json_file: Json
     config = from_preset(dataset, "spiking", seed=seed)
     data = load_dataset(config, Reporter().status)
     batch = random_batch(config, data, TEXTS)
-    network = Network.create(
-        shape_of(config, data), torch.Generator().manual_seed(seed), config.bias, config.gain, config.recall
-    )
+    network = initial_network(config, shape_of(config, data))
     inputs = prepare(network, batch, torch.float32)
     bias, real = key_bias(batch.mask, torch.float32), batch.mask.unsqueeze(-1)
     scores = inputs.drive @ inputs.patterns.mT / inputs.patterns.shape[-1] ** 0.5 + bias

@@ -30,6 +30,7 @@ from eqspike_seq.config.settings import RunConfig
 from eqspike_seq.data.batches import Batches, random_batch
 from eqspike_seq.data.dataset import Dataset, shape_of
 from eqspike_seq.learning.estimators import Gradients, MakeBackend, ThreePhase, local_update
+from eqspike_seq.learning.trainer import initial_network
 from eqspike_seq.model.network import Batch, Network, State
 from eqspike_seq.model.projection import Inputs, prepare
 from eqspike_seq.progress import Reporter
@@ -57,12 +58,7 @@ class Stage:
 def stages(config: RunConfig, dataset: Dataset, run: Path | None) -> list[Stage]:
     """The network before training and, of a run folder, in the middle and at the end. Raises RunError."""
     shape = shape_of(config, dataset)
-
-    def made() -> Network:
-        generator = torch.Generator().manual_seed(config.seed)
-        return Network.create(shape, generator, config.bias, config.gain, config.recall)
-
-    found = [Stage("initial", made())]
+    found = [Stage("initial", initial_network(config, shape))]
     if run is None:
         return found
     for name, path in (

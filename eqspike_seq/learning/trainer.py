@@ -18,7 +18,7 @@ from eqspike_seq.learning.optimisers import KEPT, OPTIMIZERS
 from eqspike_seq.learning.parallel import ALONE, Job
 from eqspike_seq.learning.watch import WORSE, loss_of_alike
 from eqspike_seq.ledger import KINDS, Ledger, training_ledger
-from eqspike_seq.model.network import LARGEST_WEIGHT, Network
+from eqspike_seq.model.network import LARGEST_WEIGHT, Network, Shape
 from eqspike_seq.relaxation.equilibrium import Backend
 from eqspike_seq.runs.folder import Checkpoint
 
@@ -42,9 +42,7 @@ class Trainer:
     def __init__(self, config: RunConfig, dataset: Dataset, backend: Backend, job: Job = ALONE) -> None:
         self.config, self.dataset, self.backend, self.job = config, dataset, backend, job
         device = torch_device(config.device)
-        shape = shape_of(config, dataset)
-        generator = torch.Generator().manual_seed(config.seed)
-        self.network = Network.create(shape, generator, config.bias, config.gain, config.recall).to(device)
+        self.network = initial_network(config, shape_of(config, dataset)).to(device)
         self.parameters = dict(self.network.named())
         rates = dict(zip((name for name in self.parameters if name[0] == "w"), config.learning_rates(), strict=True))
         self.rates = {name: rates[f"w{name[1:]}"] for name in self.parameters}
@@ -193,6 +191,12 @@ class Trainer:
                 if found is None or found.shape != size or (key.endswith(("step", "sq")) and bool((found < 0).any())):
                     got = None if found is None else tuple(found.shape)
                     raise RunError(f"checkpoint: parameter {key} has shape {got}, expected {tuple(size)}, none below 0")
+
+
+def initial_network(config: RunConfig, shape: Shape) -> Network:
+    """The network that training with these settings starts from."""
+    generator = torch.Generator().manual_seed(config.seed)
+    return Network.create(shape, generator, config.bias, config.gain, config.recall)
 
 
 def torch_device(name: str) -> torch.device:
