@@ -102,18 +102,12 @@ def sizes_for(config: RunConfig) -> dict[str, Any]:
     if config.preset != OWN or config.dataset in DATASETS:
         return {}
     path = Path(config.dataset)
-    found = sizes_of(path, config.text_column, config.label_column, config.strict, config.tokeniser)
+    changed = tuple(file.stat().st_mtime_ns for file in _files(path).values())
+    columns = config.text_column, config.label_column
+    found = dict(_sizes(path, *columns, config.strict, config.tokeniser, changed))
     if len(config.hidden) != len(found["hidden"]):  # the preset's one rate for all layers
         del found["learning_rate"]
     return found
-
-
-def sizes_of(
-    path: Path, text_column: tuple[str, ...], label_column: str, strict: bool, tokeniser: TokeniserName
-) -> dict[str, Any]:
-    """Settings that suit the training texts of ``path``. Raises DataError as ``load_own``."""
-    changed = tuple(file.stat().st_mtime_ns for file in _files(path).values())
-    return dict(_sizes(path, text_column, label_column, strict, tokeniser, changed))
 
 
 @lru_cache(maxsize=1)
