@@ -1,10 +1,14 @@
 """How the code is laid out: which room may import which, and how large its parts may be."""
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+import eqspike
 
 ROOT = Path(__file__).parent.parent
 ROOMS = ("eqspike_seq", "neuromorphic", "analysis", "eqspike")  # each may import itself and those before it
@@ -86,7 +90,7 @@ def test_functions_have_few_parameters() -> None:
     many = set()
     for name, tree in TREES.items():
         for whole, node in functions(tree, name):
-            arguments = [a for a in node.args.posonlyargs + node.args.args + node.args.kwonlyargs]
+            arguments = node.args.posonlyargs + node.args.args + node.args.kwonlyargs
             count = len([argument for argument in arguments if argument.arg not in ("self", "cls")])
             if count > MOST_PARAMETERS and node.name != "__init__":
                 many.add(whole)
@@ -104,16 +108,11 @@ def test_every_public_function_says_what_it_does() -> None:
 
 
 def test_the_front_door_is_light() -> None:
-    import subprocess
-    import sys
-
     code = "import sys, eqspike; sys.exit(bool({'torch', 'numpy', 'pydantic'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
 
 
 def test_the_public_api_is_there_by_name() -> None:
-    import eqspike
-
     assert dir(eqspike) == sorted(eqspike.__all__) and all(getattr(eqspike, name) for name in eqspike.__all__)
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = eqspike.nothing
