@@ -135,6 +135,7 @@ def provenance(run: Run) -> list[str]:
 def command_of(config: RunConfig) -> str:
     """The shortest command with these settings: what its preset does not say."""
     from eqspike_seq.config.acting import as_flag, unmet
+
     from eqspike_seq.config.presets import from_preset
     from eqspike_seq.config.settings import WHERE
 

@@ -19,9 +19,9 @@ import tyro
 from torch import Tensor
 
 from benchmarks.measure import JsonFile, command
+from eqspike.build import config_of
 from eqspike_seq.checks.gradients import stages
-from eqspike_seq.config.presets import read_toml
-from eqspike_seq.config.settings import FORMAT, RunConfig
+from eqspike_seq.config.settings import FORMAT
 from eqspike_seq.data.batches import Batches
 from eqspike_seq.data.dataset import load_dataset
 from eqspike_seq.files import write_json
@@ -44,12 +44,12 @@ def main(run: tyro.conf.Positional[Path], json_file: JsonFile) -> None:
         json_file: Where the figures go.
     """
     reporter = Reporter()
-    config = RunConfig(**read_toml(run / "config.toml"))
-    dataset = load_dataset(config, reporter.status)
+    config = config_of(run)
+    dataset = load_dataset(config.data, reporter.status)
     by_name = {stage.name: stage.network for stage in stages(config, dataset, run)}
-    rows = np.random.default_rng(config.seed).permutation(len(dataset.train))[: config.batch]
+    rows = np.random.default_rng(config.run.seed).permutation(len(dataset.train))[: config.learning.batch]
     gather = Batches.of(config, dataset)
-    now, before = (gather(dataset.train, rows, config.word_dropout, np.random.default_rng(k)) for k in (1, 0))
+    now, before = (gather(dataset.train, rows, config.learning.word_dropout, np.random.default_rng(k)) for k in (1, 0))
     network, rest = by_name["end"], by_name["end"].rest(len(rows)).layers
     found: dict[str, Any] = {}
     for tolerance in TOLERANCES:

@@ -20,7 +20,7 @@ from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
 from benchmarks.measure import JsonFile
-from eqspike_seq.config.presets import from_preset
+from eqspike.build import configure
 from eqspike_seq.config.settings import FORMAT
 from eqspike_seq.data.batches import Batches
 from eqspike_seq.data.dataset import load_dataset
@@ -156,8 +156,8 @@ def main(
         data_dir: Where the data lies.
     """
     reporter = Reporter()
-    config = from_preset(dataset, "dense", data_dir=data_dir)
-    data = load_dataset(config, reporter.status)
+    config = configure(dataset, "dense", data_dir=data_dir)
+    data = load_dataset(config.data, reporter.status)
     table = data.embeddings.table
     gather = Batches.of(config, data)
     splits = (data.train, data.validation, data.test)
@@ -166,12 +166,12 @@ def main(
         "format": FORMAT,
         "dataset": dataset,
         "seed": seed,
-        "preset": config.preset,
+        "preset": config.run.preset,
         "environment": environment(),
         "n_test": len(data.test),
         "logistic_bag_of_words": logistic([bags(part, len(table)) for part in parts], parts),
         "logistic_mean_vectors": logistic([mean_vectors(part, table) for part in parts], parts),
-        "lstm": lstm(parts, gather.table, epochs, config.batch, seed, reporter),
+        "lstm": lstm(parts, gather.table, epochs, config.learning.batch, seed, reporter),
     }
     write_json(json_file, found)
     for name in ("logistic_bag_of_words", "logistic_mean_vectors", "lstm"):

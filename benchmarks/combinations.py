@@ -15,15 +15,16 @@ from typing import Any
 import tyro
 
 from benchmarks.measure import JsonFile
-from eqspike.build import make_backend, run
-from eqspike_seq.checks.gradients import check_gradients
-from eqspike_seq.config.presets import from_preset
-from eqspike_seq.config.settings import CIRCUITS, FORMAT, NEURONS, RULES
+from eqspike.build import NEURONS, RATE_CIRCUITS, RULES, configure, run
+from eqspike.commands.check import rivals
+from eqspike_seq.checks.gradients import Extent, check_gradients
+from eqspike_seq.config.settings import FORMAT
 from eqspike_seq.data.dataset import load_dataset
 from eqspike_seq.errors import EqspikeError
 from eqspike_seq.files import write_json
 from eqspike_seq.progress import Reporter
 from eqspike_seq.runs.environment import environment
+from neuromorphic.rate_code import RateCode
 
 TEXTS = 128
 
@@ -34,13 +35,13 @@ def row(neuron: str, circuit: str, rule: str, limit: int | None, seed: int) -> d
     with tempfile.TemporaryDirectory() as place:
         try:
             settings: dict[str, Any] = {"neuron": neuron, "circuit": circuit, "rule": rule, "seed": seed}
-            config = from_preset("mini", "spiking", **settings, limit=limit, out=Path(place) / "run")
+            config = configure("mini", "spiking", **settings, limit=limit, out=Path(place) / "run")
             reporter = Reporter()
             reporter.console.quiet = True
-            dataset = load_dataset(config)
-            found = check_gradients(
-                config, make_backend, dataset, None, TEXTS, (config.beta,), (config.window,), reporter
-            )
+            dataset = load_dataset(config.data)
+            windows = (config.backend.window,) if isinstance(config.backend, RateCode) else ()
+            extent = Extent(TEXTS, (config.learning.beta,), rivals(config, windows))
+            found = check_gradients(config, dataset, None, extent, reporter)
             result = run(config, reporter)
         except EqspikeError as error:
             return {**about, "reason": str(error)}
@@ -62,7 +63,7 @@ def main(json_file: JsonFile, limit: int | None = None, seed: int = 0) -> None:
     rows: list[dict[str, Any]] = json.loads(json_file.read_text())["rows"] if json_file.exists() else []
     done = {(r["neuron"], r["circuit"], r["rule"]) for r in rows}
     reporter = Reporter()
-    for combination in itertools.product(NEURONS, CIRCUITS, RULES):
+    for combination in itertools.product(NEURONS, RATE_CIRCUITS, RULES):
         if combination in done:
             continue
         rows.append(row(*combination, limit, seed))

@@ -22,7 +22,7 @@ import numpy as np
 import tyro
 
 from benchmarks.measure import JsonFile, Measured, as_trained, command, in_fresh_process, training_batch
-from eqspike_seq.config.presets import from_preset
+from eqspike.build import configure, varied
 from eqspike_seq.config.settings import FORMAT, RunConfig
 from eqspike_seq.files import write_json
 from eqspike_seq.progress import Reporter
@@ -36,7 +36,7 @@ def with_and_without(settings: RunConfig, repeats: int, rounds: int) -> dict[str
     found: dict[str, list[Measured]] = {"with": [], "without": []}
     for _ in range(rounds):
         for name, attention in (("with", True), ("without", False)):
-            config = settings.model_copy(update={"attention": attention})
+            config = varied(settings, attention=attention)
             found[name].append(in_fresh_process(training_batch, config, repeats))
     raw = {
         name: {
@@ -64,7 +64,7 @@ def over_time(settings: RunConfig, repeats: int) -> dict[str, Any]:
     for steps in STEPS:
         for name in ("three-phase", "bptt"):
             changes = {"free_steps": steps, "nudge_steps": steps, "bptt_steps": steps, "estimator": name}
-            one = in_fresh_process(training_batch, settings.model_copy(update=changes), repeats)
+            one = in_fresh_process(training_batch, varied(settings, **changes), repeats)
             rows.append({"estimator": name, "steps": steps, "bytes": one.bytes, "seconds": one.seconds})
     slopes = {}
     for name in ("three-phase", "bptt"):
@@ -90,10 +90,10 @@ def main(json_file: JsonFile, batch: int = 128, unrolled_batch: int = 16, repeat
         rounds: Processes with and without HopAttn.
     """
     reporter = Reporter()
-    cpu = from_preset("imdb", "dense", "cpu", batch=batch, free_steps=20, nudge_steps=10)
+    cpu = configure("imdb", "dense", "cpu", batch=batch, free_steps=20, nudge_steps=10)
     half: dict[str, Any] = {"tokens": 300, "hidden": (500, 40), "free_steps": 10, "nudge_steps": 5}
-    paper = from_preset("imdb", "dense", "paper", batch=max(1, batch // 4), **half)
-    unrolled = from_preset("imdb", "dense", "cpu", batch=unrolled_batch, precision="float32")
+    paper = configure("imdb", "dense", "paper", batch=max(1, batch // 4), **half)
+    unrolled = configure("imdb", "dense", "cpu", batch=unrolled_batch, precision="float32")
     result: dict[str, Any] = {"format": FORMAT, "command": command(), "environment": environment()}
     tasks = {
         "hopattn_cpu": lambda: with_and_without(as_trained(cpu), repeats, rounds),

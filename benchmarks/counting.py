@@ -16,8 +16,7 @@ import eqspike_seq.relaxation.dense
 import neuromorphic.change_code
 import neuromorphic.rate_code
 from benchmarks.measure import JsonFile
-from eqspike.build import make_backend
-from eqspike_seq.config.presets import from_preset
+from eqspike.build import configure, make_backend
 from eqspike_seq.config.settings import FORMAT
 from eqspike_seq.data.dataset import load_dataset
 from eqspike_seq.files import write_json
@@ -74,8 +73,8 @@ def main(
     keep_freed_memory()
     reporter, rows = Reporter(), []
     for backend, settings in RUNS:
-        config = from_preset(dataset, backend, **settings)
-        trainer = Trainer(config, load_dataset(config), make_backend(config))
+        config = configure(dataset, backend, **settings)
+        trainer = Trainer(config, load_dataset(config.data), make_backend(config))
         trainer.train_batch()
         clock = Clock()
         patches = [patch.object(place, name, clock.around(getattr(place, name))) for place, name in COUNTING]

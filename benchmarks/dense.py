@@ -21,8 +21,7 @@ import tyro
 
 from benchmarks import literal
 from benchmarks.measure import JsonFile, command, in_fresh_process, synthetic
-from eqspike.build import make_backend
-from eqspike_seq.config.presets import from_preset
+from eqspike.build import configure, make_backend, varied
 from eqspike_seq.config.settings import FORMAT, RunConfig
 from eqspike_seq.data.dataset import load_dataset
 from eqspike_seq.files import write_json
@@ -65,10 +64,8 @@ def main(
     """
     keep_freed_memory()
     reporter = Reporter()
-    config = from_preset(
-        "imdb", "dense", preset, limit=limit, **({} if tolerance is None else {"tolerance": tolerance})
-    )
-    dataset = load_dataset(config, reporter.status)
+    config = configure("imdb", "dense", preset, limit=limit, **({} if tolerance is None else {"tolerance": tolerance}))
+    dataset = load_dataset(config.data, reporter.status)
     config = with_precision(config, dataset)
     trainer = Trainer(config, dataset, make_backend(config))
     batches = [next_batch(trainer, index) for index in range(repeats + 1)]
@@ -109,8 +106,10 @@ def main(
 def next_batch(trainer: Trainer, index: int) -> Batch:
     """Batch ``index`` of the first epoch, words left out as in training."""
     config = trainer.config
-    rows = trainer.order[index * config.batch : (index + 1) * config.batch]
-    return trainer.gather(trainer.dataset.train, rows, config.word_dropout, np.random.default_rng([config.seed, index]))
+    rows = trainer.order[index * config.learning.batch : (index + 1) * config.learning.batch]
+    return trainer.gather(
+        trainer.dataset.train, rows, config.learning.word_dropout, np.random.default_rng([config.run.seed, index])
+    )
 
 
 @dataclass(frozen=True)
@@ -125,10 +124,11 @@ class Timed:
 def by_literal(config: RunConfig, network: Network, batch: Batch) -> Timed:
     """Algorithm 2: T steps, K steps twice, Eq. 18."""
     started = time.perf_counter()
-    x, mask, labels, beta = batch.x, batch.mask, batch.labels, config.beta
-    rest = literal.free(network, x, mask, config.free_steps)
+    x, mask, labels, beta = batch.x, batch.mask, batch.labels, config.learning.beta
+    settings = config.settings()
+    rest = literal.free(network, x, mask, settings["free_steps"])
     free = time.perf_counter() - started
-    plus, minus = (literal.nudge(network, x, mask, labels, rest, b, config.nudge_steps) for b in (beta, -beta))
+    plus, minus = (literal.nudge(network, x, mask, labels, rest, b, settings["nudge_steps"]) for b in (beta, -beta))
     gradients = eq_18(network, batch, plus, minus, beta)
     return Timed(gradients, free, time.perf_counter() - started)
 
@@ -147,7 +147,7 @@ def eq_18(network: Network, batch: Batch, plus: State, minus: State, beta: float
 
 def stage(config: RunConfig, network: Network, batches: list[Batch], texts: int, reporter: Reporter) -> dict[str, Any]:
     """All figures of one network."""
-    backend, estimator = make_backend(config), make_estimator(config)
+    backend, estimator = make_backend(config), make_estimator(config.learning)
     seconds: dict[str, list[float]] = {"ours": [], "ours_free": [], "ours_float32": []}
     in_full = replace(backend, dtype=torch.float32)  # type: ignore[type-var]
     sweeps: list[list[float]] = []
@@ -203,8 +203,10 @@ def converged(config: RunConfig, network: Network, batch: Batch) -> Gradients:
         return state
 
     rest = settle(wide.rest(len(batch)), 0.0)
-    plus, minus = settle(rest, config.beta), settle(rest, -config.beta)
-    return local_update(wide, batch, plus + minus.scaled(-1), (plus + minus).scaled(0.5), 1 / (2 * config.beta))
+    plus, minus = settle(rest, config.learning.beta), settle(rest, -config.learning.beta)
+    return local_update(
+        wide, batch, plus + minus.scaled(-1), (plus + minus).scaled(0.5), 1 / (2 * config.learning.beta)
+    )
 
 
 def cosines(found: Gradients, truth: Gradients) -> dict[str, float]:
@@ -227,9 +229,9 @@ def peak(what: str, config: RunConfig, network: Network, batch: Batch) -> int:
     for net, texts in subjects:
         idle = resident("VmRSS")
         if what == "literal":
-            by_literal(config.model_copy(update={"free_steps": 2, "nudge_steps": 1}), net, texts)
+            by_literal(varied(config, free_steps=2, nudge_steps=1), net, texts)
         else:
-            make_estimator(config)(make_backend(config), net, texts)
+            make_estimator(config.learning)(make_backend(config), net, texts)
     return resident() - idle
 
 

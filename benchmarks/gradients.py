@@ -11,8 +11,8 @@ import torch
 import tyro
 
 from benchmarks.measure import JsonFile
+from eqspike.build import configure
 from eqspike_seq.checks.gradients import compare
-from eqspike_seq.config.presets import from_preset
 from eqspike_seq.config.settings import FORMAT
 from eqspike_seq.data.batches import random_batch
 from eqspike_seq.data.dataset import load_dataset, shape_of
@@ -42,8 +42,8 @@ def main(
         data_dir: Where the data lies.
     """
     reporter = Reporter()
-    config = from_preset(dataset, "dense", data_dir=data_dir, seed=seed)
-    data = load_dataset(config, reporter.status)
+    config = configure(dataset, "dense", data_dir=data_dir, seed=seed)
+    data = load_dataset(config.data, reporter.status)
     batch = random_batch(config, data, TEXTS)
     batch = replace(batch, x=batch.x.double())
     network = Network.create(shape_of(config, data), torch.Generator().manual_seed(seed)).to(torch.float64)

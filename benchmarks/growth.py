@@ -35,11 +35,11 @@ from benchmarks.measure import (
     exponent,
     in_fresh_process,
     medians,
+    shape_for,
     synthetic,
     training_batch,
 )
-from eqspike.build import make_backend
-from eqspike_seq.config.presets import from_preset
+from eqspike.build import configure, make_backend
 from eqspike_seq.config.settings import FORMAT, RunConfig
 from eqspike_seq.files import write_json
 from eqspike_seq.ledger import sweep_products
@@ -73,7 +73,7 @@ def sized(tokens: int, dim: int, hidden: int, batch: int, free_steps: int) -> Ru
     """Settings of a dense batch of these sizes, in float32: another type from some size on would bend the curve."""
     steps: dict[str, Any] = {"free_steps": free_steps, "nudge_steps": max(1, free_steps // 2), "precision": "float32"}
     settings: dict[str, Any] = {"tokens": tokens, "dim": dim, "hidden": (hidden, ABOVE), "batch": batch}
-    return from_preset("imdb", "dense", "cpu", **settings, **steps)
+    return configure("imdb", "dense", "cpu", **settings, **steps)
 
 
 def grow(name: str, sizes: tuple[int, ...], repeats: int) -> dict[str, Any]:
@@ -127,14 +127,14 @@ def copy_rate(repeats: int, size: int = 2**28) -> float:
 def roofline(config: RunConfig, repeats: int) -> dict[str, Any]:
     """Where dense training with ``config`` stands."""
     config = as_trained(config)
-    shape, dtype = Shape(config.tokens, config.dim, config.hidden, 2), make_backend(config).dtype
+    shape, dtype = shape_for(config), make_backend(config).dtype
     types = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-    rates = {name: gemm_rates(shape, config.batch, kind, repeats) for name, kind in types.items()}
+    rates = {name: gemm_rates(shape, config.learning.batch, kind, repeats) for name, kind in types.items()}
     bandwidth = copy_rate(repeats)
     one = in_fresh_process(training_batch, config, 1)
     one_text = int(sweep_products(shape, synthetic(Shape(shape.tokens, 1, (1,), 2), 1).mask, ROUNDS)[0])
-    moved = dtype.itemsize * (2 * shape.flat * shape.hidden[0] + PASSES * config.batch * shape.flat)
-    intensity = 2 * config.batch * one_text / moved
+    moved = dtype.itemsize * (2 * shape.flat * shape.hidden[0] + PASSES * config.learning.batch * shape.flat)
+    intensity = 2 * config.learning.batch * one_text / moved
     name = str(dtype).removeprefix("torch.")
     peak = max(rates[name].values())
     reached = 2 * one.products / median(one.seconds)
@@ -182,7 +182,7 @@ def main(
         result["growth"][name] = grow(name, sizes[:largest], repeats)
         keep({name: result["growth"][name]})
     paper: dict[str, Any] = {"batch": batch, "free_steps": steps, "nudge_steps": max(1, steps // 2)}
-    result["roofline"] = roofline(from_preset("imdb", "dense", "paper", **paper), repeats)
+    result["roofline"] = roofline(configure("imdb", "dense", "paper", **paper), repeats)
     keep(result["roofline"])
 
 

@@ -21,10 +21,9 @@ from numpy.typing import NDArray
 
 from benchmarks import literal
 from benchmarks.measure import JsonFile, command
-from eqspike.build import make_backend
+from eqspike.build import config_of, make_backend, varied
 from eqspike_seq.checks.gradients import stages
-from eqspike_seq.config.presets import read_toml
-from eqspike_seq.config.settings import FORMAT, RunConfig
+from eqspike_seq.config.settings import FORMAT
 from eqspike_seq.data.batches import Batches
 from eqspike_seq.data.dataset import load_dataset
 from eqspike_seq.errors import RunError
@@ -57,14 +56,11 @@ def main(
         texts: How many reviews, evenly spaced in the test split.
         rounds: How often each is timed.
     """
-    reporter, saved = Reporter(), read_toml(run / "config.toml")
-    config = RunConfig(**saved)
-    data = load_dataset(config, reporter.status)
+    reporter, config = Reporter(), config_of(run)
+    data = load_dataset(config.data, reporter.status)
     gather = Batches.of(config, data)
     stage = stages(config, data, run)[-1]
-    backends = [
-        make_backend(with_precision(RunConfig(**{**saved, "precision": name}), data)) for name in ("float32", "auto")
-    ]
+    backends = [make_backend(with_precision(varied(config, precision=name), data)) for name in ("float32", "auto")]
     single, default = backends
     if stage.name != "end" or not isinstance(single, SigmaDeltaBackend) or not isinstance(default, SigmaDeltaBackend):
         raise RunError(f"{run}: expected a finished run with --neuron sigma-delta and its checkpoint")

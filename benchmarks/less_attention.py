@@ -14,10 +14,9 @@ import torch
 import tyro
 
 from benchmarks.measure import JsonFile
-from eqspike.build import make_backend
+from eqspike.build import config_of, make_backend, varied
 from eqspike_seq.checks.gradients import stages
-from eqspike_seq.config.presets import read_toml
-from eqspike_seq.config.settings import FORMAT, RunConfig
+from eqspike_seq.config.settings import FORMAT
 from eqspike_seq.data.batches import Batches
 from eqspike_seq.data.dataset import load_dataset
 from eqspike_seq.files import write_json
@@ -45,19 +44,18 @@ def main(run: tyro.conf.Positional[Path], json_file: JsonFile) -> None:
         run: A run folder with --neuron sigma-delta.
         json_file: Where the figures go.
     """
-    reporter, saved = Reporter(), read_toml(run / "config.toml")
-    config = RunConfig(**saved)
-    data = load_dataset(config, reporter.status)
+    reporter, config = Reporter(), config_of(run)
+    data = load_dataset(config.data, reporter.status)
     gather = Batches.of(config, data)
     network = stages(config, data, run)[-1].network
-    tokens = torch.tensor(data.validation.starts[1:] - data.validation.starts[:-1]).clamp(max=config.tokens)
-    mask = torch.arange(config.tokens) < tokens.view(-1, 1, 1)
+    tokens = torch.tensor(data.validation.starts[1:] - data.validation.starts[:-1]).clamp(max=config.data.tokens)
+    mask = torch.arange(config.data.tokens) < tokens.view(-1, 1, 1)
     full = layer_products(network.shape, mask)["hopattn"].double()  # one softmax, by text
     rows: list[dict[str, Any]] = []
     every_sweep = 0.0
     for changes in VARIANTS:
-        backend = make_backend(RunConfig(**{**saved, **changes}))
-        found = evaluate(backend, network, gather, data.validation, config.batch)
+        backend = make_backend(varied(config, **changes))
+        found = evaluate(backend, network, gather, data.validation, config.learning.batch)
         counts = found.ledger.counts
         products = counts["hopattn"]["free"]["multiply_accumulates"] / len(data.validation)
         added = sum(counts.get(name, {}).get("free", {}).get("accumulates", 0) for name in ("query", "hopattn"))

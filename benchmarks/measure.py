@@ -4,7 +4,7 @@ import multiprocessing
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from statistics import median
@@ -88,20 +88,25 @@ def synthetic(shape: Shape, texts: int, seed: int = 0) -> Batch:
     return Batch(x, torch.ones(texts, 1, shape.tokens, dtype=torch.bool), labels)
 
 
+def shape_for(config: RunConfig) -> Shape:
+    """The network's shape for two classes and word vectors that are made here."""
+    return config.network.shape(config.data.tokens, config.settings()["dim"], 2)
+
+
 def as_trained(config: RunConfig) -> RunConfig:
     """``config`` with the precision that a run on texts without padding chooses here."""
-    shape = Shape(config.tokens, config.dim, config.hidden, 2, attention=config.attention)
-    return settled(config, shape, synthetic(shape, config.batch))
+    shape = shape_for(config)
+    return settled(config, shape, synthetic(shape, config.learning.batch))
 
 
 class Step:
     """A training step as ``Trainer`` makes it, less the counting; with a rate of 0, the same work each time."""
 
     def __init__(self, config: RunConfig, job: Job = ALONE) -> None:
-        shape = Shape(config.tokens, config.dim, config.hidden, 2, attention=config.attention)
-        self.job, self.network = job, Network.create(shape, torch.Generator().manual_seed(config.seed))
+        shape = shape_for(config)
+        self.job, self.network = job, Network.create(shape, torch.Generator().manual_seed(config.run.seed))
         self.parameters = dict(self.network.named())
-        self.backend, self.estimator = make_backend(config), make_estimator(config)
+        self.backend, self.estimator = make_backend(config), make_estimator(config.learning)
         self.optimizer = torch.optim.Adam(list(self.parameters.values()), lr=0.0, fused=True)
 
     def __call__(self, batch: Batch) -> Estimate:
@@ -124,20 +129,19 @@ class Measured:
 
 @torch.no_grad()
 def training_batch(config: RunConfig, repeats: int) -> Measured:
-    """Train on ``config.batch`` synthetic texts, once to warm up; to be called in a fresh process.
+    """Train on ``config.learning.batch`` synthetic texts, once to warm up; to be called in a fresh process.
 
     All sweeps are taken: with a tolerance of 0 a text would still stop where a sweep changes nothing at all.
     """
     keep_freed_memory()
-    step = Step(config.model_copy(update={"tolerance": -1.0}))
-    shape, batch = step.network.shape, synthetic(step.network.shape, config.batch)
+    step = Step(replace(config, backend=replace(config.backend, tolerance=-1.0)))  # type: ignore[type-var]
+    shape, batch = step.network.shape, synthetic(step.network.shape, config.learning.batch)
     idle, products = resident("VmRSS"), 0
 
     def train() -> None:
         nonlocal products
         phases = (found.ledger for found in step(batch).equilibria)
-        unrolled = config.bptt_steps if config.estimator == "bptt" else 0
-        ledger = training_ledger(shape, batch.mask, phases, config.optimizer, unrolled)
+        ledger = training_ledger(shape, batch.mask, phases, config.learning.optimizer, config.learning.unrolled)
         products = ledger.total("multiply_accumulates")
 
     seconds = alternately({"batch": train}, repeats)["batch"]

@@ -14,8 +14,7 @@ import tyro
 
 from analysis.energy import DIGITAL, energy
 from benchmarks.measure import JsonFile
-from eqspike.build import run
-from eqspike_seq.config.presets import from_preset
+from eqspike.build import configure, run
 from eqspike_seq.config.settings import FORMAT
 from eqspike_seq.files import write_json
 from eqspike_seq.progress import Reporter
@@ -49,7 +48,7 @@ def main(json_file: JsonFile, seed: int = 0) -> None:
         if (backend, shown) in done:
             continue
         with tempfile.TemporaryDirectory() as place:
-            config = from_preset("mini", backend, **{**changes, "seed": seed, "out": Path(place) / "run"})
+            config = configure("mini", backend, **{**changes, "seed": seed, "out": Path(place) / "run"})
             result = run(config, reporter)
             found = energy(Path(place) / "run", [read_table(DIGITAL)], None, None)["hardware"][DIGITAL]
         rows.append(

@@ -14,16 +14,14 @@ from typing import Any
 import torch
 import tyro
 
-from benchmarks.measure import JsonFile, command, synthetic
-from eqspike.build import make_backend
-from eqspike_seq.config.presets import from_preset
+from benchmarks.measure import JsonFile, command, shape_for, synthetic
+from eqspike.build import configure, make_backend, varied
 from eqspike_seq.config.settings import FORMAT, RunConfig
 from eqspike_seq.data.batches import random_batch
 from eqspike_seq.data.dataset import load_dataset, shape_of
 from eqspike_seq.files import write_json
 from eqspike_seq.learning.estimators import make_estimator
 from eqspike_seq.learning.precision import settled
-from eqspike_seq.learning.trainer import initial_network
 from eqspike_seq.memory import keep_freed_memory
 from eqspike_seq.model.network import Batch, Shape
 from eqspike_seq.progress import Reporter
@@ -34,11 +32,11 @@ CHOICES = 5  # how often the choice is made
 
 def subject(config: RunConfig) -> tuple[Shape, Batch]:
     """Network and batch of a data set."""
-    if config.dataset == "imdb":
-        shape = Shape(config.tokens, config.dim, config.hidden, 2)
-        return shape, synthetic(shape, config.batch)
-    data = load_dataset(config)
-    return shape_of(config, data), random_batch(config, data, config.batch)
+    if config.data.dataset == "imdb":
+        shape = shape_for(config)
+        return shape, synthetic(shape, config.learning.batch)
+    data = load_dataset(config.data)
+    return shape_of(config, data), random_batch(config, data, config.learning.batch)
 
 
 @torch.no_grad()
@@ -48,11 +46,11 @@ def measured(config: RunConfig, repeats: int) -> dict[str, Any]:
     choices, choosing = [], []
     for _ in range(CHOICES):
         started = time.perf_counter()
-        choices.append(settled(config, shape, batch).precision)
+        choices.append(settled(config, shape, batch).run.precision)
         choosing.append(time.perf_counter() - started)
-    network = initial_network(config, shape)
-    backends = {name: make_backend(config.model_copy(update={"precision": name})) for name in ("float32", "bfloat16")}
-    estimator, least = make_estimator(config), dict.fromkeys(backends, float("inf"))
+    network = config.network.create(shape, config.run.seed)
+    backends = {name: make_backend(varied(config, precision=name)) for name in ("float32", "bfloat16")}
+    estimator, least = make_estimator(config.learning), dict.fromkeys(backends, float("inf"))
     for _ in range(repeats):
         for name, backend in backends.items():
             began = time.process_time()
@@ -71,7 +69,7 @@ def main(json_file: JsonFile, repeats: int = 10) -> None:
     """
     keep_freed_memory()
     reporter = Reporter()
-    found = {name: measured(from_preset(name, "dense"), repeats) for name in ("mini", "imdb", "digits")}
+    found = {name: measured(configure(name, "dense"), repeats) for name in ("mini", "imdb", "digits")}
     for name, figures in found.items():
         reporter.out.print(name, figures)
     about = {"command": command(), "environment": environment(), "isa": os.environ.get("ONEDNN_MAX_CPU_ISA")}

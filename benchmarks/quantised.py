@@ -18,10 +18,9 @@ from torch import Tensor
 
 from analysis.energy import part_of
 from benchmarks.measure import JsonFile, command
-from eqspike.build import make_backend
+from eqspike.build import config_of, make_backend
 from eqspike_seq.checks.gradients import stages
-from eqspike_seq.config.presets import read_toml
-from eqspike_seq.config.settings import FORMAT, RunConfig
+from eqspike_seq.config.settings import FORMAT
 from eqspike_seq.data.batches import Batches
 from eqspike_seq.data.dataset import load_dataset
 from eqspike_seq.files import write_json
@@ -58,20 +57,19 @@ def main(run: tyro.conf.Positional[Path], json_file: JsonFile) -> None:
         json_file: Where the figures go.
     """
     reporter = Reporter()
-    config = RunConfig(**{**read_toml(run / "config.toml"), "precision": "float32"})
-    data = load_dataset(config, reporter.status)
+    config = config_of(run, precision="float32")
+    data = load_dataset(config.data, reporter.status)
     network, gather, part = stages(config, data, run)[-1].network, Batches.of(config, data), data.validation
     rows: list[dict[str, Any]] = []
     for bits in BITS:
-        for settings in (config, as_dense(config)):
-            backend = make_backend(settings)
-            found = evaluate(backend, coarser(network, bits), gather, part, config.batch)
+        for backend in (make_backend(config), as_dense(config)):
+            found = evaluate(backend, coarser(network, bits), gather, part, config.learning.batch)
             rows.append(
                 {
                     "bits": bits,
-                    "backend": settings.backend,
+                    "backend": backend.name,
                     "validation_accuracy": found.accuracy,
-                    "spikes_per_synapse": None if settings.backend == "dense" else found.ledger.spikes_per_synapse(),
+                    "spikes_per_synapse": None if backend.name == "dense" else found.ledger.spikes_per_synapse(),
                     "steps": float(found.steps.mean()),
                     "converged": found.converged,
                     "joules": {name: part_of(found.ledger, read_table(name))["joules"] for name in TABLES},

@@ -27,7 +27,7 @@ import torch
 import tyro
 
 from benchmarks.measure import JsonFile, Step, as_trained, synthetic
-from eqspike_seq.config.presets import from_preset
+from eqspike.build import configure
 from eqspike_seq.config.settings import FORMAT
 from eqspike_seq.files import write_json
 from eqspike_seq.learning.parallel import ALONE, Job, join
@@ -37,7 +37,7 @@ from eqspike_seq.runs.environment import environment
 SIZES = (16, 32, 64, 128)  # texts of a step
 NETWORKS = {"1 Gbit/s": 0.125e9, "10 Gbit/s": 1.25e9, "100 Gbit/s": 12.5e9}  # bytes a second
 PROCESSES = (1, 2, 4, 8, 16, 32)
-CONFIG = from_preset("imdb", "dense")
+CONFIG = configure("imdb", "dense")
 
 
 def timed(work: Callable[[], object], repeats: int) -> dict[str, Any]:

@@ -40,8 +40,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from benchmarks.measure import JsonFile, alternately, command, medians
-from eqspike.build import make_backend
-from eqspike_seq.config.presets import from_preset, read_toml
+from eqspike.build import config_of, configure, make_backend, varied
 from eqspike_seq.config.settings import FORMAT, RunConfig
 from eqspike_seq.data.batches import random_batch
 from eqspike_seq.data.dataset import Dataset, load_dataset, shape_of
@@ -49,14 +48,16 @@ from eqspike_seq.errors import RunError
 from eqspike_seq.files import write_json
 from eqspike_seq.learning.estimators import make_estimator
 from eqspike_seq.learning.precision import settled
-from eqspike_seq.learning.trainer import Trainer, initial_network
+from eqspike_seq.learning.trainer import Trainer
 from eqspike_seq.learning.training import with_precision
 from eqspike_seq.memory import keep_freed_memory
 from eqspike_seq.model.network import Batch, Network, Shape
 from eqspike_seq.model.projection import Inputs, prepare
 from eqspike_seq.progress import Reporter
+from eqspike_seq.relaxation.dense import DenseBackend
 from eqspike_seq.runs.environment import environment
 from neuromorphic.brian import connect, stack
+from neuromorphic.change_code import SigmaDeltaBackend
 from neuromorphic.circuits import ClockedCore, ClockedNudges
 from neuromorphic.neurons import IntegrateAndFire, Noise
 from neuromorphic.rate_code import SpikingBackend
@@ -165,14 +166,14 @@ def different_counts(backend: SpikingBackend, network: Network, batch: Batch, be
 
 def against_step_loop(config: RunConfig, network: Network, batch: Batch, repeats: int) -> dict[str, Any]:
     """Seconds of a training batch (phases and gradients) of the step loop and of the backend."""
-    chosen = settled(config, network.shape, batch).precision
-    like, own = (make_backend(config.model_copy(update={"precision": name})) for name in ("float32", chosen))
+    chosen = settled(config, network.shape, batch).run.precision
+    like, own = (make_backend(varied(config, precision=name)) for name in ("float32", chosen))
     assert isinstance(like, SpikingBackend)
     wide, texts = network.to(torch.float64), replace(batch, x=batch.x.double())
-    exact = different_counts(replace(like, dtype=torch.float64), wide, texts, config.beta)
+    exact = different_counts(replace(like, dtype=torch.float64), wide, texts, config.learning.beta)
     if exact:
         raise RunError(f"the step loop is not the same network: {exact:.2%} of all spike counts differ")
-    estimator = make_estimator(config)
+    estimator = make_estimator(config.learning)
     seconds = alternately(
         {
             "backend_fp32": lambda: estimator(like, network, batch),
@@ -180,12 +181,14 @@ def against_step_loop(config: RunConfig, network: Network, batch: Batch, repeats
         },
         repeats,
     )
-    seconds |= alternately({"step_loop_fp32": lambda: StepLoop(like, network, batch).run(config.beta)}, 1, warm=0)
+    seconds |= alternately(
+        {"step_loop_fp32": lambda: StepLoop(like, network, batch).run(config.learning.beta)}, 1, warm=0
+    )
     found = medians(seconds)
     return {
         "seconds": seconds,
         "product_dtype": str(own.dtype),
-        "different_counts": {"float64": exact, "float32": different_counts(like, network, batch, config.beta)},
+        "different_counts": {"float64": exact, "float32": different_counts(like, network, batch, config.learning.beta)},
         "ratio_to_step_loop": found["step_loop_fp32"] / found["backend_fp32"],
         "ratio_to_step_loop_in_the_precision_of_the_preset": found["step_loop_fp32"] / found["backend"],
     }
@@ -265,7 +268,7 @@ def against_brian(config: RunConfig, network: Network, batch: Batch, repeats: in
     seconds = alternately(tasks, repeats)
     found: dict[str, Any] = {"texts": len(batch), "backend_seconds_a_batch": seconds}
     for name, given in (("above_s1", {"current": currents[0]}), ("all", {"projection": projection[0]})):
-        theirs = brian(network, config.free_steps, config.tick_steps, repeats, **{**NOTHING, **given})
+        theirs = brian(network, backend.free_steps, backend.tick_steps, repeats, **{**NOTHING, **given})
         for index, spikes in enumerate(theirs.pop("spikes"), start=2):
             if not np.array_equal(spikes, expected.trace[f"spikes_s{index}"].sum(0)[0].numpy()):
                 raise RunError(f"Brian2 is not the same network: spike counts of s{index} differ")
@@ -282,7 +285,7 @@ def against_brian(config: RunConfig, network: Network, batch: Batch, repeats: in
 def trainer_of(name: str, data: Dataset, preset: str, seed: int) -> Trainer:
     """One of ``KINDS``, at initialisation."""
     backend, settings = KINDS[name]
-    config = with_precision(from_preset("imdb", backend, preset, seed=seed, **settings), data)
+    config = with_precision(configure("imdb", backend, preset, seed=seed, **settings), data)
     return Trainer(config, data, make_backend(config))
 
 
@@ -314,10 +317,10 @@ def over_an_epoch(data: Dataset, preset: str, seed: int) -> dict[str, Any]:
 
 def kinds_of(run: Path) -> list[str]:
     """Which of ``KINDS`` a run folder has the weights for."""
-    saved = RunConfig(**read_toml(run / "config.toml"))
-    if saved.backend == "dense":
+    backend = config_of(run).backend
+    if isinstance(backend, DenseBackend):
         return ["dense"]
-    return ["sigma-delta"] if saved.neuron == "sigma-delta" else ["if, count", "if, as in the preset"]
+    return ["sigma-delta"] if isinstance(backend, SigmaDeltaBackend) else ["if, count", "if, as in the preset"]
 
 
 @torch.no_grad()
@@ -347,10 +350,10 @@ def main(
     """
     keep_freed_memory()
     reporter = Reporter()
-    config = from_preset("imdb", "spiking", preset, seed=seed, neuron="if", rule="count")
-    data = load_dataset(config, reporter.status)
-    shape, texts = shape_of(config, data), texts or config.batch
-    network = initial_network(config, shape)
+    config = configure("imdb", "spiking", preset, seed=seed, neuron="if", rule="count")
+    data = load_dataset(config.data, reporter.status)
+    shape, texts = shape_of(config, data), texts or config.learning.batch
+    network = config.network.create(shape, seed)
     result: dict[str, Any] = {"format": FORMAT, "command": command(), "environment": environment()}
     result |= {"settings": config.computed(), "texts": texts, "repeats": repeats}
 

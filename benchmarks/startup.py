@@ -21,7 +21,7 @@ from unittest.mock import patch
 import tyro
 
 from benchmarks.measure import JsonFile, command
-from eqspike_seq.config.presets import from_preset
+from eqspike.build import configure
 from eqspike_seq.config.settings import FORMAT
 from eqspike_seq.data import embeddings
 from eqspike_seq.data.dataset import load_corpus, load_dataset
@@ -57,9 +57,9 @@ def main(json_file: JsonFile, texts: int = 10_000, repeats: int = 5) -> None:
     """
     reporter = Reporter()
     found: dict[str, Any] = {"first_batch": first_batch(repeats)}
-    load_dataset(from_preset("imdb", "dense"), reporter.status)
-    found["cached"] = seconds(lambda: load_dataset(from_preset("imdb", "dense")))
-    reviews = load_corpus(from_preset("imdb", "dense")).train.texts[:texts]
+    load_dataset(configure("imdb").data, reporter.status)
+    found["cached"] = seconds(lambda: load_dataset(configure("imdb").data))
+    reviews = load_corpus(configure("imdb").data).train.texts[:texts]
     found["tokenise"] = seconds(lambda: [tokenise(text, "ascii") for text in reviews])
     threads = os.cpu_count() or 1
     for name, workers in (("one_thread", 1), ("all_threads", threads)):

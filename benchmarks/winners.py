@@ -16,12 +16,11 @@ import tyro
 from torch import Tensor
 
 from benchmarks.measure import JsonFile
-from eqspike_seq.config.presets import from_preset
+from eqspike.build import configure
 from eqspike_seq.config.settings import FORMAT
 from eqspike_seq.data.batches import random_batch
 from eqspike_seq.data.dataset import load_dataset, shape_of
 from eqspike_seq.files import write_json
-from eqspike_seq.learning.trainer import initial_network
 from eqspike_seq.model.attention import key_bias
 from eqspike_seq.model.projection import prepare
 from eqspike_seq.progress import Reporter
@@ -56,10 +55,10 @@ def main(dataset: tyro.conf.Positional[Literal["imdb", "mini"]], json_file: Json
         json_file: Where the figures go.
         seed: Seed of the weights and of all draws.
     """
-    config = from_preset(dataset, "spiking", seed=seed)
-    data = load_dataset(config, Reporter().status)
+    config = configure(dataset, "spiking", seed=seed)
+    data = load_dataset(config.data, Reporter().status)
     batch = random_batch(config, data, TEXTS)
-    network = initial_network(config, shape_of(config, data))
+    network = config.network.create(shape_of(config, data), seed)
     inputs = prepare(network, batch, torch.float32)
     bias, real = key_bias(batch.mask, torch.float32), batch.mask.unsqueeze(-1)
     scores = inputs.drive @ inputs.patterns.mT / inputs.patterns.shape[-1] ** 0.5 + bias

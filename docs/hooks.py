@@ -113,22 +113,36 @@ def help_of(*command: str) -> str:
 
 
 def run_flags() -> str:
-    """Every setting of a run as a table."""
-    from eqspike_seq.config.settings import RunConfig
+    """Every setting of a run as a table, each with what it needs in order to act."""
+    from eqspike.build import BACKENDS, every_kind
+    from eqspike.flags import everything
+    from eqspike.idle import conditions_of, joined
+    from eqspike_seq.config.section import settings_of
 
-    rows = ["| flag | takes | default | what it is |", "| --- | --- | --- | --- |"]
-    for name, field in RunConfig.model_fields.items():
+    kinds = list(every_kind())
+    rows = ["| flag | takes | default | acts with | what it is |", "| --- | --- | --- | --- | --- |"]
+    for name, setting in everything().items():
         flag = name.replace("_", "-")
-        shown = (
-            "DATASET" if field.is_required() else f"--{flag}, --no-{flag}" if field.annotation is bool else f"--{flag}"
+        switch = f"--{flag}, --no-{flag}" if setting.kind is bool else f"--{flag}"
+        shown = "DATASET" if name == "dataset" else switch
+        defaults = {settings_of(kind)[name].default for kind, _ in kinds if name in settings_of(kind)} or {
+            setting.default
+        }
+        default = "" if name == "dataset" or defaults == {None} else said(setting.default)
+        about = setting.help.replace("\n", " ").replace("|", "\\|")
+        conditions = conditions_of(name, kinds)
+        brings = code(joined(conditions)) if len(conditions) <= len(BACKENDS) else ""  # more of them are all
+        rows.append(
+            f"| `{shown}` | {takes(setting.kind)} | {default if len(defaults) == 1 else ''} | {brings} | {about} |"
         )
-        default = "" if field.is_required() or field.default in (None, "") else said(field.default)
-        about = (field.description or "").replace("\n", " ").replace("|", "\\|")
-        rows.append(f"| `{shown}` | {takes(field.annotation)} | {default} | {about} |")
-    rows.append(
-        "| `--config` | path | | A TOML file of settings, as `config.toml` of a run folder; flags override it |"
-    )
+    about = "A TOML file of settings, as `config.toml` of a run folder; flags override it"
+    rows.append(f"| `--config` | path | | | {about} |")
     return "\n".join(rows)
+
+
+def code(text: str) -> str:
+    """``text`` with its flags marked as code."""
+    return re.sub(r"--[a-z-]+( [a-z0-9-]+)?(?= --|$| or|,)|--[a-z-]+", lambda flag: f"`{flag[0]}`", text)
 
 
 def said(value: Any) -> str:

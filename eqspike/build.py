@@ -1,20 +1,41 @@
-"""From settings to objects: the one place that knows backends, neurons, rules and circuits by name.
+"""From settings to objects: the one place that knows data sets, backends, neurons, rules and circuits by name.
 
-A neuron or a rule is one entry here, and one in the setting of that name.
+A new neuron, rule, circuit or source of word vectors is one entry in its table.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from eqspike_seq.config.acting import check_given
-from eqspike_seq.config.presets import filled, from_preset
-from eqspike_seq.config.settings import RunConfig
+from eqspike.idle import refuse_idle
+from eqspike_seq.config.presets import preset_settings, run_settings
+from eqspike_seq.config.section import Kinds, Section, flat, made
+from eqspike_seq.config.settings import (
+    OWN,
+    Backpropagation,
+    Examples,
+    FoundImages,
+    FoundTexts,
+    Images,
+    Layers,
+    Learning,
+    OwnTexts,
+    PairNetwork,
+    Run,
+    RunConfig,
+    TextNetwork,
+    Texts,
+)
 from eqspike_seq.data.dataset import Dataset
 from eqspike_seq.data.own import sizes_for
+from eqspike_seq.data.registry import DATASETS
+from eqspike_seq.data.vectors import EMBEDDINGS, FileVectors, PickledVectors, Vectors
 from eqspike_seq.errors import ConfigError, EqspikeError
 from eqspike_seq.learning import training
 from eqspike_seq.learning.parallel import ALONE, Job
@@ -24,59 +45,154 @@ from eqspike_seq.model.network import Network
 from eqspike_seq.progress import Reporter
 from eqspike_seq.relaxation.dense import DenseBackend
 from eqspike_seq.relaxation.equilibrium import Backend
+from neuromorphic.brian import BrianBackend
 from neuromorphic.change_code import SigmaDeltaBackend
-from neuromorphic.change_core import Reading
-from neuromorphic.neurons import Bernoulli, IntegrateAndFire, LeakyIntegrateAndFire
+from neuromorphic.change_core import Gated, GatedWinners
+from neuromorphic.circuits import Clocked, Winners
+from neuromorphic.neurons import Bernoulli, IntegrateAndFire, LeakyIntegrateAndFire, SigmaDelta
 from neuromorphic.plasticity import Count, EqSpike, MembraneCount, Rule, Trace
 from neuromorphic.rate_code import SpikingBackend
 
-NEURONS = {"if": IntegrateAndFire, "lif": LeakyIntegrateAndFire, "bernoulli": Bernoulli}  # fire at most once a step
-RULES = {"count": Count, "trace": Trace, "eqspike": EqSpike, "membrane": MembraneCount}
+BACKENDS: dict[str, type[Backend]] = {"dense": DenseBackend, "spiking": SpikingBackend, "brian2": BrianBackend}
+NEURONS: dict[str, type[Section]] = {
+    "if": IntegrateAndFire,
+    "lif": LeakyIntegrateAndFire,
+    "bernoulli": Bernoulli,
+    "sigma-delta": SigmaDelta,
+}
+RULES: dict[str, type[Rule]] = {"count": Count, "trace": Trace, "eqspike": EqSpike, "membrane": MembraneCount}
+RATE_CIRCUITS: dict[str, type[Section]] = {"clocked": Clocked, "wta": Winners}  # for neurons that send rates
+CHANGE_CIRCUITS: dict[str, type[Section]] = {"clocked": Gated, "wta": GatedWinners}  # for those that send changes
+
+Settings = Mapping[str, Any]
+
+
+def named(flag: str, table: Mapping[str, type], default: str, settings: Settings) -> Any:
+    """The entry of a table that flat settings name. Raises ConfigError."""
+    name = settings.get(flag, default)
+    if name not in table:
+        raise ConfigError(f"--{flag}: got {name!r}, expected one of {', '.join(table)}")
+    return table[name]
+
+
+def data_kind(settings: Settings) -> type[Images | Texts]:
+    """Images or texts; of one's own, or looked for."""
+    dataset = settings["dataset"]
+    if dataset not in DATASETS:
+        return OwnTexts
+    entry = DATASETS[dataset]
+    if entry.pixels:
+        return Images if entry.embedded else FoundImages
+    return Texts if entry.embedded else FoundTexts
+
+
+def network_kind(settings: Settings) -> type[Layers]:
+    """With a HopAttn layer for texts, with several for pairs of them."""
+    if issubclass(data_kind(settings), Images):
+        return Layers
+    known = DATASETS.get(settings["dataset"])
+    pairs = known.inputs == 2 if known else len(settings.get("text_column", ())) == 2
+    return PairNetwork if pairs else TextNetwork
+
+
+def embeddings_kind(settings: Settings) -> type[Vectors]:
+    """Where word vectors come from: an entry of the table, or a file."""
+    name = settings.get("embeddings", "word2vec")
+    return EMBEDDINGS.get(name) or (PickledVectors if str(name).endswith(".kv") else FileVectors)
+
+
+def backend_kind(settings: Settings) -> type[Backend]:
+    """That of the name; of two spiking ones the neuron decides."""
+    kind: type[Backend] = named("backend", BACKENDS, "dense", settings)
+    changes = kind is SpikingBackend and named("neuron", NEURONS, "if", settings) is SigmaDelta
+    return SigmaDeltaBackend if changes else kind
+
+
+def circuit_kind(settings: Settings) -> type[Section] | None:
+    """What computes HopAttn for spiking neurons; none where there is no HopAttn."""
+    if not issubclass(network_kind(settings), TextNetwork) or settings.get("attention") is False:
+        return None
+    table = CHANGE_CIRCUITS if backend_kind(settings) is SigmaDeltaBackend else RATE_CIRCUITS
+    return named("circuit", table, "clocked", settings)  # type: ignore[no-any-return]
+
+
+KINDS: Kinds = {
+    "run": lambda _: Run,
+    "data": data_kind,
+    "embeddings": embeddings_kind,
+    "network": network_kind,
+    "learning": lambda settings: Backpropagation if settings.get("estimator") == "bptt" else Learning,
+    "backend": backend_kind,
+    "neuron": lambda settings: named("neuron", NEURONS, "if", settings),
+    "rule": lambda settings: named("rule", RULES, "count", settings),
+    "circuit": circuit_kind,
+}
+
+
+def every_kind() -> Iterator[tuple[type[Section], str]]:
+    """(a kind of section, what brings it about), for all there are."""
+    yield from ((Run, ""), (Examples, ""), (Images, "images"), (Texts, "texts"))
+    yield OwnTexts, "a file or folder of your own"
+    yield from ((kind, "a data set that is looked for") for kind in (FoundTexts, FoundImages))
+    yield from ((kind, f"--embeddings {name}") for name, kind in EMBEDDINGS.items())
+    yield PickledVectors, "--embeddings FILE.kv"
+    yield from ((Layers, ""), (TextNetwork, "texts"), (PairNetwork, "pairs of texts"))
+    yield from ((Learning, ""), (Backpropagation, "--estimator bptt"))
+    yield from ((DenseBackend, "--backend dense"), (SpikingBackend, "a --neuron other than sigma-delta"))
+    yield from ((SigmaDeltaBackend, "--neuron sigma-delta"), (BrianBackend, "--backend brian2"))
+    yield from ((kind, f"--neuron {name}") for name, kind in NEURONS.items())
+    yield from ((kind, f"--rule {name}") for name, kind in RULES.items())
+    yield from ((kind, f"--circuit {name}") for name, kind in RATE_CIRCUITS.items())
+    yield from ((kind, f"--neuron sigma-delta --circuit {name}") for name, kind in CHANGE_CIRCUITS.items())
+
+
+def configured(dataset: str, backend: str, preset: str, given: Settings) -> RunConfig:
+    """The settings of a run: those ``given``, else those chosen from one's own texts, else the preset's, else defaults.
+
+    What is given and does not act is not looked at. Raises ConfigError; DataError for texts that cannot be read.
+    """
+    named("backend", BACKENDS, "dense", {"backend": backend})
+    settings = preset_settings(dataset, backend, preset, given)
+    if settings["preset"] == OWN and dataset not in DATASETS:
+        sizes = sizes_for(made(OwnTexts, {**settings, **given}, KINDS))
+        if len(given.get("hidden", sizes["hidden"])) != len(sizes["hidden"]):  # the preset's one rate for all layers
+            del sizes["learning_rate"]
+        settings |= sizes
+    return made(RunConfig, {**settings, **given}, KINDS)
+
+
+def configure(dataset: str, backend: str = "dense", preset: str = "", **settings: Any) -> RunConfig:
+    """The settings of ``eqspike run DATASET``, named as its flags: presets, sizes chosen from one's own texts.
+
+    Raises ConfigError, also for a setting that has no effect with the others; DataError for texts that cannot be read.
+    """
+    config = configured(dataset, backend, preset, settings)
+    refuse_idle(flat(config), settings, list(every_kind()))
+    return config
+
+
+def varied(config: RunConfig, **settings: Any) -> RunConfig:
+    """``config`` with other ``settings``, whose kinds they may change. Raises ConfigError."""
+    return made(RunConfig, {**flat(config), **settings}, KINDS)
+
+
+def config_of(run: Path, **settings: Any) -> RunConfig:
+    """The settings of a run folder, with others in their place. Raises ConfigError."""
+    return made(RunConfig, {**run_settings(run), **settings}, KINDS)
 
 
 def make_backend(config: RunConfig) -> Backend:
-    """The backend that ``config`` names, with those of its settings that the backend has.
+    """The backend of ``config`` for its precision: float32 where that is auto, ``precision.settled`` chooses before.
 
-    Its large products are in float32 where precision is auto: ``precision.settled`` chooses before a run begins.
     Raises ConfigError for what it does not simulate.
     """
-    return BACKENDS[config.backend](config)
-
-
-def dense(config: RunConfig) -> Backend:
-    """Rates, relaxed to the fixed point."""
-    return filled(DenseBackend, config, dtype=product_dtype(config))
-
-
-def spiking(config: RunConfig) -> Backend:
-    """The neuron, the circuit and the rule that ``config`` names."""
-    rule: Rule = filled(RULES[config.rule], config)
-    dtype = product_dtype(config)
-    if config.neuron == "sigma-delta":
-        return filled(SigmaDeltaBackend, config, rule=rule, reading=filled(Reading, config), dtype=dtype)
-    return filled(SpikingBackend, config, neuron=filled(NEURONS[config.neuron], config), rule=rule, dtype=dtype)
-
-
-def brian2(config: RunConfig) -> Backend:
-    """The Brian2 backend with these settings. Raises ConfigError for what it does not simulate."""
-    from neuromorphic.brian import BrianBackend
-
-    for flag, got, only in (
-        ("--neuron", config.neuron, "if"),
-        ("--rule", config.rule, "count"),
-        ("--attention", config.attention, True),
-        ("--circuit", config.circuit, "clocked"),
-    ):
-        if got != only:
-            raise ConfigError(f"{flag}: got {got}, expected {only}: all that --backend brian2 simulates")
-    try:
-        import brian2 as b2  # noqa: F401
-    except ImportError as error:
-        raise ConfigError("--backend brian2 needs brian2: pip install 'eqspike[brian2]'") from error
-    return filled(BrianBackend, config, neuron=IntegrateAndFire(), dtype=torch.float64)
-
-
-BACKENDS: dict[str, Callable[[RunConfig], Backend]] = {"dense": dense, "spiking": spiking, "brian2": brian2}
+    if isinstance(config.backend, BrianBackend):
+        if config.backend.circuit is None:
+            raise ConfigError("--attention: got False, expected True: all that --backend brian2 simulates")
+        if find_spec("brian2") is None:
+            raise ConfigError("--backend brian2 needs brian2: pip install 'eqspike[brian2]'")
+        return config.backend
+    return replace(config.backend, dtype=product_dtype(config))  # type: ignore[type-var]
 
 
 class RelaxedText(Protocol):
@@ -118,18 +234,6 @@ def make_single(backend: Backend, network: Network, table: torch.Tensor) -> OneT
         return EventDriven(network, backend, table)
     except EqspikeError:  # not with these settings
         return None
-
-
-def configure(dataset: str, backend: str = "dense", preset: str = "", **settings: Any) -> RunConfig:
-    """The settings of ``eqspike run DATASET``, named as in a TOML file: presets, sizes chosen from one's own texts.
-
-    Raises ConfigError, also for a setting that has no effect with the others; DataError for texts that cannot be read.
-    """
-    config = from_preset(dataset, backend, preset, **settings)
-    if sizes := sizes_for(config):
-        config = from_preset(dataset, backend, preset, **{**sizes, **settings})
-    check_given(config, settings)
-    return config
 
 
 def run(

@@ -11,17 +11,17 @@ from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
-from eqspike.build import make_backend
-from eqspike_seq.config.acting import check_given
-from eqspike_seq.config.presets import from_preset
-from eqspike_seq.config.settings import WHERE, RunConfig, TokeniserName
+from eqspike.build import configured, every_kind, make_backend
+from eqspike.idle import refuse_idle
+from eqspike_seq.config.section import flat
+from eqspike_seq.config.settings import WHERE, RunConfig, Texts
 from eqspike_seq.data.batches import Batches
 from eqspike_seq.data.corpus import Corpus, Split
-from eqspike_seq.data.dataset import Dataset, embed
+from eqspike_seq.data.dataset import Dataset
 from eqspike_seq.data.embeddings import Embeddings
 from eqspike_seq.data.encoding import Encoded, known_ids
 from eqspike_seq.data.sizes import sizes
-from eqspike_seq.data.tokens import tokenise
+from eqspike_seq.data.tokens import TokeniserName, tokenise
 from eqspike_seq.errors import ConfigError, DataError
 from eqspike_seq.learning.evaluation import evaluate
 from eqspike_seq.learning.trainer import Trainer
@@ -95,9 +95,12 @@ class EqSpikeClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         split, none = Split(texts, rows.astype(np.int64)), Split([], np.zeros(0, dtype=np.int64))
         names = tuple(str(label) for label in classes)
         config = self._configured(texts, len(classes))
-        embeddings = embed(config, Corpus("texts", names, split, none), lambda _: None)
-        train = encoded(split.texts, split.labels, embeddings, config.tokeniser)
-        empty = encoded([], none.labels, embeddings, config.tokeniser)
+        seen = _texts(config)
+        embeddings = seen.embeddings.embed(
+            Corpus("texts", names, split, none), seen.tokeniser, seen.min_count, lambda _: None
+        )
+        train = encoded(split.texts, split.labels, embeddings, seen.tokeniser)
+        empty = encoded([], none.labels, embeddings, seen.tokeniser)
         data = Dataset("texts", names, False, "given", embeddings, train, empty, empty, [], {})
         trainer = Trainer(config, data, make_backend(config))
         with torch.no_grad():
@@ -125,16 +128,16 @@ class EqSpikeClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def _rates(self, X: Iterable[str]) -> NDArray[np.float64]:
         """Output rates, (n, C)."""
         check_is_fitted(self)
-        texts = texts_of(X)
+        texts, seen = texts_of(X), _texts(self.config_)
         labels = np.zeros(len(texts), dtype=np.int64)
-        part = encoded(texts, labels, self.embeddings_, self.config_.tokeniser)
-        gather = Batches(torch.from_numpy(self.embeddings_.table), self.config_.tokens, self.config_.keep)
+        part = encoded(texts, labels, self.embeddings_, seen.tokeniser)
+        gather = Batches(torch.from_numpy(self.embeddings_.table), seen.tokens, seen.keep)
         backend = make_backend(self.config_)
-        return evaluate(backend, self.network_, gather, part, self.config_.batch).rates.astype(np.float64)
+        return evaluate(backend, self.network_, gather, part, self.config_.learning.batch).rates.astype(np.float64)
 
     def _configured(self, texts: list[str], classes: int) -> RunConfig:
         """Those of the preset ``mini``, what follows from the texts, ``settings``, the parameters."""
-        tokeniser = (self.settings or {}).get("tokeniser", RunConfig.model_fields["tokeniser"].default)
+        tokeniser = (self.settings or {}).get("tokeniser", Texts.tokeniser)
         lengths = [len(tokenise(text, tokeniser)) for text in texts]
         if not any(lengths):
             raise DataError(f"fit: none of the {len(texts)} texts holds a word; expected words, numbers or emoji")
@@ -151,9 +154,16 @@ class EqSpikeClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         chosen |= {"neuron": self.neuron, "beta": self.beta, "seed": seed}
         if self.backend not in ("dense", "spiking"):
             raise ConfigError(f"backend: got {self.backend!r}, expected 'spiking' or 'dense'")
-        config = from_preset("mini", self.backend, **chosen)
-        check_given(config, {*(self.settings or {}), *(["neuron"] if self.neuron != "if" else [])})
+        config = configured("mini", self.backend, "", chosen)
+        given = dict(self.settings or {}) | ({"neuron": self.neuron} if self.neuron != "if" else {})
+        refuse_idle(flat(config), given, list(every_kind()))
         return config
+
+
+def _texts(config: RunConfig) -> Texts:
+    """How the network sees texts."""
+    assert isinstance(config.data, Texts)
+    return config.data
 
 
 def texts_of(X: Iterable[str]) -> list[str]:

@@ -13,12 +13,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from eqspike.build import OneText, make_backend, make_single
-from eqspike_seq.config.presets import settings_of
-from eqspike_seq.config.settings import RunConfig
+from eqspike.build import OneText, config_of, make_backend, make_single
+from eqspike_seq.config.settings import Texts
 from eqspike_seq.data.batches import Batches, fit
-from eqspike_seq.data.dataset import shape_for
-from eqspike_seq.data.registry import pixels_of
 from eqspike_seq.data.tokens import tokenise
 from eqspike_seq.errors import RunError
 from eqspike_seq.files import read_json
@@ -78,7 +75,7 @@ class Predictor:
     else ``backend`` relaxes a batch of one.
     """
 
-    config: RunConfig
+    data: Texts
     classes: tuple[str, ...]
     index: dict[str, int]
     table: Tensor
@@ -91,9 +88,9 @@ class Predictor:
         """The network of a finished run folder. Raises RunError or ConfigError, saying what is wrong with it."""
         if not run.is_dir():
             raise RunError(f"{run}: no such folder; expected that of a finished run")
-        config = RunConfig(**{**settings_of(run), "device": "cpu", "precision": "float32"})
-        if pixels_of(config.dataset):
-            raise RunError(f"{run}: a run on {config.dataset}, which is images; expected one on texts")
+        config = config_of(run, device="cpu", precision="float32")
+        if not isinstance(config.data, Texts):
+            raise RunError(f"{run}: a run on {config.data.dataset}, which is images; expected one on texts")
         if completed(run) is None:
             raise RunError(f"{run}: the run has not ended; continue it with `eqspike run --resume {run}`")
         for name in ("vocabulary.json", "vectors.safetensors", "checkpoint/model.safetensors"):
@@ -103,10 +100,13 @@ class Predictor:
                     f"Train it again: eqspike run --config {run / 'config.toml'} --out FOLDER"
                 )
         classes, words, table = _read_vocabulary(run)
-        network = network_of(shape_for(config, table.shape[1], len(classes)), run / "checkpoint" / "model.safetensors")
+        network = network_of(
+            config.network.shape(config.data.tokens, table.shape[1], len(classes)),
+            run / "checkpoint" / "model.safetensors",
+        )
         backend = make_backend(config)
         return cls(
-            config,
+            config.data,
             classes,
             {word: place for place, word in enumerate(words, start=1)},
             table,
@@ -121,18 +121,18 @@ class Predictor:
 
         Raises RunError for another number of texts, and where ``attention`` is asked for and there is none.
         """
-        if len(texts) != self.config.inputs():
-            raise RunError(f"predict: got {len(texts)} text(s), expected {self.config.inputs()}, as in training")
+        if len(texts) != self.data.inputs:
+            raise RunError(f"predict: got {len(texts)} text(s), expected {self.data.inputs}, as in training")
         if attention and not self.network.shape.attention:
             raise RunError("attention: this run was trained with --no-attention; there is none to show")
-        found = [tokenise(text, self.config.tokeniser) for text in texts]
+        found = [tokenise(text, self.data.tokeniser) for text in texts]
         words, first = tuple(word for text in found for word in text), len(found[0])
         unknown = sum(word not in self.index for word in words)
         read: list[int] = []
         lengths = np.zeros(len(texts), dtype=np.int64)
         for side, text in enumerate(found):
             known = [side * first + place for place, word in enumerate(text) if word in self.index]
-            places = fit(np.array(known, dtype=np.int32), self.config.tokens, self.config.keep)
+            places = fit(np.array(known, dtype=np.int32), self.data.tokens, self.data.keep)
             lengths[side] = len(places)
             read += places.tolist()
         if not read:
@@ -142,7 +142,7 @@ class Predictor:
             relaxed = self.single.free(ids)
             outputs, steps, every, ledger = relaxed.outputs, relaxed.steps, 1, relaxed.ledger(self.network)
         if self.single is None or attention:
-            gather = Batches(self.table, self.config.tokens, self.config.keep)
+            gather = Batches(self.table, self.data.tokens, self.data.keep)
             network, batch = trimmed(self.network, gather.one(ids, lengths))
             free = self.backend.free(network, batch)
             if attention:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from eqspike_seq.errors import RunError
+from eqspike_seq.learning.optimisers import OPTIMIZERS
 from eqspike_seq.model.network import Shape
 
 KINDS = (
@@ -38,7 +39,6 @@ KINDS = (
     "io_bytes",  # token numbers or pixels in, labels in and out
 )
 PAYLOAD_BITS = 16  # of a graded event: bf16 carries them without harm to the gradient
-OPTIMISERS = {"adam": (4, 4, 6, 2), "sgd": (2, 2, 1, 0)}  # words read, written, products, divisions a parameter
 
 
 @dataclass
@@ -184,15 +184,15 @@ def update_ledger(shape: Shape, mask: Tensor, relaxed: Ledger, optimizer: str | 
         below, flat = torch.full_like(below, size), size
     if optimizer is None:
         return ledger
-    read, written, products, divided = OPTIMISERS[optimizer]
+    step = OPTIMIZERS[optimizer]
     for layer, number in parameters.items():
         ledger.add(
             layer,
             phase,
-            optimiser_reads=read * number,
-            optimiser_writes=written * number,
-            multiply_accumulates=products * number,
-            divisions=divided * number,
+            optimiser_reads=step.reads * number,
+            optimiser_writes=step.writes * number,
+            multiply_accumulates=step.products * number,
+            divisions=step.divisions * number,
         )
     return ledger
 

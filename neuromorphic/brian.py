@@ -14,12 +14,17 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import SkipValidation
 
+from eqspike_seq.errors import ConfigError
 from eqspike_seq.ledger import real_units, row_tokens
 from eqspike_seq.model.network import Batch, Network, State
 from eqspike_seq.relaxation.equilibrium import Equilibrium
+from neuromorphic.circuits import Clocked
 from neuromorphic.events import Activity, AttentionEvents, fan_outs, spiking_ledger
 from neuromorphic.neurons import IntegrateAndFire
+from neuromorphic.plasticity import Count
+from neuromorphic.rate_code import RateCode
 
 Array = NDArray[np.float64]
 MODEL = """
@@ -43,19 +48,23 @@ class _State:
 
 
 @dataclass(frozen=True)
-class BrianBackend:
+class BrianBackend(RateCode):
     """Integrate-and-fire phases around a clocked HopAttn core, as ``SpikingBackend`` with the rule count."""
 
-    free_steps: int = 200
-    nudge_steps: int = 200
-    window: int = 140
-    tick_steps: int = 20
-    feedback_tau: float = 40.0
-    output_tau: float = 20.0
-    tolerance: float = 0.1
+    name: ClassVar[str] = "brian2"
     dtype: torch.dtype = torch.float64
-    neuron: IntegrateAndFire = IntegrateAndFire()
+    neuron: SkipValidation[IntegrateAndFire] = IntegrateAndFire()
+    rule: SkipValidation[Count] = Count()
+    circuit: SkipValidation[Clocked | None] = Clocked()
     together: ClassVar[int] = 32
+
+    def check(self) -> None:
+        """Raises ConfigError for what is not simulated here."""
+        super().check()
+        choices = {"neuron": (self.neuron, "if"), "rule": (self.rule, "count"), "circuit": (self.circuit, "clocked")}
+        for flag, (got, only) in choices.items():
+            if got is not None and got.name != only:
+                raise ConfigError(f"--{flag}: got {got.name}, expected {only}: all that --backend brian2 simulates")
 
     def free(self, network: Network, batch: Batch, record: bool = False) -> Equilibrium:
         """The free phase, from neurons at rest."""

@@ -17,21 +17,27 @@ offset and the dither are ours.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import ClassVar
+from typing import Annotated, ClassVar, Literal
 
 import torch
+from pydantic import Field, SkipValidation
 from torch import Tensor
 
+from eqspike_seq.config.section import PerLayer, Positive
+from eqspike_seq.config.settings import ONLY_TEXTS
+from eqspike_seq.errors import ConfigError
 from eqspike_seq.ledger import real_units
 from eqspike_seq.model.network import Batch, Network, State, phi, sigma
 from eqspike_seq.model.projection import Anchor, Inputs, prepare
 from eqspike_seq.relaxation.dense import in_turn
-from eqspike_seq.relaxation.equilibrium import Equilibrium
-from neuromorphic.change_core import FreeCore, NudgeCore, Reading
+from eqspike_seq.relaxation.equilibrium import Backend, Equilibrium
+from neuromorphic.change_core import FreeCore, Gated, NudgeCore, Reading
 from neuromorphic.events import Activity, fan_outs, spiking_ledger, woken
-from neuromorphic.neurons import send_dithered, send_on_change
+from neuromorphic.neurons import SigmaDelta, send_dithered, send_on_change
 from neuromorphic.plasticity import Count, Rule, Side, local_products
 
+FINEST = 1e-6  # threshold: as many units as that makes of 1 can just be counted one by one in float32
+Threshold = Annotated[float, Field(ge=FINEST)]
 Rows = Tensor | slice  # of texts; a slice is all of them
 NUMBERS = 2**18  # of s¹ that send at once
 
@@ -78,7 +84,7 @@ class _Memory:
 
 
 @dataclass(frozen=True)
-class SigmaDeltaBackend:
+class SigmaDeltaBackend(Backend):
     """Change-coded phases of at most ``free_steps`` and ``nudge_steps`` steps.
 
     Hidden neurons are taken to have transmitted ``baseline`` before the free phase, the output ½, s¹ nothing. θ is
@@ -89,29 +95,50 @@ class SigmaDeltaBackend:
     whole numbers up to 256 are exact in bf16.
     """
 
-    free_steps: int = 12
-    nudge_steps: int = 8
-    threshold: tuple[float, ...] = (0.5,)
-    projection_threshold: float = 0.5
-    deadband: float = 0.5
-    output_threshold: float = 0.05
-    baseline: tuple[float, ...] = (0.5,)
-    nudge_threshold: float = 0.01
-    projection_nudge_threshold: float = 0.02
-    events: str = "unit"
+    name: ClassVar[str] = "spiking"
+    free_steps: Positive = 12
+    """T, the most time steps of the free phase."""
+    nudge_steps: Positive = 8
+    """K, the time steps of each nudge."""
+    threshold: Annotated[tuple[Threshold, ...], PerLayer()] = (0.5,)
+    """Change of activation that one spike of the free phase stands for: for all hidden layers, or each."""
+    projection_threshold: Threshold = 0.5
+    """The same at s1."""
+    deadband: Annotated[float, Field(ge=0.5, le=1)] = 0.5
+    """How far, in thresholds, s1 or a hidden neuron may be off what it has sent before it sends."""
+    output_threshold: Threshold = 0.05
+    """Change of the output's activation that one spike stands for."""
+    baseline: Annotated[tuple[Annotated[float, Field(ge=0, le=1)], ...], PerLayer()] = (0.5,)
+    """What neurons are taken to have transmitted at first: for all hidden layers, or each."""
+    nudge_threshold: Threshold = 0.01
+    """Change of activation above s1 that one spike stands for in the nudges."""
+    projection_nudge_threshold: Annotated[Threshold, ONLY_TEXTS] = 0.02
+    """The same at s1."""
+    events: Literal["unit", "graded"] = "unit"
+    """Count what a neuron sends at once as unit spikes, or as one event with a payload."""
     dither: bool = True
     offset: bool = True
-    tolerance: float = 0.1
-    rule: Rule = Count()
-    reading: Reading = Reading()
+    tolerance: Annotated[float, Field(ge=0)] = 0.1
+    """Largest change of a unit in the last step at which a phase counts as converged."""
+    neuron: SkipValidation[SigmaDelta] = SigmaDelta()
+    rule: SkipValidation[Rule] = Count()
+    circuit: SkipValidation[Reading | None] = Gated()
     dtype: torch.dtype = torch.float32
     together: ClassVar[int] = 32
+
+    def check(self) -> None:
+        """Raises ConfigError for a rule that follows a trace."""
+        if self.rule.follows != "window":
+            raise ConfigError(
+                f"--rule {self.rule.name}: with --neuron sigma-delta the sum of the spikes received is the trace, "
+                "and trace and eqspike compute what count does. Take count or membrane."
+            )
 
     def free(self, network: Network, batch: Batch, record: bool = False) -> Equilibrium:
         """From s¹ = 0 and ``baseline`` until all are silent."""
         inputs, w2 = prepare(network, batch, self.dtype), network.w2(self.dtype)
         rest, kept = network.rest(len(batch)), _Record()
-        core = FreeCore(self.reading, network, batch, inputs, w2)
+        core = FreeCore((self.circuit or Gated()), network, batch, inputs, w2)
         theta1, thresholds = self.projection_threshold, self.thresholds(len(rest.layers))
         deadbands = [*[self.deadband] * (len(rest.layers) - 1), 0.5]
         origins = [*for_each(self.baseline, len(rest.layers) - 1), 0.5]
@@ -158,7 +185,7 @@ class SigmaDeltaBackend:
         groups, last, kept = len(betas), len(base.layers) - 1, _Record()
         beta = torch.tensor(betas, dtype=network.w1.dtype, device=batch.labels.device).view(1, groups, 1)
         xi1, xi, xi_query = self._dither(batch, base)
-        core = NudgeCore(self.reading, free, base, groups, xi_query)
+        core = NudgeCore((self.circuit or Gated()), free, base, groups, xi_query)
         u0, pull = core.anchor.u, (free.inputs.target - start.memory.output).unsqueeze(1)
         error1, error = self._errors(free, core.anchor, start)
         units1 = self._like(base.projection, groups)
@@ -241,7 +268,7 @@ class SigmaDeltaBackend:
             return torch.rand(shape, generator=generator, dtype=layer.dtype).to(layer.device)
 
         above = drawn(base.projection), [drawn(layer) for layer in base.layers]
-        return *above, drawn(base.projection) if self.reading.query_threshold else base.projection[:0]
+        return *above, drawn(base.projection) if (self.circuit or Gated()).query_threshold else base.projection[:0]
 
     def _errors(self, free: FreeCore, anchor: Anchor, start: Equilibrium) -> tuple[Tensor | None, list[Tensor] | None]:
         """(0, 0) with the fixed offset; without, the errors e = h* − a*, which the nudges then transmit as well."""

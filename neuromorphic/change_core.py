@@ -12,10 +12,13 @@ that, send the change of their own probability, each signed unit spike ``pattern
 """
 
 from dataclasses import dataclass
+from typing import Annotated, ClassVar, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
+from eqspike_seq.config.section import Needs, Section
 from eqspike_seq.ledger import row_tokens
 from eqspike_seq.model.attention import Retrieval, hopattn, hopattn_and_weights, weights_change
 from eqspike_seq.model.network import Batch, Network, State
@@ -26,22 +29,50 @@ from neuromorphic.winners import pattern_sum, uniform
 
 
 @dataclass(frozen=True)
-class Reading:
+class Reading(Section):
     """Settings of the above; ``top_patterns`` above 0 mixes only that many patterns with the highest scores."""
 
-    circuit: str = "clocked"
-    sampler: str = "systematic"
-    winners: int = 32
-    query_threshold: float = 0.0
-    query_nudge_threshold: float = 2e-3
-    pattern_nudge_threshold: float = 2e-4
-    attention_threshold: float = 0.0
-    top_patterns: int = 0
+    query_threshold: Annotated[float, Field(ge=0)] = 0.0
+    """Change of the query that one spike to the stored patterns stands for; 0: it is read as it is."""
+    query_nudge_threshold: Annotated[
+        float, Field(ge=1e-6), Needs("--query-threshold above 0", lambda s: s.get("query_threshold", 0) > 0)
+    ] = 2e-3
+    """The same in the nudges."""
+    attention_threshold: Annotated[float, Field(ge=0)] = 0.0
+    """A token row is computed again when its query has moved by more than this (root mean square)."""
+    sampler = "systematic"
+    pattern_nudge_threshold = 2e-4
+    winners = 0
+    top_patterns = 0
+
+
+@dataclass(frozen=True)
+class Gated(Reading):
+    """g"""
+
+    name: ClassVar[str] = "clocked"
+    circuit = "clocked"
+    spikes = 0
+    top_patterns: Annotated[int, Field(ge=0)] = 0
+    """Mix only this many patterns with the highest scores of a row; 0: all."""
+
+
+@dataclass(frozen=True)
+class GatedWinners(Reading):
+    """w"""
+
+    name: ClassVar[str] = "wta"
+    circuit = "wta"
+    sampler: Literal["systematic", "iid", "sigma-delta"] = "systematic"
+    """How winners are drawn: evenly over the cumulative probabilities, independently, or by what is owed."""
+    winners: Annotated[int, Field(ge=1, le=256)] = 32
+    """Spikes of a token row each time it is computed."""
+    pattern_nudge_threshold: Annotated[float, Field(ge=1e-6)] = 2e-4
+    """Change of a pattern's probability that one of its spikes stands for in the nudges."""
 
     @property
     def spikes(self) -> int:
-        """Winners a row; 0 for a softmax."""
-        return self.winners if self.circuit == "wta" else 0
+        return self.winners
 
 
 class FreeCore:

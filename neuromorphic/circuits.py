@@ -16,10 +16,12 @@ input, the query is 2x: a pixel of x fires at rate x.
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
+from eqspike_seq.config.section import Section
 from eqspike_seq.model.attention import Retrieval, hopattn, hopattn_and_weights, hopattn_change
 from eqspike_seq.model.projection import Inputs, feedback
 from neuromorphic.neurons import Membrane, Neuron, Noise
@@ -27,6 +29,22 @@ from neuromorphic.winners import pattern_sum
 
 FULL_SCALE = 4.0  # s¹ of a unit that fires at every step
 GOLDEN = 0.6180339887498949  # a shift by which a sequence in [0, 1) never clusters
+
+
+@dataclass(frozen=True)
+class Clocked(Section):
+    """c"""
+
+    name: ClassVar[str] = "clocked"
+
+
+@dataclass(frozen=True)
+class Winners(Section):
+    """w"""
+
+    name: ClassVar[str] = "wta"
+    sampler: str = "systematic"
+    """How"""
 
 
 @dataclass

@@ -6,10 +6,13 @@ Units: thresholds for membranes, steps for times.
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import Annotated, ClassVar, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor
+
+from eqspike_seq.config.section import Section
 
 
 @dataclass(frozen=True)
@@ -44,22 +47,27 @@ class Noise:
         return torch.rand(shape, generator=self.generator, dtype=like.dtype).to(like.device)
 
 
-class Neuron(Protocol):
-    """A model of a neuron that fires at most once a step."""
+class Neuron(Section):
+    """A model of a neuron that fires at most once a step; its settings are its fields."""
 
-    stochastic: ClassVar[bool]  # whether a step takes uniform random numbers
+    stochastic: ClassVar[bool] = False  # whether a step takes uniform random numbers
+
+    @property
+    def common_noise(self) -> bool:
+        """Whether both nudges take the same random numbers."""
+        return True
 
     def rest(self, like: Tensor) -> Membrane:
         """The state before the free phase."""
-        ...
+        raise NotImplementedError
 
     def step(self, state: Membrane, u: Tensor, uniform: Tensor | None = None) -> tuple[Membrane, Tensor]:
         """(state after the step, spikes 0 or 1 of the shape of ``u``); ``uniform`` in [0, 1) if ``stochastic``."""
-        ...
+        raise NotImplementedError
 
 
 @dataclass(frozen=True)
-class IntegrateAndFire:
+class IntegrateAndFire(Neuron):
     """Integrate-and-fire, reset by subtraction.
 
         v ← v + u/2,   z = 1[v > θ],   v ← clip(v − θz, low, high),   θ = 1
@@ -69,10 +77,10 @@ class IntegrateAndFire:
     Source: Gerstner & Kistler, Spiking Neuron Models (2002), ch. 4, without leak; snnTorch's ``Leaky`` with beta 1.
     """
 
+    name: ClassVar[str] = "if"
     low: float = -1.0
     high: float = 2.0
     start: float = 0.5
-    stochastic: ClassVar[bool] = False
 
     def rest(self, like: Tensor) -> Membrane:
         """v at ``start``."""
@@ -88,7 +96,7 @@ class IntegrateAndFire:
 
 
 @dataclass(frozen=True)
-class LeakyIntegrateAndFire:
+class LeakyIntegrateAndFire(Neuron):
     """Leaky integrate-and-fire with a refractory period.
 
         v ← λ v + u/2 unless refractory,   λ = exp(−1/τ)
@@ -101,12 +109,15 @@ class LeakyIntegrateAndFire:
     Source: Gerstner & Kistler (2002), ch. 4, exact for input held over a step; snnTorch's ``Leaky`` with beta λ.
     """
 
-    membrane_tau: float = 50.0
-    refractory: int = 0
-    reset: str = "soft"
+    name: ClassVar[str] = "lif"
+    membrane_tau: Annotated[float, Field(ge=1)] = 50.0
+    """Time constant, in steps, of the membrane."""
+    refractory: Annotated[int, Field(ge=0)] = 0
+    """Steps after a spike in which input is ignored."""
+    reset: Literal["soft", "hard"] = "soft"
+    """After a spike the threshold is subtracted (soft), or the membrane is set to 0 (hard)."""
     low: float = -1.0
     start: float = 0.5
-    stochastic: ClassVar[bool] = False
 
     def rest(self, like: Tensor) -> Membrane:
         """v at ``start``, not refractory."""
@@ -128,14 +139,17 @@ class LeakyIntegrateAndFire:
 
 
 @dataclass(frozen=True)
-class Bernoulli:
+class Bernoulli(Neuron):
     """A stochastic neuron: z = 1[U < σ(u)], U ~ U[0, 1) anew each step, so that E z = σ(u).
 
     v ← v + σ(u) − z is the spikes it owes; it has no part in when the neuron fires.
     Source: the stochastic quantiser of O'Connor, Gavves & Welling (AISTATS 2019).
     """
 
+    name: ClassVar[str] = "bernoulli"
     stochastic: ClassVar[bool] = True
+    common_noise: bool = True
+    """The same random numbers in both nudges, as a digital circuit can by reseeding."""
 
     def rest(self, like: Tensor) -> Membrane:
         """Nothing owed."""
@@ -147,6 +161,16 @@ class Bernoulli:
         rate = (0.5 * u).clamp(0, 1)
         z = (uniform < rate).to(rate.dtype)
         return Membrane(state.v + rate - z, state.clamped), z
+
+
+@dataclass(frozen=True)
+class SigmaDelta(Section):
+    """A neuron that sends what has changed: ``send_on_change`` in the free phase, ``send_dithered`` in the nudges.
+
+    Its thresholds differ by layer and phase, so ``change_code`` has them.
+    """
+
+    name: ClassVar[str] = "sigma-delta"
 
 
 def send_on_change(sent: Tensor, activation: Tensor, threshold: float, deadband: float = 0.5) -> Tensor:

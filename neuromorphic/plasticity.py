@@ -20,11 +20,13 @@ to Eq. 18 between two hidden layers where this one gives that of ``trace``. ``me
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar, Protocol
+from typing import Annotated, ClassVar
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
+from eqspike_seq.config.section import Section
 from eqspike_seq.model.network import Batch, Network, Product, gathered
 
 
@@ -59,21 +61,29 @@ class Side:
         return event_weights(self.spikes, self.course)
 
 
-class Rule(Protocol):
-    """What a synapse holds at the end of a phase, summed over the texts of a batch."""
+class Rule(Section):
+    """What a synapse holds at the end of a phase, summed over the texts of a batch; its settings are its fields."""
 
     follows: ClassVar[str]  # "window": counts and membranes; "trace": traces; "events": traces and single events
 
     def synapse(self, post: Side, pre: Side) -> Product:
         """For each pair of neurons, (H_post, H_pre)."""
-        ...
+        raise NotImplementedError
 
     def input(self, post: Side) -> Tensor:
         """For a constant input of 1 (biases, static currents) and each text, (B, H_post)."""
-        ...
+        raise NotImplementedError
 
 
-class _RateProduct:
+@dataclass(frozen=True)
+class Traced(Rule):
+    """A rule whose synapses see slow traces r ← r + (1 − exp(−1/τ))(z − r)."""
+
+    trace_tau: Annotated[float, Field(ge=1)] = 200.0
+    """Time constant τ, in steps, of the slow trace."""
+
+
+class _RateProduct(Rule):
     """r_post r_pre, where r is what the rule reads off a side."""
 
     reads: ClassVar[str]
@@ -92,6 +102,7 @@ class _RateProduct:
 class Count(_RateProduct):
     """r = spikes of the window / window."""
 
+    name: ClassVar[str] = "count"
     follows: ClassVar[str] = "window"
     reads: ClassVar[str] = "count"
 
@@ -100,27 +111,29 @@ class Count(_RateProduct):
 class MembraneCount(_RateProduct):
     """r = (spikes + ΔV − what the clamps added)/window, clipped to [0, 1]; see ``Side.own``."""
 
+    name: ClassVar[str] = "membrane"
     follows: ClassVar[str] = "window"
     reads: ClassVar[str] = "own"
 
 
 @dataclass(frozen=True)
-class Trace(_RateProduct):
+class Trace(_RateProduct, Traced):
     """r = the slow trace at the end of the phase."""
 
+    name: ClassVar[str] = "trace"
     follows: ClassVar[str] = "trace"
     reads: ClassVar[str] = "trace"
 
 
 @dataclass(frozen=True)
-class EqSpike:
+class EqSpike(Traced):
     """Σ over spikes of post r_post(t) (r_pre(t) − r_pre(t')) + the same with the sides exchanged, over a nudge.
 
     t' is the last spike of the same neuron, or the start of the nudge. A held value is an event at the end of each
     tick. Nothing is learnt in a free phase.
     """
 
-    trace_tau: float = 200.0
+    name: ClassVar[str] = "eqspike"
     tick_steps: int = 20
     follows: ClassVar[str] = "events"
 

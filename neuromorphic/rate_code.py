@@ -10,19 +10,23 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
+from pydantic import Field, SkipValidation
 from torch import Tensor
 
+from eqspike_seq.config.section import Positive, Section
+from eqspike_seq.config.settings import ONLY_TEXTS
+from eqspike_seq.errors import ConfigError
 from eqspike_seq.ledger import real_units, row_tokens
 from eqspike_seq.model.network import Batch, Network, Product, State, phi
 from eqspike_seq.model.projection import Inputs, prepare
-from eqspike_seq.relaxation.equilibrium import Equilibrium
-from neuromorphic.circuits import ClockedCore, ClockedNudges
+from eqspike_seq.relaxation.equilibrium import Backend, Equilibrium
+from neuromorphic.circuits import Clocked, ClockedCore, ClockedNudges, Winners
 from neuromorphic.events import Activity, AttentionEvents, fan_outs, spiking_ledger
 from neuromorphic.neurons import IntegrateAndFire, Neuron, Noise
-from neuromorphic.plasticity import Count, Rule, Side, local_products
+from neuromorphic.plasticity import Count, Rule, Side, Traced, local_products
 from neuromorphic.population import Chain, Counts, Population, SlowTraces
 from neuromorphic.winners import uniform
 
@@ -40,7 +44,42 @@ class _Memory:
 
 
 @dataclass(frozen=True)
-class SpikingBackend:
+class RateCode(Backend):
+    """Neurons that fire at most once a step, and whose rates are spike counts; HopAttn is read once a tick."""
+
+    free_steps: Positive = 200
+    """T, the time steps of the free phase."""
+    nudge_steps: Positive = 200
+    """K, the same for each nudge."""
+    window: Annotated[int, Field(ge=2)] = 140
+    """Last steps of a phase over which spikes are counted."""
+    tick_steps: Positive = 20
+    """M, time steps between two readings of the attention core."""
+    feedback_tau: Annotated[float, Field(gt=0), ONLY_TEXTS] = 40.0
+    """Time constant, in steps, of the low-pass before the core's query."""
+    output_tau: Annotated[float, Field(ge=1)] = 20.0
+    """Time constant, in steps, of the output rate that the nudge reads."""
+    tolerance: Annotated[float, Field(ge=0)] = 0.1
+    """Largest difference between the rates of the window's two halves at which a phase counts as converged."""
+
+    def check(self) -> None:
+        """Raises ConfigError unless phases and window are whole ticks, and the window lies within a phase."""
+        for flag, value in (
+            ("--window", self.window),
+            ("--free-steps", self.free_steps),
+            ("--nudge-steps", self.nudge_steps),
+        ):
+            if value % self.tick_steps:
+                raise ConfigError(f"{flag}: got {value}, expected a multiple of --tick-steps {self.tick_steps}")
+        if self.window > min(self.free_steps, self.nudge_steps):
+            raise ConfigError(
+                f"--window: got {self.window}, expected at most --free-steps {self.free_steps} and "
+                f"--nudge-steps {self.nudge_steps}"
+            )
+
+
+@dataclass(frozen=True)
+class SpikingBackend(RateCode):
     """Phases of ``free_steps`` and ``nudge_steps`` steps of ``neuron``, whose synapses learn by ``rule``.
 
     ``feedback_tau`` and ``output_tau`` (steps) low-pass what the core's query and the nudge read. ``tolerance`` bounds
@@ -48,19 +87,10 @@ class SpikingBackend:
     the core is read once has not converged, whatever that is. ``dtype`` is that of the N·D-sized products.
     """
 
-    free_steps: int = 200
-    nudge_steps: int = 200
-    window: int = 140
-    tick_steps: int = 20
-    feedback_tau: float = 40.0
-    output_tau: float = 20.0
-    trace_tau: float = 200.0
-    tolerance: float = 0.1
-    common_noise: bool = True
-    circuit: str = "clocked"
-    sampler: str = "systematic"
-    neuron: Neuron = IntegrateAndFire()
-    rule: Rule = Count()
+    name: ClassVar[str] = "spiking"
+    circuit: SkipValidation[Section | None] = Clocked()
+    neuron: SkipValidation[Neuron] = IntegrateAndFire()
+    rule: SkipValidation[Rule] = Count()
     dtype: torch.dtype = torch.float32
     together: ClassVar[int] = 64  # time steps are short: the more texts they are of, the less they cost
 
@@ -74,9 +104,9 @@ class SpikingBackend:
         noise = Noise(batch.seed, self.neuron.stochastic)
         w2, attention = network.w2(self.dtype), network.shape.attention
         core = ClockedCore(inputs, w2, attention, self.tick_steps, self.neuron, noise)
-        if attention and self.circuit == "wta":
-            core.sampler = self.sampler
-            u = uniform(self.sampler, self.tick_steps, inputs.drive.shape[:3], batch.seed)
+        if attention and isinstance(self.circuit, Winners):
+            core.sampler = self.circuit.sampler
+            u = uniform(self.circuit.sampler, self.tick_steps, inputs.drive.shape[:3], batch.seed)
             core.u = u.to(inputs.drive.device)
 
         def tick(trace: Tensor) -> tuple[Tensor, Tensor]:
@@ -94,7 +124,7 @@ class SpikingBackend:
         assert isinstance(start.memory, _Memory)
         inputs, chain, groups, base = start.memory.inputs, start.memory.chain, len(betas), start.rates.projection
         neurons = start.memory.neurons.split(groups)
-        noise = Noise(batch.seed + 1, self.neuron.stochastic, self.common_noise)
+        noise = Noise(batch.seed + 1, self.neuron.stochastic, self.neuron.common_noise)
         free = start.memory.core
         core: ClockedCore
         if free.attention and free.sampler is None:
@@ -115,10 +145,11 @@ class SpikingBackend:
                 return s1 - base.unsqueeze(1), core.forward(s1)
 
         slow = None
-        if self.rule.follows != "window":
+        if isinstance(self.rule, Traced):
             still = base.new_zeros(len(batch), groups, *base.shape[1:])
             above = chain.joined(start.rates.layers).unsqueeze(1).expand(-1, groups, -1)
-            slow = SlowTraces(chain, 1 - math.exp(-1 / self.trace_tau), self.rule.follows == "events", still, above)
+            gain = 1 - math.exp(-1 / self.rule.trace_tau)
+            slow = SlowTraces(chain, gain, self.rule.follows == "events", still, above)
         strength = torch.tensor(betas, device=inputs.target.device, dtype=inputs.target.dtype).view(1, groups, 1)
         target = inputs.target.unsqueeze(1)
         counts = self._run(chain, neurons, tick, self.nudge_steps, noise, strength, target, slow, record)

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from analysis.check_pictures import pictures
+from eqspike.build import configure
 from eqspike.cli import main
 from eqspike.commands.check import RELAXED, GradientFlags
 from eqspike_seq.checks import gradients as gradcheck
@@ -22,7 +23,7 @@ from eqspike_seq.checks.gradients import (
     teaching,
     texts_of,
 )
-from eqspike_seq.config.presets import from_preset, settings_of
+from eqspike_seq.config.presets import settings_of
 from eqspike_seq.data.batches import random_batch
 from eqspike_seq.data.dataset import load_dataset
 from eqspike_seq.learning.estimators import BPTT
@@ -136,19 +137,21 @@ def test_check_gradients_of_a_run_at_three_stages(
 def test_a_dense_run_is_checked_with_the_spikes_of_its_preset(run: Path, neuron: str | None) -> None:
     saved, given = settings_of(run), {} if neuron is None else {"neuron": neuron}
     config = GradientFlags(run=run).config(backend="spiking", **given)
-    preset = from_preset(saved["dataset"], "spiking", saved["preset"], hidden=tuple(saved["hidden"]), **given)
+    preset = configure(saved["dataset"], "spiking", saved["preset"], hidden=tuple(saved["hidden"]), **given)
     for name, value in config.model_dump(mode="json", exclude_none=True).items():
         if name in RELAXED:
             assert value == preset.model_dump(mode="json")[name], name
         elif name not in ("backend", "estimator") and name in saved:
             assert value == saved[name], name
-    assert config.backend == "spiking" and config.neuron == (neuron or "if")
+    assert config.backend == "spiking" and config.backend.neuron == (neuron or "if")
 
 
 def test_a_run_that_learnt_by_backpropagation_is_checked_too(tmp_path: Path) -> None:
-    (tmp_path / "config.toml").write_bytes(from_preset("mini", "dense", estimator="bptt", beta=0.3).to_toml())
+    (tmp_path / "config.toml").write_bytes(configure("mini", "dense", estimator="bptt", beta=0.3).to_toml())
     config = GradientFlags(run=tmp_path).config(backend="spiking")
-    assert config.estimator == "three-phase" and config.beta == 0.3 and config.free_steps == 100
+    assert (
+        config.learning.estimator == "three-phase" and config.learning.beta == 0.3 and config.backend.free_steps == 100
+    )
 
 
 def test_a_text_teaches_as_long_as_its_output_answers_to_a_nudge() -> None:
@@ -179,8 +182,8 @@ def test_where_few_texts_teach_others_that_do_are_looked_for(
     every: int, taken: int, says: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each ``every``-th training text teaches, in the order in which they are drawn."""
-    config = from_preset("mini", "dense")
-    data = load_dataset(config)
+    config = configure("mini", "dense")
+    data = load_dataset(config.data)
     drawn = random_batch(config, data, len(data.train))
     place = {text.numpy().tobytes(): row for row, text in enumerate(drawn.x)}
 

@@ -18,7 +18,7 @@ from sklearn.utils.estimator_checks import check_estimator
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter, validate_data
 
 from eqspike import EqSpikeClassifier
-from eqspike_seq.config.presets import from_preset
+from eqspike.build import configure
 from eqspike_seq.data.sizes import sizes
 from eqspike_seq.errors import ConfigError, DataError
 
@@ -187,9 +187,9 @@ def test_weights_of_texts_are_refused_by_name_as_no_parameter_of_fit() -> None:
 
 
 def test_sizes_are_those_of_the_presets_where_these_were_chosen() -> None:
-    mini, cpu = from_preset("mini", "dense"), from_preset("imdb", "dense")
-    few = from_preset("mini", "dense", **sizes([40] * 2000, 2, 2000))
-    many = from_preset("mini", "dense", **sizes([300] * 22500, 2, 22500))
+    mini, cpu = configure("mini", "dense"), configure("imdb", "dense")
+    few = configure("mini", "dense", **sizes([40] * 2000, 2, 2000))
+    many = configure("mini", "dense", **sizes([300] * 22500, 2, 22500))
     for found, preset in ((few, mini), (many, cpu)):
         for name in ("embeddings", "dim", "min_count", "hidden", "epochs", "word_dropout"):
             assert getattr(found, name) == getattr(preset, name), name

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from eqspike_seq.config.presets import from_preset
+from eqspike.build import configure
 from eqspike_seq.config.settings import RunConfig, TokeniserName
 from eqspike_seq.data import dataset as module
 from eqspike_seq.data.batches import Batches
@@ -119,7 +119,7 @@ def test_what_is_cached_depends_on_the_tokeniser() -> None:
 
 
 def test_a_data_set_takes_four_bytes_a_word() -> None:
-    data = load_dataset(from_preset("mini", "dense"))
+    data = load_dataset(configure("mini", "dense").data)
     for name, part in (("train", data.train), ("validation", data.validation), ("test", data.test)):
         words = data.counts[f"{name}_tokens"] - data.counts[f"{name}_tokens_without_vector"]
         texts = 8 * len(part) + 8 * (len(part) + 1)  # a label each, and where each begins
@@ -150,7 +150,7 @@ def test_in_a_log_word2vec_tells_of_its_passes_once(terminal: bool, monkeypatch:
 @pytest.mark.parametrize("kind", ["random", "word2vec"])
 def test_texts_without_a_word_are_not_blamed_on_rare_words(kind: str) -> None:
     for text, tokeniser, says in (("…, …", "unicode", "no word at all"), ("茶", "ascii", "--tokeniser unicode")):
-        config = from_preset("mini", "dense", embeddings=kind, tokeniser=tokeniser)
+        config = configure("mini", "dense", embeddings=kind, tokeniser=tokeniser)
         with pytest.raises(DataError, match=says):
             embed(config, corpus([(text, 0), (text, 1)], []), lambda _: None)
 
@@ -160,7 +160,7 @@ def test_letters_that_no_token_holds_are_counted_and_told(
 ) -> None:
     def told(rows: list[tuple[str, int]], tokeniser: str) -> str:
         monkeypatch.setattr(module, "load_corpus", lambda *_: corpus(rows, [("tag", 0), ("nacht", 1)]))
-        data = load_dataset(from_preset("mini", "dense", tokeniser=tokeniser))
+        data = load_dataset(configure("mini", "dense", tokeniser=tokeniser).data)
         written = sum(len(text) for text, _ in rows) + 8 if rows[0][0].isalpha() else None
         splits = ("train", "validation", "test")
         counted = [sum(data.counts[f"{s}_{what}"] for s in splits) for what in ("letters", "letters_in_no_token")]
@@ -221,9 +221,9 @@ def test_data_sets_that_teach_nothing(
 ) -> None:
     rows = [(f"{text} {i}" if text else "", label) for i, (text, label) in enumerate(train)]
     monkeypatch.setattr(module, "load_corpus", lambda *_: corpus(rows, [("t", 0), ("u", 1)]))
-    config: RunConfig = from_preset("mini", "dense")
+    config: RunConfig = configure("mini", "dense")
     if says is None:
-        assert load_dataset(config).counts["train_texts"] > 100  # empty texts carry a label and nothing else
+        assert load_dataset(config.data).counts["train_texts"] > 100  # empty texts carry a label and nothing else
         return
     with pytest.raises(DataError, match=says):
-        load_dataset(config)
+        load_dataset(config.data)

@@ -5,8 +5,7 @@ import pytest
 import torch
 from sklearn import datasets
 
-from eqspike.build import make_backend
-from eqspike_seq.config.presets import from_preset
+from eqspike.build import configure, make_backend
 from eqspike_seq.data.batches import Batches
 from eqspike_seq.data.dataset import load_dataset, shape_of, split
 from eqspike_seq.data.digits import load_digits
@@ -29,10 +28,10 @@ def test_every_image_is_in_one_split_and_splits_are_by_class() -> None:
 
 
 def test_pixels_reach_the_network_as_they_are() -> None:
-    config = from_preset("digits", "spiking")
-    data = load_dataset(config)
+    config = configure("digits", "spiking")
+    data = load_dataset(config.data)
     shape = shape_of(config, data)
-    assert shape.clamped and shape.sizes == (64, *config.hidden, 10)
+    assert shape.clamped and shape.sizes == (64, *config.network.hidden, 10)
     rows = np.arange(20)
     found = Batches.of(config, data)(data.test, rows).x.view(20, 64)
     images, labels = datasets.load_digits(return_X_y=True)
@@ -45,14 +44,14 @@ def test_pixels_reach_the_network_as_they_are() -> None:
 @pytest.mark.parametrize(("flags", "says"), [({"preset": "mnist"}, "--tokens"), ({"attention": True}, "--attention")])
 def test_settings_that_do_not_fit_are_refused(flags: dict[str, object], says: str) -> None:
     with pytest.raises(ConfigError, match=f"{says}: .*--preset digits"):
-        from_preset("digits", "dense", **flags)  # type: ignore[arg-type]
+        configure("digits", "dense", **flags)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("neuron", ["if", "sigma-delta"])
 def test_spikes_learn_real_digits(neuron: str) -> None:
     """Half the preset's epochs."""
-    config = from_preset("digits", "spiking", neuron=neuron, epochs=10)
-    trainer = Trainer(config, load_dataset(config), make_backend(config))
+    config = configure("digits", "spiking", neuron=neuron, epochs=10)
+    trainer = Trainer(config, load_dataset(config.data), make_backend(config))
     with torch.no_grad():
         while trainer.step < trainer.total:
             trainer.train_batch()

@@ -14,15 +14,15 @@ import numpy as np
 import pytest
 import torch
 import tyro
+from eqspike_seq.config.acting import differences
 
 from analysis.folders import open_run
 from docs.tools.reproduce import CHECKS, FIGURES
 from eqspike import build
+from eqspike.build import config_of, configure
 from eqspike.cli import COMMANDS
 from eqspike.commands.check import GradientFlags
-from eqspike.commands.run import parse_run
-from eqspike_seq.config.acting import differences
-from eqspike_seq.config.presets import from_preset, read_toml
+from eqspike.flags import parse_run
 from eqspike_seq.config.settings import RunConfig
 from eqspike_seq.data.batches import random_batch
 from eqspike_seq.data.dataset import load_dataset, shape_of, split
@@ -128,7 +128,7 @@ def test_command_of_a_measurement_parses(name: str) -> None:
 @pytest.mark.parametrize("folder", sorted(path.parent.name for path in (ROOT / "results").glob("*/result.json")))
 def test_command_of_a_run_has_its_settings(folder: str) -> None:
     (command,) = re.findall(rf"^\|.*/{folder}/result\.json\) \| `([^`]+)`", REPRODUCE, re.MULTILINE)
-    saved = RunConfig(**read_toml(ROOT / "results" / folder / "config.toml"))
+    saved = config_of(ROOT / "results" / folder)
     assert not differences(saved, parse_run(shlex.split(command)[2:]))
 
 
@@ -138,7 +138,7 @@ def test_command_of_a_check_has_its_settings(name: str) -> None:
     flags = tyro.cli(GradientFlags, args=CHECKS[name].replace("runs/", f"{ROOT}/results/").split()[1:])
     assert flags.run is not None
     given = {key: value for key, value in vars(flags).items() if value is not None and key in found["settings"]}
-    run = RunConfig(**read_toml(flags.run / "config.toml"))
+    run = config_of(flags.run)
     kept = {key: value for key, value in given.items() if key not in ("dataset", "preset", "seed")}
     assert found["settings"].items() <= {**run.computed(), **kept}.items()
     records = [record for record in found["records"] if record["reference"] != "bptt"]
@@ -168,11 +168,11 @@ def test_example_of_a_neuron_fires_at_the_rate_sigma_and_learns(monkeypatch: pyt
     assert ((count / steps - (u / 2).clamp(0, 1)).abs() <= 2 / steps).all()
     torch.testing.assert_close(count + (state.v - 0.5) - state.clamped, steps * u / 2)  # the books
     monkeypatch.setitem(build.NEURONS, "if", found["JitteredThreshold"])
-    config = from_preset("mini", "spiking", limit=32)
-    data = load_dataset(config)
+    config = configure("mini", "spiking", limit=32)
+    data = load_dataset(config.data)
     network = Network.create(shape_of(config, data), torch.Generator().manual_seed(0))
     backend = build.spiking(config)
-    gradients = make_estimator(config)(backend, network, random_batch(config, data, 16)).gradients
+    gradients = make_estimator(config.learning)(backend, network, random_batch(config, data, 16)).gradients
     assert all(torch.isfinite(gradient).all() and gradient.abs().sum() > 0 for gradient in gradients.values())
 
 
@@ -183,8 +183,8 @@ def test_examples_of_data_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     header, *rows = example.splitlines()
     more = [row.replace("day", f"day {n}").replace("me,", f"me {n},") for n in range(30) for row in rows]
     (tmp_path / "reviews.csv").write_text("\n".join([header, *more]))
-    config = from_preset(str(tmp_path / "reviews.csv"), "spiking", embeddings=str(tmp_path / "vectors.npz"))
-    data = load_dataset(config)
+    config = configure(str(tmp_path / "reviews.csv"), "spiking", embeddings=str(tmp_path / "vectors.npz"))
+    data = load_dataset(config.data)
     assert data.classes == ("bad", "good") and data.embeddings.dim == 16
     assert (len(data.train), len(data.validation), len(data.test)) == (44, 4, 12)
     found: dict[str, Any] = {"__name__": "example"}
@@ -195,7 +195,7 @@ def test_examples_of_data_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     # one entry, and the data set is there by its name, for settings, for help and for training
     monkeypatch.setitem(DATASETS, "topics", DataSet(found["load_topics"], "mini", "news", "your own lines"))
     config = parse_run(["topics", "--backend", "spiking", "--data-dir", str(tmp_path)])
-    assert config.preset == "mini" and len(load_dataset(config).test) == 60
+    assert config.run.preset == "mini" and len(load_dataset(config.data).test) == 60
     topics = split(found["load_topics"](tmp_path))
     assert topics.validation is not None and len(topics.validation) == 6
     assert np.unique(topics.validation.labels).tolist() == [0, 1, 2]

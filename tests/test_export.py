@@ -9,8 +9,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from benchmarks.spiking import current_network
+from eqspike.build import configure
 from eqspike.commands.export import trained
-from eqspike_seq.config.presets import from_preset
 from eqspike_seq.errors import EqspikeError
 from eqspike_seq.model.network import Network, Shape
 from neuromorphic.neurons import IntegrateAndFire, LeakyIntegrateAndFire, Neuron
@@ -48,8 +48,8 @@ def same_spikes(graph: Any, network: Network, neuron: Neuron) -> None:
 
 def make_run(folder: Path, **settings: Any) -> tuple[Path, Network]:
     """A run folder as training leaves it, with random weights."""
-    config = from_preset("mini", settings.pop("backend", "spiking"), **settings)
-    shape = Shape(config.tokens, config.dim, config.hidden, 2)
+    config = configure("mini", settings.pop("backend", "spiking"), **settings)
+    shape = Shape(config.data.tokens, config.dim, config.network.hidden, 2)
     network = Network.create(shape, torch.Generator().manual_seed(0))
     (folder / "checkpoint").mkdir(parents=True)
     (folder / "config.toml").write_bytes(config.to_toml())

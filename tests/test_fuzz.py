@@ -28,12 +28,11 @@ from analysis.paper import settings as table_of_settings
 from analysis.pictures import draw_all
 from analysis.report import provenance, texts
 from analysis.sweep_report import main as show_sweep
-from eqspike.build import make_backend
+from eqspike.build import configure, make_backend
 from eqspike.commands.export import trained
-from eqspike.commands.run import parse_run
 from eqspike.commands.sweep import axis, opened
+from eqspike.flags import parse_run
 from eqspike.prediction import Predictor
-from eqspike_seq.config.presets import from_preset
 from eqspike_seq.data.dataset import load_dataset
 from eqspike_seq.data.embeddings import random_vectors, read_vectors
 from eqspike_seq.data.encoding import known_ids, token_ids
@@ -173,7 +172,7 @@ def test_cells_of_any_type(tmp_path: Path) -> None:
 
 
 def test_settings(tmp_path: Path) -> None:
-    whole = from_preset("mini", "spiking", neuron="sigma-delta", out=Path("x"), data_dir=Path("y")).to_toml()
+    whole = configure("mini", "spiking", neuron="sigma-delta", out=Path("x"), data_dir=Path("y")).to_toml()
     path = tmp_path / "c.toml"
 
     @fuzzed
@@ -375,7 +374,7 @@ def test_run_folders(copy: Path, name: str) -> None:
 @pytest.mark.parametrize("name", ["state.json", "optimizer.safetensors", "model.safetensors"])
 def test_checkpoints(copy: Path, name: str) -> None:
     config = parse_run(["--config", str(copy / "config.toml")])
-    dataset = load_dataset(config)
+    dataset = load_dataset(config.data)
     trainer, path = Trainer(config, dataset, make_backend(config)), copy / "checkpoint" / name
     whole = path.read_bytes()
 

@@ -22,11 +22,11 @@ from safetensors.torch import load_file, save_file
 import eqspike_seq
 from analysis.folders import open_run
 from analysis.report import page
+from eqspike.build import configure
 from eqspike.commands.predict import lines
-from eqspike.commands.run import parse_run
+from eqspike.flags import parse_run
 from eqspike.prediction import Predictor
 from eqspike_seq import files
-from eqspike_seq.config.presets import from_preset
 from eqspike_seq.config.settings import RunConfig
 from eqspike_seq.data import embeddings, imdb, tables
 from eqspike_seq.data.dataset import load_dataset
@@ -120,7 +120,7 @@ def test_a_pickle_is_read_with_trust_alone_and_with_a_warning(tmp_path: Path, mo
     assert not (tmp_path / "exploded").exists()
     said: list[str] = []
     with pytest.raises(DataError):
-        load_dataset(from_preset("mini", "dense", embeddings=str(path), trust_pickle=True), said.append)
+        load_dataset(configure("mini", "dense", embeddings=str(path), trust_pickle=True).data, said.append)
     assert any("warning: --trust-pickle" in line and str(path) in line for line in said)
     assert (tmp_path / "exploded").exists()  # the bomb is one
 

@@ -12,8 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from analysis.energy import part_of
-from eqspike.build import make_backend, run
-from eqspike_seq.config.presets import from_preset
+from eqspike.build import configure, make_backend, run
 from eqspike_seq.data.dataset import load_dataset
 from eqspike_seq.data.own import load_own
 from eqspike_seq.errors import DataError, DivergenceError, NumericalError
@@ -219,7 +218,7 @@ def test_settings_at_their_edges_end_in_numbers_or_are_told_of(
     tmp_path: Path, backend: str, changes: dict[str, object], says: str
 ) -> None:
     listener = Listener()
-    result = run(from_preset("mini", backend, out=tmp_path / "run", **{**SMALL, **changes}), listener)
+    result = run(configure("mini", backend, out=tmp_path / "run", **{**SMALL, **changes}), listener)
     assert result["complete"] and 0 <= result["test_accuracy"] <= 1
     assert not says or any(says in line for line in listener.said), listener.said
     finite(tmp_path / "run")
@@ -237,7 +236,7 @@ def test_divergence_leaves_no_number_that_is_none(tmp_path: Path, backend: str, 
         "checkpoint_every": 1,
     }
     with pytest.raises(DivergenceError, match="diverged.*Lower --learning-rate"):
-        run(from_preset("mini", backend, out=tmp_path / "run", **settings), Listener())
+        run(configure("mini", backend, out=tmp_path / "run", **settings), Listener())
     finite(tmp_path / "run")
 
 
@@ -256,8 +255,8 @@ def broken(trainer: Trainer, step: int) -> None:
 
 @torch.no_grad()
 def test_a_gradient_that_is_not_finite_says_whether_training_diverged(tmp_path: Path) -> None:
-    config = from_preset("mini", "dense", **SMALL)
-    trainer = Trainer(config, load_dataset(config, lambda _: None), make_backend(config))
+    config = configure("mini", "dense", **SMALL)
+    trainer = Trainer(config, load_dataset(config.data, lambda _: None), make_backend(config))
     broken(trainer, step=1)
     trainer.train_batch()
     with pytest.raises(NumericalError, match="w2 is not finite at step 2.*a numerical fault, not divergence") as fault:
@@ -267,14 +266,14 @@ def test_a_gradient_that_is_not_finite_says_whether_training_diverged(tmp_path: 
     with pytest.raises(DivergenceError, match="training diverged: the gradient of w2 is not finite") as diverged:
         trainer.train_batch()
     assert not isinstance(diverged.value, NumericalError)
-    rates = " ".join(f"{rate:g}" for rate in config.learning_rate)
-    assert f"--learning-rate (now {rates}), or raise --beta (now {config.beta:g})" in str(diverged.value)
+    rates = " ".join(f"{rate:g}" for rate in config.learning.learning_rate)
+    assert f"--learning-rate (now {rates}), or raise --beta (now {config.learning.beta:g})" in str(diverged.value)
 
 
 def test_vectors_that_are_all_zero(tmp_path: Path) -> None:
     words = np.array(["the", "was", "and", "dull", "superb"])
     save_arrays(tmp_path / "zero.npz", {"words": words, "vectors": np.zeros((5, 4))})
-    config = from_preset("mini", "dense", out=tmp_path / "run", **{**SMALL, "embeddings": str(tmp_path / "zero.npz")})
+    config = configure("mini", "dense", out=tmp_path / "run", **{**SMALL, "embeddings": str(tmp_path / "zero.npz")})
     assert run(config, Listener())["complete"]
     finite(tmp_path / "run")
 
@@ -286,7 +285,7 @@ def test_one_text_with_opposite_labels(tmp_path: Path) -> None:
         load_own(path)
     path.write_text("text,label\n" + "".join(f"text {i},yes\ntext {i},no\n" for i in range(40)))
     listener = Listener()
-    result = run(from_preset(str(path), "dense", out=tmp_path / "run", **{**SMALL, "embeddings": "random"}), listener)
+    result = run(configure(str(path), "dense", out=tmp_path / "run", **{**SMALL, "embeddings": "random"}), listener)
     assert any("texts occur with different labels" in line for line in listener.said) and result["complete"]
     finite(tmp_path / "run")
     assert json.loads((tmp_path / "run" / "environment.json").read_text())["counts"]["texts_with_several_labels"] == 40

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from eqspike.build import make_backend
-from eqspike_seq.config.presets import from_preset
+from eqspike.build import configure, make_backend
 from eqspike_seq.data.batches import Batches
 from eqspike_seq.data.dataset import load_dataset, shape_of
 from eqspike_seq.data.mnist import OFFICIAL, load_mnist
@@ -87,12 +86,12 @@ def test_damaged_archives_are_named(tmp_path: Path) -> None:
 
 def test_pixels_reach_the_network_as_they_are(tmp_path: Path) -> None:
     write_npz(tmp_path)
-    config = from_preset("mnist", "dense", data_dir=tmp_path)
-    data = load_dataset(config)
+    config = configure("mnist", "dense", data_dir=tmp_path)
+    data = load_dataset(config.data)
     batch = Batches.of(config, data)(data.test, np.arange(40))
     torch.testing.assert_close(batch.x.view(40, 28, 28), torch.from_numpy(IMAGES[100:]) / 255)
     shape = shape_of(config, data)
-    assert shape.clamped and shape.sizes == (784, *config.hidden, 10)
+    assert shape.clamped and shape.sizes == (784, *config.network.hidden, 10)
 
 
 @pytest.mark.parametrize(
@@ -101,13 +100,13 @@ def test_pixels_reach_the_network_as_they_are(tmp_path: Path) -> None:
 )
 def test_settings_that_do_not_fit_images_are_refused(flags: dict[str, object], says: str) -> None:
     with pytest.raises(ConfigError, match=says):
-        from_preset("mnist", "dense", **flags)
+        configure("mnist", "dense", **flags)
 
 
 def test_dropped_pixels_go_dark_and_the_others_stay_where_they_are(tmp_path: Path) -> None:
     write_npz(tmp_path)
-    config = from_preset("mnist", "dense", data_dir=tmp_path)
-    data = load_dataset(config)
+    config = configure("mnist", "dense", data_dir=tmp_path)
+    data = load_dataset(config.data)
     gather, rows = Batches.of(config, data), np.arange(40)
     whole = gather(data.test, rows).x
     found = gather(data.test, rows, 0.3, np.random.default_rng(0)).x
@@ -170,8 +169,8 @@ def test_real_digits_are_learnt(real_data: Path) -> None:
     from eqspike_seq.learning.evaluation import evaluate
     from eqspike_seq.learning.trainer import Trainer
 
-    config = from_preset("mnist", "spiking", neuron="sigma-delta", limit=4000, epochs=4, data_dir=real_data)
-    trainer = Trainer(config, load_dataset(config), make_backend(config))
+    config = configure("mnist", "spiking", neuron="sigma-delta", limit=4000, epochs=4, data_dir=real_data)
+    trainer = Trainer(config, load_dataset(config.data), make_backend(config))
     with torch.no_grad():
         while trainer.step < trainer.total:
             trainer.train_batch()

@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from eqspike.build import configure, run
-from eqspike.commands.run import parse_run
-from eqspike_seq.config.presets import from_preset, read_toml, settings_of
+from eqspike.flags import parse_run
+from eqspike_seq.config.presets import read_toml, settings_of
 from eqspike_seq.config.settings import RunConfig, name_of
 from eqspike_seq.data.corpus import Corpus, Split, held_out
 from eqspike_seq.data.dataset import split
@@ -270,7 +270,7 @@ def test_settings_of_folders_from_before_the_tokeniser(tmp_path: Path, monkeypat
     assert parse_run(["--config", "mine.toml"]).tokeniser == "unicode"
     for dataset in ("imdb", "snli", "mini"):
         assert parse_run([dataset]).tokeniser == "ascii"
-    assert {from_preset("imdb", "dense", "paper").tokeniser, from_preset("snli", "dense", "snli-paper").tokeniser} == {
+    assert {configure("imdb", "dense", "paper").tokeniser, configure("snli", "dense", "snli-paper").tokeniser} == {
         "ascii"
     }
 
@@ -378,16 +378,22 @@ def test_places_that_are_no_data_set(tmp_path: Path) -> None:
 @pytest.mark.parametrize("backend", ["dense", "spiking"])
 def test_sizes_are_settings_that_fit(texts: int, length: int, backend: str) -> None:
     found = sizes([length] * 50, 20, texts)
-    config = from_preset("imdb", backend, "own", **found)
-    assert 8 <= config.tokens <= 256 and config.tokens >= min(length, 256) and 5 <= config.epochs <= 100
+    config = configure("imdb", backend, "own", **found)
+    assert (
+        8 <= config.data.tokens <= 256 and config.data.tokens >= min(length, 256) and 5 <= config.learning.epochs <= 100
+    )
 
 
 def test_sizes_come_from_the_texts_unless_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path / "a.csv", made())
     monkeypatch.chdir(tmp_path)
     config = parse_run(["--epochs", "3", "a.csv", "--backend", "spiking"])
-    assert config.preset == "own" and (config.tokens, config.batch, config.epochs) == (16, 8, 3)
-    assert config.dataset == str(tmp_path / "a.csv") and config.dataset_name() == "a"
+    assert config.run.preset == "own" and (config.data.tokens, config.learning.batch, config.learning.epochs) == (
+        16,
+        8,
+        3,
+    )
+    assert config.data.dataset == str(tmp_path / "a.csv") and config.data.dataset_name == "a"
     assert parse_run(["a.csv", "--hidden", "9", "5"]).weight_matrices() == 4
     assert parse_run(["a.csv", "--preset", "cpu"]).tokens == 256
     (tmp_path / "mine.toml").write_text('dataset = "a.csv"\nhidden = [7]\n')

@@ -18,9 +18,9 @@ import pytest
 import torch
 
 from analysis.folders import open_run
+from eqspike.build import configure
 from eqspike.commands.export import trained
 from eqspike.prediction import Predictor
-from eqspike_seq.config.presets import from_preset
 from eqspike_seq.config.settings import RunConfig
 from eqspike_seq.data import download
 from eqspike_seq.data.batches import Batches
@@ -226,14 +226,14 @@ def test_from_file_to_answer(own: Path, tmp_path: Path, flags: str, capsys: pyte
     result = json.loads((out / "result.json").read_text())
     assert result["test_accuracy"] >= 0.9 or flags == "--backend spiking"
     predictor = Predictor.open(out)
-    data = load_dataset(predictor.config)
+    data = load_dataset(predictor.config.data)
     saved = pq.read_table(out / "predictions.parquet").to_pydict()
     for row, text in enumerate(data.test_texts):
         found = predictor.predict(*text.split("\x1f"), attention=True)
         assert predictor.classes.index(str(found.label)) == saved["predicted"][row]
         assert found.words[: found.first] == tuple(text.split("\x1f")[0].split())
         assert sum(found.attention) == pytest.approx(len(found.read), rel=1e-4)
-    samples, tokens = open_run(out).samples, 2 * predictor.config.tokens
+    samples, tokens = open_run(out).samples, 2 * predictor.config.data.tokens
     assert samples["attention"].shape[1:] == (tokens, tokens) and samples["mask"].shape[1] == tokens
     assert np.allclose(samples["attention"][samples["mask"]].sum(-1), 2, atol=1e-2)  # a row of each key text
     dim = predictor.config.dim
@@ -253,13 +253,13 @@ def test_from_file_to_answer(own: Path, tmp_path: Path, flags: str, capsys: pyte
 
 
 def test_projections_can_be_left_out() -> None:
-    config = from_preset("snli", "dense", projections=("ab", "bb"))
-    assert config.layout() == ((0, 1), (1, 1)) and from_preset("imdb", "dense").layout() == ((0, 0),)
+    config = configure("snli", "dense", projections=("ab", "bb"))
+    assert config.network.layout == ((0, 1), (1, 1)) and configure("imdb", "dense").network.layout == ((0, 0),)
     for wrong in ({"projections": ()}, {"projections": ("ab", "ab")}, {"text_column": ("a", "b")}):
         with pytest.raises(ConfigError):
-            from_preset("snli", "dense", **wrong)
+            configure("snli", "dense", **wrong)
     with pytest.raises(ConfigError, match="pairs of texts only"):
-        from_preset("imdb", "dense", projections=("ab",))
+        configure("imdb", "dense", projections=("ab",))
 
 
 def test_attention_of_pairs_is_where_its_projection_puts_it() -> None:

@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 from safetensors.torch import load_file
 
-from eqspike.build import run
-from eqspike_seq.config.presets import from_preset
+from eqspike.build import configure, run
 from eqspike_seq.data.batches import Batches
 from eqspike_seq.data.dataset import load_dataset
 from eqspike_seq.learning.metrics import Window
@@ -49,7 +48,7 @@ def torchrun(*arguments: object, processes: int = 2, **variables: str) -> subpro
 
 def single(out: Path, **settings: object) -> None:
     fixed = {"limit": 81, "epochs": 2, "batch": 20, "checkpoint_every": 2, "precision": "float32", "word_dropout": 0.1}
-    run(from_preset("mini", "dense", out=out, **(fixed | settings)), Reporter(quiet=True))
+    run(configure("mini", "dense", out=out, **(fixed | settings)), Reporter(quiet=True))
 
 
 def weights(folder: Path) -> dict[str, Any]:
@@ -86,8 +85,8 @@ def test_shares_make_up_the_batch_and_the_first_is_never_empty(rows: int, size: 
 
 
 def test_a_share_is_the_same_texts_with_the_same_words_left_out() -> None:
-    config = from_preset("mini", "dense", limit=20)
-    data = load_dataset(config)
+    config = configure("mini", "dense", limit=20)
+    data = load_dataset(config.data)
     gather, rows = Batches.of(config, data), np.array([7, 2, 11, 5, 3])
     whole = gather(data.train, rows, 0.3, np.random.default_rng(1))
     for rank in range(2):

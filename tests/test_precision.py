@@ -12,8 +12,7 @@ import pytest
 import torch
 
 from benchmarks.measure import synthetic
-from eqspike.build import run
-from eqspike_seq.config.presets import from_preset
+from eqspike.build import configure, run
 from eqspike_seq.config.settings import RunConfig
 from eqspike_seq.data.batches import random_batch
 from eqspike_seq.data.dataset import load_dataset, shape_of
@@ -59,7 +58,7 @@ def chosen_at_once(monkeypatch: pytest.MonkeyPatch, bfloat16: bool) -> None:
 
 def small(folder: Path, **settings: Any) -> RunConfig:
     fixed: dict[str, Any] = {"limit": 48, "batch": 16, "epochs": 1, "checkpoint_every": 1, "out": folder}
-    return from_preset("mini", "dense", **{**fixed, **settings})
+    return configure("mini", "dense", **{**fixed, **settings})
 
 
 def taken(folder: Path) -> tuple[str, str]:
@@ -77,7 +76,7 @@ def test_bfloat16_is_chosen_where_it_is_clearly_faster(
 ) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: NATIVE)
     asked = timed_as(monkeypatch, {torch.float32: float32, torch.bfloat16: bfloat16})
-    config = from_preset("imdb", "dense")
+    config = configure("imdb", "dense")
     assert settled(config, IMDB, synthetic(IMDB, 32)).precision == expected
     assert asked == [torch.float32, torch.bfloat16] * (len(asked) // 2) and len(asked) <= 2 * (1 + ROUNDS)
 
@@ -85,7 +84,7 @@ def test_bfloat16_is_chosen_where_it_is_clearly_faster(
 def test_timing_ends_where_products_take_long(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: NATIVE)
     asked = timed_as(monkeypatch, {torch.float32: 0.1, torch.bfloat16: 0.05})
-    assert settled(from_preset("imdb", "dense"), IMDB, synthetic(IMDB, 32)).precision == "bfloat16"
+    assert settled(configure("imdb", "dense"), IMDB, synthetic(IMDB, 32)).precision == "bfloat16"
     assert len(asked) == 2 * (1 + 2)  # once to warm up, two rounds
 
 
@@ -94,13 +93,13 @@ def test_nothing_is_timed_where_there_is_nothing_to_choose(given: str, monkeypat
     """A precision was given, the processor has no bfloat16, or the products are small: of digits there are none."""
     asked = timed_as(monkeypatch, {})
     monkeypatch.setattr(torch.cpu, "get_capabilities", dict)
-    config = from_preset("imdb", "dense", precision=given)
+    config = configure("imdb", "dense", precision=given)
     assert settled(config, IMDB, synthetic(IMDB, 32)).precision == ("float32" if given == "auto" else given)
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: NATIVE)
     for name in ("mini", "digits"):
-        config = from_preset(name, "dense", precision=given)
-        data = load_dataset(config)
-        batch = random_batch(config, data, config.batch)
+        config = configure(name, "dense", precision=given)
+        data = load_dataset(config.data)
+        batch = random_batch(config, data, config.learning.batch)
         assert settled(config, shape_of(config, data), batch).precision == ("float32" if given == "auto" else given)
     assert not asked
 
@@ -174,14 +173,14 @@ from eqspike_seq.learning import training
 
 def settled(config, *_):
     assert os.environ["RANK"] == "0", "another process chooses"
-    return config.model_copy(update={"precision": "bfloat16"})
+    return varied(config, precision="bfloat16")
 
 training.settled = settled
 made = training.Trainer.__init__
 
 def init(self, *arguments):
     made(self, *arguments)
-    print(f"rank {self.job.rank}: {self.config.precision} {self.backend.dtype}\\n", end="", flush=True)
+    print(f"rank {self.job.rank}: {self.config.run.precision} {self.backend.dtype}\\n", end="", flush=True)
 
 training.Trainer.__init__ = init
 main()

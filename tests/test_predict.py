@@ -48,7 +48,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def test_answers_are_those_of_the_runs_own_test(runs: dict[str, Path], kind: str) -> None:
     predictor = Predictor.open(runs[kind])
     assert (predictor.single is not None) == (kind == "sigma-delta")
-    data = load_dataset(predictor.config)
+    data = load_dataset(predictor.config.data)
     saved = pq.read_table(runs[kind] / "predictions.parquet").to_pydict()
     found = [predictor.predict(text) for text in data.test_texts]
     assert [predictor.classes.index(str(one.label)) for one in found] == saved["predicted"]

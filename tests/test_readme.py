@@ -8,15 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from eqspike_seq.config.acting import differences
 
 from analysis.energy import DIGITAL, energy
 from analysis.folders import open_run
 from docs.tools.tables import BLOCK, CHANGES, DENSE, DIGITS, MINI, MNIST, RATES, SNLI, filled
+from eqspike.build import config_of
 from eqspike.cli import COMMANDS
-from eqspike.commands.run import parse_run
-from eqspike_seq.config.acting import differences
-from eqspike_seq.config.presets import read_toml
-from eqspike_seq.config.settings import RunConfig
+from eqspike.flags import parse_run
 from eqspike_seq.data.imdb import OFFICIAL
 from neuromorphic.pricing import read_table
 
@@ -56,7 +55,7 @@ def test_tables_are_what_the_result_files_say(page: str, tables: int) -> None:
 @pytest.mark.parametrize("row", [*RATES, *CHANGES, *DENSE, *MINI, *MNIST, *DIGITS, *SNLI], ids=lambda row: row[1])
 def test_command_of_a_row_has_the_settings_that_its_run_had(row: tuple[str, str, str]) -> None:
     _, folder, command = row
-    saved = RunConfig(**read_toml(ROOT / "results" / folder / "config.toml"))
+    saved = config_of(ROOT / "results" / folder)
     assert not differences(saved, parse_run(shlex.split(command)[2:]))
 
 

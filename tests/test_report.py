@@ -15,7 +15,7 @@ import pytest
 from analysis.folders import open_run
 from analysis.report import command_of, page, texts
 from analysis.style import figure, svg_of
-from eqspike.commands.run import parse_run
+from eqspike.flags import parse_run
 from eqspike_seq.files import save_arrays
 from tests.conftest import MARKUP, command
 

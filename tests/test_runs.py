@@ -12,8 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from safetensors.torch import load_file
 
-from eqspike.build import run
-from eqspike_seq.config.presets import from_preset
+from eqspike.build import configure, run
 from eqspike_seq.config.settings import RunConfig
 from eqspike_seq.data.batches import Batches
 from eqspike_seq.data.dataset import load_dataset
@@ -36,7 +35,7 @@ def small(out: Path | None, backend: str = "dense", **settings: object) -> RunCo
         "nudge_steps": 60,
         "window": 40,
     }
-    return from_preset("mini", backend, out=out, **(fixed | settings))
+    return configure("mini", backend, out=out, **(fixed | settings))
 
 
 def weights(folder: Path) -> dict[str, np.ndarray]:  # type: ignore[type-arg]
@@ -148,7 +147,7 @@ def test_the_test_split_is_read_when_training_has_ended(tmp_path: Path, monkeypa
     monkeypatch.setattr(Batches, "ids", noted)
     config = small(tmp_path / "run", "spiking", epochs=2)
     run(config, Reporter())
-    data = load_dataset(config)
+    data = load_dataset(config.data)
     names = [name for part in read for name in ("train", "validation", "test") if same(part, getattr(data, name))]
     before = names[: names.index("test")]
     choosing = ["train"]  # a batch, by which the precision is chosen

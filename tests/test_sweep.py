@@ -113,7 +113,7 @@ def test_an_interrupted_sweep_goes_on_and_other_settings_are_refused(
         command(*again, "--batch", "16")
     assert stop.value.code == 2 and "other settings" in capsys.readouterr().err
     command(*again)
-    assert [config.beta for config in calls] == [0.1, 0.2, 0.2, 0.3]  # type: ignore[attr-defined]
+    assert [config.learning.beta for config in calls] == [0.1, 0.2, 0.2, 0.3]  # type: ignore[attr-defined]
     assert (out / "trial1-seed0/result.json").stat().st_mtime_ns == first
     assert [trial["state"] for trial in trials(out)] == ["complete"] * 3
 
@@ -124,7 +124,7 @@ def test_a_setting_that_diverges_is_named_and_the_others_go_on(
     original = module.run
 
     def diverging(config: object, reporter: object) -> object:
-        if config.beta == 0.2:  # type: ignore[attr-defined]
+        if config.learning.beta == 0.2:  # type: ignore[attr-defined]
             raise DivergenceError("training diverged: a gradient of step 7 is not finite")
         return original(config, reporter)  # type: ignore[arg-type]
 

@@ -5,14 +5,13 @@ from typing import Any
 
 import pytest
 
-from eqspike.build import run
-from eqspike_seq.config.presets import from_preset
+from eqspike.build import configure, run
 from tests.conftest import Listener
 
 
 def warnings_of(out: Path, dataset: str, backend: str, **changes: Any) -> list[str]:
     listener = Listener()
-    run(from_preset(dataset, backend, out=out, **changes), listener)
+    run(configure(dataset, backend, out=out, **changes), listener)
     return listener.said
 
 

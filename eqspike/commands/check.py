@@ -9,19 +9,20 @@ import tyro
 from rich.table import Table
 
 from analysis.check_pictures import pictures
-from eqspike.build import make_backend
-from eqspike_seq.config.acting import check_given
-from eqspike_seq.config.presets import from_preset, settings_of
-from eqspike_seq.config.settings import FORMAT, CircuitName, NeuronName, RuleName, RunConfig
+from eqspike.build import config_of, configure, configured, every_kind, make_backend, varied
+from eqspike.idle import refuse_idle
+from eqspike_seq.checks.gradients import Extent, FineNudges, Rival, check_gradients
+from eqspike_seq.config.presets import run_settings
+from eqspike_seq.config.section import flat, settings_of
+from eqspike_seq.config.settings import FORMAT, RunConfig, TextNetwork
 from eqspike_seq.data.dataset import load_dataset
-from eqspike_seq.data.registry import pixels_of
 from eqspike_seq.errors import ConfigError
 from eqspike_seq.files import write_json
 from eqspike_seq.progress import Reporter
+from eqspike_seq.relaxation.dense import DenseBackend
+from eqspike_seq.relaxation.equilibrium import Backend
 from eqspike_seq.runs.environment import environment
-
-FIELDS = tuple(RunConfig.model_fields)
-RELAXED = ("free_steps", "nudge_steps", "tolerance", *FIELDS[FIELDS.index("neuron") :])  # how spiking neurons do
+from neuromorphic.rate_code import RateCode
 
 
 @dataclass
@@ -51,15 +52,16 @@ class Subject:
         if self.data_dir is not None:
             given["data_dir"] = self.data_dir
         if self.run is None:
-            settings = {"backend": "spiking", "seed": self.seed or 0, **given}
-            config = from_preset(self.dataset or "imdb", preset=self.preset or "", **settings)
-        elif idle := [name for name in ("dataset", "preset", "seed") if getattr(self, name) is not None]:
+            settings = {"seed": self.seed or 0, **given}
+            return configure(self.dataset or "imdb", settings.pop("backend", "spiking"), self.preset or "", **settings)
+        if idle := [name for name in ("dataset", "preset", "seed") if getattr(self, name) is not None]:
             raise ConfigError(f"--{idle[0]}: has no effect with {self.run}, which has its own. Leave it out.")
-        elif (saved := settings_of(self.run)).get("backend") == "dense" != given.get("backend", "dense"):
+        saved = run_settings(self.run)
+        if saved.get("backend") == "dense" != given.get("backend", "dense"):
             config = in_spikes(saved, given)
         else:
-            config = RunConfig(**{**saved, **given})
-        check_given(config, given)
+            config = config_of(self.run, **given)
+        refuse_idle(flat(config), given, list(every_kind()))
         return config
 
     def folder(self) -> Path:
@@ -70,9 +72,10 @@ class Subject:
 def in_spikes(saved: dict[str, Any], given: dict[str, Any]) -> RunConfig:
     """The settings ``saved`` by a dense run with another backend: how its neurons relax is the preset's, network, data
     and learning are the run's. Its gradients are those of three phases, whatever it learnt by. Raises ConfigError."""
-    kept = {name: value for name, value in saved.items() if name not in RELAXED}
-    settings = {"preset": "", **kept, **given, "estimator": "three-phase"}
-    return from_preset(settings.pop("dataset", ""), settings.pop("backend"), settings.pop("preset"), **settings)
+    dense = {"backend", *settings_of(DenseBackend)}
+    settings = {**{name: value for name, value in saved.items() if name not in dense}, **given}
+    settings |= {"estimator": "three-phase"}
+    return configured(settings.pop("dataset"), settings.pop("backend"), settings.pop("preset", ""), settings)
 
 
 @dataclass
@@ -82,9 +85,9 @@ class GradientFlags(Subject):
     The spikes of a dense run's network are those of the run's preset.
     """
 
-    neuron: NeuronName | None = None
+    neuron: str | None = None
     """Another neuron than the run's."""
-    circuit: CircuitName | None = None
+    circuit: str | None = None
     """Another circuit than the run's."""
     winners: int | None = None
     """wta with sigma-delta: another number of winners than the run's."""
@@ -92,7 +95,7 @@ class GradientFlags(Subject):
     """sigma-delta: another threshold of the query than the run's."""
     projection_nudge_threshold: float | None = None
     """sigma-delta: another threshold of s1 in the nudges than the run's."""
-    rule: RuleName | None = None
+    rule: str | None = None
     """Another rule than the run's."""
     betas: tuple[float, ...] = ()
     """Influence factors. Default: the run's."""
@@ -134,8 +137,6 @@ def check(arguments: list[str]) -> tuple[str, dict[str, Any], Path]:
 
 def gradients(flags: GradientFlags) -> dict[str, Any]:
     """``eqspike check gradients``."""
-    from eqspike_seq.checks.gradients import check_gradients
-
     reporter = Reporter()
     config = flags.config(
         backend="spiking",
@@ -153,11 +154,9 @@ def gradients(flags: GradientFlags) -> dict[str, Any]:
     for beta in flags.betas:
         if not 0 < beta <= 10:
             raise ConfigError(f"--betas: got {beta:g}, expected above 0 and at most 10")
-    windows = windows_of(flags, config)
-    dataset = load_dataset(config, reporter.status)
-    found = check_gradients(
-        config, make_backend, dataset, flags.run, flags.texts, flags.betas or (config.beta,), windows, reporter
-    )
+    dataset = load_dataset(config.data, reporter.status)
+    extent = Extent(flags.texts, flags.betas or (config.learning.beta,), rivals(config, windows_of(flags, config)))
+    found = check_gradients(config, dataset, flags.run, extent, reporter)
     write_json(flags.folder() / "gradients.json", {"format": FORMAT, "environment": environment(), **found})
     for stage, about in found["stages"].items():
         if about["note"] is not None:
@@ -184,14 +183,43 @@ def gradients(flags: GradientFlags) -> dict[str, Any]:
 
 def windows_of(flags: GradientFlags, config: RunConfig) -> tuple[int, ...]:
     """Those asked for, else half the run's in whole ticks, the run's and twice it. Raises ConfigError."""
-    tick, window = config.tick_steps, config.window
-    if config.neuron == "sigma-delta":
+    if not isinstance(config.backend, RateCode):
         if flags.windows:
             raise ConfigError("--windows: has no effect with --neuron sigma-delta. Leave it out.")
         return ()
+    tick, window = config.backend.tick_steps, config.backend.window
     if wrong := [asked for asked in flags.windows if asked < tick or asked % tick]:
         raise ConfigError(f"--windows: got {wrong[0]}, expected multiples of --tick-steps {tick}")
     return flags.windows or tuple(sorted({max(tick, window // 2 // tick * tick), window, 2 * window}))
+
+
+def rivals(config: RunConfig, windows: tuple[int, ...]) -> tuple[Rival, ...]:
+    """The spiking backend of ``config``, with T, K and the window lengthened alike to each of ``windows``; of one that
+    sends changes also what gives the gradient of its own network."""
+
+    def rival(config: RunConfig, window: int | None = None, own: Backend | None = None) -> Rival:
+        settings = config.settings()
+        about = {name: settings.get(name) for name in ("free_steps", "nudge_steps", "neuron", "circuit", "rule")}
+        return Rival(make_backend(config), about, window, own)
+
+    if isinstance(config.backend, RateCode):
+        return tuple(rival(scaled_to_window(config, config.backend, window), window) for window in windows)
+    fine = varied(
+        config,
+        nudge_threshold=1e-5,
+        projection_nudge_threshold=1e-5,
+        rule="membrane",
+        circuit="clocked",
+        query_threshold=0.0,
+    )
+    return (rival(config, own=FineNudges(make_backend(config), make_backend(fine))),)
+
+
+def scaled_to_window(config: RunConfig, code: RateCode, window: int) -> RunConfig:
+    """The settings with T, K and the window lengthened alike, in whole ticks."""
+    phases = {"free_steps": code.free_steps, "nudge_steps": code.nudge_steps}
+    longer = {name: round(window * steps / code.window / code.tick_steps) for name, steps in phases.items()}
+    return varied(config, window=window, **{name: ticks * code.tick_steps for name, ticks in longer.items()})
 
 
 def convergence(flags: ConvergenceFlags) -> dict[str, Any]:
@@ -200,13 +228,13 @@ def convergence(flags: ConvergenceFlags) -> dict[str, Any]:
 
     reporter = Reporter()
     config = flags.config()
-    if pixels_of(config.dataset):
+    if not isinstance(config.network, TextNetwork):
         raise ConfigError(
-            f"check convergence: {config.dataset} is images, without HopAttn; expected texts, or a run on texts"
+            f"check convergence: {config.data.dataset} is images, without HopAttn; expected texts, or a run on texts"
         )
-    if not config.attention:
+    if not config.network.attention:
         reporter.warn("this run was trained without HopAttn; what is said of it holds for its weights all the same")
-    dataset = load_dataset(config, reporter.status)
+    dataset = load_dataset(config.data, reporter.status)
     found = check_convergence(config, make_backend, dataset, flags.run, flags.texts, reporter)
     write_json(flags.folder() / "convergence.json", {"format": FORMAT, "environment": environment(), **found})
     table = Table(box=None, pad_edge=False)

@@ -8,14 +8,13 @@ import tyro
 from safetensors.torch import save_file
 from torch import Tensor
 
-from eqspike.build import NEURONS
-from eqspike_seq.config.presets import filled, settings_of
+from eqspike.build import config_of
 from eqspike_seq.config.settings import FORMAT, RunConfig
-from eqspike_seq.data.dataset import shape_for
 from eqspike_seq.errors import ConfigError, RunError
 from eqspike_seq.files import read_json, write_atomically, write_json
 from eqspike_seq.model.network import Network
 from eqspike_seq.runs.weights import network_of, read_weights
+from neuromorphic.rate_code import SpikingBackend
 
 AXES = {"w1": ["projection", "D, of x", "D, of s1"], "w2": ["s2", "F(s1)"]}
 EQUATIONS = {
@@ -51,14 +50,14 @@ def main(arguments: list[str]) -> None:
 
 def trained(run: Path) -> tuple[RunConfig, Network]:
     """Settings and network of a run folder, without its data. Raises ConfigError or RunError."""
-    config, path = RunConfig(**settings_of(run)), run / "checkpoint" / "model.safetensors"
+    config, path = config_of(run), run / "checkpoint" / "model.safetensors"
     if not path.is_file():
         raise RunError(
             f"{run} has no weights (no checkpoint/model.safetensors), expected a run's own folder. Repeat it."
         )
     saved = read_weights(path)
-    w1, last = (saved.get(name, torch.zeros(0, 1, 1)) for name in ("w1", f"b{len(config.hidden) + 2}"))
-    return config, network_of(shape_for(config, w1.shape[-1:].numel(), last.numel()), path)
+    w1, last = (saved.get(name, torch.zeros(0, 1, 1)) for name in ("w1", f"b{len(config.network.hidden) + 2}"))
+    return config, network_of(config.network.shape(config.data.tokens, w1.shape[-1:].numel(), last.numel()), path)
 
 
 def write_nir(run: Path, config: RunConfig, network: Network, out: Path) -> list[Path]:
@@ -69,10 +68,11 @@ def write_nir(run: Path, config: RunConfig, network: Network, out: Path) -> list
         raise ConfigError("--format nir needs the package nir. Install it: pip install 'eqspike[nir]'") from error
     from neuromorphic.nir import graph_of
 
-    if config.backend == "dense" or config.neuron not in NEURONS:
-        got = "a dense run" if config.backend == "dense" else f"a run with --neuron {config.neuron}"
+    if not isinstance(config.backend, SpikingBackend):
+        neuron = config.settings().get("neuron")
+        got = f"a run with --neuron {neuron}" if neuron else "a dense run"
         raise ConfigError(f"--format nir: {run} is {got}, expected one with if or lif. Take --format safetensors.")
-    graph = graph_of(network, filled(NEURONS[config.neuron], config))
+    graph = graph_of(network, config.backend.neuron)
     write_atomically(out, lambda path: nir.write(path, graph))
     return [out]
 

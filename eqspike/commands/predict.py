@@ -51,7 +51,7 @@ def main(arguments: list[str]) -> None:
     table = read_table(flags.hardware)
     predictor = Predictor.open(flags.run)
     console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
-    for asked in texts(flags, predictor.config.inputs()):
+    for asked in texts(flags, predictor.data.inputs):
         found = predictor.predict(*asked, attention=flags.explain)
         if flags.json_output:
             print(json.dumps(as_json(found, table, flags.explain), ensure_ascii=False), flush=True)

@@ -8,16 +8,16 @@ from typing import Any
 import tyro
 
 from analysis.repetition import report
-from eqspike.build import run
-from eqspike_seq.config.presets import settings_of
+from eqspike.build import config_of, run
+from eqspike_seq.config.presets import run_settings
 from eqspike_seq.config.settings import RunConfig
 from eqspike_seq.data.dataset import Dataset
-from eqspike_seq.data.registry import DATASETS, pixels_of
+from eqspike_seq.data.registry import DATASETS
 from eqspike_seq.errors import DataError, RunError
 from eqspike_seq.files import read_json
 from eqspike_seq.learning.parallel import Job, join
 from eqspike_seq.progress import Reporter
-from eqspike_seq.runs.environment import environment, precision_kept
+from eqspike_seq.runs.environment import environment
 from eqspike_seq.runs.folder import completed
 
 NEEDED = ("config.toml", "environment.json", "result.json", "metrics.jsonl")
@@ -57,18 +57,19 @@ class Repetition:
         remedy = (
             "Word vectors that are trained on another machine may differ; its cache (EQSPIKE_CACHE) has the old ones."
         )
-        if self.repeats_no_vectors():
-            remedy = f"{self.config.workers} threads trained them, which do not repeat themselves; --workers 1 does."
+        if threads := self.vector_threads:
+            remedy = f"{threads} threads trained them, which do not repeat themselves; --workers 1 does."
         self._check("word vectors", self.environment["embedding_sha256"], dataset.embeddings.digest, remedy)
 
     def _check(self, what: str, before: str | None, now: str, remedy: str) -> None:
         if before not in (None, now):
             raise DataError(f"{self.path}: its {what} were others (SHA-256 was {before}, is {now}). {remedy}")
 
-    def repeats_no_vectors(self) -> bool:
-        """Whether several threads trained the word vectors."""
-        texts = not pixels_of(self.config.dataset) and self.config.embeddings == "word2vec"
-        return texts and self.config.workers > 1
+    @property
+    def vector_threads(self) -> int:
+        """Threads that trained the word vectors, which then do not repeat; 0 where it was one, or nothing trained."""
+        workers = int(self.config.settings().get("workers", 1))
+        return workers if workers > 1 else 0
 
 
 def main(arguments: list[str]) -> None:
@@ -99,17 +100,13 @@ def prepare(arguments: list[str], processes: int) -> Repetition:
         before["embedding_sha256"], before["versions"].items()
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise RunError(f"{path / 'environment.json'} is not of a run ({error!r}). It cannot be repeated.") from error
-    return Repetition(path, config_of(path, out, flags.data_dir, before), before, changes(before, processes))
+    return Repetition(path, repeated(path, out, flags.data_dir), before, changes(before, processes))
 
 
-def config_of(path: Path, out: Path, data_dir: Path | None, before: dict[str, Any]) -> RunConfig:
-    """The settings of the run in ``path``, to be repeated in ``out``. Raises ConfigError, DataError.
-
-    A run that chose its precision when it began, and did not write it to its settings, has it in ``before``, its
-    environment.json.
-    """
-    settings = {**settings_of(path), "out": out, "resume": "auto", "tensorboard": False}
-    settings["precision"] = precision_kept(settings.get("precision", "auto"), before)
+def repeated(path: Path, out: Path, data_dir: Path | None) -> RunConfig:
+    """The settings of the run in ``path``, to be repeated in ``out``. Raises ConfigError, DataError."""
+    settings = run_settings(path)
+    other: dict[str, Any] = {"out": out, "resume": "auto", "tensorboard": False}
     dataset = settings.get("dataset")
     if settings.get("trust_pickle"):
         raise DataError(
@@ -117,14 +114,14 @@ def config_of(path: Path, out: Path, data_dir: Path | None, before: dict[str, An
             f"If it is your own: `eqspike run {dataset} --config {path}/config.toml --out {out}`."
         )
     if data_dir is not None:
-        settings["data_dir"] = data_dir
+        other["data_dir"] = data_dir
     if isinstance(dataset, str) and dataset not in DATASETS:
         place = Path(dataset)
         place = place if data_dir is None else data_dir.absolute() / place.name
         if not place.exists():
             raise DataError(f"{path}: its data, {place}, is not there. Say with --data-dir in which folder it is now.")
-        settings["dataset"] = str(place)
-    return RunConfig(**settings)
+        other["dataset"] = str(place)
+    return config_of(path, **other)
 
 
 def changes(before: dict[str, Any], processes: int) -> list[str]:
@@ -146,10 +143,8 @@ def rerun(before: Repetition, reporter: Reporter, job: Job) -> Path:
     """Train and test again; returns the folder. Raises EqspikeError where that cannot be."""
     for line in before.changed:
         reporter.warn(f"not as in {before.path.name}: {line}; the last bits may differ")
-    if before.repeats_no_vectors():
-        reporter.warn(
-            f"{before.config.workers} threads trained the word vectors; without them in the cache none repeat"
-        )
+    if threads := before.vector_threads:
+        reporter.warn(f"{threads} threads trained the word vectors; without them in the cache none repeat")
     if "data_sha256" not in before.environment:
         reporter.warn(f"{before.path.name} kept no SHA-256 of its texts; only that of its word vectors can be checked")
     result = run(before.config, reporter, job, before.check_data)

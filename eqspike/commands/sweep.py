@@ -10,9 +10,9 @@ import statistics
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, get_origin
+from typing import Any, Literal
 
 import optuna
 import tyro
@@ -24,8 +24,7 @@ from optuna.trial import TrialState
 
 from analysis import sweep_report
 from eqspike.build import run
-from eqspike.commands.run import parse_run
-from eqspike_seq.config.acting import named_in
+from eqspike.flags import everything, parse_run, raw_flags, takes_several
 from eqspike_seq.config.settings import WHERE, RunConfig
 from eqspike_seq.errors import ConfigError, DivergenceError, RunError
 from eqspike_seq.files import write_json
@@ -77,11 +76,11 @@ def sweep(flags: SweepFlags, arguments: list[str], reporter: Reporter) -> Path:
         raise ConfigError(f"--vary: got a setting twice in {' '.join(flags.vary)}, expected each once")
     if flags.search == "grid" and flags.trials is not None:
         raise ConfigError("--trials: acts with --search random only; got --search grid, which tries every combination")
-    for name in sorted({"resume", *axes, *(["seed"] if flags.seeds else [])} & named_in(arguments)):
+    for name in sorted({"resume", *axes, *(["seed"] if flags.seeds else [])} & set(raw_flags(arguments))):
         raise ConfigError(f"--{name.replace('_', '-')}: a sweep sets it for each of its runs itself. Leave it out.")
     points = grid(axes) if flags.search == "grid" else drawn(axes, TRIALS if flags.trials is None else flags.trials)
     base = parse_run(arguments, checked=False)  # a flag may act with what is varied only
-    seeds = flags.seeds or (base.seed,)
+    seeds = flags.seeds or (base.run.seed,)
     configs = [parse_run([*arguments, *flags_of(point)]) for point in points]
     spec = {"settings": base.computed(), "seeds": list(seeds), "points": points}
     study = opened(flags.out, spec, axes)
@@ -108,7 +107,7 @@ def axis(text: str) -> tuple[str, BaseDistribution]:
     """NAME=VALUES as (setting, what its values are drawn from). Raises ConfigError."""
     flag, _, values = text.partition("=")
     name = flag.replace("-", "_")
-    if name not in RunConfig.model_fields or name in FIXED:
+    if name not in everything() or name in FIXED:
         hint = " Take --seeds." if name == "seed" else " See `eqspike run --help`."
         raise ConfigError(f"--vary: got {text!r}, expected NAME=VALUES with a setting of a run.{hint}")
     if not RANGE.fullmatch(values):
@@ -151,13 +150,13 @@ def flags_of(point: Point) -> list[str]:
     """A point as flags of ``eqspike run``."""
     flags = []
     for name, value in point.items():
-        flag, kind = name.replace("_", "-"), RunConfig.model_fields[name].annotation
-        if kind is bool:
+        flag, setting = name.replace("_", "-"), everything()[name]
+        if setting.kind is bool:
             if value not in ("true", "false"):
                 raise ConfigError(f"--vary {flag}: got {value!r}, expected true or false")
             flags.append(f"--{flag}" if value == "true" else f"--no-{flag}")
         else:
-            flags += [f"--{flag}", *(value.split("x") if get_origin(kind) is tuple else [value])]
+            flags += [f"--{flag}", *(value.split("x") if takes_several(setting) else [value])]
     return flags
 
 
@@ -236,8 +235,8 @@ def _validation(out: Path, number: int, seed: int, config: RunConfig, reporter: 
     folder = out / f"{_name(number)}-seed{seed}"
     result = completed(folder)
     if result is None:
-        settings = config.model_dump() | {"seed": seed, "out": folder, "resume": "auto"}
-        result = run(RunConfig(**settings), reporter)
+        placed = replace(config.run, seed=seed, out=folder, resume="auto")
+        result = run(replace(config, run=placed), reporter)
     return float(result["validation_accuracy"])
 
 

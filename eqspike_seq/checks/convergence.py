@@ -111,16 +111,16 @@ def check_convergence(
     """What ``checks/convergence.json`` holds: for each stage φ and residual with and without HopAttn, and the rest."""
     batch = random_batch(config, dataset, texts)
     found = stages(config, dataset, run)
-    result: dict[str, Any] = {"settings": config.computed(), "texts": texts, "beta": config.beta, "stages": {}}
+    result: dict[str, Any] = {"settings": config.computed(), "texts": texts, "beta": config.learning.beta, "stages": {}}
     with reporter.checking(3 * len(found)) as advance:
         for stage in found:
             about: dict[str, Any] = {}
             for name, attention in (("hopattn", True), ("no_hopattn", False)):
                 network = replace(stage.network, shape=replace(stage.network.shape, attention=attention))
-                about[name] = over_time(network, batch, config.beta)
+                about[name] = over_time(network, batch, config.learning.beta)
                 advance()
-            if config.backend == "spiking":
-                about["spiking"] = over_time_of(make_backend(config), stage.network, batch, config.beta)
+            if config.backend.name == "spiking":
+                about["spiking"] = over_time_of(make_backend(config), stage.network, batch, config.learning.beta)
             about["hopattn_twice"] = applied_twice(stage.network, batch)
             result["stages"][stage.name] = about
             advance()

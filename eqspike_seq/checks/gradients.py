@@ -29,8 +29,7 @@ from torch import Tensor
 from eqspike_seq.config.settings import RunConfig
 from eqspike_seq.data.batches import Batches, random_batch
 from eqspike_seq.data.dataset import Dataset, shape_of
-from eqspike_seq.learning.estimators import Gradients, MakeBackend, ThreePhase, local_update
-from eqspike_seq.learning.trainer import initial_network
+from eqspike_seq.learning.estimators import Gradients, ThreePhase, local_update
 from eqspike_seq.model.network import Batch, Network, State
 from eqspike_seq.model.projection import Inputs, prepare
 from eqspike_seq.progress import Reporter
@@ -58,7 +57,7 @@ class Stage:
 def stages(config: RunConfig, dataset: Dataset, run: Path | None) -> list[Stage]:
     """The network before training and, of a run folder, in the middle and at the end. Raises RunError."""
     shape = shape_of(config, dataset)
-    found = [Stage("initial", initial_network(config, shape))]
+    found = [Stage("initial", config.network.create(shape, config.run.seed))]
     if run is None:
         return found
     for name, path in (
@@ -91,7 +90,7 @@ def teaching(network: Network, batch: Batch) -> tuple[Tensor, float]:
 def texts_of(stage: Stage, config: RunConfig, dataset: Dataset, count: int) -> Looked:
     """``count`` training texts drawn at random where ``ENOUGH`` of them teach, some of the first ``CURVE_TEXTS`` too;
     else those that do among ``SEARCHED`` times as many, if they suffice for the curves."""
-    order = np.random.default_rng(config.seed).permutation(len(dataset.train))[: SEARCHED * count]
+    order = np.random.default_rng(config.run.seed).permutation(len(dataset.train))[: SEARCHED * count]
     gather, first = Batches.of(config, dataset), random_batch(config, dataset, count)
     teaches, right = teaching(stage.network, first)
     about: dict[str, Any] = {"texts": len(first), "right": right, "teaching": int(teaches.sum()), "note": None}
@@ -117,24 +116,18 @@ def texts_of(stage: Stage, config: RunConfig, dataset: Dataset, count: int) -> L
 
 
 @dataclass(frozen=True)
-class FineNudges:
-    """A sigma-delta backend whose free phase is that of ``coarse`` and whose nudges are those of ``fine``."""
+class FineNudges(Backend):
+    """A sigma-delta backend whose free phase is that of ``coarse`` and whose nudges, all but continuous, are those of
+    ``fine``: together they give the gradient of the network that coarse spikes settle."""
 
     coarse: Backend
     fine: Backend
     together: ClassVar[int] = 32
 
     @property
-    def dtype(self) -> torch.dtype:
+    def dtype(self) -> torch.dtype:  # type: ignore[override]
         """Of both."""
         return self.coarse.dtype
-
-    @classmethod
-    def of(cls, config: RunConfig, make_backend: MakeBackend) -> "FineNudges":
-        """The backend of ``config``, and the same with nudges all but continuous."""
-        fine: dict[str, Any] = {"nudge_threshold": 1e-5, "projection_nudge_threshold": 1e-5}
-        fine |= {"rule": "membrane", "circuit": "clocked", "query_threshold": 0.0}
-        return cls(make_backend(config), make_backend(RunConfig(**{**config.model_dump(), **fine})))
 
     def free(self, network: Network, batch: Batch, record: bool = False) -> Equilibrium:
         """The coarse free phase."""
@@ -232,85 +225,77 @@ def against_bptt(
     return list(by_step[-1].values()), curves
 
 
-def scaled_to_window(config: RunConfig, window: int) -> RunConfig:
-    """The settings with T, K and the window lengthened alike, in whole ticks."""
-    if config.neuron == "sigma-delta":
-        return config
-    tick, settings = config.tick_steps, config.model_dump()
-    for name in ("free_steps", "nudge_steps"):
-        settings[name] = round(window * settings[name] / config.window / tick) * tick
-    return RunConfig(**{**settings, "window": window})
+@dataclass(frozen=True)
+class Rival:
+    """A spiking backend whose gradients are compared, and what records say of it (neuron, circuit, rule, steps).
+
+    ``window`` is that of a rate code, else None; ``own``, where there is one, gives the gradient of the rival's own
+    network.
+    """
+
+    backend: Backend
+    about: dict[str, Any]
+    window: int | None = None
+    own: Backend | None = None
 
 
-def records_of(
-    stage: Stage,
-    batch: Batch,
-    betas: tuple[float, ...],
-    settings: dict[int | None, RunConfig],
-    make_backend: MakeBackend,
-) -> Iterator[list[dict[str, Any]]]:
-    """Records of a spiking neuron, circuit and rule, a list for each β and each of ``settings`` by its window."""
-    for beta in betas:
+@dataclass(frozen=True)
+class Extent:
+    """How much is compared: training ``texts``, the influence factors ``betas``, and the ``rivals``."""
+
+    texts: int
+    betas: tuple[float, ...]
+    rivals: tuple[Rival, ...]
+
+    @property
+    def steps(self) -> int:
+        """Comparisons at a stage: that of EP with BPTT, and each rival's at each β."""
+        return 1 + len(self.betas) * len(self.rivals)
+
+
+def records_of(stage: Stage, batch: Batch, extent: Extent) -> Iterator[list[dict[str, Any]]]:
+    """Records of every rival at every β, a list for each."""
+    for beta in extent.betas:
         truth = ThreePhase(beta)(EXACT, stage.network, batch).gradients
-        for window, spiking in settings.items():
-            estimate = ThreePhase(beta)(make_backend(spiking), stage.network, batch)
-            about = {
-                "reference": "eq18",
-                "window": window,
-                "free_steps": spiking.free_steps,
-                "nudge_steps": spiking.nudge_steps,
-                "beta": beta,
-                "neuron": spiking.neuron,
-                "circuit": spiking.circuit if spiking.attention else None,
-                "rule": spiking.rule,
-                "stage": stage.name,
-            }
+        for rival in extent.rivals:
+            estimate = ThreePhase(beta)(rival.backend, stage.network, batch)
+            about = {"reference": "eq18", "window": rival.window, "beta": beta, **rival.about, "stage": stage.name}
             found = compare(estimate.gradients, truth, **about)
-            if window is None:
-                own = ThreePhase(beta)(FineNudges.of(spiking, make_backend), stage.network, batch).gradients
+            if rival.own is not None:
+                own = ThreePhase(beta)(rival.own, stage.network, batch).gradients
                 found += compare(estimate.gradients, own, **{**about, "reference": "offset"})
             yield found
 
 
 @torch.no_grad()
 def check_gradients(
-    config: RunConfig,
-    make_backend: MakeBackend,
-    dataset: Dataset,
-    run: Path | None,
-    texts: int,
-    betas: tuple[float, ...],
-    windows: tuple[int, ...],
-    reporter: Reporter,
+    config: RunConfig, dataset: Dataset, run: Path | None, extent: Extent, reporter: Reporter
 ) -> dict[str, Any]:
     """What ``checks/gradients.json`` holds: records of both comparisons at every stage, curves of the first."""
     records: list[dict[str, Any]] = []
     curves: dict[str, Any] = {}
     about: dict[str, Any] = {}
-    settings: dict[int | None, RunConfig] = {None: config}
-    if config.neuron != "sigma-delta":
-        settings = {window: scaled_to_window(config, window) for window in windows}
     found = stages(config, dataset, run)
     none = {"window": None, "beta": CURVE_BETA, "neuron": None, "circuit": None, "rule": None}
-    with reporter.checking(len(found) * (1 + len(betas) * len(settings))) as advance:
+    with reporter.checking(len(found) * extent.steps) as advance:
         for stage in found:
-            looked = texts_of(stage, config, dataset, texts)
+            looked = texts_of(stage, config, dataset, extent.texts)
             about[stage.name] = looked.about
             if looked.batch is None:
-                for _ in range(1 + len(betas) * len(settings)):
+                for _ in range(extent.steps):
                     advance()
                 continue
             short, curves[stage.name] = against_bptt(stage.network, looked.batch, CURVE_BETA, CURVE_STEPS)
             records += [{**record, "reference": "bptt", **none, "stage": stage.name} for record in short]
             advance()
-            for more in records_of(stage, looked.batch, betas, settings, make_backend):
+            for more in records_of(stage, looked.batch, extent):
                 records += more
                 advance()
     return {
         "settings": config.computed(),
         "records": records,
         "curves": curves,
-        "texts": texts,
-        "curve_texts": min(texts, CURVE_TEXTS),
+        "texts": extent.texts,
+        "curve_texts": min(extent.texts, CURVE_TEXTS),
         "stages": about,
     }

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from eqspike_seq.config.settings import RunConfig
+from eqspike_seq.config.settings import RunConfig, Texts
 from eqspike_seq.data.dataset import Dataset
 from eqspike_seq.data.encoding import Encoded
 from eqspike_seq.model.network import Batch
@@ -36,7 +36,8 @@ class Batches:
     def of(cls, config: RunConfig, dataset: Dataset, device: torch.device | str = "cpu") -> "Batches":
         """Those of a data set, as ``config`` wants them."""
         table = torch.from_numpy(dataset.embeddings.table).to(device)
-        return cls(table, config.tokens, config.keep, dataset.images)
+        keep = config.data.keep if isinstance(config.data, Texts) else "ends"
+        return cls(table, config.data.tokens, keep, dataset.images)
 
     def ids(
         self, part: Encoded, rows: NDArray[np.int64], dropout: float = 0.0, rng: np.random.Generator | None = None
@@ -83,5 +84,5 @@ class Batches:
 
 def random_batch(config: RunConfig, dataset: Dataset, texts: int) -> Batch:
     """Training texts drawn by the seed of ``config``, to look at a network with."""
-    rows = np.random.default_rng(config.seed).permutation(len(dataset.train))[:texts]
+    rows = np.random.default_rng(config.run.seed).permutation(len(dataset.train))[:texts]
     return Batches.of(config, dataset)(dataset.train, rows)

@@ -1,26 +1,17 @@
 """From a corpus to arrays: splits, word vectors, token ids. X is gathered per batch, never built whole."""
 
-from collections import Counter
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 
 import numpy as np
 
-from eqspike_seq.config.settings import RunConfig
+from eqspike_seq.config.settings import FoundImages, FoundTexts, Images, OwnTexts, RunConfig, Texts
 from eqspike_seq.data.corpus import BORDER, SPLIT_SEED, Corpus, Split, held_out, without
-from eqspike_seq.data.embeddings import (
-    Embeddings,
-    google_news,
-    grey_values,
-    random_vectors,
-    read_vectors,
-    train_word2vec,
-)
+from eqspike_seq.data.embeddings import Embeddings, grey_values
 from eqspike_seq.data.encoding import Encoded, Progress, pixels, shuffled, token_ids
 from eqspike_seq.data.own import load_own, named
 from eqspike_seq.data.registry import DATASETS
-from eqspike_seq.data.tokens import tokenise
 from eqspike_seq.errors import DataError
 from eqspike_seq.files import sha256_of
 from eqspike_seq.model.network import Shape
@@ -50,20 +41,20 @@ class Dataset:
         return ["", *self.embeddings.index]
 
 
-def load_corpus(config: RunConfig, progress: Progress = lambda _: None) -> Corpus:
+def load_corpus(data: Images | Texts, progress: Progress = lambda _: None) -> Corpus:
     """The data set of that name, or the one in that file or folder. Raises DataError where it cannot be had."""
-    if config.dataset in DATASETS:
-        return DATASETS[config.dataset].load(config.data_dir)
-    corpus = load_own(Path(config.dataset), config.text_column, config.label_column, config.strict, progress)
-    return named(corpus, config.class_names) if config.class_names else corpus
+    if not isinstance(data, OwnTexts):
+        return DATASETS[data.dataset].load(data.data_dir if isinstance(data, FoundTexts | FoundImages) else None)
+    corpus = load_own(Path(data.dataset), data.text_column, data.label_column, data.strict, progress)
+    return named(corpus, data.class_names) if data.class_names else corpus
 
 
-def load_dataset(config: RunConfig, progress: Progress = lambda _: None) -> Dataset:
-    """Find, split, vectorise and encode what ``config`` names."""
-    progress(f"reading {config.dataset}")
-    corpus = split(load_corpus(config, progress))
-    if config.limit is not None:
-        corpus = limited(corpus, config.limit)
+def load_dataset(data: Images | Texts, progress: Progress = lambda _: None) -> Dataset:
+    """Find, split, vectorise and encode what ``data`` names."""
+    progress(f"reading {data.dataset}")
+    corpus = split(load_corpus(data, progress))
+    if data.limit is not None:
+        corpus = limited(corpus, data.limit)
     assert corpus.validation is not None
     for name, part in (("training", corpus.train), ("validation", corpus.validation), ("test", corpus.test)):
         if len(part) == 0:
@@ -76,13 +67,16 @@ def load_dataset(config: RunConfig, progress: Progress = lambda _: None) -> Data
             f"{corpus.name}: the training texts hold one class only ({corpus.train.labels[0]}); "
             "expected at least two, so that there is something to tell apart"
         )
-    embeddings = grey_values() if corpus.images else embed(config, corpus, progress)
+    if isinstance(data, Images):
+        embeddings = grey_values()
+    else:
+        embeddings = data.embeddings.embed(corpus, data.tokeniser, data.min_count, progress)
     counts = dict(corpus.counts)
     encoded: dict[str, Encoded] = {}
     for name, part in (("train", corpus.train), ("validation", corpus.validation), ("test", corpus.test)):
         progress(f"encoding {len(part):,} {name} {'images' if corpus.images else 'texts'}")
         texts = part.texts if corpus.inputs == 1 else [one for pair in part.texts for one in pair.split(BORDER)]
-        read = pixels(texts) if corpus.images else token_ids(texts, embeddings, config.tokeniser, progress)
+        read = pixels(texts) if isinstance(data, Images) else token_ids(texts, embeddings, data.tokeniser, progress)
         found = Encoded.of(read.ids, read.lengths, part.labels, corpus.inputs)
         counts[f"{name}_texts"] = len(part)
         counts[f"{name}_tokens"] = int(len(read.ids)) + read.unknown
@@ -90,7 +84,7 @@ def load_dataset(config: RunConfig, progress: Progress = lambda _: None) -> Data
         if not corpus.images:
             counts[f"{name}_letters"], counts[f"{name}_letters_in_no_token"] = read.letters, read.lost
         counts[f"{name}_texts_without_known_token"] = int((found.lengths() == 0).sum())
-        encoded[name] = shuffled(found) if config.shuffle_words else found
+        encoded[name] = shuffled(found) if isinstance(data, Texts) and data.shuffle_words else found
     return Dataset(
         name=corpus.name,
         classes=corpus.classes,
@@ -115,20 +109,7 @@ def digest_of(corpus: Corpus) -> str:
 
 def shape_of(config: RunConfig, dataset: Dataset) -> Shape:
     """The network's shape for a data set."""
-    return shape_for(config, dataset.embeddings.dim, len(dataset.classes))
-
-
-def shape_for(config: RunConfig, dim: int, classes: int) -> Shape:
-    """The network's shape for words of ``dim`` components."""
-    return Shape(
-        config.tokens,
-        dim,
-        config.hidden,
-        classes,
-        projections=config.layout(),
-        attention=config.attention,
-        masked=config.masked,
-    )
+    return config.network.shape(config.data.tokens, dataset.embeddings.dim, len(dataset.classes))
 
 
 def split(corpus: Corpus) -> Corpus:
@@ -166,19 +147,3 @@ def limited(corpus: Corpus, limit: int) -> Corpus:
         test=draw(corpus.test),
         unlabelled=corpus.unlabelled[:limit],
     )
-
-
-def embed(config: RunConfig, corpus: Corpus, progress: Progress) -> Embeddings:
-    """The word vectors that ``config`` asks for; made from training and unlabelled texts, never from test."""
-    if config.embeddings == "word2vec":
-        texts = corpus.train.texts + corpus.unlabelled
-        return train_word2vec(texts, config.dim, config.min_count, config.tokeniser, progress, config.workers)
-    if config.embeddings == "random":
-        return random_vectors(corpus.train.texts, config.dim, config.min_count, config.tokeniser)
-    counted = Counter(token for text in corpus.train.texts for token in tokenise(text, config.tokeniser))
-    vocabulary = [word for word, count in counted.items() if count >= config.min_count]
-    if config.embeddings == "google-news":
-        return google_news(vocabulary)
-    if config.trust_pickle:
-        progress(f"warning: --trust-pickle: whatever code is in {config.embeddings} runs when it is read")
-    return read_vectors(Path(config.embeddings), vocabulary, config.trust_pickle)

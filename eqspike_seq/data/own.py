@@ -11,12 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from eqspike_seq.config.settings import OWN, RunConfig, TokeniserName, name_of
+from eqspike_seq.config.settings import OwnTexts, name_of
 from eqspike_seq.data.corpus import BORDER, Corpus, Split, held_out, pair_of, without
-from eqspike_seq.data.registry import DATASETS
 from eqspike_seq.data.sizes import sizes
 from eqspike_seq.data.tables import SUFFIXES, read_rows, short
-from eqspike_seq.data.tokens import tokenise
+from eqspike_seq.data.tokens import TokeniserName, tokenise
 from eqspike_seq.errors import DataError
 from eqspike_seq.files import sha256_of_file
 
@@ -97,17 +96,11 @@ def named(corpus: Corpus, names: tuple[str, ...]) -> Corpus:
     return replace(corpus, classes=names)
 
 
-def sizes_for(config: RunConfig) -> dict[str, Any]:
-    """Settings that suit the texts that ``config`` names; none unless they are one's own. Raises DataError."""
-    if config.preset != OWN or config.dataset in DATASETS:
-        return {}
-    path = Path(config.dataset)
+def sizes_for(data: OwnTexts) -> dict[str, Any]:
+    """Settings that suit these texts. Raises DataError."""
+    path = Path(data.dataset)
     changed = tuple(file.stat().st_mtime_ns for file in _files(path).values())
-    columns = config.text_column, config.label_column
-    found = dict(_sizes(path, *columns, config.strict, config.tokeniser, changed))
-    if len(config.hidden) != len(found["hidden"]):  # the preset's one rate for all layers
-        del found["learning_rate"]
-    return found
+    return dict(_sizes(path, data.text_column, data.label_column, data.strict, data.tokeniser, changed))
 
 
 @lru_cache(maxsize=1)

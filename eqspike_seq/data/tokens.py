@@ -4,9 +4,9 @@ import re
 import unicodedata
 from collections.abc import Iterable
 from functools import cache
+from typing import Literal
 
-from eqspike_seq.config.settings import TokeniserName
-
+TokeniserName = Literal["unicode", "ascii"]
 ASCII = re.compile(r"[a-z0-9]+(?:'[a-z]+)?|[!?]")
 LONGEST_TOKEN = 64  # characters; longer runs of letters are no words
 SPACELESS = {  # blocks of the scripts that put no space between words

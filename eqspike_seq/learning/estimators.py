@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from eqspike_seq.config.settings import RunConfig
+from eqspike_seq.config.settings import Learning, RunConfig
 from eqspike_seq.model.network import Batch, Network, Product, State, by_token, gathered
 from eqspike_seq.model.projection import prepare
 from eqspike_seq.relaxation.buckets import buckets, joined, released
@@ -204,8 +204,8 @@ class ByLength:
         return Estimate({**gradients}, [joined(list(phases), inverse) for phases in zip(*found, strict=True)])
 
 
-def make_estimator(config: RunConfig) -> GradientEstimator:
-    """The gradient estimator that ``config`` names, by length."""
-    if config.estimator == "bptt":
-        return ByLength(BPTT(config.bptt_steps))
-    return ByLength(ThreePhase(config.beta) if config.estimator == "three-phase" else TwoPhase(config.beta))
+def make_estimator(learning: Learning) -> GradientEstimator:
+    """The gradient estimator that ``learning`` names, by length."""
+    if learning.unrolled:
+        return ByLength(BPTT(learning.unrolled))
+    return ByLength(ThreePhase(learning.beta) if learning.estimator == "three-phase" else TwoPhase(learning.beta))

@@ -12,7 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from eqspike_seq.config.presets import filled, from_preset
+from eqspike_seq.config.presets import preset_settings
+from eqspike_seq.config.section import made
 from eqspike_seq.config.settings import RunConfig
 from eqspike_seq.data.batches import Batches
 from eqspike_seq.data.encoding import Encoded
@@ -118,11 +119,10 @@ def stable_after(decisions: NDArray[np.int64], reading_steps: int, steps: NDArra
     return np.minimum(stable * reading_steps, steps)
 
 
-def as_dense(config: RunConfig) -> RunConfig:
-    """The same network and data with the dense backend, which relaxes as its preset says."""
-    preset = from_preset(config.dataset, "dense", config.preset)
-    kept = {name: getattr(preset, name) for name in ("free_steps", "nudge_steps", "tolerance", "order")}
-    return RunConfig(**{**config.model_dump(), "backend": "dense", **kept})
+def as_dense(config: RunConfig) -> DenseBackend:
+    """The dense backend, which relaxes as the run's preset says."""
+    preset = preset_settings(config.data.dataset, "dense", config.run.preset, {})
+    return replace(made(DenseBackend, preset, {}), dtype=product_dtype(config))
 
 
 @torch.no_grad()
@@ -131,14 +131,14 @@ def dense_reference(config: RunConfig, network: Network, gather: Batches, part: 
 
     With whole texts for inference, and with words left out as in training for a training sample.
     """
-    backend = filled(DenseBackend, as_dense(config), dtype=product_dtype(config))
+    backend, learning = as_dense(config), config.learning
     rows = np.sort(np.random.default_rng(0).permutation(len(part))[:REFERENCE])
-    inference, training, rng = Ledger(), Ledger(), np.random.default_rng(config.seed)
-    for chunk in np.array_split(rows, math.ceil(len(rows) / config.batch)):
+    inference, training, rng = Ledger(), Ledger(), np.random.default_rng(config.run.seed)
+    for chunk in np.array_split(rows, math.ceil(len(rows) / learning.batch)):
         inference += free_by_length(backend, network, gather(part, chunk)).ledger
-        batch = gather(part, chunk, config.word_dropout, rng)
-        phases = (found.ledger for found in make_estimator(config)(backend, network, batch).equilibria)
-        training += training_ledger(network.shape, batch.mask, phases, config.optimizer)
+        batch = gather(part, chunk, learning.word_dropout, rng)
+        phases = (found.ledger for found in make_estimator(learning)(backend, network, batch).equilibria)
+        training += training_ledger(network.shape, batch.mask, phases, learning.optimizer)
     return {
         "training_texts": len(rows),
         "inference": inference.as_dict(),

@@ -13,7 +13,7 @@ from dataclasses import replace
 
 import torch
 
-from eqspike_seq.config.acting import unmet
+from eqspike_seq.config.section import flat
 from eqspike_seq.config.settings import RunConfig
 from eqspike_seq.learning.estimators import ThreePhase
 from eqspike_seq.ledger import sweep_products
@@ -30,7 +30,7 @@ ROUNDS, SECONDS = 5, 0.15  # of timing, at most; two rounds at least
 
 def product_dtype(config: RunConfig) -> torch.dtype:
     """The type of the large products; float32 while it is to be chosen."""
-    return torch.bfloat16 if config.precision == "bfloat16" else torch.float32
+    return torch.bfloat16 if config.run.precision == "bfloat16" else torch.float32
 
 
 def settled(config: RunConfig, shape: Shape, batch: Batch) -> RunConfig:
@@ -39,15 +39,13 @@ def settled(config: RunConfig, shape: Shape, batch: Batch) -> RunConfig:
     Without bfloat16 in the hardware float32 is taken; with it, a CUDA device takes bfloat16, and a processor what is
     faster. Where products are small float32 is taken without timing.
     """
-    if config.precision != "auto":
+    if config.run.precision != "auto" or "precision" not in flat(config):
         return config
-    if unmet(config, "precision"):
-        pays = False
-    elif config.device == "cuda":
+    if config.run.device == "cuda":
         pays = torch.cuda.is_bf16_supported(including_emulation=False)
     else:
         pays = bool(torch.cpu.get_capabilities().get("avx512_bf16")) and faster(config, shape, batch)
-    return config.model_copy(update={"precision": "bfloat16" if pays else "float32"})
+    return replace(config, run=replace(config.run, precision="bfloat16" if pays else "float32"))
 
 
 @torch.no_grad()
@@ -99,7 +97,7 @@ def large_products(shape: Shape, batch: Batch) -> int:
 
 def three_phases(config: RunConfig, shape: Shape, batch: Batch, dtype: torch.dtype) -> Callable[[], object]:
     """The phases of a training batch, of always as many sweeps; w₂ is cast before, as once for all buckets."""
-    backend, estimator = DenseBackend(*SWEEPS, tolerance=-1.0, dtype=dtype), ThreePhase(config.beta)
-    network = Network.create(shape, torch.Generator().manual_seed(0), gain=config.gain, recall=config.recall)
+    backend, estimator = DenseBackend(*SWEEPS, tolerance=-1.0, dtype=dtype), ThreePhase(config.learning.beta)
+    network = config.network.create(shape, seed=0)
     network = replace(network, large=network.w2(dtype))
     return lambda: estimator(backend, network, batch)

@@ -14,11 +14,11 @@ from eqspike_seq.data.dataset import Dataset, shape_of
 from eqspike_seq.errors import ConfigError, DivergenceError, NumericalError, RunError
 from eqspike_seq.learning.estimators import Estimate, make_estimator
 from eqspike_seq.learning.metrics import Window
-from eqspike_seq.learning.optimisers import KEPT, OPTIMIZERS
+from eqspike_seq.learning.optimisers import OPTIMIZERS, make_optimizer
 from eqspike_seq.learning.parallel import ALONE, Job
 from eqspike_seq.learning.watch import WORSE, loss_of_alike
 from eqspike_seq.ledger import KINDS, Ledger, training_ledger
-from eqspike_seq.model.network import LARGEST_WEIGHT, Network, Shape
+from eqspike_seq.model.network import LARGEST_WEIGHT
 from eqspike_seq.relaxation.equilibrium import Backend
 from eqspike_seq.runs.folder import Checkpoint
 
@@ -41,18 +41,18 @@ class Trainer:
 
     def __init__(self, config: RunConfig, dataset: Dataset, backend: Backend, job: Job = ALONE) -> None:
         self.config, self.dataset, self.backend, self.job = config, dataset, backend, job
-        device = torch_device(config.device)
-        self.network = initial_network(config, shape_of(config, dataset)).to(device)
+        device = torch_device(config.run.device)
+        self.network = config.network.create(shape_of(config, dataset), config.run.seed).to(device)
         self.parameters = dict(self.network.named())
         rates = dict(zip((name for name in self.parameters if name[0] == "w"), config.learning_rates(), strict=True))
         self.rates = {name: rates[f"w{name[1:]}"] for name in self.parameters}
         groups = [{"params": [tensor], "lr": self.rates[name]} for name, tensor in self.parameters.items()]
-        self.optimizer = OPTIMIZERS[config.optimizer](groups, fused=True)
+        self.optimizer = make_optimizer(config.learning.optimizer, groups)
         self.gather = Batches.of(config, dataset, device)
-        self.estimator = make_estimator(config)
-        self.rng = np.random.default_rng(config.seed)
-        self.batches = math.ceil(len(dataset.train) / config.batch)
-        self.total = self.batches * config.epochs
+        self.estimator = make_estimator(config.learning)
+        self.rng = np.random.default_rng(config.run.seed)
+        self.batches = math.ceil(len(dataset.train) / config.learning.batch)
+        self.total = self.batches * config.learning.epochs
         self.step, self.seconds, self.joules = 0, 0.0, 0.0
         self.window, self.ledger = Window(), Ledger()
         self.drawn_from = self.rng.bit_generator.state  # the random state before this epoch's order was drawn
@@ -67,9 +67,10 @@ class Trainer:
         if position == 0 and self.step:
             self.drawn_from = self.rng.bit_generator.state
             self.order = self.rng.permutation(len(self.dataset.train))
-        rows = self.order[position * self.config.batch : (position + 1) * self.config.batch]
-        words = np.random.default_rng([self.config.seed, self.step])  # which words are left out, anew for each step
-        batch = self.gather(self.dataset.train, rows, self.config.word_dropout, words, self.job.share(len(rows)))
+        learning, seed = self.config.learning, self.config.run.seed
+        rows = self.order[position * learning.batch : (position + 1) * learning.batch]
+        words = np.random.default_rng([seed, self.step])  # which words are left out, anew for each step
+        batch = self.gather(self.dataset.train, rows, learning.word_dropout, words, self.job.share(len(rows)))
         batch, share = replace(batch, seed=self.job.seed(batch.seed)), len(batch) / len(rows)
         if share:
             estimate = self.estimator(self.backend, self.network, batch)
@@ -89,10 +90,9 @@ class Trainer:
         if not share:
             return
         self.window.add(estimate, batch.labels, self.network.shape.classes, share)
-        unrolled = self.config.bptt_steps if self.config.estimator == "bptt" else 0
         phases = (found.ledger for found in estimate.equilibria)
-        optimizer = self.config.optimizer if first else None
-        self.ledger += training_ledger(self.network.shape, batch.mask, phases, optimizer, unrolled)
+        optimizer = learning.optimizer if first else None
+        self.ledger += training_ledger(self.network.shape, batch.mask, phases, optimizer, learning.unrolled)
 
     def _stop_at(self, names: list[str]) -> None:
         """Raises DivergenceError for gradients that are not finite, NumericalError where nothing led up to them."""
@@ -110,9 +110,9 @@ class Trainer:
         )
 
     def _diverged(self, what: str) -> None:
-        config = self.config
-        raised = "" if config.estimator == "bptt" else f", or raise --beta (now {config.beta:g})"
-        now = " ".join(f"{rate:g}" for rate in config.learning_rate)
+        learning = self.config.learning
+        raised = "" if learning.unrolled else f", or raise --beta (now {learning.beta:g})"
+        now = " ".join(f"{rate:g}" for rate in learning.learning_rate)
         raise DivergenceError(
             f"training diverged: {what}. Lower --learning-rate (now {now}){raised}; the last checkpoint is kept."
         )
@@ -183,20 +183,15 @@ class Trainer:
 
     def _check(self, saved: Checkpoint) -> None:
         """Raises RunError unless it has every parameter and all that the optimiser keeps of it, in their shapes."""
+        kept = OPTIMIZERS[self.config.learning.optimizer].kept
         for name, tensor in self.parameters.items():
-            sizes = {name: tensor.shape, **{f"{name}.{key}": tensor.shape for key in KEPT[self.config.optimizer]}}
+            sizes = {name: tensor.shape, **{f"{name}.{key}": tensor.shape for key in kept}}
             for key, size in sizes.items():
                 found = {**saved.model, **saved.optimizer}.get(key)
                 size = torch.Size() if key.endswith(".step") else size
                 if found is None or found.shape != size or (key.endswith(("step", "sq")) and bool((found < 0).any())):
                     got = None if found is None else tuple(found.shape)
                     raise RunError(f"checkpoint: parameter {key} has shape {got}, expected {tuple(size)}, none below 0")
-
-
-def initial_network(config: RunConfig, shape: Shape) -> Network:
-    """The network that training with these settings starts from."""
-    generator = torch.Generator().manual_seed(config.seed)
-    return Network.create(shape, generator, config.bias, config.gain, config.recall)
 
 
 def torch_device(name: str) -> torch.device:

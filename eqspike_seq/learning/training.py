@@ -41,14 +41,14 @@ def run(
 
     Raises EqspikeError for whatever the user can mend; KeyboardInterrupt leaves a checkpoint behind.
     """
-    torch_device(config.device)
-    job.take_device(config.device)
-    job.first(check_board, config.tensorboard)
+    torch_device(config.run.device)
+    job.take_device(config.run.device)
+    job.first(check_board, config.run.tensorboard)
     keep_freed_memory()
     folder = job.first(RunFolder.open, config)
     try:
         config = job.first(folder.continued, config)
-        dataset = job.first(load_dataset, config, reporter.status)
+        dataset = job.first(load_dataset, config.data, reporter.status)
         job.first(folder.check_data, config, dataset.source)
         job.first(check, dataset)
         reporter.dataset(dataset)
@@ -56,7 +56,7 @@ def run(
         release_freed_memory()
         trainer = Trainer(config, dataset, make_backend(config), job)
         metrics: list[dict[str, Any]] = []
-        if config.resume is not None and (saved := job.first(folder.load_checkpoint)) is not None:
+        if config.run.resume is not None and (saved := job.first(folder.load_checkpoint)) is not None:
             trainer.restore(saved)
             metrics = job.first(folder.read_metrics, trainer.step)
             reporter.status(f"resumed at batch {trainer.step} of {trainer.total}")
@@ -70,7 +70,7 @@ def run(
 
 def with_precision(config: RunConfig, dataset: Dataset) -> RunConfig:
     """``settled``, by a batch of the training texts."""
-    return settled(config, shape_of(config, dataset), random_batch(config, dataset, config.batch))
+    return settled(config, shape_of(config, dataset), random_batch(config, dataset, config.learning.batch))
 
 
 def describe(trainer: Trainer, folder: RunFolder) -> None:
@@ -82,9 +82,9 @@ def describe(trainer: Trainer, folder: RunFolder) -> None:
         {
             **environment(),
             "processes": trainer.job.size,
-            "device": config.device,
+            "device": config.run.device,
             "product_dtype": str(trainer.backend.dtype),
-            "seed": config.seed,
+            "seed": config.run.seed,
             "embedding_sha256": dataset.embeddings.digest,
             "embeddings": dataset.embeddings.source,
             "data": dataset.source,
@@ -108,10 +108,10 @@ def conclude(trainer: Trainer, folder: RunFolder, metrics: list[dict[str, Any]],
 def train(trainer: Trainer, folder: RunFolder, metrics: list[dict[str, Any]], reporter: Reporter) -> None:
     """All batches that remain; a line of metrics and a checkpoint every so often and after every epoch."""
     config, job, started = trainer.config, trainer.job, time.perf_counter() - trainer.seconds
-    meter = Meter.begin(config.device)
+    meter = Meter.begin(config.run.device)
     warned: set[str] = set()
     with (
-        board(folder.path / "tensorboard", config.tensorboard and job.rank == 0, trainer.step) as log,
+        board(folder.path / "tensorboard", config.run.tensorboard and job.rank == 0, trainer.step) as log,
         _Interruptible() as interrupted,
         reporter.training(trainer.total, trainer.step) as advance,
     ):
@@ -123,7 +123,7 @@ def train(trainer: Trainer, folder: RunFolder, metrics: list[dict[str, Any]], re
             warn_of_silence(config, trainer.network.shape, trainer.ledger, trainer.step, warned, reporter)
             if ended:
                 part = trainer.dataset.validation
-                found = evaluate(trainer.backend, trainer.network, trainer.gather, part, config.batch)
+                found = evaluate(trainer.backend, trainer.network, trainer.gather, part, config.learning.batch)
                 line["validation_accuracy"] = found.accuracy
                 warn_of_loss(line, trainer.network.shape.classes, reporter)
                 reporter.epoch(trainer.step // trainer.batches, line)
@@ -142,7 +142,7 @@ def train(trainer: Trainer, folder: RunFolder, metrics: list[dict[str, Any]], re
                 job.first(trainer.check_weights)
                 job.first(folder.save_halfway, trainer.parameters)
             ended = trainer.step % trainer.batches == 0
-            due = ended or trainer.step % config.checkpoint_every == 0
+            due = ended or trainer.step % config.run.checkpoint_every == 0
             if due:
                 trainer.collect()
                 job.first(record, ended)
@@ -159,7 +159,7 @@ def finish(trainer: Trainer, folder: RunFolder, reporter: Reporter) -> tuple[Eva
     """Read the test split, once, and write what belongs to it."""
     dataset, config, subject = trainer.dataset, trainer.config, (trainer.network, trainer.gather)
     with reporter.testing(len(dataset.test)) as advance:
-        test = evaluate(trainer.backend, *subject, dataset.test, config.batch, advance)
+        test = evaluate(trainer.backend, *subject, dataset.test, config.learning.batch, advance)
     folder.write_json("curves.json", test.curves())
     folder.write_json(
         "ledger.json",
@@ -168,31 +168,32 @@ def finish(trainer: Trainer, folder: RunFolder, reporter: Reporter) -> tuple[Eva
             "training": trainer.ledger.as_dict(),
             "test_texts": len(dataset.test),
             "training_samples": trainer.ledger.samples.get("free", 0),
-            **({} if config.backend == "dense" else {"dense": dense_reference(config, *subject, dataset.train)}),
+            **({} if config.backend.name == "dense" else {"dense": dense_reference(config, *subject, dataset.train)}),
         },
     )
-    arrays = samples(trainer.backend, *subject, dataset.test, dataset.words(), config.beta)
+    arrays = samples(trainer.backend, *subject, dataset.test, dataset.words(), config.learning.beta)
     folder.write("samples.npz", lambda path: save_arrays(path, arrays))
     return test, prediction_columns(test, dataset.test_texts, dataset.classes)
 
 
 def summary(trainer: Trainer, metrics: list[dict[str, Any]], test: Evaluation) -> dict[str, Any]:
     """What ``result.json`` holds."""
-    config, spiking = trainer.config, trainer.config.backend != "dense"
+    config, spiking = trainer.config, trainer.config.backend.name != "dense"
+    settings = config.settings()
     phases = tuple(trainer.ledger.samples)
-    peak = torch.cuda.max_memory_allocated() if config.device == "cuda" else resident()
+    peak = torch.cuda.max_memory_allocated() if config.run.device == "cuda" else resident()
     return {
-        "dataset": config.dataset_name(),
+        "dataset": config.data.dataset_name,
         "classes": list(trainer.dataset.classes),
         "synthetic": trainer.dataset.synthetic,
-        "backend": config.backend,
-        "neuron": config.neuron if spiking else None,
-        "circuit": config.circuit if spiking and config.attention else None,
-        "rule": config.rule if spiking else None,
-        "attention": config.attention,
-        "preset": config.preset,
-        "seed": config.seed,
-        "limit": config.limit,
+        "backend": config.backend.name,
+        "neuron": settings.get("neuron"),
+        "circuit": settings.get("circuit"),
+        "rule": settings.get("rule"),
+        "attention": trainer.network.shape.attention,
+        "preset": config.run.preset,
+        "seed": config.run.seed,
+        "limit": config.data.limit,
         "n_train": len(trainer.dataset.train),
         "n_validation": len(trainer.dataset.validation),
         "n_test": len(trainer.dataset.test),

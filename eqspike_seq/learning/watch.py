@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from eqspike_seq.config.acting import unmet
+from eqspike_seq.config.section import flat
 from eqspike_seq.config.settings import RunConfig
 from eqspike_seq.ledger import Ledger
 from eqspike_seq.model.network import Shape
@@ -33,7 +33,7 @@ def warn_of_phases(line: dict[str, Any], config: RunConfig, warned: set[str], re
     """
     shares = line["converged"]
     early = [phase for phase, share in shares.items() if share < 0.5]
-    if early == ["free"] and shares["free"] > 0 and not unmet(config, "window"):
+    if early == ["free"] and shares["free"] > 0 and "window" in flat(config):
         return
     for phase in early:
         if phase not in warned:
@@ -49,14 +49,14 @@ def warn_of_silence(
     config: RunConfig, shape: Shape, ledger: Ledger, step: int, warned: set[str], reporter: Reporter
 ) -> None:
     """Say, once for each, which spiking layers below the output have sent nothing, and whether nudges have not."""
-    changes = config.neuron == "sigma-delta"
+    changes = config.settings().get("neuron") == "sigma-delta"
     layers = [f"s{index}" for index in range(2 if shape.clamped else 1, len(shape.sizes))]
     sent = {
         (layer, phase): kinds["spikes"] + kinds["graded_events"]
         for layer in layers
         for phase, kinds in ledger.counts.get(layer, {}).items()
     }
-    if config.backend == "dense":
+    if config.backend.name == "dense":
         return
     for layer in layers:
         if not sent.get((layer, "free"), 0) and layer not in warned:

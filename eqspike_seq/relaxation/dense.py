@@ -11,11 +11,13 @@ that an alternating sweep looks at s¹ once and then goes round the layers above
 """
 
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal, TypeVar
+from typing import Annotated, ClassVar, Literal, TypeVar
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
+from eqspike_seq.config.section import Positive
 from eqspike_seq.ledger import dense_ledger, sweep_products
 from eqspike_seq.model.attention import Retrieval, hopattn_and_weights
 from eqspike_seq.model.network import Batch, Network, State, phi, sigma
@@ -32,7 +34,7 @@ from eqspike_seq.model.projection import (
     project,
     project_change,
 )
-from eqspike_seq.relaxation.equilibrium import Equilibrium
+from eqspike_seq.relaxation.equilibrium import Backend, Equilibrium
 
 Order = Literal["alternating", "synchronous"]
 ROUNDS = 3  # of the layers above s¹ in an alternating sweep
@@ -92,7 +94,7 @@ def largest_change(new: tuple[Tensor, ...], old: tuple[Tensor, ...]) -> Tensor:
 
 
 @dataclass(frozen=True)
-class DenseBackend:
+class DenseBackend(Backend):
     """Rates, relaxed until the residual passes ``tolerance`` or for ``free_steps`` / ``nudge_steps`` sweeps at most.
 
     Nudges relax the *changes* δ = s^β − s*, to ``FINER``·``tolerance``·|β|, so that with ``dtype`` bf16 the contrast of
@@ -100,11 +102,16 @@ class DenseBackend:
     hardly moves the gradient. Each text stops by itself: no result depends on its batch.
     """
 
-    free_steps: int = 50
-    nudge_steps: int = 25
-    tolerance: float = 1e-2
+    name: ClassVar[str] = "dense"
+    free_steps: Positive = 50
+    """T, the most sweeps of the free phase."""
+    nudge_steps: Positive = 25
+    """K, the same for each nudge."""
+    tolerance: Annotated[float, Field(ge=0)] = 1e-2
+    """Largest change of a unit at which a phase has converged, and stops."""
     dtype: torch.dtype = torch.float32
     order: Order = "alternating"
+    """Order of updates in a sweep."""
     together: ClassVar[int] = 32
 
     def free(self, network: Network, batch: Batch, record: bool = False) -> Equilibrium:

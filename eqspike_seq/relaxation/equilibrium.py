@@ -2,11 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import ClassVar, Protocol
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
+from eqspike_seq.config.section import Section
 from eqspike_seq.ledger import Ledger
 from eqspike_seq.model.network import Batch, Network, Product, State
 
@@ -39,25 +40,21 @@ class Equilibrium:
     local: Callable[[], dict[str, Tensor | Product]] | None = None
 
 
-class Backend(Protocol):
-    """Relaxes a network: the free phase, then nudges that start where it ended.
+class Backend(Section):
+    """Relaxes a network: the free phase, then nudges that start where it ended. Its settings are its fields.
 
     ``together`` is the number of texts of a bucket on a processor (``buckets``), at least.
     """
 
     together: ClassVar[int]
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Of large products."""
-        ...
+    dtype: torch.dtype  # of large products
 
     def free(self, network: Network, batch: Batch, record: bool = False) -> Equilibrium:
         """β = 0, from rest."""
-        ...
+        raise NotImplementedError
 
     def nudge(
         self, network: Network, batch: Batch, start: Equilibrium, betas: tuple[float, ...], record: bool = False
     ) -> list[Equilibrium]:
         """One equilibrium for each β, all from ``start``; the output is pulled towards the one-hot labels."""
-        ...
+        raise NotImplementedError

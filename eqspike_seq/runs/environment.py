@@ -44,15 +44,6 @@ def environment() -> dict[str, Any]:
     }
 
 
-def precision_kept(precision: str, made: dict[str, Any]) -> str:
-    """The precision of a run whose settings say ``precision`` and whose environment.json is ``made``.
-
-    A run of an earlier eqspike says auto, and only there what it took.
-    """
-    taken = str(made.get("product_dtype")).removeprefix("torch.")
-    return taken if precision == "auto" and taken in ("float32", "bfloat16") else precision
-
-
 def git_commit() -> str | None:
     """The commit of a source checkout, with -dirty where files differ from it; None for an installed package."""
     here = Path(__file__).resolve().parents[2]

@@ -5,7 +5,7 @@ import os
 import shutil
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +14,12 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from eqspike_seq.config.acting import differences
 from eqspike_seq.config.presets import read_toml
-from eqspike_seq.config.settings import FORMAT, RunConfig
+from eqspike_seq.config.section import differences
+from eqspike_seq.config.settings import FORMAT, WHERE, RunConfig
 from eqspike_seq.data.registry import DATASETS
 from eqspike_seq.errors import RunError
 from eqspike_seq.files import as_json, read_json, read_json_lines, read_tensors, remove_unfinished, write_atomically
-from eqspike_seq.runs.environment import precision_kept
 
 
 @dataclass(frozen=True)
@@ -116,13 +115,13 @@ class RunFolder:
             return config
         if completed(self.path) is not None:
             raise RunError(f"{self.path}: this run is complete; there is nothing to resume")
-        saved = RunConfig(**read_toml(path))
-        if different := differences(saved, config):
+        saved = read_toml(path)
+        if different := changed(saved, config):
             raise RunError(
                 f"--resume: {self.path} was made with other settings (saved != given): "
                 f"{'; '.join(different)}. Give the same settings, or another --out."
             )
-        return config.model_copy(update={"precision": precision_kept(saved.precision, self._environment())})
+        return replace(config, run=replace(config.run, precision=saved.get("precision", "auto")))
 
     def _environment(self) -> dict[str, Any]:
         """environment.json, empty where there is none. Raises RunError."""
@@ -134,11 +133,11 @@ class RunFolder:
 
     def check_data(self, config: RunConfig, source: str) -> None:
         """Raises RunError where the run here began with other texts of the user's own (``source`` has their hash)."""
-        made = {} if config.dataset in DATASETS else self._environment()
+        made = {} if config.data.dataset in DATASETS else self._environment()
         before = made.get("data")
         if made and before != source:
             raise RunError(
-                f"--resume: {config.dataset} has changed since this run began (was {before}; is {source}). "
+                f"--resume: {config.data.dataset} has changed since this run began (was {before}; is {source}). "
                 "Put the old file back, or start again with another --out."
             )
 
@@ -224,25 +223,25 @@ class RunFolder:
 
 def choose(config: RunConfig) -> Path:
     """Where this run goes: --resume PATH, --out, the newest unfinished run of these settings, or a new folder."""
-    if config.resume is not None and config.resume != "auto":
-        path = Path(config.resume)
+    if config.run.resume is not None and config.run.resume != "auto":
+        path = Path(config.run.resume)
         if not (path / "config.toml").is_file():
             raise RunError(f"--resume: {path} is no run folder (it has no config.toml). Give a run folder, or auto.")
-        if config.out is not None and config.out.resolve() != path.resolve():
-            raise RunError(f"--resume {path} and --out {config.out} name two folders. Give one of them.")
+        if config.run.out is not None and config.run.out.resolve() != path.resolve():
+            raise RunError(f"--resume {path} and --out {config.run.out} name two folders. Give one of them.")
         return path
-    if config.out is not None:
-        if config.out.exists() and not config.out.is_dir():
-            raise RunError(f"--out: {config.out} is a file, expected a folder")
-        if config.resume is None and (config.out / "config.toml").exists():
+    if config.run.out is not None:
+        if config.run.out.exists() and not config.run.out.is_dir():
+            raise RunError(f"--out: {config.run.out} is a file, expected a folder")
+        if config.run.resume is None and (config.run.out / "config.toml").exists():
             raise RunError(
-                f"--out: {config.out} holds a run already. Continue it with --resume auto, or choose another folder."
+                f"--out: {config.run.out} holds a run already. Continue it with --resume auto, or choose another folder."
             )
-        return config.out
-    stem = f"{config.dataset_name()}-{config.backend}-{config.preset}-seed{config.seed}"
+        return config.run.out
+    stem = f"{config.data.dataset_name}-{config.backend.name}-{config.run.preset}-seed{config.run.seed}"
     number = 1
     while (path := Path("runs") / (stem if number == 1 else f"{stem}-{number}")).exists():
-        if config.resume == "auto" and unfinished(path, config):
+        if config.run.resume == "auto" and unfinished(path, config):
             return path
         number += 1
     return path
@@ -252,7 +251,15 @@ def unfinished(path: Path, config: RunConfig) -> bool:
     """True if ``path`` holds a run of the same settings that is not complete."""
     if not (path / "config.toml").is_file():
         return all(file.name.startswith(".") for file in path.iterdir())  # killed before it had begun
-    return completed(path) is None and not differences(RunConfig(**read_toml(path / "config.toml")), config)
+    return completed(path) is None and not changed(read_toml(path / "config.toml"), config)
+
+
+def changed(saved: dict[str, Any], config: RunConfig) -> list[str]:
+    """Settings that change what is computed and differ from those ``saved``; where precision is auto, any will do."""
+    mine = config.settings()
+    if mine.get("precision") == "auto":
+        mine["precision"] = saved.get("precision", "auto")
+    return differences(saved, mine, WHERE)
 
 
 def completed(path: Path) -> dict[str, Any] | None:

@@ -19,7 +19,7 @@ import tyro
 
 from benchmarks.measure import command
 from eqspike.build import make_backend, run
-from eqspike.commands.run import parse_run
+from eqspike.flags import parse_run
 from eqspike_seq.config.settings import FORMAT, RunConfig
 from eqspike_seq.data.batches import Batches
 from eqspike_seq.data.dataset import load_dataset, shape_of
@@ -136,7 +136,7 @@ def finite(folder: Path) -> None:
 @torch.no_grad()
 def difference_alone(config: RunConfig, folder: Path) -> float:
     """The largest difference of an output rate between test texts relaxed alone and in one batch."""
-    dataset = load_dataset(config, lambda _: None)
+    dataset = load_dataset(config.data, lambda _: None)
     network = network_of(shape_of(config, dataset), folder / "checkpoint" / "model.safetensors")
     backend, gather = make_backend(config), Batches.of(config, dataset)
     rows = np.arange(min(256, len(dataset.test)))

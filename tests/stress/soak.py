@@ -13,8 +13,7 @@ from typing import Any
 from unittest.mock import patch
 
 from benchmarks.measure import in_fresh_process
-from eqspike.build import run
-from eqspike_seq.config.presets import from_preset
+from eqspike.build import configure, run, varied
 from eqspike_seq.data.mini import load_mini
 from eqspike_seq.learning.trainer import Trainer
 from eqspike_seq.progress import Reporter
@@ -73,10 +72,10 @@ def training(settings: dict[str, Any]) -> dict[str, Any]:
         samples.append(sample())
 
     with tempfile.TemporaryDirectory() as place, patch.object(Trainer, "train_batch", train_batch):
-        config = from_preset("mini", **settings, out=Path(place) / "run", epochs=1)
-        epochs = -(-BATCHES // -(-2000 // config.batch))
+        config = configure("mini", **settings, out=Path(place) / "run", epochs=1)
+        epochs = -(-BATCHES // -(-2000 // config.learning.batch))
         started = time.perf_counter()
-        run(config.model_copy(update={"epochs": epochs}), Reporter(quiet=True))
+        run(varied(config, epochs=epochs), Reporter(quiet=True))
         seconds = time.perf_counter() - started
     return judged(f"training, {named(settings)}", samples, seconds, len(samples))
 

@@ -9,8 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from eqspike.build import run
-from eqspike_seq.config.presets import from_preset
+from eqspike.build import configure, run
 from eqspike_seq.config.settings import RunConfig
 from eqspike_seq.errors import EqspikeError
 from eqspike_seq.progress import Reporter
@@ -39,7 +38,7 @@ class Outcome:
 
 def config(out: Path, backend: str = "dense", **settings: Any) -> RunConfig:
     """The run, in ``out``, with fewer texts: two epochs of two batches, a checkpoint after each."""
-    return from_preset("mini", backend, out=out, **{**SETTINGS, "limit": 64, "checkpoint_every": 1, **settings})
+    return configure("mini", backend, out=out, **{**SETTINGS, "limit": 64, "checkpoint_every": 1, **settings})
 
 
 def flags(backend: str) -> list[str]:

@@ -1,0 +1,242 @@
+"""The settings of a run as flags: grouped by section, those that act with the data set and the backend named."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import MISSING, field, fields, make_dataclass
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+import tyro
+from pydantic import TypeAdapter, ValidationError
+
+from eqspike.build import BACKENDS, CHANGE_CIRCUITS, KINDS, NEURONS, RATE_CIRCUITS, RULES, configured, every_kind
+from eqspike.idle import refuse_idle
+from eqspike_seq.config.presets import preset_settings, read_toml, saved_by_a_run
+from eqspike_seq.config.section import Section, Setting, explain, flat, settings_of
+from eqspike_seq.config.settings import SOURCES, RunConfig
+from eqspike_seq.data.registry import DATASETS
+from eqspike_seq.errors import ConfigError, DataError
+
+Settings = Mapping[str, Any]
+PLACED = ("dataset", "backend", "preset", "out", "resume")  # not taken over from a file of settings
+DECIDING = ("neuron", "rule", "circuit", "estimator", "embeddings", "attention", "text_column")  # what others there are
+HELP = {"-h", "--help"}
+CHOICES = {
+    "backend": Setting(
+        Literal[tuple(BACKENDS)],
+        "dense",
+        "dense: rates relaxed to the fixed point. spiking: the neurons of --neuron. brian2: the same in Brian2, slowly",
+    ),
+    "neuron": Setting(
+        Literal[tuple(NEURONS)],
+        "if",
+        "Integrate-and-fire, leaky integrate-and-fire, stochastic, or spikes that say what has changed",
+    ),
+    "rule": Setting(
+        Literal[tuple(RULES)],
+        "count",
+        "What a synapse learns from: spike counts, slow traces, spike times against traces, or membranes",
+    ),
+    "circuit": Setting(
+        Literal[tuple(RATE_CIRCUITS | CHANGE_CIRCUITS)],
+        "clocked",
+        "What computes HopAttn. clocked: a digital softmax. wta: a soft winner-take-all of spiking units",
+    ),
+    "embeddings": Setting(
+        str, "word2vec", "word2vec (trained on the training texts), random, google-news, or a FILE of vectors"
+    ),
+}
+
+
+def parse_run(arguments: list[str], checked: bool = True) -> RunConfig:
+    """The settings of a run: preset, then --config or the resumed run's own, then flags.
+
+    Raises ConfigError, if ``checked`` also for a flag, or a key of a --config file written by hand, without effect.
+    """
+    said = raw_flags(arguments)
+    kept, by_hand = from_file(said)
+    dataset = positional(arguments) or kept.get("dataset")
+    if dataset is None and not HELP & set(arguments):
+        raise ConfigError(
+            f"the dataset is missing: expected one of {', '.join(DATASETS)}, or a file of texts, "
+            "as the first argument: `eqspike run imdb` (a flag with several values takes all that follows it)"
+        )
+    dataset = str(dataset or next(iter(DATASETS)))
+    backend, preset = (str(said.get(name) or kept.get(name) or "") for name in ("backend", "preset"))
+    backend = backend or "dense"
+    kept = {name: value for name, value in kept.items() if name not in PLACED}
+    settings = before_flags(dataset, backend, preset, {**kept, **{n: said[n] for n in DECIDING if n in said}}, said)
+    offered = {name: value for section in sections(settings).values() for name, (_, value) in section.items()}
+    idle = {name: value for name, value in said.items() if name in everything() and name not in offered}
+    if checked:
+        refuse_idle(offered, {**by_hand, **idle}, list(every_kind()))
+    flags = tyro.cli(
+        tyro.conf.OmitArgPrefixes[flags_for(settings)],  # type: ignore[misc]
+        args=without(arguments, {"config", *idle}),
+        prog="eqspike run",
+        description="Train and test a network; flags override --config FILE.toml, which overrides the preset.",
+    )
+    parsed = {name: value for section in vars(flags).values() for name, value in vars(section).items()}
+    given = {name: value for name, value in parsed.items() if name in said}
+    config = configured(dataset, backend, preset, {**kept, **given})
+    if checked:
+        refuse_idle(flat(config), {**by_hand, **given}, list(every_kind()))
+    return config
+
+
+def from_file(said: Settings) -> tuple[dict[str, Any], dict[str, Any]]:
+    """(settings of the --config file or of the resumed run, those of them that somebody has written by hand)."""
+    source, resumed = (said.get(name) for name in ("config", "resume"))
+    if resumed not in (None, "auto") and (Path(str(resumed)) / "config.toml").is_file():
+        if source is not None:
+            raise ConfigError(
+                "--config: got it with --resume RUN, which has the settings of that run. Leave one of them out."
+            )
+        source = str(Path(str(resumed)) / "config.toml")
+    if source is None:
+        return {}, {}
+    kept = read_toml(Path(source))
+    if saved_by_a_run(Path(source)):
+        return kept, {}
+    if placed := [name for name in ("out", "resume") if name in kept]:
+        raise ConfigError(f"--config: {source} has {placed[0]!r}, which acts on the command line only. Move it there.")
+    return kept, {name: value for name, value in kept.items() if name not in PLACED}
+
+
+def before_flags(dataset: str, backend: str, preset: str, asked: Settings, said: Settings) -> dict[str, Any]:
+    """Flat settings that hold before flags are read, but for those that decide which others there are.
+
+    For help, also those that are chosen from one's own texts, where these can be read.
+    """
+    if "help" in said or "h" in said:
+        try:
+            return flat(configured(dataset, backend, preset, asked))
+        except (ConfigError, DataError):
+            pass
+    return preset_settings(dataset, backend, preset, asked) | dict(asked)
+
+
+def sections(settings: Settings) -> dict[str, dict[str, tuple[Setting, Any]]]:
+    """{section: {setting or choice: (what it is, its value or default)}} of a run under flat settings."""
+
+    def inside(kind: type[Section]) -> dict[str, tuple[Setting, Any]]:
+        found: dict[str, tuple[Setting, Any]] = {}
+        for each in fields(kind):  # type: ignore[arg-type]
+            if each.name in KINDS:
+                if (inner := KINDS[each.name](settings)) is not None:
+                    found |= chosen(each.name) | inside(inner)
+            elif (setting := settings_of(kind).get(each.name)) is not None:
+                found[each.name] = (setting, settings.get(each.name, setting.default))
+        return found
+
+    def chosen(name: str) -> dict[str, tuple[Setting, Any]]:
+        return {name: (CHOICES[name], settings.get(name, CHOICES[name].default))} if name in CHOICES else {}
+
+    kinds = {each.name: KINDS[each.name](settings) for each in fields(RunConfig)}
+    return {name: chosen(name) | inside(kind) for name, kind in kinds.items() if kind is not None}
+
+
+def flags_for(settings: Settings) -> type:
+    """A dataclass of dataclasses for tyro: the sections of a run, with their values as defaults."""
+    groups = []
+    for title, held in sections(settings).items():
+        flags = []
+        for name, (setting, value) in held.items():
+            kind = get_args(setting.kind)[0] if get_origin(setting.kind) is Annotated else setting.kind
+            about = tyro.conf.arg(help=setting.help)
+            if name == "dataset":
+                about = tyro.conf.arg(metavar="{" + ",".join(DATASETS) + "}|FILE|FOLDER", help=SOURCES)
+                kind = tyro.conf.Positional[str]
+            flags.append((name, Annotated[kind, about], field(default=checked_default(name, setting, value))))
+        group = make_dataclass(title, flags)
+        kind = KINDS[title](settings)
+        group.__doc__ = (kind.__doc__ or "").split("\n")[0]
+        groups.append((title, group, field(default_factory=group)))
+    return make_dataclass("Run", groups)
+
+
+def checked_default(name: str, setting: Setting, value: Any) -> Any:
+    """A value of a preset or a file as its setting has it. Raises ConfigError."""
+    if name == "dataset" or value is MISSING:
+        return value
+    try:
+        return TypeAdapter(setting.kind).validate_python(value)
+    except ValidationError as error:
+        raise ConfigError(explain(error, name)) from error
+
+
+@cache
+def everything() -> dict[str, Setting]:
+    """All settings and choices of all kinds of runs, by name."""
+    return {name: setting for kind, _ in every_kind() for name, setting in settings_of(kind).items()} | CHOICES
+
+
+def is_flag(argument: str) -> bool:
+    """Whether it is no value, not even a negative one."""
+    return argument.startswith("-") and not argument[1:2].isdigit()
+
+
+def raw_flags(arguments: Iterable[str]) -> dict[str, Any]:
+    """{setting: as it was typed}: one value, a list of several, or True or False of --name or --no-name."""
+    found: dict[str, list[str]] = {}
+    name = ""
+    for argument in arguments:
+        if is_flag(argument):
+            flag, equals, value = argument.lstrip("-").partition("=")
+            name = flag.replace("-", "_")
+            found[name] = [value] if equals else []
+        elif name:
+            found[name].append(argument)
+    raw: dict[str, Any] = {}
+    for name, values in found.items():
+        setting = everything().get(name)
+        several = setting is not None and takes_several(setting)
+        if not values and name.startswith("no_") and name.removeprefix("no_") in everything():
+            raw[name.removeprefix("no_")] = False
+        else:
+            raw[name] = values if several else values[0] if values else True
+    return raw
+
+
+def takes_several(setting: Setting) -> bool:
+    """Whether a flag takes all values that follow it."""
+    kind = get_args(setting.kind)[0] if get_origin(setting.kind) is Annotated else setting.kind
+    return get_origin(kind) is tuple
+
+
+def positional(arguments: list[str]) -> str | None:
+    """The first argument that is neither a flag nor the value of one."""
+    values = 0  # how many the last flag still takes
+    for argument in arguments:
+        if is_flag(argument):
+            name = argument.lstrip("-").partition("=")[0].replace("-", "_")
+            setting = everything().get(name)
+            one = int((setting is not None and setting.kind is not bool) or name == "config")
+            values = 0 if "=" in argument else len(arguments) if setting and takes_several(setting) else one
+        elif values == 0:
+            return argument
+        else:
+            values -= 1
+    return None
+
+
+def without(arguments: list[str], names: Iterable[str]) -> list[str]:
+    """``arguments`` less the flags of these settings and their values."""
+    kept, skipped = [], 0
+    for argument in arguments:
+        if is_flag(argument):
+            name = argument.lstrip("-").partition("=")[0].replace("-", "_")
+            plain = name if name in names else name.removeprefix("no_")
+            setting = everything().get(plain)
+            if plain not in names:
+                skipped = 0
+            elif "=" in argument or (setting is not None and setting.kind is bool):
+                continue
+            else:
+                skipped = len(arguments) if setting is not None and takes_several(setting) else 1
+                continue
+        elif skipped:
+            skipped -= 1
+            continue
+        kept.append(argument)
+    return kept
