@@ -130,12 +130,12 @@ def test_figures_said_in_words_are_those_of_the_files() -> None:
     assert said(r"relative error at most ([\d.e-]+)") >= max(record["relative_rmse"] for record in records)
     for pattern, part in ((r"takes ([\d.]+) times less", "inference"), (r"([\d.]+) times less for a tr", "training")):
         assert said(pattern) == round(found["dense_over_this"][part]["value"], 1)
-    assert said(r"sample, at ([\d.]+) points") == round(100 * (dense["test_accuracy"] - changes["test_accuracy"]), 2)
+    assert said(r"sample, at ([\d.]+) points") == round(100 * (dense.test_accuracy - changes.test_accuracy), 2)
     cheap = {row["name"]: row.get("inference", row)["joules"]["value"] for row in priced["baselines"]}
     bags = cheap["logistic regression, bag of words"]
     assert min(found["inference"]["joules"]["value"], found["dense"]["inference"]["joules"]["value"]) > 2000 * bags
-    assert "tens of events" in words and 20 <= rates["spikes_per_synapse_per_inference"] < 100
-    assert "need less than one, all three phases" in words and changes["spikes_per_synapse_per_training_sample"] < 1
+    assert "tens of events" in words and 20 <= rates.spikes_per_synapse_per_inference < 100
+    assert "need less than one, all three phases" in words and changes.spikes_per_synapse_per_training_sample < 1
     assert said(r"(\d+) % in less than a minute") == round(100 * digits["test_accuracy"])
     assert digits["train_seconds"] + digits["test_seconds"] < 60
     dropped = read("imdb-dense-seed0/environment.json")["counts"]["train_texts_dropped_as_in_test"]

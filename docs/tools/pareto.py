@@ -35,11 +35,11 @@ def main(
     for run in runs:
         found = open_run(run)
         joules = part_of(found.ledgers.inference, read_table(DIGITAL))["joules"]
-        named[0].append((found.name, joules, found.result["test_accuracy"]))
+        named[0].append((found.name, joules, found.result.test_accuracy))
     for row in json.loads(points.read_text())["rows"]:
         joules = row["joules_per_inference"]
         named[1].append((label(row["backend"], row["changes"]), joules, row["test_accuracy"]))
-    for axis, rows, title in zip(axes[0], named, (open_run(runs[0]).result["dataset"], "mini"), strict=True):
+    for axis, rows, title in zip(axes[0], named, (open_run(runs[0]).result.dataset, "mini"), strict=True):
         for place, (name, joules, accuracy) in enumerate(rows):
             colour, marker = COLOURS[place % len(COLOURS)], MARKERS[place // len(COLOURS) % len(MARKERS)]
             spread = [[joules["value"] - joules["low"]], [joules["high"] - joules["value"]]]

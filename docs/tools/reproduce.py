@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 from analysis.folders import Json, open_run
 from docs.tools.markdown import RESULTS, read, table
+from eqspike.provenance import command_of
 
 MACHINE = ("commit", "processor", "threads")
 FIGURES = {
@@ -53,19 +54,15 @@ CHECKS = {
 
 def runs() -> str:
     """Every run of results/, in the order of the alphabet."""
-    from analysis.report import command_of
-    from eqspike_seq.config.settings import RunConfig
-
     rows = []
     for folder in sorted(path.parent for path in RESULTS.glob("*/result.json")):
         run = open_run(folder)
-        command = command_of(RunConfig(**{key: value for key, value in run.settings.items() if key != "format"}))
         cells = (
             f"[{run.name}](../results/{run.name}/result.json)",
-            f"`{command}`",
-            str(run.result["seed"]),
+            f"`{command_of(run.saved)}`",
+            str(run.result.seed),
             *machine(read(f"{run.name}/environment.json")),
-            f"{run.result['train_seconds'] / 60:.1f} min",
+            f"{run.result.train_seconds / 60:.1f} min",
         )
         rows.append(cells)
     return table(("run", "command", "seed", *MACHINE, "training"), rows, text=(0, 1, 3, 4))

@@ -36,6 +36,7 @@ from eqspike_seq.model.projection import Inputs, prepare
 from eqspike_seq.progress import Reporter
 from eqspike_seq.relaxation.dense import DenseBackend, sweep
 from eqspike_seq.relaxation.equilibrium import Backend, Equilibrium
+from eqspike_seq.runs.schema import Agreement, GradientCheck, GradientCurves, GradientRecord, StageName, TextsOfStage
 from eqspike_seq.runs.weights import network_of
 
 CURVE_TEXTS = 16  # in float64
@@ -49,9 +50,9 @@ FOLLOWED = 4  # single weights of each parameter whose updates over time are kep
 
 @dataclass(frozen=True)
 class Stage:
-    """A network at one moment of training: "initial", "halfway" or "end"."""
+    """A network at one moment of training."""
 
-    name: str
+    name: StageName
     network: Network
 
 
@@ -61,14 +62,11 @@ def stages(config: RunConfig, dataset: Dataset, run: Path | None) -> list[Stage]
     found = [Stage("initial", initial_network(config, shape))]
     if run is None:
         return found
-    for name, path in (
-        ("halfway", run / "halfway.safetensors"),
-        ("end", run / "checkpoint" / "model.safetensors"),
-    ):
-        if not path.is_file():
-            continue
-        found.append(Stage(name, network_of(shape, path)))
-    return found
+    saved: dict[StageName, Path] = {
+        "halfway": run / "halfway.safetensors",
+        "end": run / "checkpoint" / "model.safetensors",
+    }
+    return found + [Stage(name, network_of(shape, path)) for name, path in saved.items() if path.is_file()]
 
 
 @dataclass(frozen=True)
@@ -76,7 +74,7 @@ class Looked:
     """The texts that a stage is looked at with, None where there are none for it, and what ``stages`` says of them."""
 
     batch: Batch | None
-    about: dict[str, Any]
+    about: TextsOfStage
 
 
 def teaching(network: Network, batch: Batch) -> tuple[Tensor, float]:
@@ -94,9 +92,13 @@ def texts_of(stage: Stage, config: RunConfig, dataset: Dataset, count: int) -> L
     order = np.random.default_rng(config.seed).permutation(len(dataset.train))[: SEARCHED * count]
     gather, first = Batches.of(config, dataset), random_batch(config, dataset, count)
     teaches, right = teaching(stage.network, first)
-    about: dict[str, Any] = {"texts": len(first), "right": right, "teaching": int(teaches.sum()), "note": None}
+    teaching_texts = int(teaches.sum())
+
+    def about(texts: int, note: str | None) -> TextsOfStage:
+        return TextsOfStage(texts=texts, right=right, teaching=teaching_texts, note=note)
+
     if teaches.double().mean() >= ENOUGH and teaches[:CURVE_TEXTS].any():
-        return Looked(first, about)
+        return Looked(first, about(len(first), None))
     looked = len(first)
     found = order[:looked][teaches.numpy()]
     while len(found) < count and looked < len(order):
@@ -105,15 +107,13 @@ def texts_of(stage: Stage, config: RunConfig, dataset: Dataset, count: int) -> L
         looked += len(rows)
     said = (
         f"almost no gradient is left. Of {len(first)} training texts {right:.1%} are classified correctly, and "
-        f"the outputs of {len(first) - about['teaching']} are clipped, so nudges do not move them. Of {looked} texts "
+        f"the outputs of {len(first) - teaching_texts} are clipped, so nudges do not move them. Of {looked} texts "
         f"{len(found)} still respond"
     )
     if len(found) < min(CURVE_TEXTS, count):
-        note = f"{said}: too few to compare gradients, so this stage is skipped."
-        return Looked(None, {**about, "texts": 0, "note": note})
+        return Looked(None, about(0, f"{said}: too few to compare gradients, so this stage is skipped."))
     found = found[:count]
-    note = f"{said}: {len(found)} of these are compared."
-    return Looked(gather(dataset.train, found), {**about, "texts": len(found), "note": note})
+    return Looked(gather(dataset.train, found), about(len(found), f"{said}: {len(found)} of these are compared."))
 
 
 @dataclass(frozen=True)
@@ -147,21 +147,21 @@ class FineNudges:
         return self.fine.nudge(network, batch, start, betas, record)
 
 
-def compare(found: Gradients, truth: Gradients, **about: Any) -> list[dict[str, Any]]:
-    """A record for each parameter; cosine and error are None where the reference is zero."""
-    records = []
+def compare(found: Gradients, truth: Gradients) -> list[Agreement]:
+    """How well each parameter's gradient agrees; cosine and error are None where the reference is zero."""
+    agreements = []
     for name, value in truth.items():
         g, r = found[name].double().flatten(), value.double().flatten()
-        silent = not bool(r.any())
-        records.append(
-            {
-                "parameter": name,
-                "cosine": None if silent else float(F.cosine_similarity(g, r, 0)),
-                "relative_rmse": None if silent else float((g - r).norm() / r.norm()),
-                **about,
-            }
-        )
-    return records
+        cosine, error = None, None
+        if bool(r.any()):
+            cosine, error = float(F.cosine_similarity(g, r, 0)), float((g - r).norm() / r.norm())
+        agreements.append(Agreement(parameter=name, cosine=cosine, relative_rmse=error))
+    return agreements
+
+
+def recorded(agreements: list[Agreement], **about: Any) -> list[GradientRecord]:
+    """Records of these parameters, the other fields of each from ``about``."""
+    return [GradientRecord(**vars(agreement), **about) for agreement in agreements]
 
 
 def ep_course(network: Network, inputs: Inputs, batch: Batch, free: State, beta: float, steps: int) -> list[Gradients]:
@@ -207,8 +207,8 @@ def bptt_course(network: Network, inputs: Inputs, batch: Batch, free: State, ste
 
 def against_bptt(
     network: Network, batch: Batch, beta: float, steps: int
-) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """(records after ``steps`` steps, curves over time of every parameter) of EP against BPTT."""
+) -> tuple[list[Agreement], dict[str, GradientCurves]]:
+    """(agreement after ``steps`` steps, curves over time of every parameter) of EP and BPTT."""
     network = network.to(torch.float64)
     few = Batch(batch.x[:CURVE_TEXTS].double(), batch.mask[:CURVE_TEXTS], batch.labels[:CURVE_TEXTS])
     backend = DenseBackend(free_steps=1000, tolerance=1e-13, dtype=torch.float64)
@@ -216,19 +216,19 @@ def against_bptt(
     inputs = prepare(network, few, torch.float64)
     ep = ep_course(network, inputs, few, free, beta, steps)
     bptt = bptt_course(network, inputs, few, free, steps)
-    by_step = [{r["parameter"]: r for r in compare(e, b)} for e, b in zip(ep, bptt, strict=True)]
+    by_step = [{r.parameter: r for r in compare(e, b)} for e, b in zip(ep, bptt, strict=True)]
     rng = np.random.default_rng(0)
-    curves: dict[str, Any] = {}
+    curves = {}
     for name, value in bptt[-1].items():
         largest = value.abs().flatten().topk(min(100, value.numel())).indices.numpy()
         followed = rng.choice(largest, min(FOLLOWED, len(largest)), replace=False)
-        curves[name] = {
-            "cosine": [records[name]["cosine"] for records in by_step],
-            "relative_rmse": [records[name]["relative_rmse"] for records in by_step],
-            "followed": followed.tolist(),
-            "ep": [e[name].flatten()[followed].tolist() for e in ep],
-            "bptt": [b[name].flatten()[followed].tolist() for b in bptt],
-        }
+        curves[name] = GradientCurves(
+            cosine=[agreements[name].cosine for agreements in by_step],
+            relative_rmse=[agreements[name].relative_rmse for agreements in by_step],
+            followed=followed.tolist(),
+            ep=[e[name].flatten()[followed].tolist() for e in ep],
+            bptt=[b[name].flatten()[followed].tolist() for b in bptt],
+        )
     return list(by_step[-1].values()), curves
 
 
@@ -248,14 +248,13 @@ def records_of(
     betas: tuple[float, ...],
     settings: dict[int | None, RunConfig],
     make_backend: MakeBackend,
-) -> Iterator[list[dict[str, Any]]]:
+) -> Iterator[list[GradientRecord]]:
     """Records of a spiking neuron, circuit and rule, a list for each β and each of ``settings`` by its window."""
     for beta in betas:
         truth = ThreePhase(beta)(EXACT, stage.network, batch).gradients
         for window, spiking in settings.items():
             estimate = ThreePhase(beta)(make_backend(spiking), stage.network, batch)
-            about = {
-                "reference": "eq18",
+            about: dict[str, Any] = {
                 "window": window,
                 "free_steps": spiking.free_steps,
                 "nudge_steps": spiking.nudge_steps,
@@ -265,10 +264,10 @@ def records_of(
                 "rule": spiking.rule,
                 "stage": stage.name,
             }
-            found = compare(estimate.gradients, truth, **about)
+            found = recorded(compare(estimate.gradients, truth), reference="eq18", **about)
             if window is None:
                 own = ThreePhase(beta)(FineNudges.of(spiking, make_backend), stage.network, batch).gradients
-                found += compare(estimate.gradients, own, **{**about, "reference": "offset"})
+                found += recorded(compare(estimate.gradients, own), reference="offset", **about)
             yield found
 
 
@@ -282,11 +281,11 @@ def check_gradients(
     betas: tuple[float, ...],
     windows: tuple[int, ...],
     reporter: Reporter,
-) -> dict[str, Any]:
-    """What ``checks/gradients.json`` holds: records of both comparisons at every stage, curves of the first."""
-    records: list[dict[str, Any]] = []
-    curves: dict[str, Any] = {}
-    about: dict[str, Any] = {}
+) -> GradientCheck:
+    """Records of both comparisons at every stage, curves of the first."""
+    records: list[GradientRecord] = []
+    curves: dict[StageName, dict[str, GradientCurves]] = {}
+    about: dict[StageName, TextsOfStage] = {}
     settings: dict[int | None, RunConfig] = {None: config}
     if config.neuron != "sigma-delta":
         settings = {window: scaled_to_window(config, window) for window in windows}
@@ -301,16 +300,16 @@ def check_gradients(
                     advance()
                 continue
             short, curves[stage.name] = against_bptt(stage.network, looked.batch, CURVE_BETA, CURVE_STEPS)
-            records += [{**record, "reference": "bptt", **none, "stage": stage.name} for record in short]
+            records += recorded(short, reference="bptt", stage=stage.name, **none)
             advance()
             for more in records_of(stage, looked.batch, betas, settings, make_backend):
                 records += more
                 advance()
-    return {
-        "settings": config.computed(),
-        "records": records,
-        "curves": curves,
-        "texts": texts,
-        "curve_texts": min(texts, CURVE_TEXTS),
-        "stages": about,
-    }
+    return GradientCheck(
+        settings=config.computed(),
+        records=records,
+        curves=curves,
+        texts=texts,
+        curve_texts=min(texts, CURVE_TEXTS),
+        stages=about,
+    )

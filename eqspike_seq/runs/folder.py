@@ -21,6 +21,7 @@ from eqspike_seq.data.registry import DATASETS
 from eqspike_seq.errors import RunError
 from eqspike_seq.files import as_json, read_json, read_json_lines, read_tensors, remove_unfinished, write_atomically
 from eqspike_seq.runs.environment import precision_kept
+from eqspike_seq.runs.schema import Metrics
 
 
 @dataclass(frozen=True)
@@ -151,18 +152,18 @@ class RunFolder:
         """``value`` with the format number, as ``name``."""
         self.write_bytes(name, as_json({"format": FORMAT, **value}))
 
-    def write_metrics(self, lines: list[dict[str, Any]]) -> None:
+    def write_metrics(self, lines: list[Metrics]) -> None:
         """All of ``metrics.jsonl``."""
-        text = "".join(json.dumps({"format": FORMAT, **line}, allow_nan=False) + "\n" for line in lines)
+        text = "".join(json.dumps({"format": FORMAT, **line.content()}, allow_nan=False) + "\n" for line in lines)
         self.write_bytes("metrics.jsonl", text.encode())
 
-    def read_metrics(self, last_step: int) -> list[dict[str, Any]]:
+    def read_metrics(self, last_step: int) -> list[Metrics]:
         """The lines up to ``last_step``: later ones belong to work that is done again."""
         path = self.path / "metrics.jsonl"
         try:
-            lines = read_json_lines(path) if path.exists() else []
-            return [line for line in lines if line["step"] <= last_step]
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            lines = map(Metrics.read, read_json_lines(path) if path.exists() else [])
+            return [line for line in lines if line.step <= last_step]
+        except (OSError, ValueError) as error:
             raise RunError(f"--resume: {path} cannot be read ({error!r}). Remove it to go on without.") from error
 
     def save_vocabulary(self, words: list[str], classes: tuple[str, ...], vectors: Tensor) -> None:
