@@ -11,7 +11,8 @@ import pytest
 
 from analysis.energy import DIGITAL, energy
 from analysis.folders import open_run
-from docs.tools.tables import BLOCK, CHANGES, DENSE, DIGITS, MINI, MNIST, RATES, SNLI, filled
+from docs.tools.markdown import INDEX
+from docs.tools.tables import BLOCK, filled
 from eqspike.cli import COMMANDS
 from eqspike.commands.run import parse_run
 from eqspike_seq.config.acting import differences
@@ -53,14 +54,25 @@ def test_tables_are_what_the_result_files_say(page: str, tables: int) -> None:
     assert len(BLOCK.findall(text)) == tables and filled(text) == text
 
 
-@pytest.mark.parametrize("row", [*RATES, *CHANGES, *DENSE, *MINI, *MNIST, *DIGITS, *SNLI], ids=lambda row: row[1])
-def test_command_of_a_row_has_the_settings_that_its_run_had(row: tuple[str, str, str]) -> None:
-    _, folder, command = row
+PAGES = ["README.md", *(str(path.relative_to(ROOT)) for path in sorted((ROOT / "docs").rglob("*.md")))]
+SHOWN = re.compile(r"\[`(eqspike run [^`]+)`\]\((?:\.\./)*results/([\w-]+)/result\.json\)")
+COMMANDS_SHOWN = sorted({row for page in PAGES for row in SHOWN.findall((ROOT / page).read_text())})
+
+
+@pytest.mark.parametrize(("command", "folder"), COMMANDS_SHOWN, ids=[folder for _, folder in COMMANDS_SHOWN])
+def test_command_of_a_row_has_the_settings_that_its_run_had(command: str, folder: str) -> None:
     saved = RunConfig(**read_toml(ROOT / "results" / folder / "config.toml"))
     assert not differences(saved, parse_run(shlex.split(command)[2:]))
 
 
-PAGES = ["README.md", *(str(path.relative_to(ROOT)) for path in sorted((ROOT / "docs").rglob("*.md")))]
+def test_every_run_of_the_index_has_its_command_in_a_table() -> None:
+    tables = [runs for name, runs in INDEX["tables"].items() if name not in ("energy", "gradients")]
+    assert {folder for _, folder in COMMANDS_SHOWN} == {folder for runs in tables for folder in runs}
+    assert len(COMMANDS_SHOWN) >= 30
+    named = {*INDEX["notes"], *INDEX["commands"]} - set(COMMANDS_SHOWN)
+    assert all((ROOT / "results" / name).exists() for name in named)
+
+
 ACCURACY = re.compile(r"\b(\d{2}\.\d{2}|\d{2}\.\d+(?= %| to \d{2}\.\d+ %))(?![\d.])( %<!-- (?!not in)[^>]+ -->)?")
 
 
