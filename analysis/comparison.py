@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from analysis.energy import PARTS, part_of_run
+from analysis.energy_report import text_of
 from analysis.folders import Json, Run, groups
 from neuromorphic.pricing import CostTable
 
 CONFIDENCE = 0.95
+MEASURED = ("train_seconds", "test_seconds", "peak_memory_bytes", "free_steps", "test_converged")
 ALIKE = ("dataset", "attention", "limit", "n_test")  # in a run and the dense one it is compared with
 
 
@@ -66,23 +68,23 @@ class Row:
 
     def record(self) -> Json:
         """Flat, for CSV and JSON."""
-        result, test = self.run.result, self.test
-        against = None if self.against is None else result.test_accuracy - self.against.result.test_accuracy
-        row: Json = {"run": self.run.name, "label": self.run.label, "dataset": result.dataset}
-        row |= {"seed": result.seed, "n_test": result.n_test, "test_accuracy": result.test_accuracy}
-        row |= {"low": self.low, "high": self.high, "points_to_dense": None if against is None else 100 * against}
-        row |= {
-            "only_right_here": test and test[0],
-            "only_right_dense": test and test[1],
-            "mcnemar_p": test and test[2],
+        result, (only, lost, p) = self.run.result, self.test or (None, None, None)
+        gap = None if self.against is None else 100 * (result.test_accuracy - self.against.result.test_accuracy)
+        return {
+            "run": self.run.name,
+            "label": self.run.label,
+            **{key: getattr(result, key) for key in ("dataset", "seed", "n_test", "test_accuracy")},
+            "low": self.low,
+            "high": self.high,
+            "points_to_dense": gap,
+            "only_right_here": only,
+            "only_right_dense": lost,
+            "mcnemar_p": p,
+            **{f"joules_{part}": self.joules and self.joules[part]["value"] for part in PARTS},
+            "spikes_per_synapse_inference": result.spikes_per_synapse_per_inference,
+            "spikes_per_synapse_training_sample": result.spikes_per_synapse_per_training_sample,
+            **{key: getattr(result, key) for key in MEASURED},
         }
-        for part in PARTS:
-            row[f"joules_{part}"] = self.joules and self.joules[part]["value"]
-        for key in ("inference", "training_sample"):
-            row[f"spikes_per_synapse_{key}"] = getattr(result, f"spikes_per_synapse_per_{key}")
-        for key in ("train_seconds", "test_seconds", "peak_memory_bytes", "free_steps", "test_converged"):
-            row[key] = getattr(result, key)
-        return row
 
 
 def compare(runs: list[Run], table: CostTable) -> list[Row]:
@@ -116,8 +118,6 @@ def seeds(runs: list[Run]) -> list[Json]:
 
 def cells(row: Row) -> list[str]:
     """One line of the terminal's and the report's table."""
-    from analysis.energy_report import text_of
-
     record = row.record()
     gap, p = record["points_to_dense"], record["mcnemar_p"]
 

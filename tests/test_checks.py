@@ -192,15 +192,15 @@ def test_where_few_texts_teach_others_that_do_are_looked_for(
         return torch.tensor([row % every == 0 for row in rows(batch)]), 0.5
 
     monkeypatch.setattr(gradcheck, "teaching", teaching)
-    looked = texts_of(Stage("end", make_network()), config, data, 32)
-    assert looked.about.texts == taken and (looked.batch is None) == (taken == 0)
+    batch, about = texts_of(Stage("end", make_network()), config, data, 32)
+    assert about.texts == taken and (batch is None) == (taken == 0)
     searched = min(SEARCHED * 32, len(data.train))
     if says is None:
-        assert looked.about.note is None and looked.batch is not None
-        assert rows(looked.batch) == list(range(32))
+        assert about.note is None and batch is not None
+        assert rows(batch) == list(range(32))
     else:
-        assert looked.about.note and says in looked.about.note and "almost no gradient" in looked.about.note
-        assert looked.batch is None or rows(looked.batch) == list(range(0, 32 * every, every))
+        assert about.note and says in about.note and "almost no gradient" in about.note
+        assert batch is None or rows(batch) == list(range(0, 32 * every, every))
         assert taken or -(-searched // every) < CURVE_TEXTS
 
 

@@ -12,7 +12,7 @@ float64, no early stop.
 as many steps of each nudge, but of size 10⁻⁵, with HopAttn itself in place of winners.
 
 A network that has learnt its texts has outputs that are clipped by σ and do not answer to a nudge: there is no gradient
-left, and the cosine of two numbers that are all but zero says nothing. Each stage is therefore looked at with texts of
+left, and the cosine of two numbers that are all but zero says nothing. Each stage is therefore examined with texts of
 which enough still *teach* it; where there are too few, it is left out and ``stages`` says so.
 """
 
@@ -36,7 +36,7 @@ from eqspike_seq.model.projection import Inputs, prepare
 from eqspike_seq.progress import Reporter
 from eqspike_seq.relaxation.dense import DenseBackend, sweep
 from eqspike_seq.relaxation.equilibrium import Backend, Equilibrium
-from eqspike_seq.runs.schema import Agreement, GradientCheck, GradientCurves, GradientRecord, StageName, TextsOfStage
+from eqspike_seq.runs.schema import Agreement, GradientCheck, GradientCurves, GradientRecord, StageName, StageTexts
 from eqspike_seq.runs.weights import network_of
 
 CURVE_TEXTS = 16  # in float64
@@ -69,14 +69,6 @@ def stages(config: RunConfig, dataset: Dataset, run: Path | None) -> list[Stage]
     return found + [Stage(name, network_of(shape, path)) for name, path in saved.items() if path.is_file()]
 
 
-@dataclass(frozen=True)
-class Looked:
-    """The texts that a stage is looked at with, None where there are none for it, and what ``stages`` says of them."""
-
-    batch: Batch | None
-    about: TextsOfStage
-
-
 def teaching(network: Network, batch: Batch) -> tuple[Tensor, float]:
     """(which texts still teach the network (B,), share of them that it gets right), dense and converged."""
     free = EXACT.free(network, batch)
@@ -86,19 +78,22 @@ def teaching(network: Network, batch: Batch) -> tuple[Tensor, float]:
     return moved > TEACHES, float(right.double().mean())
 
 
-def texts_of(stage: Stage, config: RunConfig, dataset: Dataset, count: int) -> Looked:
-    """``count`` training texts drawn at random where ``ENOUGH`` of them teach, some of the first ``CURVE_TEXTS`` too;
-    else those that do among ``SEARCHED`` times as many, if they suffice for the curves."""
+def texts_of(stage: Stage, config: RunConfig, dataset: Dataset, count: int) -> tuple[Batch | None, StageTexts]:
+    """(the texts that a stage is compared with, None where too few teach; what there is to say of them).
+
+    ``count`` training texts drawn at random where ``ENOUGH`` of them teach, some of the first ``CURVE_TEXTS`` too; else
+    those that do among ``SEARCHED`` times as many, if they suffice for the curves.
+    """
     order = np.random.default_rng(config.seed).permutation(len(dataset.train))[: SEARCHED * count]
     gather, first = Batches.of(config, dataset), random_batch(config, dataset, count)
     teaches, right = teaching(stage.network, first)
     teaching_texts = int(teaches.sum())
 
-    def about(texts: int, note: str | None) -> TextsOfStage:
-        return TextsOfStage(texts=texts, right=right, teaching=teaching_texts, note=note)
+    def about(texts: int, note: str | None) -> StageTexts:
+        return StageTexts(texts=texts, right=right, teaching=teaching_texts, note=note)
 
     if teaches.double().mean() >= ENOUGH and teaches[:CURVE_TEXTS].any():
-        return Looked(first, about(len(first), None))
+        return first, about(len(first), None)
     looked = len(first)
     found = order[:looked][teaches.numpy()]
     while len(found) < count and looked < len(order):
@@ -111,9 +106,9 @@ def texts_of(stage: Stage, config: RunConfig, dataset: Dataset, count: int) -> L
         f"{len(found)} still respond"
     )
     if len(found) < min(CURVE_TEXTS, count):
-        return Looked(None, about(0, f"{said}: too few to compare gradients, so this stage is skipped."))
+        return None, about(0, f"{said}: too few to compare gradients, so this stage is skipped.")
     found = found[:count]
-    return Looked(gather(dataset.train, found), about(len(found), f"{said}: {len(found)} of these are compared."))
+    return gather(dataset.train, found), about(len(found), f"{said}: {len(found)} of these are compared.")
 
 
 @dataclass(frozen=True)
@@ -285,7 +280,7 @@ def check_gradients(
     """Records of both comparisons at every stage, curves of the first."""
     records: list[GradientRecord] = []
     curves: dict[StageName, dict[str, GradientCurves]] = {}
-    about: dict[StageName, TextsOfStage] = {}
+    about: dict[StageName, StageTexts] = {}
     settings: dict[int | None, RunConfig] = {None: config}
     if config.neuron != "sigma-delta":
         settings = {window: scaled_to_window(config, window) for window in windows}
@@ -293,16 +288,15 @@ def check_gradients(
     none = {"window": None, "beta": CURVE_BETA, "neuron": None, "circuit": None, "rule": None}
     with reporter.checking(len(found) * (1 + len(betas) * len(settings))) as advance:
         for stage in found:
-            looked = texts_of(stage, config, dataset, texts)
-            about[stage.name] = looked.about
-            if looked.batch is None:
+            batch, about[stage.name] = texts_of(stage, config, dataset, texts)
+            if batch is None:
                 for _ in range(1 + len(betas) * len(settings)):
                     advance()
                 continue
-            short, curves[stage.name] = against_bptt(stage.network, looked.batch, CURVE_BETA, CURVE_STEPS)
+            short, curves[stage.name] = against_bptt(stage.network, batch, CURVE_BETA, CURVE_STEPS)
             records += recorded(short, reference="bptt", stage=stage.name, **none)
             advance()
-            for more in records_of(stage, looked.batch, betas, settings, make_backend):
+            for more in records_of(stage, batch, betas, settings, make_backend):
                 records += more
                 advance()
     return GradientCheck(

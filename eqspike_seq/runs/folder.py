@@ -19,7 +19,15 @@ from eqspike_seq.config.presets import read_toml
 from eqspike_seq.config.settings import FORMAT, RunConfig
 from eqspike_seq.data.registry import DATASETS
 from eqspike_seq.errors import RunError
-from eqspike_seq.files import as_json, read_json, read_json_lines, read_tensors, remove_unfinished, write_atomically
+from eqspike_seq.files import (
+    as_json,
+    read_json,
+    read_json_lines,
+    read_tensors,
+    remove_unfinished,
+    write_atomically,
+    write_bytes,
+)
 from eqspike_seq.runs.environment import precision_kept
 from eqspike_seq.runs.schema import Metrics
 
@@ -101,11 +109,8 @@ class RunFolder:
 
     def write_bytes(self, name: str, data: bytes) -> None:
         """``data`` as ``name``."""
-
-        def save(path: Path) -> None:
-            path.write_bytes(data)
-
-        self.write(name, save)
+        self.check_held()
+        write_bytes(self.path / name, data)
 
     def continued(self, config: RunConfig) -> RunConfig:
         """``config``, where precision is auto with the one that the run here began with.
@@ -170,13 +175,11 @@ class RunFolder:
         """``vocabulary.json`` and ``vectors.safetensors``: what turns a text into the network's input, and its answer
         into a name. ``words`` by id, from 0, padding; ``vectors`` (V + 1, D)."""
         self.write_json("vocabulary.json", {"classes": classes, "words": words[1:]})
-        saved = {"vectors": vectors.cpu().contiguous()}
-        self.write("vectors.safetensors", lambda path: save_file(saved, path))
+        self.write("vectors.safetensors", lambda path: save_file(_for_disk({"vectors": vectors}), path))
 
     def save_halfway(self, model: dict[str, Tensor]) -> None:
         """``halfway.safetensors``: the weights in the middle of training, for checks of the gradient there."""
-        weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.items()}
-        self.write("halfway.safetensors", lambda path: save_file(weights, path))
+        self.write("halfway.safetensors", lambda path: save_file(_for_disk(model), path))
 
     def save_checkpoint(self, checkpoint: Checkpoint) -> None:
         """Replace ``checkpoint/`` as a whole: written beside it, then renamed; the old one is kept until then."""
@@ -185,13 +188,8 @@ class RunFolder:
         try:
             shutil.rmtree(new, ignore_errors=True)
             new.mkdir()
-            save_file(
-                {k: v.detach().cpu().contiguous() for k, v in checkpoint.model.items()}, new / "model.safetensors"
-            )
-            save_file(
-                {k: v.detach().cpu().contiguous() for k, v in checkpoint.optimizer.items()},
-                new / "optimizer.safetensors",
-            )
+            save_file(_for_disk(checkpoint.model), new / "model.safetensors")
+            save_file(_for_disk(checkpoint.optimizer), new / "optimizer.safetensors")
             (new / "state.json").write_text(json.dumps({"format": FORMAT, **checkpoint.state}, allow_nan=False))
             for file in new.iterdir():
                 with file.open("rb+") as handle:
@@ -221,6 +219,10 @@ class RunFolder:
         if state.pop("format", None) != FORMAT:
             raise RunError(f"{path}/state.json is not of format {FORMAT}. Remove the folder to start afresh.")
         return Checkpoint(model, optimizer, state)
+
+
+def _for_disk(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
 
 
 def choose(config: RunConfig) -> Path:

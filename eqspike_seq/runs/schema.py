@@ -208,7 +208,7 @@ class GradientCurves(Schema):
         return self.check_lengths("ep", "bptt", "cosine")
 
 
-class TextsOfStage(Schema):
+class StageTexts(Schema):
     """The texts that a stage was examined with: how many, the share classified correctly, how many still teach."""
 
     texts: Natural
@@ -225,7 +225,7 @@ class GradientCheck(Schema):
     curves: dict[StageName, Annotated[dict[str, GradientCurves], Field(min_length=1)]] = {}
     texts: Natural = 0
     curve_texts: Natural = 0
-    stages: dict[StageName, TextsOfStage] = {}
+    stages: dict[StageName, StageTexts] = {}
 
 
 class Course(Schema):
