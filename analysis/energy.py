@@ -1,4 +1,4 @@
-"""What a run costs: its ledger priced on named hardware, beside dense EP and cheap classifiers, with a verdict.
+"""What a run costs: its ledger priced on named hardware, with dense EP, cheap classifiers and a verdict.
 
 Everything comes from run folders: counts from ``ledger.json``, accuracy from ``result.json``, T from ``config.toml``.
 """
@@ -181,7 +181,7 @@ def classifiers(ledger: Ledger, table: CostTable, scores: Json) -> list[Json]:
     return found
 
 
-def dense_beside(run: Run, against: Path | None) -> tuple[Ledgers | None, str]:
+def dense_ledgers(run: Run, against: Path | None) -> tuple[Ledgers | None, str]:
     """(what dense EP takes, its accuracy in words). Raises ConfigError where ``against`` is not comparable."""
     mine = f"{run.result.test_accuracy:.2%} right"
     if against is None:
@@ -212,7 +212,7 @@ def energy(path: Path, tables: list[CostTable], against: Path | None, scores: Pa
     figures = {} if scores is None else read(scores, dict)
     if figures.get("dataset", run.result.dataset) != run.result.dataset:
         raise ConfigError(f"--classifiers: {scores} is of {figures['dataset']}, expected {run.result.dataset}")
-    dense, accuracies = dense_beside(run, against)
+    dense, accuracies = dense_ledgers(run, against)
     found, result = run.ledgers, run.result
     report: Json = {
         "format": 1,
@@ -231,10 +231,10 @@ def energy(path: Path, tables: list[CostTable], against: Path | None, scores: Pa
     }
     if dense is not None:
         bits = math.ceil(math.log2(run.settings.free_steps + 1))
-        beside = [read_table(DIGITAL), at_bits(read_table("horowitz-45nm-int8"), bits), *map(read_table, GPUS)]
+        others = [read_table(DIGITAL), at_bits(read_table("horowitz-45nm-int8"), bits), *map(read_table, GPUS)]
         report["baselines"] = [
             {"name": f"dense EP, {table.title}", **{part: part_of(dense.of(part), table) for part in PARTS}}
-            for table in beside
+            for table in others
         ]
         report["claim"] = claim(found, dense)
     report["baselines"] += classifiers(found.inference, read_table(DIGITAL), figures)

@@ -146,7 +146,7 @@ def write_csv(run: Path, tables: list[CostTable], path: Path) -> None:
 
 
 def draw(report: Json, folder: Path) -> list[Path]:
-    """What energy is made of, this run beside dense EP; and how it would change with the rate of spikes."""
+    """What energy is made of, of this run and of dense EP; and how it would change with the rate of spikes."""
     entries = [
         entry
         for entry in report["hardware"].values()
@@ -192,7 +192,7 @@ def draw(report: Json, folder: Path) -> list[Path]:
 
 
 def _bar(axis: Any, place: float, part: Json, dense: Json) -> None:
-    """Components end to end, in shares of ``dense``, the sum and its share beside them.
+    """Components end to end, in shares of ``dense``, then the sum and its share.
 
     A bar that is longer than ``BROKEN`` ends there, with a gap across it as the mark that it goes on.
     """

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 import numpy as np
 
 from analysis.comparison import HEADS, Row, cells, compare, seeds
-from analysis.energy import NEVER, dense_beside, priced
+from analysis.energy import NEVER, dense_ledgers, priced
 from analysis.energy_report import text_of
 from analysis.folders import Json, Run, read
 from analysis.picture import Picture, as_csv
@@ -73,9 +73,9 @@ def verdict(row: Row, table: CostTable) -> str:
     if result.backend == "dense":
         return said + f" An inference takes {text_of(row.joules['inference']['value'])}."
     try:
-        dense, accuracies = dense_beside(row.run, None if row.against is None else row.against.path)
+        dense, accuracies = dense_ledgers(row.run, None if row.against is None else row.against.path)
     except ConfigError:  # the same texts, but not the same network, or no ledger: its own weights, run densely
-        dense, accuracies = dense_beside(row.run, None)
+        dense, accuracies = dense_ledgers(row.run, None)
     if dense is None:
         return said + f" An inference takes {text_of(row.joules['inference']['value'])}."
     return f"{said} {priced(row.run, table, dense, accuracies)['verdict']}"

@@ -20,7 +20,7 @@ SHOWN = 12  # of the best settings in the report
 
 
 def main(path: Path, command: Command) -> None:
-    """Read ``sweep.json`` and the runs beside it; print the settings, write sweep.csv, sweep.svg and report.html."""
+    """Read ``sweep.json`` and its runs; print the settings, write sweep.csv, sweep.svg and report.html."""
     found = read(path, Sweep.read)
     rows = [row for trial in found.trials if (row := record(trial, path.parent)) is not None]
     rows.sort(key=lambda row: (-row["validation_accuracy"], row["trial"]))

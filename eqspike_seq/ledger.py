@@ -1,7 +1,7 @@
 """Event counts per layer and phase: what the modelled hardware does for one text at a time, never joules.
 
 A *connection* joins two neighbouring layers and is counted in both directions; only rows of real tokens count. Weights
-are fetched anew at each use (no batch to share them with), except w₁, which stays while the tokens of a text pass;
+are fetched at each use (no batch to share them with), except w₁, which stays while the tokens of a text pass;
 stored patterns are fetched once for all rows that are computed together.
 """
 

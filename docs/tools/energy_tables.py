@@ -66,7 +66,7 @@ def claims() -> str:
     return table(("", "claimed", "found", "verdict"), rows, text=(0, 3))
 
 
-def beside() -> str:
+def baselines() -> str:
     """Dense EP elsewhere, and cheap classifiers."""
     rows = []
     for row in _changes([])["baselines"]:

@@ -253,7 +253,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "energy": energy_tables.runs,
     "hardware": energy_tables.hardware,
     "claims": energy_tables.claims,
-    "beside": energy_tables.beside,
+    "baselines": energy_tables.baselines,
     "dense-speed": speed_tables.dense,
     "tried": speed_tables.tried,
     "spiking-speed": speed_tables.spiking,

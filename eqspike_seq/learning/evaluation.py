@@ -78,7 +78,7 @@ def evaluate(
     batch: int,
     advance: Callable[[int], None] = lambda _: None,
 ) -> Evaluation:
-    """Relax every text of ``part`` and read the output; ``advance`` is told how many texts are done.
+    """Relax every text of ``part`` and read the output; ``advance`` gets the number of texts that were done.
 
     Raises DivergenceError where an output is not finite.
     """

@@ -95,7 +95,7 @@ class RunFolder:
             return False
 
     def check_held(self) -> None:
-        """Raises RunError unless ``is_held``: what is written to a folder made anew would not be a whole run."""
+        """Raises RunError unless ``is_held``: a folder that was removed and made again would not hold a whole run."""
         if not self.is_held():
             raise RunError(
                 f"{self.path} has vanished while this run was writing there: it, or its .lock, was removed, or its "
@@ -182,7 +182,7 @@ class RunFolder:
         self.write("halfway.safetensors", lambda path: save_file(_for_disk(model), path))
 
     def save_checkpoint(self, checkpoint: Checkpoint) -> None:
-        """Replace ``checkpoint/`` as a whole: written beside it, then renamed; the old one is kept until then."""
+        """Replace ``checkpoint/`` as a whole: written next to it, then renamed; the old one is kept until then."""
         self.check_held()
         new, final, old = (self.path / name for name in ("checkpoint.new", "checkpoint", "checkpoint.old"))
         try:
