@@ -30,8 +30,8 @@ from eqspike_seq.model.attention import hopattn
 from eqspike_seq.model.network import Batch, Network
 from eqspike_seq.model.projection import prepare
 from eqspike_seq.relaxation.dense import DenseBackend
-from eqspike_seq.runs.schema import Agreement, GradientCheck
-from tests.conftest import make_batch, make_clamped, make_network
+from eqspike_seq.runs.schema import Agreement, ConvergenceCheck, GradientCheck
+from tests.conftest import is_whole, make_batch, make_clamped, make_network
 
 RESULTS = Path(__file__).parent.parent / "results"
 DENSE = sorted(path.parent for path in RESULTS.glob("*/config.toml") if settings_of(path.parent)["backend"] == "dense")
@@ -118,6 +118,7 @@ def test_check_gradients_of_a_run_at_three_stages(
     assert found["format"] == 1
     assert {r["stage"] for r in records} == {"initial", "halfway", "end"}
     assert {r["parameter"] for r in records} == {"w1", "w2", "b2", "w3", "b3"}
+    assert is_whole(tmp_path / "run/checks/gradients.json", GradientCheck, "environment")
     spiking = [r for r in records if r["reference"] == "eq18"]
     assert {(r["beta"], r["window"]) for r in spiking} == {(0.5, 40), (0.5, 80), (1.0, 40), (1.0, 80)}
     assert all(r["neuron"] == "if" and r["circuit"] == "clocked" for r in spiking)
@@ -128,6 +129,7 @@ def test_check_gradients_of_a_run_at_three_stages(
     run_check(monkeypatch, "convergence", "run", "--texts", "8")
     found = json.loads((tmp_path / "run/checks/convergence.json").read_text())
     assert set(found["stages"]) == {"initial", "halfway", "end"} and "spiking" in found["stages"]["end"]
+    assert is_whole(tmp_path / "run/checks/convergence.json", ConvergenceCheck, "environment")
     assert "<svg" in (tmp_path / "run/checks/hopfield.svg").read_text()
     assert "a second HopAttn" in capsys.readouterr().out
 
