@@ -9,17 +9,19 @@ decimals are kept as are there. ``<!-- not in results: 88.21 88.22 -->`` lists t
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import tyro
 
 from analysis.comparison import reference
-from analysis.folders import Json, Run
+from analysis.folders import Run
+from analysis.folders import read as open_json
 from docs.tools import energy_tables, reproduce, speed_tables
-from docs.tools.markdown import FIGURES, INDEX, label_of, read, runs_of, table
+from docs.tools.markdown import FIGURES, INDEX, RESULTS, label_of, read, runs_of, table
 from eqspike.provenance import command_of
+from eqspike_seq.runs.schema import GradientCheck, GradientRecord
 
 BLOCK = re.compile(r"(<!-- table: ([\w-]+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
 SAID = re.compile(r"\d+(\.\d+)?( %<!-- ([\w./-]+)(?: ([\w.]+))? -->)")
@@ -93,43 +95,42 @@ def spikes() -> str:
     return table(heads, rows, text=(0, 5))
 
 
+def compared(name: str) -> Iterator[tuple[str, GradientCheck, list[GradientRecord]]]:
+    """(folder, check, its records of one reference) for each row of the index."""
+    for folder, against in map(str.split, INDEX["tables"][name]):
+        found = open_json(RESULTS / "checks" / folder / "gradients.json", GradientCheck.read)
+        yield folder, found, [record for record in found.records if record.reference == against]
+
+
 def gradients() -> str:
     """Cosine and relative RMSE of spiking updates to converged dense Eq. 18, by neuron, rule and stage of training."""
     parameters, rows = ("w1", "w2", "w3", "w4"), []
-    for name, against in map(str.split, INDEX["tables"]["gradients"]):
-        found = read(f"checks/{name}/gradients.json")
-        records = [r for r in found["records"] if r["reference"] == against]
-        longest, beta = records[-1]["window"], found["settings"]["beta"]
-        mine = [r for r in records if r["window"] == longest and r["beta"] == beta]
-        for stage in dict.fromkeys(r["stage"] for r in mine):
-            of = {r["parameter"]: r for r in mine if r["stage"] == stage}
-            steps = of["w1"]["free_steps"] if longest else "–"
-            cells = (f"{of[p]['cosine']:.4f} ({of[p]['relative_rmse']:.2g})" for p in parameters)
-            rows.append(
-                (
-                    f"[{check_label(name, records[0])}](../results/checks/{name}/gradients.json)",
-                    str(steps),
-                    stage,
-                    *cells,
-                )
-            )
+    for folder, found, records in compared("gradients"):
+        label = f"[{check_label(folder, records[0])}](../results/checks/{folder}/gradients.json)"
+        longest, beta = records[-1].window, found.settings["beta"]
+        mine = [r for r in records if r.window == longest and r.beta == beta]
+        for stage in dict.fromkeys(r.stage for r in mine):
+            of = {r.parameter: r for r in mine if r.stage == stage}
+            steps = of["w1"].free_steps if longest else "–"
+            cells = (f"{of[p].cosine:.4f} ({of[p].relative_rmse:.2g})" for p in parameters)
+            rows.append((label, str(steps), stage, *cells))
     return table(("neuron, rule", "T = K", "stage", *parameters), rows, text=(0, 2))
 
 
-def check_label(name: str, record: Json) -> str:
+def check_label(folder: str, record: GradientRecord) -> str:
     """Neuron and rule of a check, and what it compares."""
-    parts = [record["neuron"], *(["`wta`"] if record["circuit"] == "wta" else []), f"`{record['rule']}`"]
-    parts += filter(None, [INDEX["notes"].get(f"checks/{name}")])
-    return ", ".join(parts + ["to its own network"] * (record["reference"] == "offset"))
+    parts = [record.neuron, "`wta`" if record.circuit == "wta" else None, f"`{record.rule}`"]
+    parts += [INDEX["notes"].get(f"checks/{folder}"), "to its own network" if record.reference == "offset" else None]
+    return ", ".join(filter(None, parts))
 
 
 def gradient_sweep() -> str:
     """The rule ``membrane`` over window and β, at the end of training."""
     parameters, rows = ("w1", "w2", "w3", "w4"), []
-    records = [r for r in read("checks/if-membrane/gradients.json")["records"] if r["reference"] == "eq18"]
-    found = {(r["free_steps"], r["window"], r["beta"], r["parameter"]): r for r in records if r["stage"] == "end"}
+    ((_, _, records),) = compared("gradient-sweep")
+    found = {(r.free_steps, r.window, r.beta, r.parameter): r for r in records if r.stage == "end"}
     for steps, window, beta in dict.fromkeys(key[:3] for key in found):
-        cells = (f"{found[steps, window, beta, p]['cosine']:.4f}" for p in parameters)
+        cells = (f"{found[steps, window, beta, p].cosine:.4f}" for p in parameters)
         rows.append((str(steps), str(window), f"{beta:g}", *cells))
     return table(("T = K", "window", "β", *parameters), rows, text=())
 
@@ -137,10 +138,10 @@ def gradient_sweep() -> str:
 def bptt() -> str:
     """EP against BPTT through the same number of steps, at each stage: cosine and relative RMSE."""
     parameters, rows = ("w1", "w2", "b2", "w3", "b3", "w4", "b4"), []
-    records = [r for r in read("checks/if-membrane/gradients.json")["records"] if r["reference"] == "bptt"]
-    for stage in dict.fromkeys(r["stage"] for r in records):
-        found = {r["parameter"]: r for r in records if r["stage"] == stage}
-        cells = (f"{found[p]['cosine']:.5f} ({found[p]['relative_rmse']:.1g})" for p in parameters)
+    ((_, _, records),) = compared("bptt")
+    for stage in dict.fromkeys(r.stage for r in records):
+        found = {r.parameter: r for r in records if r.stage == stage}
+        cells = (f"{found[p].cosine:.5f} ({found[p].relative_rmse:.1g})" for p in parameters)
         rows.append((stage, *cells))
     return table(("stage", *parameters), rows, text=(0,))
 
@@ -165,11 +166,12 @@ def less_attention() -> str:
 
 def attention_rows() -> str:
     """Spikes of the soft winner-take-all circuit in the fully spiking run, a token row of a text."""
-    ledger = read("imdb-sigma-delta-wta-seed0/ledger.json")
+    (run,) = runs_of("attention-rows")
     rows = []
     for part, phase in (("inference", "free"), ("training", "free"), ("training", "nudge+"), ("training", "nudge-")):
-        counts = ledger[part]["counts"]
-        tokens = (counts["input"]["free"]["io_bytes"] - ledger[part]["samples"]["free"]) / 4  # a number each, a label
+        ledger = run.ledgers.of(part)
+        counts = ledger.counts
+        tokens = (counts["input"]["free"]["io_bytes"] - ledger.samples["free"]) / 4  # a number each, a label
         sent = (f"{counts[layer][phase]['spikes'] / tokens:.3g}" for layer in ("query", "hopattn", "s1"))
         rows.append((f"{part}, {phase}", *sent))
     return table(("", "of the query", "of stored patterns", "of s¹"), rows, text=(0,))
