@@ -6,10 +6,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from analysis.energy import PARTS, part_of_run
+from analysis.energy_report import text_of
 from analysis.folders import Json, Run, groups
 from neuromorphic.pricing import CostTable
 
 CONFIDENCE = 0.95
+MEASURED = ("train_seconds", "test_seconds", "peak_memory_bytes", "free_steps", "test_converged")
+ALIKE = ("dataset", "attention", "limit", "n_test")  # in a run and the dense one it is compared with
 
 
 def interval(right: int, texts: int) -> tuple[float, float]:
@@ -44,12 +47,12 @@ def reference(run: Run, runs: Iterable[Run]) -> Run | None:
     same = [
         other
         for other in runs
-        if other.result["backend"] == "dense"
-        and run.result["backend"] != "dense"
-        and all(other.result.get(key) == result.get(key) for key in ("dataset", "attention", "limit", "n_test"))
-        and other.settings.get("shuffle_words") == run.settings.get("shuffle_words")
+        if other.result.backend == "dense"
+        and run.result.backend != "dense"
+        and all(getattr(other.result, key) == getattr(result, key) for key in ALIKE)
+        and other.words_shuffled == run.words_shuffled
     ]
-    return next((other for other in same if other.result["seed"] == result["seed"]), same[0] if same else None)
+    return next((other for other in same if other.result.seed == result.seed), same[0] if same else None)
 
 
 @dataclass(frozen=True)
@@ -65,31 +68,31 @@ class Row:
 
     def record(self) -> Json:
         """Flat, for CSV and JSON."""
-        result, test = self.run.result, self.test
-        against = None if self.against is None else result["test_accuracy"] - self.against.result["test_accuracy"]
-        row: Json = {"run": self.run.name, "label": self.run.label, "dataset": result["dataset"]}
-        row |= {"seed": result["seed"], "n_test": result["n_test"], "test_accuracy": result["test_accuracy"]}
-        row |= {"low": self.low, "high": self.high, "points_to_dense": None if against is None else 100 * against}
-        row |= {
-            "only_right_here": test and test[0],
-            "only_right_dense": test and test[1],
-            "mcnemar_p": test and test[2],
+        result, (only, lost, p) = self.run.result, self.test or (None, None, None)
+        gap = None if self.against is None else 100 * (result.test_accuracy - self.against.result.test_accuracy)
+        return {
+            "run": self.run.name,
+            "label": self.run.label,
+            **{key: getattr(result, key) for key in ("dataset", "seed", "n_test", "test_accuracy")},
+            "low": self.low,
+            "high": self.high,
+            "points_to_dense": gap,
+            "only_right_here": only,
+            "only_right_dense": lost,
+            "mcnemar_p": p,
+            **{f"joules_{part}": self.joules and self.joules[part]["value"] for part in PARTS},
+            "spikes_per_synapse_inference": result.spikes_per_synapse_per_inference,
+            "spikes_per_synapse_training_sample": result.spikes_per_synapse_per_training_sample,
+            **{key: getattr(result, key) for key in MEASURED},
         }
-        for part in PARTS:
-            row[f"joules_{part}"] = self.joules and self.joules[part]["value"]
-        for key in ("inference", "training_sample"):
-            row[f"spikes_per_synapse_{key}"] = result.get(f"spikes_per_synapse_per_{key}")
-        for key in ("train_seconds", "test_seconds", "peak_memory_bytes", "free_steps", "test_converged"):
-            row[key] = result.get(key)
-        return row
 
 
 def compare(runs: list[Run], table: CostTable) -> list[Row]:
     """A row for each run, priced on ``table``."""
     rows = []
     for run in runs:
-        texts = run.result["n_test"]
-        low, high = interval(round(run.result["test_accuracy"] * texts), texts)
+        texts = run.result.n_test
+        low, high = interval(round(run.result.test_accuracy * texts), texts)
         against = reference(run, runs)
         test = None if against is None else mcnemar(run, against)
         rows.append(Row(run, low, high, against, test, joules(run, table)))
@@ -106,17 +109,15 @@ def seeds(runs: list[Run]) -> list[Json]:
     """Mean and standard deviation of the accuracy of runs that differ in their seed alone."""
     rows = []
     for group in groups(runs):
-        accuracies = [run.result["test_accuracy"] for run in group]
+        accuracies = [run.result.test_accuracy for run in group]
         spread = statistics.stdev(accuracies) if len(group) > 1 else None
-        row: Json = {"label": group[0].label, "dataset": group[0].result["dataset"], "seeds": len(group)}
+        row: Json = {"label": group[0].label, "dataset": group[0].result.dataset, "seeds": len(group)}
         rows.append({**row, "mean": statistics.mean(accuracies), "standard_deviation": spread})
     return rows
 
 
 def cells(row: Row) -> list[str]:
     """One line of the terminal's and the report's table."""
-    from analysis.energy_report import text_of
-
     record = row.record()
     gap, p = record["points_to_dense"], record["mcnemar_p"]
 

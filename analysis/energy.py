@@ -1,4 +1,4 @@
-"""What a run costs: its ledger priced on named hardware, beside dense EP and cheap classifiers, with a verdict.
+"""What a run costs: its ledger priced on named hardware, with dense EP, cheap classifiers and a verdict.
 
 Everything comes from run folders: counts from ``ledger.json``, accuracy from ``result.json``, T from ``config.toml``.
 """
@@ -8,9 +8,10 @@ import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from analysis.folders import Json, Ledgers, Run, open_run, read_json
+from analysis.folders import Json, Run, open_run, read
 from eqspike_seq.errors import ConfigError
 from eqspike_seq.ledger import Ledger
+from eqspike_seq.runs.schema import Ledgers
 from neuromorphic.pricing import GROUP_OF, Cost, CostTable, Joules, at_bits, extremes, price, read_table, total
 
 PARTS = {"inference": "an inference", "training": "a training sample"}
@@ -23,7 +24,6 @@ CLAIM = {"inference": 1000, "training": 100}  # Bal & Sengupta (2023) after Mart
 DIGITAL = "horowitz-45nm-fp32"
 GPUS = ("a100-peak", "a100-30-percent", "h200-peak", "h200-30-percent")
 CHIPS = ("loihi", "crossbar")
-SAME = ("dataset", "attention", "masked", "tokens", "keep", "estimator", "limit", "shuffle_words")
 
 
 def component(cost: Cost) -> str:
@@ -181,27 +181,27 @@ def classifiers(ledger: Ledger, table: CostTable, scores: Json) -> list[Json]:
     return found
 
 
-def dense_beside(run: Run, against: Path | None) -> tuple[Ledgers | None, str]:
+def dense_ledgers(run: Run, against: Path | None) -> tuple[Ledgers | None, str]:
     """(what dense EP takes, its accuracy in words). Raises ConfigError where ``against`` is not comparable."""
-    mine = f"{run.result['test_accuracy']:.2%} right"
+    mine = f"{run.result.test_accuracy:.2%} right"
     if against is None:
         return run.ledgers.dense, f"{mine} (dense EP: the same weights)"
     other = open_run(against)
-    if run.result["backend"] == "dense" or other.result["backend"] != "dense":
-        got = f"{run.name} is itself dense" if run.result["backend"] == "dense" else f"{against} is not"
+    if run.result.backend == "dense" or other.result.backend != "dense":
+        got = f"{run.name} is itself dense" if run.result.backend == "dense" else f"{against} is not"
         raise ConfigError(f"--against: expected a spiking run and then a dense one of the same data; {got}.")
-    for name in SAME:
-        if run.settings.get(name) != other.settings.get(name):
+    for name, value in run.task.items():
+        if (got := other.task[name]) != value:
             raise ConfigError(
-                f"--against: {against} has {name} {other.settings.get(name)}, expected {run.settings.get(name)} as in "
-                f"{run.path}. Give a dense run of the same task."
+                f"--against: {against} has {name} {got}, expected {value} as in {run.path}. "
+                "Give a dense run of the same task."
             )
     if other.ledgers.inference.sizes != run.ledgers.inference.sizes:
         raise ConfigError(
             f"--against: layers of {other.ledgers.inference.sizes} units, expected {run.ledgers.inference.sizes}, "
             "those of the run. Give a dense run of the same network."
         )
-    return other.ledgers, f"{mine} against {other.result['test_accuracy']:.2%}"
+    return other.ledgers, f"{mine} against {other.result.test_accuracy:.2%}"
 
 
 def energy(path: Path, tables: list[CostTable], against: Path | None, scores: Path | None) -> Json:
@@ -209,14 +209,14 @@ def energy(path: Path, tables: list[CostTable], against: Path | None, scores: Pa
     run = open_run(path)
     if doubled := {table.name for table in tables if [t.name for t in tables].count(table.name) > 1}:
         raise ConfigError(f"--hardware: {', '.join(sorted(doubled))} given twice; tables need names of their own")
-    figures = {} if scores is None else read_json(scores)
-    if figures.get("dataset", run.result["dataset"]) != run.result["dataset"]:
-        raise ConfigError(f"--classifiers: {scores} is of {figures['dataset']}, expected {run.result['dataset']}")
-    dense, accuracies = dense_beside(run, against)
+    figures = {} if scores is None else read(scores, dict)
+    if figures.get("dataset", run.result.dataset) != run.result.dataset:
+        raise ConfigError(f"--classifiers: {scores} is of {figures['dataset']}, expected {run.result.dataset}")
+    dense, accuracies = dense_ledgers(run, against)
     found, result = run.ledgers, run.result
     report: Json = {
         "format": 1,
-        "run": {k: result.get(k) for k in ("dataset", "backend", "neuron", "circuit", "rule", "test_accuracy", "seed")},
+        "run": result.model_dump(include={"dataset", "backend", "neuron", "circuit", "rule", "test_accuracy", "seed"}),
         "dense_from": None if dense is None else "the same weights, dense" if against is None else against.name,
         "accuracies": accuracies,
         "spikes_per_synapse": {
@@ -225,16 +225,16 @@ def energy(path: Path, tables: list[CostTable], against: Path | None, scores: Pa
         },
         "spikes_per_neuron_and_step": per_neuron_step(found.inference),
         "hardware": {table.name: priced(run, table, dense, accuracies) for table in tables},
-        "measured_joules": result.get("measured_joules"),
+        "measured_joules": result.measured_joules and result.measured_joules.content(),
         "never_counted": NEVER,
         "baselines": [],
     }
     if dense is not None:
-        bits = math.ceil(math.log2(int(run.settings["free_steps"]) + 1))
-        beside = [read_table(DIGITAL), at_bits(read_table("horowitz-45nm-int8"), bits), *map(read_table, GPUS)]
+        bits = math.ceil(math.log2(run.settings.free_steps + 1))
+        others = [read_table(DIGITAL), at_bits(read_table("horowitz-45nm-int8"), bits), *map(read_table, GPUS)]
         report["baselines"] = [
             {"name": f"dense EP, {table.title}", **{part: part_of(dense.of(part), table) for part in PARTS}}
-            for table in beside
+            for table in others
         ]
         report["claim"] = claim(found, dense)
     report["baselines"] += classifiers(found.inference, read_table(DIGITAL), figures)

@@ -1,7 +1,5 @@
 """The report of ``eqspike energy``: tables on the terminal, ``energy.csv`` and pictures in the run folder."""
 
-import csv
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +9,7 @@ from rich.table import Table
 
 from analysis.energy import PARTS
 from analysis.folders import Json, open_run
+from analysis.picture import as_csv
 from analysis.style import COLOURS, figure, legend, logarithmic, save
 from eqspike_seq.files import write_bytes
 from neuromorphic.pricing import CostTable, price
@@ -133,33 +132,21 @@ def show(report: Json, console: Console) -> None:
 
 def write_csv(run: Path, tables: list[CostTable], path: Path) -> None:
     """A line for each count and hardware: joules a text."""
-    text = io.StringIO()
-    writer = csv.writer(text)
-    writer.writerow(("hardware", "part", "layer", "phase", "kind", "count", "joules", "joules_low", "joules_high"))
+    rows: list[Json] = []
     found = open_run(run).ledgers
     for table in tables:
         for part in PARTS:
             texts = found.of(part).samples["free"]
             for cost in price(found.of(part), table):
-                each = cost.joules / texts
-                writer.writerow(
-                    (
-                        table.name,
-                        part,
-                        cost.layer,
-                        cost.phase,
-                        cost.kind,
-                        cost.count / texts,
-                        each.value,
-                        each.low,
-                        each.high,
-                    )
-                )
-    write_bytes(path, text.getvalue().encode())
+                joules = cost.joules / texts
+                about = {"layer": cost.layer, "phase": cost.phase, "kind": cost.kind, "count": cost.count / texts}
+                sums = {"joules": joules.value, "joules_low": joules.low, "joules_high": joules.high}
+                rows.append({"hardware": table.name, "part": part, **about, **sums})
+    write_bytes(path, as_csv(rows))
 
 
 def draw(report: Json, folder: Path) -> list[Path]:
-    """What energy is made of, this run beside dense EP; and how it would change with the rate of spikes."""
+    """What energy is made of, of this run and of dense EP; and how it would change with the rate of spikes."""
     entries = [
         entry
         for entry in report["hardware"].values()
@@ -205,7 +192,7 @@ def draw(report: Json, folder: Path) -> list[Path]:
 
 
 def _bar(axis: Any, place: float, part: Json, dense: Json) -> None:
-    """Components end to end, in shares of ``dense``, the sum and its share beside them.
+    """Components end to end, in shares of ``dense``, then the sum and its share.
 
     A bar that is longer than ``BROKEN`` ends there, with a gap across it as the mark that it goes on.
     """

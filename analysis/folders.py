@@ -2,46 +2,85 @@
 
 import json
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from numpy.typing import NDArray
 
-from analysis import forms
 from eqspike_seq import files
-from eqspike_seq.config.presets import as_saved
+from eqspike_seq.config.presets import flattened
 from eqspike_seq.config.settings import FORMAT, WHERE
 from eqspike_seq.data.registry import pixels_of
 from eqspike_seq.errors import ConfigError
-from eqspike_seq.ledger import KINDS, Ledger
+from eqspike_seq.runs.samples import check_samples
+from eqspike_seq.runs.schema import (
+    Amount,
+    ConvergenceCheck,
+    Curves,
+    GradientCheck,
+    LedgerFile,
+    Metrics,
+    Positive,
+    Result,
+    Schema,
+)
 
 Json = dict[str, Any]
 EVERY = ("aa", "ab", "ba", "bb")  # projections of pairs
+TASK = ("dataset", "attention", "masked", "tokens", "keep", "estimator", "limit", "shuffle_words")
+Read = TypeVar("Read")
 
 
-@dataclass(frozen=True)
-class Ledgers:
-    """Of a run: on the test split, in training, and for a spiking run what dense EP takes for the same weights."""
+class Settings(Schema):
+    """config.toml, as far as reports show its settings."""
 
-    inference: Ledger
-    training: Ledger
-    dense: "Ledgers | None" = None
-
-    def of(self, part: str) -> Ledger:
-        """inference or training."""
-        return self.training if part == "training" else self.inference
+    dataset: str
+    tokens: Positive | None = None
+    beta: Amount
+    learning_rate: list[Amount]
+    free_steps: Positive
+    nudge_steps: Positive
+    batch: Positive
+    epochs: Positive
+    device: str
 
 
 @dataclass(frozen=True)
 class Run:
-    """One run folder: ``settings`` from config.toml, ``result`` from result.json, ``metrics`` from metrics.jsonl."""
+    """One run folder: ``saved`` is config.toml, ``result`` result.json, ``metrics`` metrics.jsonl.
+
+    Other modules read settings through ``settings``, ``task`` and ``words_shuffled``, so that none knows how they are
+    saved.
+    """
 
     path: Path
-    settings: Json
-    result: Json
-    metrics: list[Json]
+    saved: Json
+    result: Result
+    metrics: list[Metrics]
+
+    @cached_property
+    def settings(self) -> Settings:
+        """The settings that reports show."""
+        return Settings.read(self.saved)
+
+    @property
+    def task(self) -> Json:
+        """What another run has to share for its energy to be compared."""
+        return {name: self.saved.get(name) for name in TASK}
+
+    @property
+    def words_shuffled(self) -> bool:
+        """Whether each text's words were in random order."""
+        return bool(self.saved.get("shuffle_words"))
+
+    @property
+    def same_but_seed(self) -> str:
+        """Equal for two runs that differ in nothing but the seed, and where and how they ran."""
+        same = {name: value for name, value in self.saved.items() if name not in WHERE and name != "seed"}
+        return json.dumps(same, sort_keys=True, default=str)
 
     @property
     def name(self) -> str:
@@ -52,31 +91,26 @@ class Run:
     def label(self) -> str:
         """What a legend calls it; the seed is left out."""
         result = self.result
-        parts = [f"{result['backend']} EP", result["neuron"], result["rule"]]
-        if result["circuit"] == "wta":
+        parts = [f"{result.backend} EP", result.neuron, result.rule]
+        if result.circuit == "wta":
             parts.append("wta")
-        if not result["attention"] and not pixels_of(result["dataset"]):
+        if not result.attention and not pixels_of(result.dataset):
             parts.append("no HopAttn")
-        kept = self.settings.get("projections", list(EVERY))
+        kept = self.saved.get("projections", EVERY)
         parts += [f"without {name}" for name in EVERY if name not in kept]
-        if self.settings.get("shuffle_words"):
+        if self.words_shuffled:
             parts.append("words shuffled")
         return ", ".join(part for part in parts if part)
 
     @cached_property
-    def ledgers(self) -> Ledgers:
+    def ledgers(self) -> LedgerFile:
         """ledger.json. Raises ConfigError where there is none to be priced."""
-        found = read_json(self.path / "ledger.json")
-        dense = found.get("dense")
-        pair = None
-        if dense is not None:
-            pair = Ledgers(_ledger(self.path, dense, "inference"), _ledger(self.path, dense, "training"))
-        return Ledgers(_ledger(self.path, found, "inference"), _ledger(self.path, found, "training"), pair)
+        return read(self.path / "ledger.json", LedgerFile.read, ". Train the run again with this version.")
 
     @cached_property
-    def curves(self) -> Json:
+    def curves(self) -> Curves:
         """curves.json. Raises ConfigError."""
-        return read_json(self.path / "curves.json", forms.Curves)
+        return read(self.path / "curves.json", Curves.read)
 
     @cached_property
     def samples(self) -> dict[str, NDArray[Any]]:
@@ -84,7 +118,7 @@ class Run:
         path = self.path / "samples.npz"
         try:
             found = files.read_arrays(path)
-            forms.check_samples(found)
+            check_samples(found)
         except (OSError, ValueError) as error:
             raise ConfigError(f"{path}: cannot be read: {error}") from error
         return found
@@ -96,8 +130,8 @@ class Run:
 
         path, names = self.path / "predictions.parquet", ["text_sha256", "label", "predicted"]
         try:
-            if (rows := pq.read_metadata(path).num_rows) != self.result["n_test"]:
-                raise ValueError(f"it has {rows} rows, expected {self.result['n_test']}")
+            if (rows := pq.read_metadata(path).num_rows) != self.result.n_test:
+                raise ValueError(f"it has {rows} rows, expected {self.result.n_test}")
             table = pq.read_table(path, columns=names)
             columns = {name: table[name].to_numpy() for name in names}
             if str(table["text_sha256"].type) != "string" or any(columns[n].dtype.kind != "i" for n in names[1:]):
@@ -106,50 +140,59 @@ class Run:
         except Exception as error:  # Arrow lets many kinds through
             raise ConfigError(f"{path}: cannot be read: {error}") from error
 
-    def check(self, name: str) -> Json | None:
-        """What ``eqspike check`` found in this run: gradients or convergence. Raises ConfigError."""
-        path = self.path / "checks" / f"{name}.json"
-        return read_json(path, forms.CHECKS[name]) if path.is_file() else None
+    @property
+    def gradient_check(self) -> GradientCheck | None:
+        """What ``eqspike check gradients`` found in this run, if anything. Raises ConfigError."""
+        return read(path, GradientCheck.read) if (path := self.path / "checks/gradients.json").is_file() else None
+
+    @property
+    def convergence_check(self) -> ConvergenceCheck | None:
+        """What ``eqspike check convergence`` found in this run, if anything. Raises ConfigError."""
+        return read(path, ConvergenceCheck.read) if (path := self.path / "checks/convergence.json").is_file() else None
 
     def has(self, name: str) -> bool:
         """Whether the folder holds this file: results that are kept for good leave out the large ones."""
         return (self.path / name).is_file()
 
 
-def read_json(path: Path, form: type[forms.Form] = forms.Form) -> Json:
-    """A JSON object of this form. Raises ConfigError."""
+def read(path: Path, schema: Callable[[Json], Read], remedy: str = "") -> Read:
+    """A JSON file, as ``schema`` reads its content. Raises ConfigError, which ends with the ``remedy``."""
     try:
-        found = files.read_json(path)
-        forms.check(found, form)
+        return schema(files.read_json(path))
     except FileNotFoundError as error:
         raise ConfigError(f"{path.parent}: it has no {path.name}") from error
     except (OSError, ValueError) as error:
-        raise ConfigError(f"{path}: cannot be read: {error}") from error
-    return found
+        raise ConfigError(f"{path}: cannot be read: {error}{remedy}") from error
+
+
+def check_format(path: Path, number: Any) -> None:
+    """Raises ConfigError for a file of a run folder that another version has written."""
+    if isinstance(number, int) and number != FORMAT:
+        age = "a newer" if number > FORMAT else "an older"
+        remedy = "Update eqspike." if number > FORMAT else "Train the run again with this version."
+        raise ConfigError(f"{path}: format {number}, written by {age} eqspike; this one reads {FORMAT}. {remedy}")
 
 
 def open_run(path: Path) -> Run:
     """The run in a folder. Raises ConfigError, saying what is wrong with it."""
     try:
-        result, settings = files.read_json(path / "result.json"), as_saved(files.read_toml(path / "config.toml"))
+        result, tables = files.read_json(path / "result.json"), files.read_toml(path / "config.toml")
         metrics = files.read_json_lines(path / "metrics.jsonl")
-        formats = [found.get("format") for found in (result, settings, *metrics)]
-        newest = max((number for number in formats if isinstance(number, int)), default=FORMAT)
-        if newest <= FORMAT:
-            forms.check(result, forms.Result)
-            forms.check(settings, forms.Settings)
-            for line in metrics:
-                forms.check(line, forms.Metrics)
+        for found in (tables, result, *metrics):
+            check_format(path, found.get("format"))
+        settings = {name: value for name, value in flattened(tables).items() if name != "format"}
+        run = Run(path, settings, Result.read(result), [Metrics.read(line) for line in metrics])
+        Settings.read(settings)
+    except ConfigError:
+        raise
     except FileNotFoundError as error:
         raise ConfigError(f"{path}: no finished run (it has no {Path(error.filename).name})") from error
     except (OSError, ValueError) as error:
         raise ConfigError(f"{path}: cannot be read, or is not a run of eqspike: {error}") from error
-    if newest > FORMAT:
-        raise ConfigError(f"{path}: format {newest}, written by a newer eqspike; this one reads {FORMAT}")
-    ended = any("validation_accuracy" in line for line in metrics)
-    if not result["complete"] or not ended or len({tuple(line["rates"]) for line in metrics}) > 1:
+    ended = any(line.validation_accuracy is not None for line in run.metrics)
+    if not run.result.complete or not ended or len({tuple(line.rates) for line in run.metrics}) > 1:
         raise ConfigError(f"{path}: the run has not ended; continue it with --resume")
-    return Run(path, settings, result, metrics)
+    return run
 
 
 def open_runs(paths: list[Path]) -> tuple[list[Run], list[str]]:
@@ -177,20 +220,5 @@ def groups(runs: list[Run]) -> list[list[Run]]:
     """Runs that differ in their seed alone, together."""
     found: dict[str, list[Run]] = {}
     for run in runs:
-        same = {key: value for key, value in run.settings.items() if key not in WHERE and key != "seed"}
-        found.setdefault(json.dumps(same, sort_keys=True, default=str), []).append(run)
+        found.setdefault(run.same_but_seed, []).append(run)
     return list(found.values())
-
-
-def _ledger(path: Path, found: Json, part: str) -> Ledger:
-    """One ledger of ledger.json, all kinds there. Raises ConfigError."""
-    place = f"{path / 'ledger.json'}: the {part} ledger"
-    try:
-        forms.check(found.get(part) or {}, forms.LedgerFile)
-    except ValueError as error:
-        raise ConfigError(f"{place}, {error}. Train the run again with this version.") from error
-    ledger = Ledger(**{name: found[part][name] for name in forms.LedgerFile.model_fields})
-    rows = [kinds for phases in ledger.counts.values() for kinds in phases.values()]
-    if not ledger.samples.get("free") or any(set(kinds) != set(KINDS) for kinds in rows):
-        raise ConfigError(f"{place} lacks kinds of events or texts. Train the run again with this version.")
-    return ledger

@@ -32,17 +32,17 @@ Rows = tuple[tuple[str, ...], list[tuple[str, ...]]]
 
 def accuracies(found: list[list[Run]]) -> Rows:
     """Mean and standard deviation over the seeds that there are; the split is the official test split, read once."""
-    names = list(dict.fromkeys(["imdb", "snli", *(group[0].result["dataset"] for group in found)]))
+    names = list(dict.fromkeys(["imdb", "snli", *(group[0].result.dataset for group in found)]))
     rows = [
         (f"{what} (published)", imdb, snli, *["–"] * (len(names) - 2), "–", PUBLISHED)
         for what, imdb, snli in ACCURACIES
     ]
     for group in found:
-        values = [100 * run.result["test_accuracy"] for run in group]
+        values = [100 * run.result.test_accuracy for run in group]
         shown = f"{statistics.mean(values):.2f}"
         if len(values) > 1:
             shown += f" ± {statistics.stdev(values):.2f}"
-        dataset = group[0].result["dataset"]
+        dataset = group[0].result.dataset
         places = (shown if name == dataset else "–" for name in names)
         rows.append((group[0].label, *places, str(len(group)), _names(group)))
     return ("", *names, "seeds", "source"), rows
@@ -54,9 +54,9 @@ def settings(found: list[list[Run]]) -> Rows:
     for group in found:
         chosen, ledgers = group[0].settings, group[0].ledgers
         layers = "-".join(str(size) for size in ledgers.inference.sizes)
-        rates = " ".join(f"{rate:g}" for rate in chosen["learning_rate"])
-        figures = (chosen[name] for name in ("beta", "free_steps", "nudge_steps", "batch", "epochs"))
-        about = (chosen["dataset"], group[0].label, str(chosen["tokens"]), layers)
+        rates = " ".join(f"{rate:g}" for rate in chosen.learning_rate)
+        figures = (chosen.beta, chosen.free_steps, chosen.nudge_steps, chosen.batch, chosen.epochs)
+        about = (chosen.dataset, group[0].label, str(chosen.tokens or "–"), layers)
         rows.append((*about, *(f"{figure:g}" for figure in figures), rates, _names(group)))
     return ("data", "what", "tokens", "layers", "β", "T", "K", "batch", "epochs", "learning rates", "source"), rows
 
@@ -68,10 +68,10 @@ def costs(found: list[list[Run]]) -> Rows:
     ]
     for group in found:
         result = group[0].result
-        memory = statistics.mean(run.result["peak_memory_bytes"] for run in group) / 1e9
-        seconds = statistics.mean(run.result["test_seconds"] for run in group)
-        figures = (f"{memory:.2f} GB", f"{seconds:.0f} s", group[0].settings["device"])
-        rows.append((result["dataset"], group[0].label, *figures, _names(group)))
+        memory = statistics.mean(run.result.peak_memory_bytes for run in group) / 1e9
+        seconds = statistics.mean(run.result.test_seconds for run in group)
+        figures = (f"{memory:.2f} GB", f"{seconds:.0f} s", group[0].settings.device)
+        rows.append((result.dataset, group[0].label, *figures, _names(group)))
     return ("data", "what", "memory", "test split", "machine", "source"), rows
 
 

@@ -21,7 +21,7 @@ class Picture:
     rows: list[Json]
 
     def write(self, folder: Path) -> Path:
-        """NAME.svg, and NAME.csv beside it."""
+        """NAME.svg and NAME.csv; returns the first."""
         write_bytes(folder / f"{self.name}.csv", as_csv(self.rows))
         return save(self.drawn, folder / f"{self.name}.svg")
 

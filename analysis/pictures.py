@@ -39,23 +39,23 @@ def learning_curves(runs: list[Run], table: CostTable) -> Picture | None:
     """Accuracy after each epoch."""
     drawn, ((axis,),) = figure()
     rows: list[Json] = []
-    longest = max(line["seconds"] for run in runs for line in run.metrics)
+    longest = max(line.seconds for run in runs for line in run.metrics)
     size, unit = next(found for found in TIMES if longest >= 2 * found[0] or found[0] == 1)
     for colour, marker, group, label in _marked(runs):
-        lines = [[line for line in run.metrics if "validation_accuracy" in line] for run in group]
+        lines = [[line for line in run.metrics if line.validation_accuracy is not None] for run in group]
         length = min(len(line) for line in lines)
-        times = np.mean([[line["seconds"] / size for line in run[:length]] for run in lines], 0)
-        values = 100 * np.array([[line["validation_accuracy"] for line in run[:length]] for run in lines])
-        train = 100 * np.array([[line["train_accuracy"] for line in run[:length]] for run in lines])
+        times = np.mean([[line.seconds / size for line in run[:length]] for run in lines], 0)
+        values = 100 * np.array([[line.validation_accuracy for line in run[:length]] for run in lines])
+        train = 100 * np.array([[line.train_accuracy for line in run[:length]] for run in lines])
         seeds = f", {len(group)} seeds" if len(group) > 1 else ""
         axis.plot(times, values.mean(0), "-", marker=marker, color=colour, label=label + seeds, markersize=3)
         axis.plot(times, train.mean(0), color=colour, linewidth=0.8, alpha=0.5)
         if len(group) > 1:
             axis.fill_between(times, values.min(0), values.max(0), color=colour, alpha=0.15)
-        axis.axhline(100 * np.mean([run.result["test_accuracy"] for run in group]), color=colour, ls="--", lw=0.7)
+        axis.axhline(100 * np.mean([run.result.test_accuracy for run in group]), color=colour, ls="--", lw=0.7)
         rows += [
-            {"run": run.name, "epoch": line["epoch"], "minutes": line["seconds"] / 60}
-            | {key: line[key] for key in ("train_accuracy", "validation_accuracy")}
+            {"run": run.name, "epoch": line.epoch, "minutes": line.seconds / 60}
+            | {"train_accuracy": line.train_accuracy, "validation_accuracy": line.validation_accuracy}
             for run, course in zip(group, lines, strict=True)
             for line in course
         ]
@@ -83,10 +83,10 @@ def accuracy_over_steps(runs: list[Run], table: CostTable) -> Picture | None:
     rows: list[Json] = []
     for colour, marker, group, label in _marked(able):
         course = group[0].curves
-        accuracy = [100 * value for value in course["accuracy"]]
-        axes[0][0].plot(course["steps"], accuracy, "-", marker=marker, color=colour, label=label, markersize=4)
-        axes[0][1].plot(course["events_per_text"], accuracy, "-", marker=marker, color=colour, markersize=4)
-        pairs = zip(course["steps"], course["accuracy"], course["events_per_text"], strict=True)
+        accuracy = [100 * value for value in course.accuracy]
+        axes[0][0].plot(course.steps, accuracy, "-", marker=marker, color=colour, label=label, markersize=4)
+        axes[0][1].plot(course.events_per_text, accuracy, "-", marker=marker, color=colour, markersize=4)
+        pairs = zip(course.steps, course.accuracy, course.events_per_text, strict=True)
         rows += [{"run": group[0].name, "steps": s, "test_accuracy": a, "events_per_text": e} for s, a, e in pairs]
     axes[0][0].set(xlabel="steps or sweeps of the free phase", ylabel="test accuracy, %")
     axes[0][1].set(xlabel="synaptic events (dense: products) a text")
@@ -109,7 +109,7 @@ def accuracy_over_energy(runs: list[Run], table: CostTable) -> Picture | None:
                 if (found := part_of_run(run, part, table)) is None:
                     continue
                 joules = found["joules"]
-                accuracy = 100 * run.result["test_accuracy"]
+                accuracy = 100 * run.result.test_accuracy
                 spread = [[joules["value"] - joules["low"]], [joules["high"] - joules["value"]]]
                 shown = name if run is group[0] else None
                 axis.errorbar(joules["value"], accuracy, xerr=spread, fmt=marker, color=colour, label=shown)
@@ -138,14 +138,14 @@ def front(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
 
 def accuracy_over_spikes(runs: list[Run], table: CostTable) -> Picture | None:
     """Against spikes per synapse."""
-    spiking = [run for run in runs if run.result.get("spikes_per_synapse_per_inference")]
+    spiking = [run for run in runs if run.result.spikes_per_synapse_per_inference]
     if not spiking:
         return None
     drawn, ((axis,),) = figure()
     rows = []
     for colour, marker, group, label in _marked(runs):
         for run in group:
-            spikes, accuracy = run.result["spikes_per_synapse_per_inference"], 100 * run.result["test_accuracy"]
+            spikes, accuracy = run.result.spikes_per_synapse_per_inference, 100 * run.result.test_accuracy
             shown = label if run is group[0] else None
             if spikes is None:
                 axis.axhline(accuracy, color=colour, linestyle="--", label=shown)
@@ -172,11 +172,9 @@ def rates_over_training(runs: list[Run], table: CostTable) -> Picture | None:
         axis.set_visible(False)
     for axis, (_, _, group, label) in zip(axes.flat, shown, strict=False):
         lines = group[0].metrics
-        for colour, layer in zip(COLOURS, lines[0]["rates"], strict=False):
-            axis.plot(
-                [line["epoch"] for line in lines], [line["rates"][layer] for line in lines], color=colour, label=layer
-            )
-        rows += [{"run": group[0].name, "epoch": line["epoch"], **line["rates"]} for line in lines]
+        for colour, layer in zip(COLOURS, lines[0].rates, strict=False):
+            axis.plot([line.epoch for line in lines], [line.rates[layer] for line in lines], color=colour, label=layer)
+        rows += [{"run": group[0].name, "epoch": line.epoch, **line.rates} for line in lines]
         axis.set_title(short(label, 40), fontsize=8)
         axis.set(xlabel="epoch", ylim=(0, max(1, axis.get_ylim()[1])))
         axis.locator_params(axis="x", integer=True)
@@ -265,6 +263,8 @@ def draw_all(runs: list[Run], table: CostTable) -> Iterator[Picture]:
     for draw_text in (raster.raster, raster.attention):
         drawn = (draw_text(run) for run in last_first if run.has("samples.npz"))
         yield from itertools.islice((picture for picture in drawn if picture is not None), 1)
-    for name in ("gradients", "convergence"):
-        found = (check for run in last_first if (check := run.check(name)) is not None)
-        yield from (picture for check in itertools.islice(found, 1) for picture in check_pictures.pictures(name, check))
+    gradients = (run.gradient_check for run in last_first)
+    convergence = (run.convergence_check for run in last_first)
+    for checks in (gradients, convergence):
+        if (last := next((found for found in checks if found is not None), None)) is not None:
+            yield from check_pictures.pictures(last)

@@ -7,15 +7,17 @@ import numpy as np
 from analysis.folders import Json, Run
 from analysis.picture import Picture
 from analysis.style import COLOURS, figure, legend, short
+from eqspike_seq.runs.samples import ARRAYS
 
-PHASES = (("free", "free phase"), ("nudge_plus", "nudge +β"), ("nudge_minus", "nudge −β"))
+PHASES = tuple(zip(ARRAYS, ("free phase", "nudge +β", "nudge −β"), strict=True))  # (in names of arrays, in pictures)
 NEURONS = 64  # of a layer at most: the first ones
 WORDS = 48  # of a text at most: those that get most attention; more would overlap
 
 
 def moved_most(samples: dict[str, Any]) -> int:
     """The text whose output the two nudges drive furthest apart."""
-    apart = np.abs(samples["nudge_plus_outputs"][-1] - samples["nudge_minus_outputs"][-1])
+    plus, minus = (samples[f"{phase}_outputs"][-1] for phase in ARRAYS[1:])
+    apart = np.abs(plus - minus)
     return int(apart.max(1).argmax())
 
 

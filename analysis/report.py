@@ -3,29 +3,36 @@
 import base64
 import itertools
 import re
-import shlex
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable
 
 import numpy as np
 
 from analysis.comparison import HEADS, Row, cells, compare, seeds
-from analysis.energy import NEVER, dense_beside, priced
+from analysis.energy import NEVER, dense_ledgers, priced
 from analysis.energy_report import text_of
-from analysis.folders import Json, Run, read_json
+from analysis.folders import Json, Run, read
 from analysis.picture import Picture, as_csv
 from analysis.pictures import draw_all
 from analysis.raster import received
 from analysis.style import svg_of
-from eqspike_seq.config.settings import RunConfig
 from eqspike_seq.errors import ConfigError
 from neuromorphic.pricing import CostTable, read_table
 
+Command = Callable[[Run], str]
+
 
 def page(
-    runs: list[Run], left_out: list[str], hardware: str, said: Iterable[str] = (), drawn: Iterable[Picture] = ()
+    runs: list[Run],
+    left_out: list[str],
+    hardware: str,
+    command: Command,
+    said: Iterable[str] = (),
+    drawn: Iterable[Picture] = (),
 ) -> str:
-    """The report as HTML, every text in it escaped; what else is ``said`` and ``drawn`` comes first."""
+    """The report as HTML, every text in it escaped; what else is ``said`` and ``drawn`` comes first.
+
+    ``command`` gives the command line that makes a run, which the front door knows.
+    """
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     table = read_table(hardware)
@@ -36,7 +43,7 @@ def page(
         loader=PackageLoader("analysis"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     return environment.get_template("report.html").render(
-        title=f"eqspike: {', '.join(dict.fromkeys(run.result['dataset'] for run in runs))}, {count}",
+        title=f"eqspike: {', '.join(dict.fromkeys(run.result.dataset for run in runs))}, {count}",
         verdicts=[*said, *(verdict(row, table) for row in rows)],
         left_out=left_out,
         heads=HEADS,
@@ -47,30 +54,28 @@ def page(
         pictures=[embedded(picture) for picture in itertools.chain(drawn, draw_all(runs, table))],
         texts=[] if subject is None else texts(subject),
         texts_from=subject and subject.name,
-        made=[provenance(run) for run in runs],
+        made=[provenance(run, command) for run in runs],
     )
 
 
 def verdict(row: Row, table: CostTable) -> str:
     """What a reader wants to know first of one run."""
     result = row.run.result
-    said = (
-        f"{row.run.name} ({row.run.label}): {result['test_accuracy']:.2%} of {result['n_test']:,} test texts are right"
-    )
+    said = f"{row.run.name} ({row.run.label}): {result.test_accuracy:.2%} of {result.n_test:,} test texts are right"
     if row.against is not None:
-        gap = 100 * (result["test_accuracy"] - row.against.result["test_accuracy"])
+        gap = 100 * (result.test_accuracy - row.against.result.test_accuracy)
         said += f", {abs(gap):.2f} points {'below' if gap < 0 else 'above'} dense EP"
         if row.test is not None:
             said += " (more than chance would do)" if row.test[2] < 0.05 else " (no more than chance would do)"
     said += "."
     if row.joules is None:
         return said + " Its energy is not known: it left no ledger that can be priced."
-    if result["backend"] == "dense":
+    if result.backend == "dense":
         return said + f" An inference takes {text_of(row.joules['inference']['value'])}."
     try:
-        dense, accuracies = dense_beside(row.run, None if row.against is None else row.against.path)
+        dense, accuracies = dense_ledgers(row.run, None if row.against is None else row.against.path)
     except ConfigError:  # the same texts, but not the same network, or no ledger: its own weights, run densely
-        dense, accuracies = dense_beside(row.run, None)
+        dense, accuracies = dense_ledgers(row.run, None)
     if dense is None:
         return said + f" An inference takes {text_of(row.joules['inference']['value'])}."
     return f"{said} {priced(row.run, table, dense, accuracies)['verdict']}"
@@ -91,7 +96,9 @@ def texts(run: Run) -> list[Json]:
     """The texts of samples.npz: words, the attention that each gets (largest 1), output rates, spikes by layer."""
     samples, found = run.samples, []
     outputs, every = samples["free_outputs"], int(samples["reading_steps"])
-    names = run.result["classes"]
+    names, classes = run.result.classes, outputs.shape[2]
+    if len(names) != classes:  # an earlier eqspike kept none
+        names = [str(number) for number in range(classes)]
     for index, label in enumerate(samples["labels"].tolist()):
         words, shares = received(samples, index)
         strongest = float(shares.max()) if len(shares) else 1.0
@@ -118,36 +125,8 @@ def texts(run: Run) -> list[Json]:
     return found
 
 
-def provenance(run: Run) -> list[str]:
+def provenance(run: Run, command: Command) -> list[str]:
     """(run, command, seed, commit, machine)."""
-    settings = {key: value for key, value in run.settings.items() if key != "format"}
-    environment: dict[str, Any] = {}
-    if run.has("environment.json"):
-        environment = read_json(run.path / "environment.json")
-    try:
-        command = command_of(RunConfig(**settings))
-    except ConfigError:
-        command = "settings of another version; see config.toml"
+    environment = read(run.path / "environment.json", dict) if run.has("environment.json") else {}
     machine = f"{environment.get('processor', '–')}, {environment.get('threads', '–')} threads"
-    return [run.name, command, str(run.result["seed"]), str(environment.get("commit") or "–")[:10], machine]
-
-
-def command_of(config: RunConfig) -> str:
-    """The shortest command with these settings: what its preset does not say."""
-    from eqspike_seq.config.acting import as_flag, unmet
-
-    from eqspike_seq.config.presets import from_preset
-    from eqspike_seq.config.settings import WHERE
-
-    chosen = {name: getattr(config, name) for name in ("neuron", "circuit")}
-    base = from_preset(config.dataset, config.backend, config.preset).model_dump()
-    flags = [name for name, value in chosen.items() if value != base[name]]
-    parts = [config.dataset, "--backend", config.backend]
-    for name in flags:
-        parts += [f"--{name}", str(chosen[name])]
-    preset = from_preset(config.dataset, config.backend, config.preset, **{name: chosen[name] for name in flags})
-    kept = preset.model_dump(mode="json")
-    for name, value in config.model_dump(mode="json").items():
-        if name not in (*WHERE, *flags) and value != kept[name] and not unmet(config, name):
-            parts += as_flag(name, value)
-    return "eqspike run " + shlex.join(parts)
+    return [run.name, command(run), str(run.result.seed), str(environment.get("commit") or "–")[:10], machine]

@@ -9,23 +9,23 @@ from rich.console import Console
 from rich.table import Table
 
 from analysis.energy import DIGITAL
-from analysis.folders import Json, finished_runs, open_runs, read_json
-from analysis.forms import Sweep
+from analysis.folders import Json, finished_runs, open_runs, read
 from analysis.picture import Picture, as_csv
-from analysis.report import page
+from analysis.report import Command, page
 from analysis.style import figure, logarithmic, short
 from eqspike_seq.files import write_bytes
+from eqspike_seq.runs.schema import Sweep, Trial
 
 SHOWN = 12  # of the best settings in the report
 
 
-def main(path: Path) -> None:
-    """Read ``sweep.json`` and the runs beside it; print the settings, write sweep.csv, sweep.svg and report.html."""
-    found = read_json(path, Sweep)
-    rows = [row for trial in found["trials"] if (row := record(trial, path.parent)) is not None]
+def main(path: Path, command: Command) -> None:
+    """Read ``sweep.json`` and its runs; print the settings, write sweep.csv, sweep.svg and report.html."""
+    found = read(path, Sweep.read)
+    rows = [row for trial in found.trials if (row := record(trial, path.parent)) is not None]
     rows.sort(key=lambda row: (-row["validation_accuracy"], row["trial"]))
-    names = list(found["trials"][0]["settings"])
-    shown = Table(box=None, pad_edge=False, title=f"{len(rows)} of {len(found['trials'])} settings have ended")
+    names = list(found.trials[0].settings)
+    shown = Table(box=None, pad_edge=False, title=f"{len(rows)} of {len(found.trials)} settings have ended")
     for head in ("trial", *names, "validation", "spikes per synapse", "training"):
         shown.add_column(head.replace("_", "-"), overflow="fold")
     for row in rows:
@@ -35,12 +35,12 @@ def main(path: Path) -> None:
         shown.add_row(str(row["trial"]), *(str(row[name]) for name in names), *cells)
     console = Console(highlight=False, markup=False, emoji=False)
     console.print(shown, "")
-    left_out = [f"trial {trial['number']}: {trial['failed']}" for trial in found["trials"] if trial["failed"]]
+    left_out = [f"trial {trial.number}: {trial.failed}" for trial in found.trials if trial.failed]
     for reason in left_out:
         console.print(reason)
     if not rows:
         return
-    said = verdict(rows, names, len(found["seeds"]))
+    said = verdict(rows, names, len(found.seeds))
     console.print(said)
     picture = draw(rows, names)
     write_bytes(path.parent / "sweep.csv", as_csv(rows))
@@ -48,27 +48,27 @@ def main(path: Path) -> None:
     runs, _ = finished_runs(best, "sweep")
     if len(rows) > SHOWN:
         left_out.append(f"{len(rows) - SHOWN} settings below the best {SHOWN}; sweep.csv has them all")
-    report = page(runs, left_out, DIGITAL, [said], [picture])
+    report = page(runs, left_out, DIGITAL, command, [said], [picture])
     write_bytes(path.parent / "report.html", report.encode())
     for made in (path, path.parent / "sweep.csv", picture.write(path.parent), path.parent / "report.html"):
         print(f"wrote {made}", file=sys.stderr)
 
 
-def record(trial: Json, folder: Path) -> Json | None:
+def record(trial: Trial, folder: Path) -> Json | None:
     """One setting, flat: means over its seeds; None where it has not ended."""
-    runs, _ = open_runs([folder / name for name in trial["runs"]])
-    if trial["state"] != "complete" or len(runs) < len(trial["runs"]):
+    runs, _ = open_runs([folder / name for name in trial.runs])
+    if trial.state != "complete" or len(runs) < len(trial.runs):
         return None
-    accuracies = [run.result["validation_accuracy"] for run in runs]
-    spikes = [run.result["spikes_per_synapse_per_inference"] for run in runs]
+    accuracies = [run.result.validation_accuracy for run in runs]
+    spikes = [value for run in runs if (value := run.result.spikes_per_synapse_per_inference) is not None]
     return {
-        "trial": trial["number"],
-        **trial["settings"],
+        "trial": trial.number,
+        **trial.settings,
         "validation_accuracy": statistics.mean(accuracies),
         "standard_deviation": statistics.stdev(accuracies) if len(runs) > 1 else None,
-        "test_accuracy": statistics.mean(run.result["test_accuracy"] for run in runs),
-        "spikes_per_synapse": None if None in spikes else statistics.mean(spikes),
-        "train_seconds": statistics.mean(run.result["train_seconds"] for run in runs),
+        "test_accuracy": statistics.mean(run.result.test_accuracy for run in runs),
+        "spikes_per_synapse": statistics.mean(spikes) if len(spikes) == len(runs) else None,
+        "train_seconds": statistics.mean(run.result.train_seconds for run in runs),
         "runs": " ".join(run.name for run in runs),
     }
 

@@ -46,8 +46,8 @@ def row(neuron: str, circuit: str, rule: str, limit: int | None, seed: int) -> d
         except EqspikeError as error:
             return {**about, "reason": str(error)}
     for reference in ("eq18", "offset"):
-        records = [record for record in found["records"] if record["reference"] == reference]
-        about |= {f"{reference}_{record['parameter']}": record["cosine"] for record in records}
+        records = [record for record in found.records if record.reference == reference]
+        about |= {f"{reference}_{record.parameter}": record.cosine for record in records}
     kept = ("test_accuracy", "validation_accuracy", "train_seconds", "spikes_per_synapse_per_inference")
     return {**about, **{key: result[key] for key in (*kept, "spikes_per_synapse_per_training_sample")}}
 

@@ -50,7 +50,7 @@ def main(
     backend = DenseBackend(free_steps=200, nudge_steps=200, tolerance=1e-12, dtype=torch.float64)
     truth = BPTT(steps=60, order="alternating")(backend, network, batch).gradients
     estimate = ThreePhase(BETA)(backend, network, batch)
-    records = compare(estimate.gradients, truth)
+    records = [agreement.content() for agreement in compare(estimate.gradients, truth)]
     result: dict[str, Any] = {
         "format": FORMAT,
         "dataset": dataset,

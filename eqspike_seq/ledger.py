@@ -1,14 +1,16 @@
 """Event counts per layer and phase: what the modelled hardware does for one text at a time, never joules.
 
 A *connection* joins two neighbouring layers and is counted in both directions; only rows of real tokens count. Weights
-are fetched anew at each use (no batch to share them with), except w₁, which stays while the tokens of a text pass;
+are fetched at each use (no batch to share them with), except w₁, which stays while the tokens of a text pass;
 stored patterns are fetched once for all rows that are computed together.
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Annotated
 
 import torch
+from pydantic import ConfigDict, Field
 from torch import Tensor
 
 from eqspike_seq.errors import RunError
@@ -39,6 +41,7 @@ KINDS = (
     "io_bytes",  # token numbers or pixels in, labels in and out
 )
 PAYLOAD_BITS = 16  # of a graded event: bf16 carries them without harm to the gradient
+Natural = Annotated[int, Field(ge=0, le=2**62, strict=True)]
 
 
 @dataclass
@@ -49,11 +52,13 @@ class Ledger:
     of the free phase, ``sizes`` the units of each layer.
     """
 
-    counts: dict[str, dict[str, dict[str, int]]] = field(default_factory=dict)
-    samples: dict[str, int] = field(default_factory=dict)
-    steps: dict[str, int] = field(default_factory=dict)
-    synapses: dict[str, int] = field(default_factory=dict)
-    sizes: list[int] = field(default_factory=list)
+    __pydantic_config__ = ConfigDict(strict=False)  # a file has it as an object of JSON
+
+    counts: dict[str, dict[str, dict[str, Natural]]] = field(default_factory=dict)
+    samples: dict[str, Natural] = field(default_factory=dict)
+    steps: dict[str, Natural] = field(default_factory=dict)
+    synapses: dict[str, Natural] = field(default_factory=dict)
+    sizes: list[Natural] = field(default_factory=list)
 
     def add(self, layer: str, phase: str, **counts: int) -> None:
         """Add counts of the kinds named in ``KINDS``."""
@@ -96,8 +101,12 @@ class Ledger:
         events = self.total("synaptic_events", phases)
         return events / synapses if synapses and events else None
 
+    def has_all_kinds(self) -> bool:
+        """Whether it counts the events of ``KINDS``, no others: one of another version of eqspike does not."""
+        return all(set(kinds) == set(KINDS) for phases in self.counts.values() for kinds in phases.values())
+
     def as_dict(self) -> dict[str, object]:
-        """What ``ledger.json`` holds."""
+        """As it is written to ``ledger.json``."""
         return {"format": 1, **vars(self)}
 
 

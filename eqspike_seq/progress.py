@@ -13,6 +13,7 @@ from rich.table import Table
 if TYPE_CHECKING:
     from eqspike_seq.data.dataset import Dataset
     from eqspike_seq.learning.metrics import Window
+    from eqspike_seq.runs.schema import Metrics
 
 MANY_LETTERS = 0.05  # in no token: a share at which a run is warned
 
@@ -80,13 +81,13 @@ class Reporter:
         share = float((dataset.test.labels == largest).mean())
         self.status(f"classes: {listed}; always answering {dataset.classes[largest]} gets {share:.2%} of test")
 
-    def epoch(self, number: int, line: dict[str, Any]) -> None:
+    def epoch(self, number: int, line: "Metrics") -> None:
         """The figures of an epoch."""
-        rates = " ".join(f"{layer} {rate:.2f}" for layer, rate in line["rates"].items())
+        rates = " ".join(f"{layer} {rate:.2f}" for layer, rate in line.rates.items())
         self.console.print(
-            f"epoch {number}: train {line['train_accuracy']:.4f}, validation "
-            f"{line['validation_accuracy']:.4f}, loss {line['loss']:.4f}, "
-            f"free phase {line['sweeps']['free']:.1f} steps, mean rates {rates}"
+            f"epoch {number}: train {line.train_accuracy:.4f}, validation "
+            f"{line.validation_accuracy:.4f}, loss {line.loss:.4f}, "
+            f"free phase {line.sweeps['free']:.1f} steps, mean rates {rates}"
         )
 
     @contextmanager

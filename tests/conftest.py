@@ -1,3 +1,4 @@
+import json
 import os
 import re
 from pathlib import Path
@@ -7,6 +8,7 @@ import torch
 
 from eqspike_seq.model.network import Batch, Network, Shape
 from eqspike_seq.progress import Reporter
+from eqspike_seq.runs.schema import Schema
 
 MARKUP = re.compile(r"\$[^$<>]*\$|mathdefault|\\(?:times|mathrm|mathregular|frac)|10\^")  # what no picture may print
 
@@ -44,6 +46,13 @@ def command(*arguments: object) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("sys.argv", ["eqspike", *map(str, arguments)])
         main()
+
+
+def is_whole(path: Path, schema: type[Schema], *heads: str) -> bool:
+    """Whether a file holds what its schema declares and, but for its format and ``heads``, nothing else."""
+    found = json.loads(path.read_text())
+    rest = {name: value for name, value in found.items() if name not in ("format", *heads)}
+    return found["format"] == 1 and schema.read(found).content() == rest
 
 
 class Listener(Reporter):

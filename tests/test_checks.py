@@ -31,7 +31,8 @@ from eqspike_seq.model.attention import hopattn
 from eqspike_seq.model.network import Batch, Network
 from eqspike_seq.model.projection import prepare
 from eqspike_seq.relaxation.dense import DenseBackend
-from tests.conftest import make_batch, make_clamped, make_network
+from eqspike_seq.runs.schema import Agreement, ConvergenceCheck, GradientCheck
+from tests.conftest import is_whole, make_batch, make_clamped, make_network
 
 RESULTS = Path(__file__).parent.parent / "results"
 DENSE = sorted(path.parent for path in RESULTS.glob("*/config.toml") if settings_of(path.parent)["backend"] == "dense")
@@ -63,10 +64,10 @@ def test_ep_follows_bptt_step_by_step(attention: bool) -> None:
 
 def test_compare_says_cosine_and_relative_error() -> None:
     truth = {"a": torch.tensor([3.0, 4.0]), "b": torch.zeros(2)}
-    records = compare({"a": torch.tensor([4.0, 3.0]), "b": torch.ones(2)}, truth, stage="end")
-    assert records[0]["cosine"] == pytest.approx(24 / 25)
-    assert records[0]["relative_rmse"] == pytest.approx(math.sqrt(2) / 5)
-    assert records[1] == {"parameter": "b", "cosine": None, "relative_rmse": None, "stage": "end"}
+    records = compare({"a": torch.tensor([4.0, 3.0]), "b": torch.ones(2)}, truth)
+    assert records[0].cosine == pytest.approx(24 / 25)
+    assert records[0].relative_rmse == pytest.approx(math.sqrt(2) / 5)
+    assert records[1] == Agreement(parameter="b", cosine=None, relative_rmse=None)
 
 
 def test_hopattn_is_the_update_that_lowers_the_hopfield_energy() -> None:
@@ -88,16 +89,16 @@ def test_hopattn_is_the_update_that_lowers_the_hopfield_energy() -> None:
 def test_temperature_leads_from_the_mean_of_all_patterns_to_one() -> None:
     text = torch.randn(20, 16, generator=torch.Generator().manual_seed(0))
     found = temperature_sweep(text, 1 / 4)
-    assert found["effective_patterns"][0] > 19 and found["effective_patterns"][-1] == pytest.approx(1, abs=1e-3)
-    assert found["retrieved"][0] < 0.2 and found["retrieved"][-1] == 1
-    assert max(found["largest_rise_of_energy"]) < 1e-9 and found["second_less_first"][-1] < 1e-3
+    assert found.effective_patterns[0] > 19 and found.effective_patterns[-1] == pytest.approx(1, abs=1e-3)
+    assert found.retrieved[0] < 0.2 and found.retrieved[-1] == 1
+    assert max(found.largest_rise_of_energy) < 1e-9 and found.second_less_first[-1] < 1e-3
 
 
 def test_phases_settle() -> None:
     found = over_time(make_network(dim=4), make_batch(), 0.5)
     free = found["free"]
-    assert len(free["phi"]) == 50 and free["residual"][-1] < 1e-3 * free["residual"][0]
-    assert found["nudge+"]["residual"][-1] < 1e-3
+    assert len(free.phi) == 50 and free.residual[-1] < 1e-3 * free.residual[0]
+    assert found["nudge+"].residual[-1] < 1e-3
 
 
 def run_check(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
@@ -118,6 +119,7 @@ def test_check_gradients_of_a_run_at_three_stages(
     assert found["format"] == 1
     assert {r["stage"] for r in records} == {"initial", "halfway", "end"}
     assert {r["parameter"] for r in records} == {"w1", "w2", "b2", "w3", "b3"}
+    assert is_whole(tmp_path / "run/checks/gradients.json", GradientCheck, "environment")
     spiking = [r for r in records if r["reference"] == "eq18"]
     assert {(r["beta"], r["window"]) for r in spiking} == {(0.5, 40), (0.5, 80), (1.0, 40), (1.0, 80)}
     assert all(r["neuron"] == "if" and r["circuit"] == "clocked" for r in spiking)
@@ -128,6 +130,7 @@ def test_check_gradients_of_a_run_at_three_stages(
     run_check(monkeypatch, "convergence", "run", "--texts", "8")
     found = json.loads((tmp_path / "run/checks/convergence.json").read_text())
     assert set(found["stages"]) == {"initial", "halfway", "end"} and "spiking" in found["stages"]["end"]
+    assert is_whole(tmp_path / "run/checks/convergence.json", ConvergenceCheck, "environment")
     assert "<svg" in (tmp_path / "run/checks/hopfield.svg").read_text()
     assert "a second HopAttn" in capsys.readouterr().out
 
@@ -194,15 +197,15 @@ def test_where_few_texts_teach_others_that_do_are_looked_for(
         return torch.tensor([row % every == 0 for row in rows(batch)]), 0.5
 
     monkeypatch.setattr(gradcheck, "teaching", teaching)
-    looked = texts_of(Stage("end", make_network()), config, data, 32)
-    assert looked.about["texts"] == taken and (looked.batch is None) == (taken == 0)
+    batch, about = texts_of(Stage("end", make_network()), config, data, 32)
+    assert about.texts == taken and (batch is None) == (taken == 0)
     searched = min(SEARCHED * 32, len(data.train))
     if says is None:
-        assert looked.about["note"] is None and looked.batch is not None
-        assert rows(looked.batch) == list(range(32))
+        assert about.note is None and batch is not None
+        assert rows(batch) == list(range(32))
     else:
-        assert says in looked.about["note"] and "almost no gradient" in looked.about["note"]
-        assert looked.batch is None or rows(looked.batch) == list(range(0, 32 * every, every))
+        assert about.note and says in about.note and "almost no gradient" in about.note
+        assert batch is None or rows(batch) == list(range(0, 32 * every, every))
         assert taken or -(-searched // every) < CURVE_TEXTS
 
 
@@ -225,14 +228,14 @@ def test_of_a_run_that_has_learnt_all_its_texts_the_start_is_compared_and_the_re
     assert f"warning: end: {end['note']}" in said and "40 texts 0 still respond: too few" in end["note"]
     assert "end" not in {record["stage"] for record in found["records"]} and "end" not in found["curves"]
     assert not (tmp_path / "run/checks/gradients-over-time-end.svg").exists()
-    (fidelity,) = (picture for picture in pictures("gradients", found) if picture.name == "gradients-fidelity")
+    (fidelity,) = (picture for picture in pictures(GradientCheck.read(found)) if picture.name == "gradients-fidelity")
     assert all(axis.lines for axis in fidelity.drawn.axes) and end["note"] in fidelity.caption
 
 
 @pytest.mark.parametrize("path", sorted(RESULTS.glob("checks/*/gradients.json")), ids=lambda path: path.parent.name)
 def test_recorded_checks_are_drawn(path: Path) -> None:
     """They have no ``stages``."""
-    *_, picture = pictures("gradients", json.loads(path.read_text()))
+    *_, picture = pictures(GradientCheck.read(json.loads(path.read_text())))
     assert picture.name == "gradients-fidelity" and all(axis.lines for axis in picture.drawn.axes)
 
 

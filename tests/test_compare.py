@@ -13,6 +13,7 @@ from analysis.comparison import compare, interval, mcnemar, reference, seeds
 from analysis.folders import Run, groups, open_run, open_runs
 from analysis.pictures import SIDE_BY_SIDE, draw_all, front
 from eqspike_seq.errors import ConfigError
+from eqspike_seq.runs.schema import Result
 from neuromorphic.pricing import read_table
 from tests.conftest import command
 
@@ -47,7 +48,7 @@ def made_up(place: Path, predicted: list[int]) -> Run:
     place.mkdir()
     columns = {"text_sha256": [f"{i}" for i in range(10)], "label": [1] * 10, "predicted": predicted}
     pq.write_table(pa.table(columns), place / "predictions.parquet")
-    return Run(place, {}, {"n_test": 10}, [])
+    return Run(place, {}, Result.model_construct(n_test=10), [])
 
 
 def test_mcnemar_counts_the_texts_on_which_two_runs_differ(tmp_path: Path) -> None:
@@ -65,14 +66,14 @@ def test_gap_and_test_are_to_the_dense_run_of_the_same_data(folders: list[Path])
     assert dense.against is None and spiking.against is runs[0] and spiking.test is not None
     only, lost, _ = spiking.test
     gap = spiking.record()["points_to_dense"]
-    assert gap == pytest.approx(100 * (only - lost) / runs[0].result["n_test"])
+    assert gap == pytest.approx(100 * (only - lost) / runs[0].result.n_test)
     assert reference(runs[1], runs[1:]) is None
 
 
 def test_seeds_of_the_same_settings_are_one_group(folders: list[Path]) -> None:
     runs, _ = open_runs(folders)
     assert [[run.name for run in group] for group in groups(runs)] == [["dense"], ["seed0", "seed1"]]
-    both = [run.result["test_accuracy"] for run in runs[1:]]
+    both = [run.result.test_accuracy for run in runs[1:]]
     row = seeds(runs)[1]
     assert row["seeds"] == 2 and row["mean"] == pytest.approx(sum(both) / 2)
     assert row["standard_deviation"] == pytest.approx(abs(both[0] - both[1]) / math.sqrt(2))
@@ -145,7 +146,7 @@ def test_tables_of_the_paper_hold_its_rows_and_ours(
     said = capsys.readouterr().out
     assert all(text in said for text in expected)
     if number == 1:
-        values = [100 * open_run(path).result["test_accuracy"] for path in folders[1:]]
+        values = [100 * open_run(path).result.test_accuracy for path in folders[1:]]
         assert f"{sum(values) / 2:.2f} ± {abs(values[0] - values[1]) / math.sqrt(2):.2f}" in said
 
 

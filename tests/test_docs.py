@@ -17,7 +17,7 @@ import tyro
 from eqspike_seq.config.acting import differences
 
 from analysis.folders import open_run
-from docs.tools.reproduce import CHECKS, FIGURES
+from docs.tools.markdown import CHECKS, FIGURES
 from eqspike import build
 from eqspike.build import config_of, configure
 from eqspike.cli import COMMANDS
@@ -134,8 +134,10 @@ def test_command_of_a_run_has_its_settings(folder: str) -> None:
 
 @pytest.mark.parametrize("name", [name for name in CHECKS if name.endswith("gradients.json")])
 def test_command_of_a_check_has_its_settings(name: str) -> None:
-    found = json.loads((ROOT / "results/checks" / name).read_text())
-    flags = tyro.cli(GradientFlags, args=CHECKS[name].replace("runs/", f"{ROOT}/results/").split()[1:])
+    found = json.loads((ROOT / "results" / name).read_text())
+    program, command, subcommand, *arguments = CHECKS[name].replace("runs/", f"{ROOT}/results/").split()
+    assert (program, command, subcommand) == ("eqspike", "check", "gradients")
+    flags = tyro.cli(GradientFlags, args=arguments)
     assert flags.run is not None
     given = {key: value for key, value in vars(flags).items() if value is not None and key in found["settings"]}
     run = config_of(flags.run)

@@ -242,7 +242,11 @@ def test_cheap_classifiers_by_hand(runs: dict[str, Path], tmp_path: Path) -> Non
         ("ledger.json", None, "has no ledger.json"),
         ("ledger.json", "{", "cannot be read"),
         ("ledger.json", "[]", "got list"),
-        ("ledger.json", '{"inference": {"counts": {}}}', "the inference ledger, samples: Field required"),
+        (
+            "ledger.json",
+            '{"inference": {"counts": {}}}',
+            "cannot be read: inference: samples: Field required",
+        ),
         ("ledger.json", '{"inference": {"counts": {"s1": {"free": {"spikes": -1}}}}}', "greater than or equal to 0"),
         (
             "ledger.json",

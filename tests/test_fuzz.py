@@ -33,6 +33,7 @@ from eqspike.commands.export import trained
 from eqspike.commands.sweep import axis, opened
 from eqspike.flags import parse_run
 from eqspike.prediction import Predictor
+from eqspike.provenance import command as made_by
 from eqspike_seq.data.dataset import load_dataset
 from eqspike_seq.data.embeddings import random_vectors, read_vectors
 from eqspike_seq.data.encoding import known_ids, token_ids
@@ -312,11 +313,11 @@ def look(folder: Path) -> None:
     """All that a report reads of a run, and in a long run all that it draws."""
     run = open_run(folder)
     table = read_table("loihi")
-    for reader in (lambda: run.ledgers, lambda: run.curves, lambda: run.predictions, lambda: run.check("gradients")):
+    for reader in (lambda: run.ledgers, lambda: run.curves, lambda: run.predictions, lambda: run.gradient_check):
         with suppress(EqspikeError):
             reader()
     cells(compare([run, run], table)[0])
-    provenance(run)
+    provenance(run, made_by)
     for rows in (accuracies, costs, table_of_settings):
         rows([[run]])
     texts(run)
@@ -423,7 +424,7 @@ def test_sweeps(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     @fuzzed
     @given(swapped(summary))
     def changed(found: object) -> None:
-        answers(lambda: show_sweep(bytes_of(tmp_path / "sweep.json", json.dumps(found).encode())))
+        answers(lambda: show_sweep(bytes_of(tmp_path / "sweep.json", json.dumps(found).encode()), made_by))
 
     tried()
     changed()

@@ -26,6 +26,7 @@ from eqspike.build import configure
 from eqspike.commands.predict import lines
 from eqspike.flags import parse_run
 from eqspike.prediction import Predictor
+from eqspike.provenance import command as made_by
 from eqspike_seq import files
 from eqspike_seq.config.settings import RunConfig
 from eqspike_seq.data import embeddings, imdb, tables
@@ -338,7 +339,7 @@ def test_no_element_of_a_report_comes_from_data(harmed: Path) -> None:
         arrays = files.read_arrays(folder / "samples.npz")
         arrays["tokens"] = np.full(arrays["tokens"].shape, text)
         save_arrays(folder / "samples.npz", arrays)
-        return Elements(page([open_run(folder)], [text], "loihi", [text]))
+        return Elements(page([open_run(folder)], [text], "loihi", made_by, [text]))
 
     plain = told(harmed, "plain")
     evil = told(harmed.rename(harmed.parent / HOSTILE.replace("/", "∕")), HOSTILE)
@@ -356,4 +357,4 @@ def test_names_from_files_do_not_lead_out_of_a_folder(harmed: Path, tmp_path: Pa
     (harmed / "checks").mkdir()
     (harmed / "checks" / "gradients.json").write_text(json.dumps(found))
     with pytest.raises(ConfigError, match="gradients.json: cannot be read: curves"):
-        open_run(harmed).check("gradients")
+        _ = open_run(harmed).gradient_check

@@ -1,7 +1,6 @@
 """Pictures as they are laid out: no text over text, no legend over data, labels that say where they stand."""
 
 import itertools
-import json
 import re
 from pathlib import Path
 from typing import Any
@@ -11,11 +10,12 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 
 from analysis import check_pictures, energy_report
-from analysis.folders import Json, open_run
+from analysis.folders import Json, open_run, read
 from analysis.pictures import draw_all
 from analysis.style import figure, legend, logarithmic, svg_of
 from analysis.sweep_report import draw
 from docs.tools.markdown import RESULTS
+from eqspike_seq.runs.schema import ConvergenceCheck, GradientCheck
 from neuromorphic.pricing import read_table
 from tests.conftest import MARKUP
 
@@ -126,7 +126,8 @@ def test_pictures_of_runs_are_clear(names: tuple[str, ...]) -> None:
 
 @pytest.mark.parametrize("path", sorted(RESULTS.glob("checks/*/*.json")), ids=lambda path: path.parent.name)
 def test_pictures_of_checks_are_clear(path: Path) -> None:
-    for picture in check_pictures.pictures(path.stem, json.loads(path.read_text())):
+    schema = GradientCheck if path.stem == "gradients" else ConvergenceCheck
+    for picture in check_pictures.pictures(read(path, schema.read)):
         judge(picture.drawn)
 
 

@@ -12,7 +12,8 @@ from eqspike_seq.config.acting import differences
 
 from analysis.energy import DIGITAL, energy
 from analysis.folders import open_run
-from docs.tools.tables import BLOCK, CHANGES, DENSE, DIGITS, MINI, MNIST, RATES, SNLI, filled
+from docs.tools.markdown import INDEX
+from docs.tools.tables import BLOCK, filled
 from eqspike.build import config_of
 from eqspike.cli import COMMANDS
 from eqspike.flags import parse_run
@@ -52,14 +53,24 @@ def test_tables_are_what_the_result_files_say(page: str, tables: int) -> None:
     assert len(BLOCK.findall(text)) == tables and filled(text) == text
 
 
-@pytest.mark.parametrize("row", [*RATES, *CHANGES, *DENSE, *MINI, *MNIST, *DIGITS, *SNLI], ids=lambda row: row[1])
-def test_command_of_a_row_has_the_settings_that_its_run_had(row: tuple[str, str, str]) -> None:
-    _, folder, command = row
+PAGES = ["README.md", *(str(path.relative_to(ROOT)) for path in sorted((ROOT / "docs").rglob("*.md")))]
+SHOWN = re.compile(r"\[`(eqspike run [^`]+)`\]\((?:\.\./)*results/([\w-]+)/result\.json\)")
+COMMANDS_SHOWN = sorted({row for page in PAGES for row in SHOWN.findall((ROOT / page).read_text())})
+
+
+@pytest.mark.parametrize(("command", "folder"), COMMANDS_SHOWN, ids=[folder for _, folder in COMMANDS_SHOWN])
+def test_command_of_a_row_has_the_settings_that_its_run_had(command: str, folder: str) -> None:
     saved = config_of(ROOT / "results" / folder)
     assert not differences(saved, parse_run(shlex.split(command)[2:]))
 
 
-PAGES = ["README.md", *(str(path.relative_to(ROOT)) for path in sorted((ROOT / "docs").rglob("*.md")))]
+def test_every_run_of_the_index_has_its_command_in_a_table() -> None:
+    indexed = {row for rows in INDEX["tables"].values() for row in rows if " " not in row}  # the others are checks
+    assert {folder for _, folder in COMMANDS_SHOWN} == indexed
+    assert len(COMMANDS_SHOWN) >= 30
+    assert all((ROOT / "results" / name).exists() for name in (*INDEX["notes"], *INDEX["commands"]))
+
+
 ACCURACY = re.compile(r"\b(\d{2}\.\d{2}|\d{2}\.\d+(?= %| to \d{2}\.\d+ %))(?![\d.])( %<!-- (?!not in)[^>]+ -->)?")
 
 
@@ -129,12 +140,12 @@ def test_figures_said_in_words_are_those_of_the_files() -> None:
     assert said(r"relative error at most ([\d.e-]+)") >= max(record["relative_rmse"] for record in records)
     for pattern, part in ((r"takes ([\d.]+) times less", "inference"), (r"([\d.]+) times less for a tr", "training")):
         assert said(pattern) == round(found["dense_over_this"][part]["value"], 1)
-    assert said(r"sample, at ([\d.]+) points") == round(100 * (dense["test_accuracy"] - changes["test_accuracy"]), 2)
+    assert said(r"sample, at ([\d.]+) points") == round(100 * (dense.test_accuracy - changes.test_accuracy), 2)
     cheap = {row["name"]: row.get("inference", row)["joules"]["value"] for row in priced["baselines"]}
     bags = cheap["logistic regression, bag of words"]
     assert min(found["inference"]["joules"]["value"], found["dense"]["inference"]["joules"]["value"]) > 2000 * bags
-    assert "tens of events" in words and 20 <= rates["spikes_per_synapse_per_inference"] < 100
-    assert "need less than one, all three phases" in words and changes["spikes_per_synapse_per_training_sample"] < 1
+    assert "tens of events" in words and 20 <= rates.spikes_per_synapse_per_inference < 100
+    assert "need less than one, all three phases" in words and changes.spikes_per_synapse_per_training_sample < 1
     assert said(r"(\d+) % in less than a minute") == round(100 * digits["test_accuracy"])
     assert digits["train_seconds"] + digits["test_seconds"] < 60
     dropped = read("imdb-dense-seed0/environment.json")["counts"]["train_texts_dropped_as_in_test"]

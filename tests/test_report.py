@@ -13,9 +13,11 @@ import numpy as np
 import pytest
 
 from analysis.folders import open_run
-from analysis.report import command_of, page, texts
+from analysis.report import page, texts
 from analysis.style import figure, svg_of
-from eqspike.flags import parse_run
+from eqspike.commands.run import parse_run
+from eqspike.provenance import command as made_by
+from eqspike.provenance import command_of
 from eqspike_seq.files import save_arrays
 from tests.conftest import MARKUP, command
 
@@ -138,12 +140,12 @@ def test_attention_of_a_text_is_that_of_its_real_words(folders: list[Path]) -> N
 )
 def test_the_command_shown_makes_the_same_settings(arguments: str) -> None:
     config = parse_run(arguments.split())
-    assert parse_run(command_of(config).split()[2:]) == config
+    assert parse_run(command_of(config.model_dump()).split()[2:]) == config
 
 
 def test_same_runs_same_page(folders: list[Path]) -> None:
     runs = [open_run(path) for path in folders]
-    assert page(runs, [], "loihi") == page(runs, [], "loihi")
+    assert page(runs, [], "loihi", made_by) == page(runs, [], "loihi", made_by)
 
 
 def chromium() -> str:
@@ -177,12 +179,12 @@ def test_a_run_without_anything_dense_beside_it_is_reported_all_the_same(folders
     ledger = json.loads((alone / "ledger.json").read_text())
     del ledger["dense"]
     (alone / "ledger.json").write_text(json.dumps(ledger))
-    assert "An inference takes" in page([open_run(alone)], [], "loihi")
+    assert "An inference takes" in page([open_run(alone)], [], "loihi", made_by)
     other = tmp_path / "other"  # the same texts, another network
     shutil.copytree(folders[0], other)
     settings = (other / "config.toml").read_text()
     (other / "config.toml").write_text(settings.replace("masked = true", "masked = false"))
-    assert "the same weights" in page([open_run(other), open_run(folders[1])], [], "loihi")
+    assert "the same weights" in page([open_run(other), open_run(folders[1])], [], "loihi", made_by)
 
 
 def test_pictures_hold_words_of_every_script() -> None:

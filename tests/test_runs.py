@@ -18,10 +18,13 @@ from eqspike_seq.data.batches import Batches
 from eqspike_seq.data.dataset import load_dataset
 from eqspike_seq.data.encoding import Encoded
 from eqspike_seq.errors import ConfigError, RunError
-from eqspike_seq.files import sha256_of
+from eqspike_seq.files import read_arrays, sha256_of
 from eqspike_seq.learning.trainer import Trainer
 from eqspike_seq.progress import Reporter
 from eqspike_seq.runs.folder import RunFolder
+from eqspike_seq.runs.samples import check_samples
+from eqspike_seq.runs.schema import Curves, LedgerFile, Metrics, Result
+from tests.conftest import is_whole
 
 
 def small(out: Path | None, backend: str = "dense", **settings: object) -> RunConfig:
@@ -40,6 +43,15 @@ def small(out: Path | None, backend: str = "dense", **settings: object) -> RunCo
 
 def weights(folder: Path) -> dict[str, np.ndarray]:  # type: ignore[type-arg]
     return {name: tensor.numpy() for name, tensor in load_file(folder / "checkpoint" / "model.safetensors").items()}
+
+
+def test_files_hold_what_their_schemas_declare_and_nothing_else(finished: Path, tmp_path: Path) -> None:
+    for name, schema in (("result.json", Result), ("ledger.json", LedgerFile), ("curves.json", Curves)):
+        assert is_whole(finished / name, schema), name
+    for line in (finished / "metrics.jsonl").read_text().splitlines():
+        (tmp_path / "line.json").write_text(line)
+        assert is_whole(tmp_path / "line.json", Metrics)
+    check_samples(read_arrays(finished / "samples.npz"))
 
 
 @pytest.mark.parametrize("backend", ["dense", "spiking"])

@@ -12,7 +12,8 @@ import pytest
 from eqspike.commands import sweep as module
 from eqspike.commands.sweep import axis, drawn, flags_of, grid
 from eqspike_seq.errors import ConfigError, DivergenceError
-from tests.conftest import command
+from eqspike_seq.runs.schema import Sweep
+from tests.conftest import command, is_whole
 
 BASE = ("sweep", "mini", "--backend", "dense", "--limit", "64", "--epochs", "1")
 
@@ -74,6 +75,7 @@ def test_mistakes_are_told_before_anything_runs(
 def test_it_runs_each_setting_with_each_seed_and_compares(tmp_path: Path) -> None:
     out = tmp_path / "s"
     command(*BASE, "--vary", "beta=0.1,0.3", "--seeds", "0", "1", "--out", out)
+    assert is_whole(out / "sweep.json", Sweep)
     assert {path.name for path in out.glob("trial*")} == {f"trial{n}-seed{s}" for n in (1, 2) for s in (0, 1)}
     for trial in trials(out):
         results = [json.loads((out / name / "result.json").read_text()) for name in trial["runs"]]  # type: ignore[attr-defined]

@@ -1,18 +1,12 @@
 """The tables of docs/energy.md: ledgers of results/, priced."""
 
+from analysis.comparison import reference
 from analysis.energy import DIGITAL, energy
 from analysis.energy_report import DEFAULT, ranged, spread, text_of
 from analysis.folders import Json
-from docs.tools.markdown import RESULTS, table
+from docs.tools.markdown import RESULTS, label_of, runs_of, table
 from neuromorphic.pricing import read_table
 
-DENSE, CHANGES = "imdb-dense-seed0", "imdb-sigma-delta-seed0"
-RUNS = (
-    ("dense EP", DENSE),
-    ("dense EP without HopAttn", "imdb-dense-no-attention-seed0"),
-    ("changes", CHANGES),
-    ("changes, HopAttn in spikes too", "imdb-sigma-delta-wta-seed0"),
-)
 COLUMNS = ("layers", "HopAttn", "x w1", "loading")
 
 
@@ -20,13 +14,15 @@ def runs() -> str:
     """Runs on IMDB, priced on 45 nm digital fp32, with the parts of an inference."""
     heads = ("", "test", "inference", *COLUMNS, "dense ÷", "training sample", "dense ÷ ")
     rows = []
-    for label, folder in RUNS:
-        found = energy(RESULTS / folder, [read_table(DIGITAL)], None if "dense" in folder else RESULTS / DENSE, None)
+    shown = runs_of("energy")
+    for run in shown:
+        dense = reference(run, shown)
+        found = energy(run.path, [read_table(DIGITAL)], None if dense is None else dense.path, None)
         entry = found["hardware"][DIGITAL]
         parts, over = entry["inference"]["components"], entry.get("dense_over_this")
         cells = (
-            f"[{label}](../results/{folder}/ledger.json)",
-            f"{100 * found['run']['test_accuracy']:.2f} %",
+            f"[{label_of(run)}](../results/{run.name}/ledger.json)",
+            f"{100 * run.result.test_accuracy:.2f} %",
             ranged(entry["inference"]["joules"]),
             *(text_of(parts[name]["value"]) if name in parts else "–" for name in COLUMNS),
             f"{over['inference']['value']:.3g}" if over else "–",
@@ -70,7 +66,7 @@ def claims() -> str:
     return table(("", "claimed", "found", "verdict"), rows, text=(0, 3))
 
 
-def beside() -> str:
+def baselines() -> str:
     """Dense EP elsewhere, and cheap classifiers."""
     rows = []
     for row in _changes([])["baselines"]:
@@ -86,6 +82,8 @@ def beside() -> str:
 
 
 def _changes(hardware: list[str]) -> Json:
-    return energy(
-        RESULTS / CHANGES, [read_table(name) for name in hardware], RESULTS / DENSE, RESULTS / "imdb-baselines.json"
-    )
+    """The first run of the table that spikes, against its dense one."""
+    shown = runs_of("energy")
+    run, dense = next((run, dense) for run in shown if (dense := reference(run, shown)) is not None)
+    tables = [read_table(name) for name in hardware]
+    return energy(run.path, tables, dense.path, RESULTS / f"{run.result.dataset}-baselines.json")

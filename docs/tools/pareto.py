@@ -1,6 +1,6 @@
-"""Accuracy against energy: runs on IMDB, and the points of ``benchmarks.pareto`` on mini.
+"""Accuracy against energy: the runs of the table of energies, and the points of ``benchmarks.pareto`` on mini.
 
-python -m docs.tools.pareto results/imdb-dense-seed0 results/imdb-sigma-delta-seed0 … --points results/pareto.json
+python -m docs.tools.pareto
 """
 
 import json
@@ -12,34 +12,32 @@ import tyro
 
 from analysis.energy import DIGITAL, part_of
 from analysis.energy_report import texts_of
-from analysis.folders import open_run
 from analysis.pictures import front
 from analysis.style import COLOURS, MARKERS, figure, legends, logarithmic, save
+from docs.tools.markdown import runs_of
 from neuromorphic.pricing import read_table
 
 
 def main(
-    runs: tyro.conf.Positional[list[Path]],
     points: Path = Path("results/pareto.json"),
     out: Path = Path("docs/pareto.svg"),
 ) -> None:
     """Draw both.
 
     Args:
-        runs: Run folders of one data set.
         points: What `python -m benchmarks.pareto` wrote.
         out: The picture.
     """
     drawn, axes = figure(1, 2)
     named: list[list[tuple[str, dict[str, Any], float]]] = [[], []]
+    runs = runs_of("energy")
     for run in runs:
-        found = open_run(run)
-        joules = part_of(found.ledgers.inference, read_table(DIGITAL))["joules"]
-        named[0].append((found.name, joules, found.result["test_accuracy"]))
+        joules = part_of(run.ledgers.inference, read_table(DIGITAL))["joules"]
+        named[0].append((run.name, joules, run.result.test_accuracy))
     for row in json.loads(points.read_text())["rows"]:
         joules = row["joules_per_inference"]
         named[1].append((label(row["backend"], row["changes"]), joules, row["test_accuracy"]))
-    for axis, rows, title in zip(axes[0], named, (open_run(runs[0]).result["dataset"], "mini"), strict=True):
+    for axis, rows, title in zip(axes[0], named, (runs[0].result.dataset, "mini"), strict=True):
         for place, (name, joules, accuracy) in enumerate(rows):
             colour, marker = COLOURS[place % len(COLOURS)], MARKERS[place // len(COLOURS) % len(MARKERS)]
             spread = [[joules["value"] - joules["low"]], [joules["high"] - joules["value"]]]

@@ -93,7 +93,7 @@ def latency() -> str:
 
 
 def growth() -> str:
-    """Fitted exponents beside those of the largest term."""
+    """Fitted exponents, and those of the largest term."""
     rows = []
     for name, about in read("growth.json")["growth"].items():
         fitted, theory = about["exponent"], about["exponent_of_the_largest_term"]
@@ -146,7 +146,7 @@ def scaling() -> str:
 
 
 def scaling_measured() -> str:
-    """One process and two, measured, beside the model."""
+    """One process and two, measured, and as the model foretells."""
     found = read("scaling.json")
     one, two = found["one_process"][-1]["seconds"], found["two_processes"]["seconds"]
     rows = [

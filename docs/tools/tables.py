@@ -1,4 +1,4 @@
-"""The tables of the documentation and the accuracies in its sentences, filled from results/.
+"""The tables of the documentation and the accuracies in its sentences, filled from results/ by its index.toml.
 
 python -m docs.tools.tables README.md docs/rates-to-spikes.md
 
@@ -9,98 +9,24 @@ decimals are kept as are there. ``<!-- not in results: 88.21 88.22 -->`` lists t
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import tyro
 
+from analysis.comparison import reference
+from analysis.folders import Run
+from analysis.folders import read as open_json
 from docs.tools import energy_tables, reproduce, speed_tables
-from docs.tools.markdown import read, table
+from docs.tools.markdown import FIGURES, INDEX, RESULTS, label_of, read, runs_of, table
+from eqspike.provenance import command_of
+from eqspike_seq.runs.schema import GradientCheck, GradientRecord
 
 BLOCK = re.compile(r"(<!-- table: ([\w-]+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
 SAID = re.compile(r"\d+(\.\d+)?( %<!-- ([\w./-]+)(?: ([\w.]+))? -->)")
 HEADS = ("", "test", "validation", "training", "peak memory", "spikes per synapse", "command, result")
 
-SPIKING = "eqspike run imdb --backend spiking"
-DENSE = (
-    ("dense EP", "imdb-dense-seed0", "eqspike run imdb"),
-    ("dense EP without attention", "imdb-dense-no-attention-seed0", "eqspike run imdb --no-attention"),
-)
-OFTENER = "--window 140 --tick-steps 20 --feedback-tau 40.0"  # HopAttn is read, as in an earlier preset
-RATES = (
-    ("rates, `eqspike`", "imdb-spiking-eqspike-seed0", SPIKING),
-    ("rates, `trace`", "imdb-spiking-trace-seed0", f"{SPIKING} --rule trace {OFTENER}"),
-    ("rates, `count`", "imdb-spiking-seed0", f"{SPIKING} --rule count"),
-)
-CHANGING = f"{SPIKING} --neuron sigma-delta"
-EVERY = f"{CHANGING} --attention-threshold 0"
-CHANGES = (
-    ("changes", "imdb-sigma-delta-seed0", CHANGING),
-    ("changes, HopAttn at every change", "imdb-sigma-delta-every-change-seed0", EVERY),
-    ("the same, HopAttn in spikes too", "imdb-sigma-delta-wta-seed0", f"{EVERY} --circuit wta"),
-    ("HopAttn at every change, coarser s¹", "imdb-sigma-delta-half-seed0", f"{EVERY} --projection-threshold 0.67"),
-    (
-        "the same, denser s², finer s¹",
-        "imdb-sigma-delta-dense-code-seed0",
-        f"{EVERY} --bias 1 --projection-threshold 0.5",
-    ),
-    ("… far coarser s¹", "imdb-sigma-delta-coarser-seed0", f"{EVERY} --bias 1 --projection-threshold 1"),
-    (
-        "denser s², finer s¹, plain SGD",
-        "imdb-sigma-delta-sgd-seed0",
-        f"{EVERY} --bias 1 --projection-threshold 0.5 --optimizer sgd --learning-rate 2.5 0.8 0.2 0.012",
-    ),
-)
-MINI = tuple(
-    (f"{backend} EP{label}", f"mini-{backend}{name}-seed0", f"eqspike run mini --backend {backend}{flags}")
-    for backend, flags in (("spiking", ""), ("dense", ""))
-    for label, name, flags in (
-        ("", "", ""),
-        (" without attention", "-no-attention", " --no-attention"),
-        (", words shuffled", "-shuffled-words", " --shuffle-words"),
-    )
-)
-MNIST = (
-    ("changes, 1000 hidden", "mnist-sigma-delta-seed0", "eqspike run mnist --backend spiking --neuron sigma-delta"),
-    ("rates, if, `membrane`, 500 hidden", "mnist-spiking-seed0", "eqspike run mnist --backend spiking"),
-    (
-        "rates, lif, `eqspike`, 500 hidden",
-        "mnist-lif-eqspike-seed0",
-        "eqspike run mnist --backend spiking --neuron lif --rule eqspike --trace-tau 400 --free-steps 100 "
-        "--nudge-steps 100 --window 80",
-    ),
-    ("dense EP, 1000 hidden", "mnist-dense-seed0", "eqspike run mnist"),
-    (
-        "dense EP, 500 hidden",
-        "mnist-dense-500-seed0",
-        "eqspike run mnist --backend dense --hidden 500 --epochs 12 --word-dropout 0.1",
-    ),
-)
-SNLI = (
-    ("dense EP", "snli-dense-seed0", "eqspike run snli"),
-    ("changes", "snli-sigma-delta-seed0", "eqspike run snli --backend spiking --neuron sigma-delta"),
-    ("dense EP, 4 epochs", "snli-dense-4-seed0", "eqspike run snli --epochs 4"),
-    ("the same without `aa`", "snli-dense-without-aa-seed0", "eqspike run snli --epochs 4 --projections ab ba bb"),
-    ("without `ab`", "snli-dense-without-ab-seed0", "eqspike run snli --epochs 4 --projections aa ba bb"),
-    ("without `ba`", "snli-dense-without-ba-seed0", "eqspike run snli --epochs 4 --projections aa ab bb"),
-    ("without `bb`", "snli-dense-without-bb-seed0", "eqspike run snli --epochs 4 --projections aa ab ba"),
-)
-DIGITS = (("rates, if, `membrane`, 128 hidden", "digits-spiking-seed0", "eqspike run digits --backend spiking"),)
-CHECKS = (
-    ("if, `membrane`", "if-membrane", "eq18"),
-    ("if, `count`", "if-count", "eq18"),
-    ("if, `trace`", "if-trace", "eq18"),
-    ("if, `eqspike`", "if-eqspike", "eq18"),
-    ("lif, `membrane`", "lif-membrane", "eq18"),
-    ("bernoulli, `count`, common random numbers", "bernoulli-common", "eq18"),
-    ("bernoulli, `count`, own random numbers", "bernoulli-own", "eq18"),
-    ("sigma-delta, `membrane`", "sigma-delta-membrane", "eq18"),
-    ("sigma-delta, `membrane`, to its own network", "sigma-delta-membrane", "offset"),
-    ("sigma-delta, `count`, to its own network", "sigma-delta-count", "offset"),
-    ("sigma-delta, `wta`, `membrane`", "sigma-delta-wta", "eq18"),
-    ("sigma-delta, `wta`, `membrane`, to its own network", "sigma-delta-wta", "offset"),
-)
 BASELINES = (
     ("LSTM, backpropagation", "lstm"),
     ("logistic regression, mean vectors", "logistic_mean_vectors"),
@@ -108,24 +34,29 @@ BASELINES = (
 )
 
 
-def run_row(label: str, folder: str, command: str, up: str = "") -> tuple[str, ...]:
-    """One run: its result file and the command that made it; ``up`` leads from the page to the project's root."""
-    result = read(f"{folder}/result.json")
-    spikes = result["spikes_per_synapse_per_inference"]
+def run_row(run: Run, up: str = "") -> tuple[str, ...]:
+    """One run: its result file and the command that makes it; ``up`` leads from the page to the project's root."""
+    result, spikes = run.result, run.result.spikes_per_synapse_per_inference
     return (
-        label,
-        f"{100 * result['test_accuracy']:.2f} %",
-        f"{100 * result['validation_accuracy']:.1f}",
-        f"{result['train_seconds'] / 60:.1f} min",
-        f"{result['peak_memory_bytes'] / 1e9:.2f} GB",
+        label_of(run),
+        f"{100 * result.test_accuracy:.2f} %",
+        f"{100 * result.validation_accuracy:.1f}",
+        f"{result.train_seconds / 60:.1f} min",
+        f"{result.peak_memory_bytes / 1e9:.2f} GB",
         "–" if spikes is None else f"{spikes:.3g}",
-        f"[`{command}`]({up}results/{folder}/result.json)",
+        made_by(run, up),
     )
+
+
+def made_by(run: Run, up: str) -> str:
+    """The command that makes a run, with a link to its result file."""
+    return f"[`{command_of(run.saved)}`]({up}results/{run.name}/result.json)"
 
 
 def baseline_row(label: str, dataset: str, key: str, up: str = "") -> tuple[str, ...]:
     """One model of ``benchmarks.baselines``."""
-    found = read(f"{dataset}-baselines.json")[key]
+    file = f"{dataset}-baselines.json"
+    found = read(file)[key]
     return (
         label,
         f"{100 * found['test_accuracy']:.2f} %",
@@ -133,63 +64,73 @@ def baseline_row(label: str, dataset: str, key: str, up: str = "") -> tuple[str,
         f"{found['train_seconds'] / 60:.1f} min",
         "–",
         "–",
-        f"[`python -m benchmarks.baselines {dataset}`]({up}results/{dataset}-baselines.json) `{key}.test_accuracy`",
+        f"[`{FIGURES[file]}`]({up}results/{file}) `{key}.test_accuracy`",
     )
 
 
-def imdb(up: str = "") -> str:
-    """Spiking, dense and other models on IMDB."""
-    rows = [run_row(*row, up=up) for row in (RATES[0], RATES[-1], *CHANGES[:1], *DENSE)]
-    return table(HEADS, [*rows, *(baseline_row(label, "imdb", key, up) for label, key in BASELINES)], text=(0, 6))
-
-
-def mini() -> str:
-    """The same on the embedded set."""
-    rows = [*(run_row(*row) for row in MINI), *(baseline_row(label, "mini", key) for label, key in BASELINES)]
+def runs(name: str, up: str = "", baselines: bool = False) -> str:
+    """The runs of a table of the index, and other models on the same data."""
+    rows = [run_row(run, up) for run in runs_of(name)]
+    if baselines:
+        rows += [baseline_row(label, name, key, up) for label, key in BASELINES]
     return table(HEADS, rows, text=(0, 6))
 
 
 def spikes() -> str:
     """All spiking runs on IMDB: accuracy and spikes, in inference and in training."""
     heads = ("", "test", "against dense, points", "spikes per synapse, inference", "training sample, 3 phases", "")
-    dense, rows = read(f"{DENSE[0][1]}/result.json")["test_accuracy"], []
-    for label, folder, command in (*RATES, *CHANGES):
-        result = read(f"{folder}/result.json")
+    rows = []
+    for run in runs_of("spikes"):
+        result, dense = run.result, reference(run, runs_of("imdb"))
+        assert dense is not None
         cells = (
-            label,
-            f"{100 * result['test_accuracy']:.2f} %",
-            f"{100 * (result['test_accuracy'] - dense):+.2f}",
-            f"{result['spikes_per_synapse_per_inference']:.3g}",
-            f"{result['spikes_per_synapse_per_training_sample']:.3g}",
-            f"[`{command}`](../results/{folder}/result.json)",
+            label_of(run),
+            f"{100 * result.test_accuracy:.2f} %",
+            f"{100 * (result.test_accuracy - dense.result.test_accuracy):+.2f}",
+            f"{result.spikes_per_synapse_per_inference:.3g}",
+            f"{result.spikes_per_synapse_per_training_sample:.3g}",
+            made_by(run, "../"),
         )
         rows.append(cells)
     return table(heads, rows, text=(0, 5))
 
 
+def compared(name: str) -> Iterator[tuple[str, GradientCheck, list[GradientRecord]]]:
+    """(folder, check, its records of one reference) for each row of the index."""
+    for folder, against in map(str.split, INDEX["tables"][name]):
+        found = open_json(RESULTS / "checks" / folder / "gradients.json", GradientCheck.read)
+        yield folder, found, [record for record in found.records if record.reference == against]
+
+
 def gradients() -> str:
     """Cosine and relative RMSE of spiking updates to converged dense Eq. 18, by neuron, rule and stage of training."""
     parameters, rows = ("w1", "w2", "w3", "w4"), []
-    for label, name, reference in CHECKS:
-        found = read(f"checks/{name}/gradients.json")
-        records = [r for r in found["records"] if r["reference"] == reference]
-        longest, beta = records[-1]["window"], found["settings"]["beta"]
-        mine = [r for r in records if r["window"] == longest and r["beta"] == beta]
-        for stage in dict.fromkeys(r["stage"] for r in mine):
-            of = {r["parameter"]: r for r in mine if r["stage"] == stage}
-            steps = of["w1"]["free_steps"] if longest else "–"
-            cells = (f"{of[p]['cosine']:.4f} ({of[p]['relative_rmse']:.2g})" for p in parameters)
-            rows.append((f"[{label}](../results/checks/{name}/gradients.json)", str(steps), stage, *cells))
+    for folder, found, records in compared("gradients"):
+        label = f"[{check_label(folder, records[0])}](../results/checks/{folder}/gradients.json)"
+        longest, beta = records[-1].window, found.settings["beta"]
+        mine = [r for r in records if r.window == longest and r.beta == beta]
+        for stage in dict.fromkeys(r.stage for r in mine):
+            of = {r.parameter: r for r in mine if r.stage == stage}
+            steps = of["w1"].free_steps if longest else "–"
+            cells = (f"{of[p].cosine:.4f} ({of[p].relative_rmse:.2g})" for p in parameters)
+            rows.append((label, str(steps), stage, *cells))
     return table(("neuron, rule", "T = K", "stage", *parameters), rows, text=(0, 2))
+
+
+def check_label(folder: str, record: GradientRecord) -> str:
+    """Neuron and rule of a check, and what it compares."""
+    parts = [record.neuron, "`wta`" if record.circuit == "wta" else None, f"`{record.rule}`"]
+    parts += [INDEX["notes"].get(f"checks/{folder}"), "to its own network" if record.reference == "offset" else None]
+    return ", ".join(filter(None, parts))
 
 
 def gradient_sweep() -> str:
     """The rule ``membrane`` over window and β, at the end of training."""
     parameters, rows = ("w1", "w2", "w3", "w4"), []
-    records = [r for r in read("checks/if-membrane/gradients.json")["records"] if r["reference"] == "eq18"]
-    found = {(r["free_steps"], r["window"], r["beta"], r["parameter"]): r for r in records if r["stage"] == "end"}
+    ((_, _, records),) = compared("gradient-sweep")
+    found = {(r.free_steps, r.window, r.beta, r.parameter): r for r in records if r.stage == "end"}
     for steps, window, beta in dict.fromkeys(key[:3] for key in found):
-        cells = (f"{found[steps, window, beta, p]['cosine']:.4f}" for p in parameters)
+        cells = (f"{found[steps, window, beta, p].cosine:.4f}" for p in parameters)
         rows.append((str(steps), str(window), f"{beta:g}", *cells))
     return table(("T = K", "window", "β", *parameters), rows, text=())
 
@@ -197,10 +138,10 @@ def gradient_sweep() -> str:
 def bptt() -> str:
     """EP against BPTT through the same number of steps, at each stage: cosine and relative RMSE."""
     parameters, rows = ("w1", "w2", "b2", "w3", "b3", "w4", "b4"), []
-    records = [r for r in read("checks/if-membrane/gradients.json")["records"] if r["reference"] == "bptt"]
-    for stage in dict.fromkeys(r["stage"] for r in records):
-        found = {r["parameter"]: r for r in records if r["stage"] == stage}
-        cells = (f"{found[p]['cosine']:.5f} ({found[p]['relative_rmse']:.1g})" for p in parameters)
+    ((_, _, records),) = compared("bptt")
+    for stage in dict.fromkeys(r.stage for r in records):
+        found = {r.parameter: r for r in records if r.stage == stage}
+        cells = (f"{found[p].cosine:.5f} ({found[p].relative_rmse:.1g})" for p in parameters)
         rows.append((stage, *cells))
     return table(("stage", *parameters), rows, text=(0,))
 
@@ -225,31 +166,15 @@ def less_attention() -> str:
 
 def attention_rows() -> str:
     """Spikes of the soft winner-take-all circuit in the fully spiking run, a token row of a text."""
-    ledger = read("imdb-sigma-delta-wta-seed0/ledger.json")
+    (run,) = runs_of("attention-rows")
     rows = []
     for part, phase in (("inference", "free"), ("training", "free"), ("training", "nudge+"), ("training", "nudge-")):
-        counts = ledger[part]["counts"]
-        tokens = (counts["input"]["free"]["io_bytes"] - ledger[part]["samples"]["free"]) / 4  # a number each, a label
+        ledger = run.ledgers.of(part)
+        counts = ledger.counts
+        tokens = (counts["input"]["free"]["io_bytes"] - ledger.samples["free"]) / 4  # a number each, a label
         sent = (f"{counts[layer][phase]['spikes'] / tokens:.3g}" for layer in ("query", "hopattn", "s1"))
         rows.append((f"{part}, {phase}", *sent))
     return table(("", "of the query", "of stored patterns", "of s¹"), rows, text=(0,))
-
-
-def mnist() -> str:
-    """Spiking and dense on MNIST."""
-    return table(HEADS, [run_row(*row, up="../") for row in MNIST], text=(0, 6))
-
-
-def snli() -> str:
-    """Spiking, dense, each projection left out, and other models on pairs."""
-    rows = [run_row(*row, up="../") for row in SNLI]
-    rows += [baseline_row(label, "snli", key, "../") for label, key in BASELINES]
-    return table(HEADS, rows, text=(0, 6))
-
-
-def digits() -> str:
-    """Spiking on the embedded digits."""
-    return table(HEADS, [run_row(*row, up="../") for row in DIGITS], text=(0, 6))
 
 
 def combinations() -> str:
@@ -313,9 +238,9 @@ def load() -> str:
 
 
 TABLES: dict[str, Callable[[], str]] = {
-    "imdb": imdb,
-    "start": lambda: imdb(up="../"),
-    "mini": mini,
+    "imdb": lambda: runs("imdb", baselines=True),
+    "start": lambda: runs("imdb", "../", baselines=True),
+    "mini": lambda: runs("mini", baselines=True),
     "spikes": spikes,
     "gradients": gradients,
     "gradient-sweep": gradient_sweep,
@@ -323,14 +248,14 @@ TABLES: dict[str, Callable[[], str]] = {
     "less-attention": less_attention,
     "attention-rows": attention_rows,
     "quantised": quantised,
-    "mnist": mnist,
-    "digits": digits,
-    "snli": snli,
+    "mnist": lambda: runs("mnist", "../"),
+    "digits": lambda: runs("digits", "../"),
+    "snli": lambda: runs("snli", "../", baselines=True),
     "combinations": combinations,
     "energy": energy_tables.runs,
     "hardware": energy_tables.hardware,
     "claims": energy_tables.claims,
-    "beside": energy_tables.beside,
+    "baselines": energy_tables.baselines,
     "dense-speed": speed_tables.dense,
     "tried": speed_tables.tried,
     "spiking-speed": speed_tables.spiking,

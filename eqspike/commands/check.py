@@ -22,6 +22,7 @@ from eqspike_seq.progress import Reporter
 from eqspike_seq.relaxation.dense import DenseBackend
 from eqspike_seq.relaxation.equilibrium import Backend
 from eqspike_seq.runs.environment import environment
+from eqspike_seq.runs.schema import ConvergenceCheck, GradientCheck
 from neuromorphic.rate_code import RateCode
 
 
@@ -118,24 +119,21 @@ class ConvergenceFlags(Subject):
 
 def main(arguments: list[str]) -> None:
     """Measure, print, and draw."""
-    name, found, folder = check(arguments)
-    for picture in pictures(name, found):
+    found, folder = check(arguments)
+    for picture in pictures(found):
         print(f"wrote {picture.write(folder)}", file=sys.stderr)
 
 
-def check(arguments: list[str]) -> tuple[str, dict[str, Any], Path]:
-    """Run one of the two checks, write its JSON, print a summary; (its name, what it found, the folder)."""
+def check(arguments: list[str]) -> tuple[GradientCheck | ConvergenceCheck, Path]:
+    """Run one of the two checks, write its JSON, print a summary; (what it found, the folder)."""
     flags: GradientFlags | ConvergenceFlags = tyro.extras.subcommand_cli_from_dict(
         {"gradients": GradientFlags, "convergence": ConvergenceFlags}, args=arguments, prog="eqspike check"
     )
-    if isinstance(flags, GradientFlags):
-        name, found = "gradients", gradients(flags)
-    else:
-        name, found = "convergence", convergence(flags)
-    return name, found, flags.folder()
+    found = gradients(flags) if isinstance(flags, GradientFlags) else convergence(flags)
+    return found, flags.folder()
 
 
-def gradients(flags: GradientFlags) -> dict[str, Any]:
+def gradients(flags: GradientFlags) -> GradientCheck:
     """``eqspike check gradients``."""
     reporter = Reporter()
     config = flags.config(
@@ -157,23 +155,23 @@ def gradients(flags: GradientFlags) -> dict[str, Any]:
     dataset = load_dataset(config.data, reporter.status)
     extent = Extent(flags.texts, flags.betas or (config.learning.beta,), rivals(config, windows_of(flags, config)))
     found = check_gradients(config, dataset, flags.run, extent, reporter)
-    write_json(flags.folder() / "gradients.json", {"format": FORMAT, "environment": environment(), **found})
-    for stage, about in found["stages"].items():
-        if about["note"] is not None:
-            reporter.warn(f"{stage}: {about['note']}")
-    names = [n for n in dict.fromkeys(record["parameter"] for record in found["records"]) if n.startswith("w")]
-    for title, figure in (("cosine", "cosine"), ("relative RMSE", "relative_rmse")):
+    write_json(flags.folder() / "gradients.json", {"format": FORMAT, "environment": environment(), **found.content()})
+    for stage, about in found.stages.items():
+        if about.note is not None:
+            reporter.warn(f"{stage}: {about.note}")
+    names = [n for n in dict.fromkeys(record.parameter for record in found.records) if n.startswith("w")]
+    for title in ("cosine", "relative RMSE"):
         table = Table(box=None, pad_edge=False, title=title)
         for heading in ("stage", "reference", "β", "window"):
             table.add_column(heading)
         for name in names:
             table.add_column(name, justify="right")
         rows: dict[tuple[str, str, str, str], dict[str, str]] = {}
-        for record in found["records"]:
-            key = (record["stage"], record["reference"], f"{record['beta']:g}", str(record["window"] or "–"))
-            value = record[figure]
-            text = "zero" if value is None else f"{value:.4f}" if figure == "cosine" else f"{value:.1e}"
-            rows.setdefault(key, {})[record["parameter"]] = text
+        for record in found.records:
+            key = (record.stage, record.reference, f"{record.beta:g}", str(record.window or "–"))
+            value = record.cosine if title == "cosine" else record.relative_rmse
+            text = "zero" if value is None else f"{value:.4f}" if title == "cosine" else f"{value:.1e}"
+            rows.setdefault(key, {})[record.parameter] = text
         for key, row in rows.items():
             table.add_row(*key, *(row[name] for name in names))
         reporter.out.print(table)
@@ -222,7 +220,7 @@ def scaled_to_window(config: RunConfig, code: RateCode, window: int) -> RunConfi
     return varied(config, window=window, **{name: ticks * code.tick_steps for name, ticks in longer.items()})
 
 
-def convergence(flags: ConvergenceFlags) -> dict[str, Any]:
+def convergence(flags: ConvergenceFlags) -> ConvergenceCheck:
     """``eqspike check convergence``."""
     from eqspike_seq.checks.convergence import check_convergence
 
@@ -236,20 +234,20 @@ def convergence(flags: ConvergenceFlags) -> dict[str, Any]:
         reporter.warn("this run was trained without HopAttn; what is said of it holds for its weights all the same")
     dataset = load_dataset(config.data, reporter.status)
     found = check_convergence(config, make_backend, dataset, flags.run, flags.texts, reporter)
-    write_json(flags.folder() / "convergence.json", {"format": FORMAT, "environment": environment(), **found})
+    write_json(flags.folder() / "convergence.json", {"format": FORMAT, "environment": environment(), **found.content()})
     table = Table(box=None, pad_edge=False)
     for heading in ("stage", "HopAttn", "phase", "φ at the end", "residual at the end"):
         table.add_column(heading)
-    for stage, about in found["stages"].items():
-        for name, text in (("hopattn", "yes"), ("no_hopattn", "no")):
-            for phase, course in about[name].items():
-                table.add_row(stage, text, phase, f"{course['phi'][-1]:.4g}", f"{course['residual'][-1]:.2g}")
+    for stage, about in found.stages.items():
+        for courses, text in ((about.hopattn, "yes"), (about.no_hopattn, "no")):
+            for phase, course in courses.items():
+                table.add_row(stage, text, phase, f"{course.phi[-1]:.4g}", f"{course.residual[-1]:.2g}")
     reporter.out.print(table)
-    for stage, about in found["stages"].items():
-        twice = about["hopattn_twice"]
-        reporter.out.print(
-            f"{stage}: HopAttn moves a query by {twice['first_less_query_mean']:.1%} of its norm, "
-            f"a second HopAttn the result by {twice['second_less_first_mean']:.1%} "
-            f"(at most {twice['second_less_first_max']:.1%})"
-        )
+    for stage, about in found.stages.items():
+        if (twice := about.hopattn_twice) is not None:
+            reporter.out.print(
+                f"{stage}: HopAttn moves a query by {twice.first_less_query_mean:.1%} of its norm, "
+                f"a second HopAttn the result by {twice.second_less_first_mean:.1%} "
+                f"(at most {twice.second_less_first_max:.1%})"
+            )
     return found

@@ -10,6 +10,7 @@ import tyro
 from analysis.energy import DIGITAL
 from analysis.folders import finished_runs
 from analysis.report import page
+from eqspike.provenance import command
 from eqspike_seq.files import write_bytes
 
 
@@ -31,7 +32,7 @@ def main(arguments: list[str]) -> None:
     """Read, draw, write. Raises ConfigError where no run is left."""
     flags = tyro.cli(ReportFlags, args=arguments, prog="eqspike report")
     runs, left_out = finished_runs(flags.runs, "report")
-    write_bytes(flags.out, page(runs, left_out, flags.hardware).encode())
+    write_bytes(flags.out, page(runs, left_out, flags.hardware, command).encode())
     print(f"wrote {flags.out}", file=sys.stderr)
     if flags.open:
         webbrowser.open(flags.out.resolve().as_uri())

@@ -25,11 +25,13 @@ from optuna.trial import TrialState
 from analysis import sweep_report
 from eqspike.build import run
 from eqspike.flags import everything, parse_run, raw_flags, takes_several
-from eqspike_seq.config.settings import WHERE, RunConfig
+from eqspike.provenance import command
+from eqspike_seq.config.settings import FORMAT, WHERE, RunConfig
 from eqspike_seq.errors import ConfigError, DivergenceError, RunError
 from eqspike_seq.files import write_json
 from eqspike_seq.progress import Reporter
 from eqspike_seq.runs.folder import completed
+from eqspike_seq.runs.schema import Sweep, Trial
 
 Point = dict[str, str]  # setting: value, as it is typed on the command line
 RANGE = re.compile(r"[\d.eE+-]+?\.\.[\d.eE+-]+(:log)?")
@@ -61,7 +63,7 @@ class SweepFlags:
 def main(arguments: list[str]) -> None:
     """Run the study, then show it."""
     flags, others = tyro.cli(SweepFlags, args=arguments, prog="eqspike sweep", return_unknown_args=True)
-    sweep_report.main(sweep(flags, others, Reporter()))
+    sweep_report.main(sweep(flags, others, Reporter()), command)
 
 
 def sweep(flags: SweepFlags, arguments: list[str], reporter: Reporter) -> Path:
@@ -255,18 +257,18 @@ def _text(point: Point) -> str:
 
 def _summary(study: optuna.Study, out: Path, spec: dict[str, Any]) -> Path:
     """``sweep.json``: each trial's settings, mean validation accuracy, run folders and, where it failed, why."""
-    trials = []
-    for trial in study.get_trials(deepcopy=False)[: len(spec["points"])]:
-        trials.append(
-            {
-                "number": trial.number + 1,
-                "settings": spec["points"][trial.number],
-                "state": trial.state.name.lower(),
-                "validation_accuracy": trial.values[0] if trial.values else None,
-                "runs": [f"{_name(trial.number)}-seed{seed}" for seed in spec["seeds"]],
-                "failed": study.user_attrs.get(f"failed {trial.number}"),
-            }
+    trials = [
+        Trial(
+            number=trial.number + 1,
+            settings=spec["points"][trial.number],
+            state=trial.state.name.lower(),
+            validation_accuracy=trial.values[0] if trial.values else None,
+            runs=[f"{_name(trial.number)}-seed{seed}" for seed in spec["seeds"]],
+            failed=study.user_attrs.get(f"failed {trial.number}"),
         )
+        for trial in study.get_trials(deepcopy=False)[: len(spec["points"])]
+    ]
     path = out / "sweep.json"
-    write_json(path, {"format": 1, "settings": spec["settings"], "seeds": spec["seeds"], "trials": trials})
+    content = Sweep(settings=spec["settings"], seeds=spec["seeds"], trials=trials).content()
+    write_json(path, {"format": FORMAT, **content})
     return path

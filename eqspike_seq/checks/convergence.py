@@ -28,26 +28,52 @@ from eqspike_seq.model.network import Batch, Network
 from eqspike_seq.model.projection import prepare
 from eqspike_seq.progress import Reporter
 from eqspike_seq.relaxation.dense import DenseBackend
-from eqspike_seq.relaxation.equilibrium import Backend
+from eqspike_seq.relaxation.equilibrium import Backend, Equilibrium
+from eqspike_seq.runs.schema import (
+    ConvergenceCheck,
+    ConvergenceStage,
+    Course,
+    HopAttnTwice,
+    PhaseName,
+    StageName,
+    TemperatureSweep,
+)
 
 FREE_STEPS, NUDGE_STEPS = 50, 25
 TEMPERATURES = tuple(float(t) for t in np.logspace(-2.5, 1.5, 17))  # β̂·√D: 1 is HopAttn's
 UPDATES = 10
 
 
-def over_time(network: Network, batch: Batch, beta: float) -> dict[str, dict[str, list[float]]]:
+def over_time(network: Network, batch: Batch, beta: float) -> dict[PhaseName, Course]:
     """Mean φ and largest residual of every synchronous step of the three dense phases, float64, no early stop."""
     backend = DenseBackend(FREE_STEPS, NUDGE_STEPS, tolerance=-1.0, dtype=torch.float64, order="synchronous")
     network, batch = network.to(torch.float64), Batch(batch.x.double(), batch.mask, batch.labels)
-    free = backend.free(network, batch, record=True)
-    plus, minus = backend.nudge(network, batch, free, (beta, -beta), record=True)
     return {
-        name: {"phi": found.trace["phi"].mean(1).tolist(), "residual": found.trace["residual"].amax(1).tolist()}
-        for name, found in (("free", free), ("nudge+", plus), ("nudge-", minus))
+        name: Course(phi=found.trace["phi"].mean(1).tolist(), residual=found.trace["residual"].amax(1).tolist())
+        for name, found in relaxed(backend, network, batch, beta).items()
     }
 
 
-def applied_twice(network: Network, batch: Batch) -> dict[str, float]:
+def over_readings(backend: Backend, network: Network, batch: Batch, beta: float) -> dict[PhaseName, Course]:
+    """Mean φ and residual of the run's own backend, a value a reading."""
+    return {
+        name: Course(
+            steps_between=found.reading_steps,
+            phi=found.trace["phi"].mean(1).tolist(),
+            residual=found.trace["residual"].mean(1).tolist(),
+        )
+        for name, found in relaxed(backend, network, batch, beta).items()
+    }
+
+
+def relaxed(backend: Backend, network: Network, batch: Batch, beta: float) -> dict[PhaseName, Equilibrium]:
+    """The three phases, recorded."""
+    free = backend.free(network, batch, record=True)
+    plus, minus = backend.nudge(network, batch, free, (beta, -beta), record=True)
+    return {"free": free, "nudge+": plus, "nudge-": minus}
+
+
+def applied_twice(network: Network, batch: Batch) -> HopAttnTwice:
     """‖HopAttn(HopAttn(q)) − HopAttn(q)‖ / ‖HopAttn(q)‖ at the free fixed point, mean and largest over token rows."""
     inputs = prepare(network, batch, network.w1.dtype)
     free = DenseBackend(FREE_STEPS, tolerance=1e-4).free(network, batch).rates
@@ -57,11 +83,11 @@ def applied_twice(network: Network, batch: Batch) -> dict[str, float]:
     real = batch.mask[:, network.shape.queries]
     moved = ((second - first).norm(dim=-1) / first.norm(dim=-1).clamp(min=1e-12))[real]
     from_query = ((first - query).norm(dim=-1) / query.norm(dim=-1).clamp(min=1e-12))[real]
-    return {
-        "second_less_first_mean": float(moved.mean()),
-        "second_less_first_max": float(moved.max()),
-        "first_less_query_mean": float(from_query.mean()),
-    }
+    return HopAttnTwice(
+        second_less_first_mean=float(moved.mean()),
+        second_less_first_max=float(moved.max()),
+        first_less_query_mean=float(from_query.mean()),
+    )
 
 
 def hopfield_energy(state: Tensor, patterns: Tensor, inverse_temperature: float) -> Tensor:
@@ -72,7 +98,7 @@ def hopfield_energy(state: Tensor, patterns: Tensor, inverse_temperature: float)
     return 0.5 * state.square().sum(-1) - lse + math.log(patterns.shape[-2]) / inverse_temperature + 0.5 * largest
 
 
-def temperature_sweep(text: Tensor, scale: float) -> dict[str, Any]:
+def temperature_sweep(text: Tensor, scale: float) -> TemperatureSweep:
     """From metastable to retrieval: the patterns ``text`` (N, D), each disturbed, relaxed by HopAttn's update at β̂.
 
     ``effective_patterns`` is exp(entropy) of the softmax at the end, N where all are mixed, 1 where one is retrieved;
@@ -82,9 +108,8 @@ def temperature_sweep(text: Tensor, scale: float) -> dict[str, Any]:
     text = text.double().unique(dim=0)
     noise = torch.randn(text.shape, generator=generator, dtype=torch.float64)
     start = text + 0.1 * text.norm(dim=-1, keepdim=True) * noise / noise.norm(dim=-1, keepdim=True)
-    rows: dict[str, Any] = {"relative_inverse_temperature": list(TEMPERATURES), "patterns": len(text)}
-    for name in ("effective_patterns", "retrieved", "second_less_first", "largest_rise_of_energy"):
-        rows[name] = []
+    names = ("effective_patterns", "retrieved", "second_less_first", "largest_rise_of_energy")
+    rows: dict[str, list[float]] = {name: [] for name in names}
     for relative in TEMPERATURES:
         beta = relative * scale
         course = [start]
@@ -101,17 +126,17 @@ def temperature_sweep(text: Tensor, scale: float) -> dict[str, Any]:
             float(((course[2] - course[1]).norm(dim=-1) / course[1].norm(dim=-1).clamp(min=1e-12)).mean())
         )
         rows["largest_rise_of_energy"].append(float(energy.diff(dim=0).max()))
-    return rows
+    return TemperatureSweep(relative_inverse_temperature=list(TEMPERATURES), patterns=len(text), **rows)
 
 
 @torch.no_grad()
 def check_convergence(
     config: RunConfig, make_backend: MakeBackend, dataset: Dataset, run: Path | None, texts: int, reporter: Reporter
-) -> dict[str, Any]:
-    """What ``checks/convergence.json`` holds: for each stage φ and residual with and without HopAttn, and the rest."""
+) -> ConvergenceCheck:
+    """For each stage φ and residual with and without HopAttn, and what HopAttn does when it is applied again."""
     batch = random_batch(config, dataset, texts)
     found = stages(config, dataset, run)
-    result: dict[str, Any] = {"settings": config.computed(), "texts": texts, "beta": config.learning.beta, "stages": {}}
+    checked: dict[StageName, ConvergenceStage] = {}
     with reporter.checking(3 * len(found)) as advance:
         for stage in found:
             about: dict[str, Any] = {}
@@ -120,26 +145,11 @@ def check_convergence(
                 about[name] = over_time(network, batch, config.learning.beta)
                 advance()
             if config.backend.name == "spiking":
-                about["spiking"] = over_time_of(make_backend(config), stage.network, batch, config.learning.beta)
-            about["hopattn_twice"] = applied_twice(stage.network, batch)
-            result["stages"][stage.name] = about
+                about["spiking"] = over_readings(make_backend(config), stage.network, batch, config.learning.beta)
+            checked[stage.name] = ConvergenceStage(**about, hopattn_twice=applied_twice(stage.network, batch))
             advance()
     lengths = batch.mask[:, 0].sum(1)
     longest = int(lengths.argmax())
     text = batch.x[longest, 0][batch.mask[longest, 0]]
-    result["hopfield"] = temperature_sweep(text, 1 / math.sqrt(text.shape[1]))
-    return result
-
-
-def over_time_of(backend: Backend, network: Network, batch: Batch, beta: float) -> dict[str, Any]:
-    """Mean φ and residual of the run's own backend, a value a reading."""
-    free = backend.free(network, batch, record=True)
-    plus, minus = backend.nudge(network, batch, free, (beta, -beta), record=True)
-    return {
-        name: {
-            "steps_between": found.reading_steps,
-            "phi": found.trace["phi"].mean(1).tolist(),
-            "residual": found.trace["residual"].mean(1).tolist(),
-        }
-        for name, found in (("free", free), ("nudge+", plus), ("nudge-", minus))
-    }
+    swept = temperature_sweep(text, 1 / math.sqrt(text.shape[1]))
+    return ConvergenceCheck(settings=config.computed(), texts=texts, beta=config.beta, stages=checked, hopfield=swept)

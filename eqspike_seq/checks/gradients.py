@@ -12,7 +12,7 @@ float64, no early stop.
 as many steps of each nudge, but of size 10⁻⁵, with HopAttn itself in place of winners.
 
 A network that has learnt its texts has outputs that are clipped by σ and do not answer to a nudge: there is no gradient
-left, and the cosine of two numbers that are all but zero says nothing. Each stage is therefore looked at with texts of
+left, and the cosine of two numbers that are all but zero says nothing. Each stage is therefore examined with texts of
 which enough still *teach* it; where there are too few, it is left out and ``stages`` says so.
 """
 
@@ -35,6 +35,7 @@ from eqspike_seq.model.projection import Inputs, prepare
 from eqspike_seq.progress import Reporter
 from eqspike_seq.relaxation.dense import DenseBackend, sweep
 from eqspike_seq.relaxation.equilibrium import Backend, Equilibrium
+from eqspike_seq.runs.schema import Agreement, GradientCheck, GradientCurves, GradientRecord, StageName, StageTexts
 from eqspike_seq.runs.weights import network_of
 
 CURVE_TEXTS = 16  # in float64
@@ -48,9 +49,9 @@ FOLLOWED = 4  # single weights of each parameter whose updates over time are kep
 
 @dataclass(frozen=True)
 class Stage:
-    """A network at one moment of training: "initial", "halfway" or "end"."""
+    """A network at one moment of training."""
 
-    name: str
+    name: StageName
     network: Network
 
 
@@ -60,22 +61,11 @@ def stages(config: RunConfig, dataset: Dataset, run: Path | None) -> list[Stage]
     found = [Stage("initial", config.network.create(shape, config.run.seed))]
     if run is None:
         return found
-    for name, path in (
-        ("halfway", run / "halfway.safetensors"),
-        ("end", run / "checkpoint" / "model.safetensors"),
-    ):
-        if not path.is_file():
-            continue
-        found.append(Stage(name, network_of(shape, path)))
-    return found
-
-
-@dataclass(frozen=True)
-class Looked:
-    """The texts that a stage is looked at with, None where there are none for it, and what ``stages`` says of them."""
-
-    batch: Batch | None
-    about: dict[str, Any]
+    saved: dict[StageName, Path] = {
+        "halfway": run / "halfway.safetensors",
+        "end": run / "checkpoint" / "model.safetensors",
+    }
+    return found + [Stage(name, network_of(shape, path)) for name, path in saved.items() if path.is_file()]
 
 
 def teaching(network: Network, batch: Batch) -> tuple[Tensor, float]:
@@ -87,15 +77,22 @@ def teaching(network: Network, batch: Batch) -> tuple[Tensor, float]:
     return moved > TEACHES, float(right.double().mean())
 
 
-def texts_of(stage: Stage, config: RunConfig, dataset: Dataset, count: int) -> Looked:
-    """``count`` training texts drawn at random where ``ENOUGH`` of them teach, some of the first ``CURVE_TEXTS`` too;
-    else those that do among ``SEARCHED`` times as many, if they suffice for the curves."""
+def texts_of(stage: Stage, config: RunConfig, dataset: Dataset, count: int) -> tuple[Batch | None, StageTexts]:
+    """(the texts that a stage is compared with, None where too few teach; what there is to say of them).
+
+    ``count`` training texts drawn at random where ``ENOUGH`` of them teach, some of the first ``CURVE_TEXTS`` too; else
+    those that do among ``SEARCHED`` times as many, if they suffice for the curves.
+    """
     order = np.random.default_rng(config.run.seed).permutation(len(dataset.train))[: SEARCHED * count]
     gather, first = Batches.of(config, dataset), random_batch(config, dataset, count)
     teaches, right = teaching(stage.network, first)
-    about: dict[str, Any] = {"texts": len(first), "right": right, "teaching": int(teaches.sum()), "note": None}
+    teaching_texts = int(teaches.sum())
+
+    def about(texts: int, note: str | None) -> StageTexts:
+        return StageTexts(texts=texts, right=right, teaching=teaching_texts, note=note)
+
     if teaches.double().mean() >= ENOUGH and teaches[:CURVE_TEXTS].any():
-        return Looked(first, about)
+        return first, about(len(first), None)
     looked = len(first)
     found = order[:looked][teaches.numpy()]
     while len(found) < count and looked < len(order):
@@ -104,15 +101,13 @@ def texts_of(stage: Stage, config: RunConfig, dataset: Dataset, count: int) -> L
         looked += len(rows)
     said = (
         f"almost no gradient is left. Of {len(first)} training texts {right:.1%} are classified correctly, and "
-        f"the outputs of {len(first) - about['teaching']} are clipped, so nudges do not move them. Of {looked} texts "
+        f"the outputs of {len(first) - teaching_texts} are clipped, so nudges do not move them. Of {looked} texts "
         f"{len(found)} still respond"
     )
     if len(found) < min(CURVE_TEXTS, count):
-        note = f"{said}: too few to compare gradients, so this stage is skipped."
-        return Looked(None, {**about, "texts": 0, "note": note})
+        return None, about(0, f"{said}: too few to compare gradients, so this stage is skipped.")
     found = found[:count]
-    note = f"{said}: {len(found)} of these are compared."
-    return Looked(gather(dataset.train, found), {**about, "texts": len(found), "note": note})
+    return gather(dataset.train, found), about(len(found), f"{said}: {len(found)} of these are compared.")
 
 
 @dataclass(frozen=True)
@@ -140,21 +135,21 @@ class FineNudges(Backend):
         return self.fine.nudge(network, batch, start, betas, record)
 
 
-def compare(found: Gradients, truth: Gradients, **about: Any) -> list[dict[str, Any]]:
-    """A record for each parameter; cosine and error are None where the reference is zero."""
-    records = []
+def compare(found: Gradients, truth: Gradients) -> list[Agreement]:
+    """How well each parameter's gradient agrees; cosine and error are None where the reference is zero."""
+    agreements = []
     for name, value in truth.items():
         g, r = found[name].double().flatten(), value.double().flatten()
-        silent = not bool(r.any())
-        records.append(
-            {
-                "parameter": name,
-                "cosine": None if silent else float(F.cosine_similarity(g, r, 0)),
-                "relative_rmse": None if silent else float((g - r).norm() / r.norm()),
-                **about,
-            }
-        )
-    return records
+        cosine, error = None, None
+        if bool(r.any()):
+            cosine, error = float(F.cosine_similarity(g, r, 0)), float((g - r).norm() / r.norm())
+        agreements.append(Agreement(parameter=name, cosine=cosine, relative_rmse=error))
+    return agreements
+
+
+def recorded(agreements: list[Agreement], **about: Any) -> list[GradientRecord]:
+    """Records of these parameters, the other fields of each from ``about``."""
+    return [GradientRecord(**vars(agreement), **about) for agreement in agreements]
 
 
 def ep_course(network: Network, inputs: Inputs, batch: Batch, free: State, beta: float, steps: int) -> list[Gradients]:
@@ -200,8 +195,8 @@ def bptt_course(network: Network, inputs: Inputs, batch: Batch, free: State, ste
 
 def against_bptt(
     network: Network, batch: Batch, beta: float, steps: int
-) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """(records after ``steps`` steps, curves over time of every parameter) of EP against BPTT."""
+) -> tuple[list[Agreement], dict[str, GradientCurves]]:
+    """(agreement after ``steps`` steps, curves over time of every parameter) of EP and BPTT."""
     network = network.to(torch.float64)
     few = Batch(batch.x[:CURVE_TEXTS].double(), batch.mask[:CURVE_TEXTS], batch.labels[:CURVE_TEXTS])
     backend = DenseBackend(free_steps=1000, tolerance=1e-13, dtype=torch.float64)
@@ -209,19 +204,19 @@ def against_bptt(
     inputs = prepare(network, few, torch.float64)
     ep = ep_course(network, inputs, few, free, beta, steps)
     bptt = bptt_course(network, inputs, few, free, steps)
-    by_step = [{r["parameter"]: r for r in compare(e, b)} for e, b in zip(ep, bptt, strict=True)]
+    by_step = [{r.parameter: r for r in compare(e, b)} for e, b in zip(ep, bptt, strict=True)]
     rng = np.random.default_rng(0)
-    curves: dict[str, Any] = {}
+    curves = {}
     for name, value in bptt[-1].items():
         largest = value.abs().flatten().topk(min(100, value.numel())).indices.numpy()
         followed = rng.choice(largest, min(FOLLOWED, len(largest)), replace=False)
-        curves[name] = {
-            "cosine": [records[name]["cosine"] for records in by_step],
-            "relative_rmse": [records[name]["relative_rmse"] for records in by_step],
-            "followed": followed.tolist(),
-            "ep": [e[name].flatten()[followed].tolist() for e in ep],
-            "bptt": [b[name].flatten()[followed].tolist() for b in bptt],
-        }
+        curves[name] = GradientCurves(
+            cosine=[agreements[name].cosine for agreements in by_step],
+            relative_rmse=[agreements[name].relative_rmse for agreements in by_step],
+            followed=followed.tolist(),
+            ep=[e[name].flatten()[followed].tolist() for e in ep],
+            bptt=[b[name].flatten()[followed].tolist() for b in bptt],
+        )
     return list(by_step[-1].values()), curves
 
 
@@ -253,49 +248,48 @@ class Extent:
         return 1 + len(self.betas) * len(self.rivals)
 
 
-def records_of(stage: Stage, batch: Batch, extent: Extent) -> Iterator[list[dict[str, Any]]]:
+def records_of(stage: Stage, batch: Batch, extent: Extent) -> Iterator[list[GradientRecord]]:
     """Records of every rival at every β, a list for each."""
     for beta in extent.betas:
         truth = ThreePhase(beta)(EXACT, stage.network, batch).gradients
         for rival in extent.rivals:
             estimate = ThreePhase(beta)(rival.backend, stage.network, batch)
-            about = {"reference": "eq18", "window": rival.window, "beta": beta, **rival.about, "stage": stage.name}
-            found = compare(estimate.gradients, truth, **about)
+            about = {"window": rival.window, "beta": beta, **rival.about, "stage": stage.name}
+            found = recorded(compare(estimate.gradients, truth), reference="eq18", **about)
             if rival.own is not None:
                 own = ThreePhase(beta)(rival.own, stage.network, batch).gradients
-                found += compare(estimate.gradients, own, **{**about, "reference": "offset"})
+                found += recorded(compare(estimate.gradients, own), reference="offset", **about)
             yield found
 
 
 @torch.no_grad()
 def check_gradients(
     config: RunConfig, dataset: Dataset, run: Path | None, extent: Extent, reporter: Reporter
-) -> dict[str, Any]:
-    """What ``checks/gradients.json`` holds: records of both comparisons at every stage, curves of the first."""
-    records: list[dict[str, Any]] = []
-    curves: dict[str, Any] = {}
-    about: dict[str, Any] = {}
+) -> GradientCheck:
+    """Records of both comparisons at every stage, curves of the first."""
+    records: list[GradientRecord] = []
+    curves: dict[StageName, dict[str, GradientCurves]] = {}
+    about: dict[StageName, StageTexts] = {}
     found = stages(config, dataset, run)
     none = {"window": None, "beta": CURVE_BETA, "neuron": None, "circuit": None, "rule": None}
     with reporter.checking(len(found) * extent.steps) as advance:
         for stage in found:
-            looked = texts_of(stage, config, dataset, extent.texts)
-            about[stage.name] = looked.about
-            if looked.batch is None:
+            batch, about[stage.name] = texts_of(stage, config, dataset, extent.texts)
+            if batch is None:
                 for _ in range(extent.steps):
                     advance()
                 continue
-            short, curves[stage.name] = against_bptt(stage.network, looked.batch, CURVE_BETA, CURVE_STEPS)
-            records += [{**record, "reference": "bptt", **none, "stage": stage.name} for record in short]
+            short, curves[stage.name] = against_bptt(stage.network, batch, CURVE_BETA, CURVE_STEPS)
+            records += recorded(short, reference="bptt", stage=stage.name, **none)
             advance()
-            for more in records_of(stage, looked.batch, extent):
+            for more in records_of(stage, batch, extent):
                 records += more
                 advance()
-    return {
-        "settings": config.computed(),
-        "records": records,
-        "curves": curves,
-        "texts": extent.texts,
-        "curve_texts": min(extent.texts, CURVE_TEXTS),
-        "stages": about,
-    }
+    return GradientCheck(
+        settings=config.computed(),
+        records=records,
+        curves=curves,
+        texts=extent.texts,
+        curve_texts=min(extent.texts, CURVE_TEXTS),
+        stages=about,
+    )

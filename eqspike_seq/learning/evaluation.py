@@ -28,6 +28,8 @@ from eqspike_seq.model.projection import full_query, prepare
 from eqspike_seq.relaxation.buckets import free_by_length, joined, most_texts, released, trimmed
 from eqspike_seq.relaxation.dense import DenseBackend
 from eqspike_seq.relaxation.equilibrium import Backend, Equilibrium
+from eqspike_seq.runs.samples import ARRAYS
+from eqspike_seq.runs.schema import Curves, DenseLedgers
 
 SAMPLES = 16
 REFERENCE = 512  # texts
@@ -59,13 +61,13 @@ class Evaluation:
         """Share of texts whose label is predicted."""
         return float((self.predicted == self.labels).mean())
 
-    def curves(self) -> dict[str, Any]:
-        """What ``curves.json`` holds: accuracy and mean events a text against free-phase steps."""
-        return {
-            "steps": [self.reading_steps * (i + 1) for i in range(len(self.right))],
-            "accuracy": self.right.mean(1).tolist(),
-            "events_per_text": self.events.mean(1).tolist(),
-        }
+    def curves(self) -> Curves:
+        """Accuracy and mean events a text against free-phase steps."""
+        return Curves(
+            steps=[self.reading_steps * (i + 1) for i in range(len(self.right))],
+            accuracy=self.right.mean(1).tolist(),
+            events_per_text=self.events.mean(1).tolist(),
+        )
 
 
 @torch.no_grad()
@@ -77,7 +79,7 @@ def evaluate(
     batch: int,
     advance: Callable[[int], None] = lambda _: None,
 ) -> Evaluation:
-    """Relax every text of ``part`` and read the output; ``advance`` is told how many texts are done.
+    """Relax every text of ``part`` and read the output; ``advance`` gets the number of texts that were done.
 
     Raises DivergenceError where an output is not finite.
     """
@@ -126,8 +128,8 @@ def as_dense(config: RunConfig) -> DenseBackend:
 
 
 @torch.no_grad()
-def dense_reference(config: RunConfig, network: Network, gather: Batches, part: Encoded) -> dict[str, Any]:
-    """What the dense backend, at its preset's settings, takes for this network: ledgers over training texts, ``part``.
+def dense_reference(config: RunConfig, network: Network, gather: Batches, part: Encoded) -> DenseLedgers:
+    """What the dense backend, at its preset's settings, takes for this network, over training texts, ``part``.
 
     With whole texts for inference, and with words left out as in training for a training sample.
     """
@@ -139,11 +141,7 @@ def dense_reference(config: RunConfig, network: Network, gather: Batches, part: 
         batch = gather(part, chunk, learning.word_dropout, rng)
         phases = (found.ledger for found in make_estimator(learning)(backend, network, batch).equilibria)
         training += training_ledger(network.shape, batch.mask, phases, learning.optimizer)
-    return {
-        "training_texts": len(rows),
-        "inference": inference.as_dict(),
-        "training": training.as_dict(),
-    }
+    return DenseLedgers(training_texts=len(rows), inference=inference, training=training)
 
 
 def prediction_columns(evaluation: Evaluation, texts: list[str], classes: tuple[str, ...]) -> dict[str, Any]:
@@ -182,7 +180,7 @@ def samples(
     }
     if network.shape.attention:
         arrays["attention"] = attention_of(network, batch, free).cpu().numpy().astype(np.float16)
-    for phase, found in (("free", free), ("nudge_plus", plus), ("nudge_minus", minus)):
+    for phase, found in zip(ARRAYS, (free, plus, minus), strict=True):
         arrays[f"{phase}_outputs"] = found.outputs.cpu().numpy()
         for name, values in found.trace.items():
             arrays[f"{phase}_{name}"] = values.cpu().numpy()

@@ -50,8 +50,8 @@ class Window:
             self.sums[name] = self.sums.get(name, 0.0) + value
         return self
 
-    def line(self) -> dict[str, Any]:
-        """The means, grouped: {"sweeps": {"free": …}, "rates": {"s2": …}, …}."""
+    def means(self) -> dict[str, Any]:
+        """Fields of ``Metrics``: {"train_accuracy": …, "sweeps": {"free": …}, "rates": {"s2": …}, …}."""
         groups: dict[str, dict[str, float]] = {}
         for name, total in self.sums.items():
             group, key = name.split("/")

@@ -17,7 +17,7 @@ from eqspike_seq.learning.metrics import Window
 from eqspike_seq.learning.optimisers import OPTIMIZERS, make_optimizer
 from eqspike_seq.learning.parallel import ALONE, Job
 from eqspike_seq.learning.watch import WORSE, loss_of_alike
-from eqspike_seq.ledger import KINDS, Ledger, training_ledger
+from eqspike_seq.ledger import Ledger, training_ledger
 from eqspike_seq.model.network import LARGEST_WEIGHT
 from eqspike_seq.relaxation.equilibrium import Backend
 from eqspike_seq.runs.folder import Checkpoint
@@ -148,7 +148,7 @@ class Trainer:
             "joules": self.joules,
             "rng": self.drawn_from,
             "window": vars(self.window),
-            "ledger": {k: v for k, v in self.ledger.as_dict().items() if k != "format"},
+            "ledger": vars(self.ledger),
         }
         return Checkpoint(self.parameters, moments, state)
 
@@ -175,7 +175,7 @@ class Trainer:
         self.step, self.seconds, self.joules = state.step, state.seconds, state.joules
         if self.job.rank == 0:
             self.window, self.ledger = state.window, state.ledger
-        if any(set(row) != set(KINDS) for phases in self.ledger.counts.values() for row in phases.values()):
+        if not self.ledger.has_all_kinds():
             raise RunError(
                 "checkpoint: another version of eqspike counted other events. Start again in another folder."
             )

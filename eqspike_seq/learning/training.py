@@ -24,6 +24,7 @@ from eqspike_seq.progress import Reporter
 from eqspike_seq.runs.board import board, check_board
 from eqspike_seq.runs.environment import environment
 from eqspike_seq.runs.folder import RunFolder
+from eqspike_seq.runs.schema import LedgerFile, MeasuredJoules, Metrics, Result
 
 
 @torch.no_grad()
@@ -55,7 +56,7 @@ def run(
         config = job.first(with_precision, config, dataset)
         release_freed_memory()
         trainer = Trainer(config, dataset, make_backend(config), job)
-        metrics: list[dict[str, Any]] = []
+        metrics: list[Metrics] = []
         if config.run.resume is not None and (saved := job.first(folder.load_checkpoint)) is not None:
             trainer.restore(saved)
             metrics = job.first(folder.read_metrics, trainer.step)
@@ -65,7 +66,7 @@ def run(
         result = job.first(conclude, trainer, folder, metrics, reporter)
     finally:
         folder.close()
-    return {**result, "path": folder.path}
+    return {**result.content(), "path": folder.path}
 
 
 def with_precision(config: RunConfig, dataset: Dataset) -> RunConfig:
@@ -96,16 +97,16 @@ def describe(trainer: Trainer, folder: RunFolder) -> None:
         folder.save_vocabulary(dataset.words(), dataset.classes, trainer.gather.table)
 
 
-def conclude(trainer: Trainer, folder: RunFolder, metrics: list[dict[str, Any]], reporter: Reporter) -> dict[str, Any]:
-    """All that follows on training; returns what ``result.json`` holds."""
+def conclude(trainer: Trainer, folder: RunFolder, metrics: list[Metrics], reporter: Reporter) -> Result:
+    """All that follows on training."""
     test, columns = finish(trainer, folder, reporter)
     result = summary(trainer, metrics, test)
     _write_predictions(folder, columns)
-    folder.write_json("result.json", result)
+    folder.write_json("result.json", result.content())
     return result
 
 
-def train(trainer: Trainer, folder: RunFolder, metrics: list[dict[str, Any]], reporter: Reporter) -> None:
+def train(trainer: Trainer, folder: RunFolder, metrics: list[Metrics], reporter: Reporter) -> None:
     """All batches that remain; a line of metrics and a checkpoint every so often and after every epoch."""
     config, job, started = trainer.config, trainer.job, time.perf_counter() - trainer.seconds
     meter = Meter.begin(config.run.device)
@@ -117,20 +118,21 @@ def train(trainer: Trainer, folder: RunFolder, metrics: list[dict[str, Any]], re
     ):
 
         def record(ended: bool) -> None:
-            line = {"step": trainer.step, "epoch": trainer.step / trainer.batches, **trainer.window.line()}
+            means, epoch = trainer.window.means(), trainer.step / trainer.batches
+            line = Metrics(step=trainer.step, epoch=epoch, seconds=trainer.seconds, **means)
             warn_of_layers(line, warned, reporter)
             warn_of_phases(line, config, warned, reporter)
             warn_of_silence(config, trainer.network.shape, trainer.ledger, trainer.step, warned, reporter)
             if ended:
                 part = trainer.dataset.validation
                 found = evaluate(trainer.backend, trainer.network, trainer.gather, part, config.learning.batch)
-                line["validation_accuracy"] = found.accuracy
+                line = line.model_copy(update={"validation_accuracy": found.accuracy})
                 warn_of_loss(line, trainer.network.shape.classes, reporter)
                 reporter.epoch(trainer.step // trainer.batches, line)
             trainer.seconds = time.perf_counter() - started
             trainer.joules += meter.read() or 0.0
-            metrics.append({**line, "seconds": trainer.seconds})
-            log(metrics[-1])
+            metrics.append(line.model_copy(update={"seconds": trainer.seconds}))
+            log(metrics[-1].content())
             trainer.window = Window()
             folder.write_metrics(metrics)
             folder.save_checkpoint(trainer.checkpoint())
@@ -160,58 +162,58 @@ def finish(trainer: Trainer, folder: RunFolder, reporter: Reporter) -> tuple[Eva
     dataset, config, subject = trainer.dataset, trainer.config, (trainer.network, trainer.gather)
     with reporter.testing(len(dataset.test)) as advance:
         test = evaluate(trainer.backend, *subject, dataset.test, config.learning.batch, advance)
-    folder.write_json("curves.json", test.curves())
-    folder.write_json(
-        "ledger.json",
-        {
-            "inference": test.ledger.as_dict(),
-            "training": trainer.ledger.as_dict(),
-            "test_texts": len(dataset.test),
-            "training_samples": trainer.ledger.samples.get("free", 0),
-            **({} if config.backend.name == "dense" else {"dense": dense_reference(config, *subject, dataset.train)}),
-        },
+    folder.write_json("curves.json", test.curves().content())
+    dense = {} if config.backend.name == "dense" else {"dense": dense_reference(config, *subject, dataset.train)}
+    counted = LedgerFile(
+        inference=test.ledger,
+        training=trainer.ledger,
+        test_texts=len(dataset.test),
+        training_samples=trainer.ledger.samples.get("free", 0),
+        **dense,
     )
+    folder.write_json("ledger.json", counted.content())
     arrays = samples(trainer.backend, *subject, dataset.test, dataset.words(), config.learning.beta)
     folder.write("samples.npz", lambda path: save_arrays(path, arrays))
     return test, prediction_columns(test, dataset.test_texts, dataset.classes)
 
 
-def summary(trainer: Trainer, metrics: list[dict[str, Any]], test: Evaluation) -> dict[str, Any]:
-    """What ``result.json`` holds."""
+def summary(trainer: Trainer, metrics: list[Metrics], test: Evaluation) -> Result:
+    """The figures of the run."""
     config, spiking = trainer.config, trainer.config.backend.name != "dense"
     settings = config.settings()
     phases = tuple(trainer.ledger.samples)
+    validation = [line.validation_accuracy for line in metrics if line.validation_accuracy is not None]
     peak = torch.cuda.max_memory_allocated() if config.run.device == "cuda" else resident()
-    return {
-        "dataset": config.data.dataset_name,
-        "classes": list(trainer.dataset.classes),
-        "synthetic": trainer.dataset.synthetic,
-        "backend": config.backend.name,
-        "neuron": settings.get("neuron"),
-        "circuit": settings.get("circuit"),
-        "rule": settings.get("rule"),
-        "attention": trainer.network.shape.attention,
-        "preset": config.run.preset,
-        "seed": config.run.seed,
-        "limit": config.data.limit,
-        "n_train": len(trainer.dataset.train),
-        "n_validation": len(trainer.dataset.validation),
-        "n_test": len(trainer.dataset.test),
-        "test_accuracy": test.accuracy,
-        "validation_accuracy": metrics[-1]["validation_accuracy"],
-        "train_seconds": trainer.seconds,
-        "test_seconds": test.seconds,
-        "peak_memory_bytes": peak,
-        "measured_joules": {"training": trainer.joules, "testing": test.joules} if test.joules is not None else None,
-        "free_steps": float(test.steps.mean()),
-        "test_converged": test.converged,
-        "spikes": trainer.ledger.spikes() if spiking else None,
-        "spikes_per_inference": test.ledger.total("spikes") / len(test.labels) if spiking else None,
-        "graded_events_per_inference": test.ledger.total("graded_events") / len(test.labels) if spiking else None,
-        "spikes_per_synapse_per_inference": test.ledger.spikes_per_synapse() if spiking else None,
-        "spikes_per_synapse_per_training_sample": trainer.ledger.spikes_per_synapse(phases) if spiking else None,
-        "complete": True,
-    }
+    return Result(
+        dataset=config.data.dataset_name,
+        classes=list(trainer.dataset.classes),
+        synthetic=trainer.dataset.synthetic,
+        backend=config.backend.name,
+        neuron=settings.get("neuron"),
+        circuit=settings.get("circuit"),
+        rule=settings.get("rule"),
+        attention=trainer.network.shape.attention,
+        preset=config.run.preset,
+        seed=config.run.seed,
+        limit=config.data.limit,
+        n_train=len(trainer.dataset.train),
+        n_validation=len(trainer.dataset.validation),
+        n_test=len(trainer.dataset.test),
+        test_accuracy=test.accuracy,
+        validation_accuracy=validation[-1],
+        train_seconds=trainer.seconds,
+        test_seconds=test.seconds,
+        peak_memory_bytes=peak,
+        measured_joules=None if test.joules is None else MeasuredJoules(training=trainer.joules, testing=test.joules),
+        free_steps=float(test.steps.mean()),
+        test_converged=test.converged,
+        spikes=trainer.ledger.spikes() if spiking else None,
+        spikes_per_inference=test.ledger.total("spikes") / len(test.labels) if spiking else None,
+        graded_events_per_inference=test.ledger.total("graded_events") / len(test.labels) if spiking else None,
+        spikes_per_synapse_per_inference=test.ledger.spikes_per_synapse() if spiking else None,
+        spikes_per_synapse_per_training_sample=trainer.ledger.spikes_per_synapse(phases) if spiking else None,
+        complete=True,
+    )
 
 
 def _write_predictions(folder: RunFolder, columns: dict[str, Any]) -> None:

@@ -1,37 +1,36 @@
 """What a run warns of: layers that cannot learn, silence, a loss that grows."""
 
-from typing import Any
-
 from eqspike_seq.config.section import flat
 from eqspike_seq.config.settings import RunConfig
 from eqspike_seq.ledger import Ledger
 from eqspike_seq.model.network import Shape
 from eqspike_seq.progress import Reporter
+from eqspike_seq.runs.schema import Metrics
 
 WORSE = 1.2  # times the loss of answering all classes alike, at which training is told to diverge
 STUCK = 0.95  # share of such units at which a layer is warned of
 
 
-def warn_of_layers(line: dict[str, Any], warned: set[str], reporter: Reporter) -> None:
+def warn_of_layers(line: Metrics, warned: set[str], reporter: Reporter) -> None:
     """Say, once for each, which layers are silent or saturated."""
-    for kind in ("silent", "saturated"):
-        for layer, share in line[kind].items():
+    for kind, shares in (("silent", line.silent), ("saturated", line.saturated)):
+        for layer, share in shares.items():
             if share > STUCK and f"{layer} {kind}" not in warned:
                 warned.add(f"{layer} {kind}")
                 reporter.warn(
-                    f"layer {layer}: {share:.1%} of its rates are {kind} at step {line['step']}; "
+                    f"layer {layer}: {share:.1%} of its rates are {kind} at step {line.step}; "
                     "it can hardly learn. Try another --learning-rate, --seed or --hidden."
                 )
 
 
-def warn_of_phases(line: dict[str, Any], config: RunConfig, warned: set[str], reporter: Reporter) -> None:
+def warn_of_phases(line: Metrics, config: RunConfig, warned: set[str], reporter: Reporter) -> None:
     """Say, once for each, which phases end before most texts converge.
 
     The neurons of a rate code go on in the nudges from where its free phase ended, so that what it left unsettled is
     gone when gradients are read, unless the nudges do not converge either. A free phase in which no text converges is
     always reported.
     """
-    shares = line["converged"]
+    shares = line.converged
     early = [phase for phase, share in shares.items() if share < 0.5]
     if early == ["free"] and shares["free"] > 0 and "window" in flat(config):
         return
@@ -40,7 +39,7 @@ def warn_of_phases(line: dict[str, Any], config: RunConfig, warned: set[str], re
             warned.add(phase)
             reporter.warn(
                 f"{phase} phase: only {shares[phase]:.1%} of the texts converged (mean residual "
-                f"{line['residual'][phase]:.2g}) by step {line['step']}. "
+                f"{line.residual[phase]:.2g}) by step {line.step}. "
                 f"Raise --{'free' if phase == 'free' else 'nudge'}-steps."
             )
 
@@ -77,11 +76,11 @@ def loss_of_alike(classes: int) -> float:
     return 0.5 * (1 - 1 / classes)
 
 
-def warn_of_loss(line: dict[str, Any], classes: int, reporter: Reporter) -> None:
+def warn_of_loss(line: Metrics, classes: int, reporter: Reporter) -> None:
     """Say that an epoch's loss is above that of a network that answers all classes alike."""
     alike = loss_of_alike(classes)
-    if line["loss"] > WORSE * alike:
+    if line.loss > WORSE * alike:
         reporter.warn(
-            f"training diverges: loss {line['loss']:.3g} at step {line['step']}, where answering all classes alike has "
+            f"training diverges: loss {line.loss:.3g} at step {line.step}, where answering all classes alike has "
             f"{alike:.3g}. Lower --learning-rate."
         )

@@ -19,7 +19,16 @@ from eqspike_seq.config.section import differences
 from eqspike_seq.config.settings import FORMAT, WHERE, RunConfig
 from eqspike_seq.data.registry import DATASETS
 from eqspike_seq.errors import RunError
-from eqspike_seq.files import as_json, read_json, read_json_lines, read_tensors, remove_unfinished, write_atomically
+from eqspike_seq.files import (
+    as_json,
+    read_json,
+    read_json_lines,
+    read_tensors,
+    remove_unfinished,
+    write_atomically,
+    write_bytes,
+)
+from eqspike_seq.runs.schema import Metrics
 
 
 @dataclass(frozen=True)
@@ -85,7 +94,7 @@ class RunFolder:
             return False
 
     def check_held(self) -> None:
-        """Raises RunError unless ``is_held``: what is written to a folder made anew would not be a whole run."""
+        """Raises RunError unless ``is_held``: a folder that was removed and made again would not hold a whole run."""
         if not self.is_held():
             raise RunError(
                 f"{self.path} has vanished while this run was writing there: it, or its .lock, was removed, or its "
@@ -99,11 +108,8 @@ class RunFolder:
 
     def write_bytes(self, name: str, data: bytes) -> None:
         """``data`` as ``name``."""
-
-        def save(path: Path) -> None:
-            path.write_bytes(data)
-
-        self.write(name, save)
+        self.check_held()
+        write_bytes(self.path / name, data)
 
     def continued(self, config: RunConfig) -> RunConfig:
         """``config``, where precision is auto with the one that the run here began with.
@@ -150,46 +156,39 @@ class RunFolder:
         """``value`` with the format number, as ``name``."""
         self.write_bytes(name, as_json({"format": FORMAT, **value}))
 
-    def write_metrics(self, lines: list[dict[str, Any]]) -> None:
+    def write_metrics(self, lines: list[Metrics]) -> None:
         """All of ``metrics.jsonl``."""
-        text = "".join(json.dumps({"format": FORMAT, **line}, allow_nan=False) + "\n" for line in lines)
+        text = "".join(json.dumps({"format": FORMAT, **line.content()}, allow_nan=False) + "\n" for line in lines)
         self.write_bytes("metrics.jsonl", text.encode())
 
-    def read_metrics(self, last_step: int) -> list[dict[str, Any]]:
+    def read_metrics(self, last_step: int) -> list[Metrics]:
         """The lines up to ``last_step``: later ones belong to work that is done again."""
         path = self.path / "metrics.jsonl"
         try:
-            lines = read_json_lines(path) if path.exists() else []
-            return [line for line in lines if line["step"] <= last_step]
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            lines = map(Metrics.read, read_json_lines(path) if path.exists() else [])
+            return [line for line in lines if line.step <= last_step]
+        except (OSError, ValueError) as error:
             raise RunError(f"--resume: {path} cannot be read ({error!r}). Remove it to go on without.") from error
 
     def save_vocabulary(self, words: list[str], classes: tuple[str, ...], vectors: Tensor) -> None:
         """``vocabulary.json`` and ``vectors.safetensors``: what turns a text into the network's input, and its answer
         into a name. ``words`` by id, from 0, padding; ``vectors`` (V + 1, D)."""
         self.write_json("vocabulary.json", {"classes": classes, "words": words[1:]})
-        saved = {"vectors": vectors.cpu().contiguous()}
-        self.write("vectors.safetensors", lambda path: save_file(saved, path))
+        self.write("vectors.safetensors", lambda path: save_file(_for_disk({"vectors": vectors}), path))
 
     def save_halfway(self, model: dict[str, Tensor]) -> None:
         """``halfway.safetensors``: the weights in the middle of training, for checks of the gradient there."""
-        weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.items()}
-        self.write("halfway.safetensors", lambda path: save_file(weights, path))
+        self.write("halfway.safetensors", lambda path: save_file(_for_disk(model), path))
 
     def save_checkpoint(self, checkpoint: Checkpoint) -> None:
-        """Replace ``checkpoint/`` as a whole: written beside it, then renamed; the old one is kept until then."""
+        """Replace ``checkpoint/`` as a whole: written next to it, then renamed; the old one is kept until then."""
         self.check_held()
         new, final, old = (self.path / name for name in ("checkpoint.new", "checkpoint", "checkpoint.old"))
         try:
             shutil.rmtree(new, ignore_errors=True)
             new.mkdir()
-            save_file(
-                {k: v.detach().cpu().contiguous() for k, v in checkpoint.model.items()}, new / "model.safetensors"
-            )
-            save_file(
-                {k: v.detach().cpu().contiguous() for k, v in checkpoint.optimizer.items()},
-                new / "optimizer.safetensors",
-            )
+            save_file(_for_disk(checkpoint.model), new / "model.safetensors")
+            save_file(_for_disk(checkpoint.optimizer), new / "optimizer.safetensors")
             (new / "state.json").write_text(json.dumps({"format": FORMAT, **checkpoint.state}, allow_nan=False))
             for file in new.iterdir():
                 with file.open("rb+") as handle:
@@ -219,6 +218,10 @@ class RunFolder:
         if state.pop("format", None) != FORMAT:
             raise RunError(f"{path}/state.json is not of format {FORMAT}. Remove the folder to start afresh.")
         return Checkpoint(model, optimizer, state)
+
+
+def _for_disk(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
 
 
 def choose(config: RunConfig) -> Path:

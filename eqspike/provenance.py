@@ -1,0 +1,38 @@
+"""The command that makes a run, from its settings."""
+
+import shlex
+from typing import Any
+
+from analysis.folders import Run
+from eqspike.build import KINDS
+from eqspike_seq.config.presets import preset_settings
+from eqspike_seq.config.section import as_flag, flat, made
+from eqspike_seq.config.settings import WHERE, RunConfig
+from eqspike_seq.errors import ConfigError
+
+
+def command(run: Run) -> str:
+    """As reports show it; a sentence where this version cannot read the settings."""
+    try:
+        return command_of(run.saved)
+    except ConfigError:
+        return "settings of another version; see config.toml"
+
+
+def command_of(saved: dict[str, Any]) -> str:
+    """The shortest command with these flat settings: what its preset does not say. Raises ConfigError."""
+    config = made(RunConfig, saved, KINDS)
+    settings, (dataset, backend, preset) = flat(config), (config.data.dataset, config.backend.name, config.run.preset)
+    named, chosen = of_preset(dataset, backend, preset, {}), dict[str, Any]()
+    for name in ("neuron", "circuit"):  # a preset has a part for each
+        if name in settings and settings[name] != named.get(name):
+            chosen[name] = settings[name]
+    preset_has = of_preset(dataset, backend, preset, chosen)
+    changed = {name: value for name, value in settings.items() if name not in WHERE and value != preset_has.get(name)}
+    flags = [flag for name, value in {**chosen, **changed}.items() for flag in as_flag(name, value)]
+    return "eqspike run " + shlex.join([dataset, "--backend", backend, *flags])
+
+
+def of_preset(dataset: str, backend: str, preset: str, given: dict[str, Any]) -> dict[str, Any]:
+    """The flat settings of a preset with those ``given``; nothing is chosen from texts, which may be gone."""
+    return flat(made(RunConfig, {**preset_settings(dataset, backend, preset, given), **given}, KINDS))

@@ -1,0 +1,46 @@
+"""What samples.npz holds: texts through the three phases."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+ARRAYS = ("free", "nudge_plus", "nudge_minus")  # the phases, as the names of arrays begin
+
+
+def check_samples(arrays: dict[str, NDArray[Any]]) -> None:
+    """Raises ValueError unless these are the arrays of samples.npz: names, axes, kinds, finite numbers."""
+    sizes: dict[str, int] = {}  # of the axes: texts b, tokens n, classes c; of each phase readings r and steps t
+
+    def fit(name: str, axes: str, kinds: str, phase: str = "") -> None:
+        array = arrays.get(name)
+        if array is None or array.ndim < len(axes) or array.dtype.kind not in kinds:
+            got = "nothing" if array is None else f"{array.ndim} axes of {array.dtype}"
+            raise ValueError(f"{name}: got {got}, expected axes {axes or 'none'}, numbers of kind {kinds}")
+        for axis, size in zip(axes, array.shape, strict=False):
+            key = axis + (phase if axis in "rt" else "")
+            if size != sizes.setdefault(key, size) or size < 1:
+                raise ValueError(f"{name}: got shape {array.shape}, expected axis {axis} to have {sizes[key]}")
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise ValueError(f"{name}: NaN or infinite values")
+
+    fit("labels", "b", "iu")
+    fit("reading_steps", "", "iu")
+    if arrays["reading_steps"].shape != () or not 1 <= arrays["reading_steps"] <= 2**31:
+        raise ValueError("reading_steps: expected one whole number above 0")
+    fit("tokens", "bn", "U")
+    fit("mask", "bn", "b")
+    "".join(arrays["tokens"].ravel().tolist()).encode()  # no half characters
+    if "attention" in arrays:
+        fit("attention", "bnn", "f")
+    layers = [name.removeprefix("free_") for name in arrays if name.startswith("free_spikes_")]
+    for phase in ARRAYS:
+        fit(f"{phase}_outputs", "rbc", "f", phase)
+        for name in ("residual", "phi"):
+            fit(f"{phase}_{name}", "rb", "f", phase)
+        for name in layers:
+            fit(f"{phase}_{name}", "tb", "biuf", phase)
+            if arrays[f"{phase}_{name}"].ndim != arrays[f"free_{name}"].ndim:
+                raise ValueError(f"{phase}_{name}: not as in the free phase")
+    if (arrays["labels"] < 0).any() or (arrays["labels"] >= sizes["c"]).any():
+        raise ValueError(f"labels: expected numbers of {sizes['c']} classes")
