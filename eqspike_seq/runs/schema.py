@@ -15,6 +15,7 @@ from pydantic import (
     ValidationError,
     ValidatorFunctionWrapHandler,
     WrapValidator,
+    field_validator,
     model_validator,
 )
 
@@ -113,8 +114,15 @@ class Metrics(Schema):
     silent: dict[str, Number] = {}
     saturated: dict[str, Number] = {}
     validation_accuracy: Share | None = None
-    """After whole epochs only."""
+    """After whole epochs only; absent from other lines."""
     seconds: Amount
+
+    @field_validator("validation_accuracy", mode="before")
+    @classmethod
+    def _not_null(cls, found: Any) -> Any:
+        if found is None:
+            raise ValueError("expected a number, or no such field")
+        return found
 
 
 def _whole(found: Any, validate: ValidatorFunctionWrapHandler) -> Ledger:
