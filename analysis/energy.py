@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from analysis.folders import Json, Run, open_run, read
+from eqspike_seq.config.settings import FORMAT
 from eqspike_seq.errors import ConfigError
 from eqspike_seq.ledger import Ledger
 from eqspike_seq.runs.schema import Ledgers
@@ -215,7 +216,7 @@ def energy(path: Path, tables: list[CostTable], against: Path | None, scores: Pa
     dense, accuracies = dense_ledgers(run, against)
     found, result = run.ledgers, run.result
     report: Json = {
-        "format": 1,
+        "format": FORMAT,
         "run": result.model_dump(include={"dataset", "backend", "neuron", "circuit", "rule", "test_accuracy", "seed"}),
         "dense_from": None if dense is None else "the same weights, dense" if against is None else against.name,
         "accuracies": accuracies,

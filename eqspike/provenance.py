@@ -10,6 +10,8 @@ from eqspike_seq.config.section import as_flag, flat, made
 from eqspike_seq.config.settings import WHERE, RunConfig
 from eqspike_seq.errors import ConfigError
 
+LEFT_OUT = {*WHERE, "precision", "backend"}
+
 
 def command(run: Run) -> str:
     """As reports show it; a sentence where this version cannot read the settings."""
@@ -20,7 +22,10 @@ def command(run: Run) -> str:
 
 
 def command_of(saved: dict[str, Any]) -> str:
-    """The shortest command with these flat settings: what its preset does not say. Raises ConfigError."""
+    """The shortest command with these flat settings: what its preset does not say. Raises ConfigError.
+
+    The precision is left out, which a run chooses to suit its machine.
+    """
     config = made(RunConfig, saved, KINDS)
     settings, (dataset, backend, preset) = flat(config), (config.data.dataset, config.backend.name, config.run.preset)
     named, chosen = of_preset(dataset, backend, preset, {}), dict[str, Any]()
@@ -28,9 +33,11 @@ def command_of(saved: dict[str, Any]) -> str:
         if name in settings and settings[name] != named.get(name):
             chosen[name] = settings[name]
     preset_has = of_preset(dataset, backend, preset, chosen)
-    changed = {name: value for name, value in settings.items() if name not in WHERE and value != preset_has.get(name)}
+    changed = {
+        name: value for name, value in settings.items() if name not in LEFT_OUT and value != preset_has.get(name)
+    }
     flags = [flag for name, value in {**chosen, **changed}.items() for flag in as_flag(name, value)]
-    return "eqspike run " + shlex.join([dataset, "--backend", backend, *flags])
+    return "eqspike run " + shlex.join([dataset, *([] if backend == "dense" else ["--backend", backend]), *flags])
 
 
 def of_preset(dataset: str, backend: str, preset: str, given: dict[str, Any]) -> dict[str, Any]:

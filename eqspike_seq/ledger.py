@@ -105,10 +105,6 @@ class Ledger:
         """Whether it counts the events of ``KINDS``, no others: one of another version of eqspike does not."""
         return all(set(kinds) == set(KINDS) for phases in self.counts.values() for kinds in phases.values())
 
-    def as_dict(self) -> dict[str, object]:
-        """As it is written to ``ledger.json``."""
-        return {"format": 1, **vars(self)}
-
 
 def dense_ledger(
     shape: Shape, mask: Tensor, steps: Tensor, phase: str, rounds: int = 1, still: Tensor | None = None

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from eqspike_seq.config.settings import FORMAT
 from eqspike_seq.model.network import Batch, Network, Shape
 from eqspike_seq.progress import Reporter
 from eqspike_seq.runs.schema import Schema
@@ -52,7 +53,7 @@ def is_whole(path: Path, schema: type[Schema], *heads: str) -> bool:
     """Whether a file holds what its schema declares and, but for its format and ``heads``, nothing else."""
     found = json.loads(path.read_text())
     rest = {name: value for name, value in found.items() if name not in ("format", *heads)}
-    return found["format"] == 1 and schema.read(found).content() == rest
+    return found["format"] == FORMAT and schema.read(found).content() == rest
 
 
 class Listener(Reporter):

@@ -6,15 +6,16 @@ import pytest
 import torch
 
 from eqspike.build import configure
-from eqspike_seq.config.settings import RunConfig, TokeniserName
+from eqspike_seq.config.settings import RunConfig
 from eqspike_seq.data import dataset as module
 from eqspike_seq.data.batches import Batches
 from eqspike_seq.data.corpus import Corpus, Split
-from eqspike_seq.data.dataset import embed, limited, load_dataset, split
+from eqspike_seq.data.dataset import limited, load_dataset, split
 from eqspike_seq.data.embeddings import Embeddings, read_vectors, standardise, train_word2vec
 from eqspike_seq.data.encoding import Encoded, shuffled, token_ids
 from eqspike_seq.data.locate import cache_dir
-from eqspike_seq.data.tokens import tokenise
+from eqspike_seq.data.tokens import TokeniserName, tokenise
+from eqspike_seq.data.vectors import EMBEDDINGS
 from eqspike_seq.errors import DataError
 from eqspike_seq.progress import Reporter
 
@@ -150,9 +151,8 @@ def test_in_a_log_word2vec_tells_of_its_passes_once(terminal: bool, monkeypatch:
 @pytest.mark.parametrize("kind", ["random", "word2vec"])
 def test_texts_without_a_word_are_not_blamed_on_rare_words(kind: str) -> None:
     for text, tokeniser, says in (("…, …", "unicode", "no word at all"), ("茶", "ascii", "--tokeniser unicode")):
-        config = configure("mini", "dense", embeddings=kind, tokeniser=tokeniser)
         with pytest.raises(DataError, match=says):
-            embed(config, corpus([(text, 0), (text, 1)], []), lambda _: None)
+            EMBEDDINGS[kind]().embed(corpus([(text, 0), (text, 1)], []), tokeniser, 5, lambda _: None)
 
 
 def test_letters_that_no_token_holds_are_counted_and_told(

@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 import torch
 import tyro
-from eqspike_seq.config.acting import differences
 
 from analysis.folders import open_run
 from docs.tools.markdown import CHECKS, FIGURES
@@ -22,13 +21,14 @@ from eqspike import build
 from eqspike.build import config_of, configure
 from eqspike.cli import COMMANDS
 from eqspike.commands.check import GradientFlags
-from eqspike.flags import parse_run
-from eqspike_seq.config.settings import RunConfig
+from eqspike.flags import everything, parse_run
+from eqspike_seq.config.presets import run_settings
 from eqspike_seq.data.batches import random_batch
 from eqspike_seq.data.dataset import load_dataset, shape_of, split
 from eqspike_seq.data.registry import DATASETS, DataSet
 from eqspike_seq.learning.estimators import make_estimator
 from eqspike_seq.model.network import Network
+from eqspike_seq.runs.folder import changed
 from neuromorphic.neurons import Noise
 from neuromorphic.pricing import names, price, read_table
 from tests.conftest import MARKUP
@@ -72,7 +72,7 @@ def test_every_page_is_in_the_navigation_and_every_command_on_its_page(site: Pat
         assert f'href="{page.relative_to(DOCS).with_suffix(".html").as_posix()}"' in start, page
     commands = (site / "cli.html").read_text()
     assert all(f'id="eqspike-{name}"' in commands for name in COMMANDS)
-    assert all(f"--{name.replace('_', '-')}" in commands for name in RunConfig.model_fields if name != "dataset")
+    assert all(f"--{name.replace('_', '-')}" in commands for name in everything() if name != "dataset")
     assert not (site / "hooks.py").exists()
 
 
@@ -128,8 +128,8 @@ def test_command_of_a_measurement_parses(name: str) -> None:
 @pytest.mark.parametrize("folder", sorted(path.parent.name for path in (ROOT / "results").glob("*/result.json")))
 def test_command_of_a_run_has_its_settings(folder: str) -> None:
     (command,) = re.findall(rf"^\|.*/{folder}/result\.json\) \| `([^`]+)`", REPRODUCE, re.MULTILINE)
-    saved = config_of(ROOT / "results" / folder)
-    assert not differences(saved, parse_run(shlex.split(command)[2:]))
+    saved = run_settings(ROOT / "results" / folder)
+    assert not changed(saved, parse_run(shlex.split(command)[2:]))
 
 
 @pytest.mark.parametrize("name", [name for name in CHECKS if name.endswith("gradients.json")])
@@ -144,7 +144,7 @@ def test_command_of_a_check_has_its_settings(name: str) -> None:
     kept = {key: value for key, value in given.items() if key not in ("dataset", "preset", "seed")}
     assert found["settings"].items() <= {**run.computed(), **kept}.items()
     records = [record for record in found["records"] if record["reference"] != "bptt"]
-    assert {record["beta"] for record in records} == set(flags.betas or (run.beta,))
+    assert {record["beta"] for record in records} == set(flags.betas or (run.learning.beta,))
     assert {record["window"] for record in records} <= {None, *flags.windows}
 
 

@@ -34,6 +34,7 @@ from eqspike.commands.sweep import axis, opened
 from eqspike.flags import parse_run
 from eqspike.prediction import Predictor
 from eqspike.provenance import command as made_by
+from eqspike_seq.config.settings import FORMAT
 from eqspike_seq.data.dataset import load_dataset
 from eqspike_seq.data.embeddings import random_vectors, read_vectors
 from eqspike_seq.data.encoding import known_ids, token_ids
@@ -413,7 +414,7 @@ def test_sweeps(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     journal = tmp_path / "study.journal"
     whole = journal.read_bytes()
     trial = {"number": 1, "settings": {"beta": "0.1"}, "state": "fail", "validation_accuracy": None, "runs": ["r"]}
-    summary = {"format": 1, "settings": {}, "seeds": [0], "trials": [{**trial, "failed": "diverged"}]}
+    summary = {"format": FORMAT, "settings": {}, "seeds": [0], "trials": [{**trial, "failed": "diverged"}]}
 
     @fuzzed
     @given(harmed(whole))

@@ -28,7 +28,6 @@ from eqspike.flags import parse_run
 from eqspike.prediction import Predictor
 from eqspike.provenance import command as made_by
 from eqspike_seq import files
-from eqspike_seq.config.settings import RunConfig
 from eqspike_seq.data import embeddings, imdb, tables
 from eqspike_seq.data.dataset import load_dataset
 from eqspike_seq.data.embeddings import read_vectors
@@ -280,7 +279,7 @@ def test_a_network_beyond_any_memory_is_refused_before_it_is_made(tmp_path: Path
         Network.create(Shape(100_000, 10_000, (1_000_000,), 2), torch.Generator())
     for flags in ({"hidden": (10**10,)}, {"tokens": 10**9}, {"dim": 10**9}, {"seed": 2**70}, {"beta": float("inf")}):
         with pytest.raises(ConfigError, match=f"--{next(iter(flags))}"):
-            RunConfig(dataset="mini", **flags)
+            configure("mini", **flags)
 
 
 @pytest.fixture

@@ -13,9 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from eqspike.build import configure, run
+from eqspike.build import configure, run, varied
 from eqspike.flags import parse_run
-from eqspike_seq.config.presets import read_toml, settings_of
 from eqspike_seq.config.settings import RunConfig, name_of
 from eqspike_seq.data.corpus import Corpus, Split, held_out
 from eqspike_seq.data.dataset import split
@@ -255,24 +254,15 @@ def test_classes_can_be_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]
         assert end.value.code == 2 and re.search(says, " ".join(capsys.readouterr().err.split()))
 
 
-def test_settings_of_folders_from_before_the_tokeniser(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A run folder says its format; one without a tokeniser had the first, and a file by hand has the default."""
+def test_each_data_set_has_its_tokeniser(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That with which its results were recorded, whatever the preset; texts of one's own have the default."""
     file = write(tmp_path / "a.csv", made())
     monkeypatch.chdir(tmp_path)
-    assert parse_run([str(file)]).tokeniser == "unicode" == parse_run([str(file), "--preset", "cpu"]).tokeniser
-    saved = [line for line in parse_run([str(file)]).to_toml().decode().splitlines() if "tokeniser" not in line]
-    (tmp_path / "old").mkdir()
-    (tmp_path / "old/config.toml").write_text("\n".join(saved))
     (tmp_path / "mine.toml").write_text('dataset = "a.csv"\nepochs = 2\n')
-    assert settings_of(tmp_path / "old")["tokeniser"] == "ascii"
-    assert parse_run(["--config", "old/config.toml"]).tokeniser == "ascii" == parse_run(["--resume", "old"]).tokeniser
-    assert parse_run(["--config", "old/config.toml", "--tokeniser", "unicode"]).tokeniser == "unicode"
-    assert parse_run(["--config", "mine.toml"]).tokeniser == "unicode"
-    for dataset in ("imdb", "snli", "mini"):
-        assert parse_run([dataset]).tokeniser == "ascii"
-    assert {configure("imdb", "dense", "paper").tokeniser, configure("snli", "dense", "snli-paper").tokeniser} == {
-        "ascii"
-    }
+    for line in ([str(file)], [str(file), "--preset", "cpu"], ["--config", "mine.toml"]):
+        assert parse_run(line).settings()["tokeniser"] == "unicode"
+    for line in (["imdb"], ["snli"], ["mini"], ["imdb", "--preset", "paper"], ["snli", "--preset", "snli-paper"]):
+        assert parse_run(line).settings()["tokeniser"] == "ascii"
 
 
 WORDS = {  # for each class words that an answer must know
@@ -394,11 +384,11 @@ def test_sizes_come_from_the_texts_unless_given(tmp_path: Path, monkeypatch: pyt
         3,
     )
     assert config.data.dataset == str(tmp_path / "a.csv") and config.data.dataset_name == "a"
-    assert parse_run(["a.csv", "--hidden", "9", "5"]).weight_matrices() == 4
-    assert parse_run(["a.csv", "--preset", "cpu"]).tokens == 256
+    assert parse_run(["a.csv", "--hidden", "9", "5"]).network.weight_matrices == 4
+    assert parse_run(["a.csv", "--preset", "cpu"]).data.tokens == 256
     (tmp_path / "mine.toml").write_text('dataset = "a.csv"\nhidden = [7]\n')
-    assert parse_run(["--config", "mine.toml"]).hidden == (7,)
-    assert RunConfig(**read_toml(tmp_path / "mine.toml")).dataset == str(tmp_path / "a.csv")
+    assert parse_run(["--config", "mine.toml"]).network.hidden == (7,)
+    assert parse_run(["--config", "mine.toml"]).data.dataset == str(tmp_path / "a.csv")
 
 
 @pytest.mark.parametrize(
@@ -469,7 +459,7 @@ def test_a_run_from_a_file_and_its_continuation_from_another_folder(
 
 
 def replace_out(config: RunConfig, out: Path) -> RunConfig:
-    return RunConfig(**config.model_dump() | {"out": out})
+    return varied(config, out=out)
 
 
 def test_words_that_tell_the_class_are_learnt(tmp_path: Path) -> None:

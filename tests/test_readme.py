@@ -8,16 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from eqspike_seq.config.acting import differences
 
 from analysis.energy import DIGITAL, energy
 from analysis.folders import open_run
 from docs.tools.markdown import INDEX
 from docs.tools.tables import BLOCK, filled
-from eqspike.build import config_of
 from eqspike.cli import COMMANDS
 from eqspike.flags import parse_run
+from eqspike_seq.config.presets import run_settings
 from eqspike_seq.data.imdb import OFFICIAL
+from eqspike_seq.runs.folder import changed
 from neuromorphic.pricing import read_table
 
 ROOT = Path(__file__).parent.parent
@@ -60,8 +60,8 @@ COMMANDS_SHOWN = sorted({row for page in PAGES for row in SHOWN.findall((ROOT / 
 
 @pytest.mark.parametrize(("command", "folder"), COMMANDS_SHOWN, ids=[folder for _, folder in COMMANDS_SHOWN])
 def test_command_of_a_row_has_the_settings_that_its_run_had(command: str, folder: str) -> None:
-    saved = config_of(ROOT / "results" / folder)
-    assert not differences(saved, parse_run(shlex.split(command)[2:]))
+    saved = run_settings(ROOT / "results" / folder)
+    assert not changed(saved, parse_run(shlex.split(command)[2:]))
 
 
 def test_every_run_of_the_index_has_its_command_in_a_table() -> None:

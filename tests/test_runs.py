@@ -13,7 +13,7 @@ import pytest
 from safetensors.torch import load_file
 
 from eqspike.build import configure, run
-from eqspike_seq.config.settings import RunConfig
+from eqspike_seq.config.settings import FORMAT, RunConfig
 from eqspike_seq.data.batches import Batches
 from eqspike_seq.data.dataset import load_dataset
 from eqspike_seq.data.encoding import Encoded
@@ -79,16 +79,16 @@ def test_a_run_folder_holds_what_reports_rely_on(tmp_path: Path, backend: str) -
         "state.json",
     }
     saved = json.loads((folder / "result.json").read_text())
-    assert saved["complete"] is True and saved["format"] == 1 and saved["test_accuracy"] == result["test_accuracy"]
+    assert saved["complete"] is True and saved["format"] == FORMAT and saved["test_accuracy"] == result["test_accuracy"]
     for name in ("environment.json", "vocabulary.json", "curves.json", "ledger.json", "checkpoint/state.json"):
-        assert json.loads((folder / name).read_text())["format"] == 1
+        assert json.loads((folder / name).read_text())["format"] == FORMAT
     vocabulary = json.loads((folder / "vocabulary.json").read_text())
     vectors = load_file(folder / "vectors.safetensors")["vectors"].numpy()
     digest = sha256_of(["\n".join(vocabulary["words"]).encode(), vectors.tobytes()])
     assert digest == json.loads((folder / "environment.json").read_text())["embedding_sha256"]
     assert vocabulary["classes"] == ["negative", "positive"]
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    assert [line["step"] for line in lines] == [2, 3, 4, 6] and all(line["format"] == 1 for line in lines)
+    assert [line["step"] for line in lines] == [2, 3, 4, 6] and all(line["format"] == FORMAT for line in lines)
     assert ["validation_accuracy" in line for line in lines] == [False, True, False, True]
     table = pq.read_table(folder / "predictions.parquet").to_pydict()
     right = np.mean(np.array(table["label"]) == np.array(table["predicted"]))

@@ -13,6 +13,7 @@ from analysis.energy import DIGITAL
 from analysis.folders import finished_runs
 from analysis.picture import as_csv
 from analysis.pictures import draw_all
+from eqspike_seq.config.settings import FORMAT
 from eqspike_seq.files import write_bytes, write_json
 from neuromorphic.pricing import read_table
 
@@ -49,7 +50,9 @@ def main(arguments: list[str]) -> None:
             console.print(f"{group['label']} on {group['dataset']}: {figures}")
     records = [row.record() for row in rows]
     write_bytes(flags.out / "comparison.csv", as_csv(records))
-    write_json(flags.out / "comparison.json", {"format": 1, "hardware": table.name, "runs": records, "seeds": spread})
+    write_json(
+        flags.out / "comparison.json", {"format": FORMAT, "hardware": table.name, "runs": records, "seeds": spread}
+    )
     written = [flags.out / "comparison.csv", flags.out / "comparison.json"]
     written += [picture.write(flags.out) for picture in draw_all(runs, table)]
     for path in written:

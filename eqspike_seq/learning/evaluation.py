@@ -14,7 +14,7 @@ from torch import Tensor
 
 from eqspike_seq.config.presets import preset_settings
 from eqspike_seq.config.section import made
-from eqspike_seq.config.settings import RunConfig
+from eqspike_seq.config.settings import FORMAT, RunConfig
 from eqspike_seq.data.batches import Batches
 from eqspike_seq.data.encoding import Encoded
 from eqspike_seq.errors import DivergenceError
@@ -171,7 +171,7 @@ def samples(
     free = backend.free(network, batch, record=True)
     plus, minus = backend.nudge(network, batch, free, (beta, -beta), record=True)
     arrays: dict[str, NDArray[Any]] = {
-        "format": np.array(1),
+        "format": np.array(FORMAT),
         "rows": rows,
         "labels": part.labels[rows],
         "tokens": np.array([[words[i] for i in text] for text in gather.ids(part, rows).reshape(len(rows), -1)]),

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from eqspike_seq.config.settings import RunConfig
+from eqspike_seq.config.settings import FORMAT, RunConfig
 from eqspike_seq.data.batches import random_batch
 from eqspike_seq.data.dataset import Dataset, load_dataset, shape_of
 from eqspike_seq.files import save_arrays
@@ -220,7 +220,7 @@ def _write_predictions(folder: RunFolder, columns: dict[str, Any]) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    table = pa.table(columns).replace_schema_metadata({"format": "1"})
+    table = pa.table(columns).replace_schema_metadata({"format": str(FORMAT)})
     folder.write("predictions.parquet", lambda path: pq.write_table(table, path))
 
 

@@ -136,7 +136,7 @@ def _whole(found: Any, validate: ValidatorFunctionWrapHandler) -> Ledger:
     return ledger
 
 
-WholeLedger = Annotated[Ledger, WrapValidator(_whole), PlainSerializer(Ledger.as_dict)]
+WholeLedger = Annotated[Ledger, WrapValidator(_whole), PlainSerializer(vars)]
 
 
 class Ledgers(Schema):
