@@ -5,8 +5,9 @@ import numpy as np
 from analysis.folders import Json
 from analysis.picture import Picture
 from analysis.style import COLOURS, figure, key, legend, logarithmic
+from eqspike_seq.phases import Phase
 
-STYLES = {"free": ("-", "free phase"), "nudge+": ("--", "nudge +β"), "nudge-": (":", "nudge −β")}
+STYLES = {Phase.FREE: ("-", "free phase"), Phase.PLUS: ("--", "nudge +β"), Phase.MINUS: (":", "nudge −β")}
 
 
 def pictures(name: str, found: Json) -> list[Picture]:
@@ -81,7 +82,7 @@ def phases(found: Json) -> Picture:
     rows: list[Json] = []
     for row, (stage, about) in zip(axes, stages.items(), strict=True):
         for colour, (name, label) in zip(COLOURS, (("hopattn", "HopAttn"), ("no_hopattn", "no HopAttn")), strict=False):
-            free = about[name]["free"]
+            free = about[name][Phase.FREE]
             steps = len(free["phi"])
             row[0].plot(range(1, steps + 1), free["phi"], color=colour, label=label)
             row[1].plot(range(1, steps + 1), free["residual"], color=colour, label=label)
@@ -89,7 +90,7 @@ def phases(found: Json) -> Picture:
                 pairs = enumerate(zip(course["phi"], course["residual"], strict=True), start=1)
                 point = {"stage": stage, "network": label, "phase": phase}
                 rows += [{**point, "step": step, "phi": phi, "residual": residual} for step, (phi, residual) in pairs]
-            for phase in ("nudge+", "nudge-"):
+            for phase in (Phase.PLUS, Phase.MINUS):
                 course, style = about[name][phase], STYLES[phase][0]
                 after = range(steps + 1, steps + 1 + len(course["phi"]))
                 row[0].plot(after, course["phi"], style, color=colour)

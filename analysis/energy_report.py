@@ -13,6 +13,7 @@ from analysis.energy import PARTS
 from analysis.folders import Json, open_run
 from analysis.style import COLOURS, figure, legend, logarithmic, save
 from eqspike_seq.files import write_bytes
+from eqspike_seq.phases import Phase
 from neuromorphic.pricing import CostTable, price
 
 DEFAULT = (  # hardware that is priced unasked
@@ -139,7 +140,7 @@ def write_csv(run: Path, tables: list[CostTable], path: Path) -> None:
     found = open_run(run).ledgers
     for table in tables:
         for part in PARTS:
-            texts = found.of(part).samples["free"]
+            texts = found.of(part).samples[Phase.FREE]
             for cost in price(found.of(part), table):
                 each = cost.joules / texts
                 writer.writerow(

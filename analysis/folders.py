@@ -16,6 +16,7 @@ from eqspike_seq.config.settings import FORMAT, WHERE
 from eqspike_seq.data.registry import pixels_of
 from eqspike_seq.errors import ConfigError
 from eqspike_seq.ledger import KINDS, Ledger
+from eqspike_seq.phases import Phase
 
 Json = dict[str, Any]
 EVERY = ("aa", "ab", "ba", "bb")  # projections of pairs
@@ -191,6 +192,6 @@ def _ledger(path: Path, found: Json, part: str) -> Ledger:
         raise ConfigError(f"{place}, {error}. Train the run again with this version.") from error
     ledger = Ledger(**{name: found[part][name] for name in forms.LedgerFile.model_fields})
     rows = [kinds for phases in ledger.counts.values() for kinds in phases.values()]
-    if not ledger.samples.get("free") or any(set(kinds) != set(KINDS) for kinds in rows):
+    if not ledger.samples.get(Phase.FREE) or any(set(kinds) != set(KINDS) for kinds in rows):
         raise ConfigError(f"{place} lacks kinds of events or texts. Train the run again with this version.")
     return ledger

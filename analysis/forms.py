@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from eqspike_seq.config.settings import BackendName
+from eqspike_seq.phases import RELAXED
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Amount = Annotated[float, Field(ge=0, le=1e15)]
@@ -251,7 +252,7 @@ def check_samples(arrays: dict[str, NDArray[Any]]) -> None:
     if "attention" in arrays:
         fit("attention", "bnn", "f")
     layers = [name.removeprefix("free_") for name in arrays if name.startswith("free_spikes_")]
-    for phase in ("free", "nudge_plus", "nudge_minus"):
+    for phase in RELAXED:
         fit(f"{phase}_outputs", "rbc", "f", phase)
         for name in ("residual", "phi"):
             fit(f"{phase}_{name}", "rb", "f", phase)

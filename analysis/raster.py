@@ -7,15 +7,16 @@ import numpy as np
 from analysis.folders import Json, Run
 from analysis.picture import Picture
 from analysis.style import COLOURS, figure, legend, short
+from eqspike_seq.phases import Phase
 
-PHASES = (("free", "free phase"), ("nudge_plus", "nudge +β"), ("nudge_minus", "nudge −β"))
+TITLES = {Phase.FREE: "free phase", Phase.PLUS: "nudge +β", Phase.MINUS: "nudge −β"}
 NEURONS = 64  # of a layer at most: the first ones
 WORDS = 48  # of a text at most: those that get most attention; more would overlap
 
 
 def moved_most(samples: dict[str, Any]) -> int:
     """The text whose output the two nudges drive furthest apart."""
-    apart = np.abs(samples["nudge_plus_outputs"][-1] - samples["nudge_minus_outputs"][-1])
+    apart = np.abs(samples[f"{Phase.PLUS}_outputs"][-1] - samples[f"{Phase.MINUS}_outputs"][-1])
     return int(apart.max(1).argmax())
 
 
@@ -29,7 +30,7 @@ def raster(run: Run) -> Picture | None:
     text = moved_most(samples)
     drawn, axes = figure(2, 3)
     rows: list[Json] = []
-    for column, (phase, title) in enumerate(PHASES):
+    for column, (phase, title) in enumerate(TITLES.items()):
         top, place, centres = axes[0, column], 0, []
         for name in layers:
             spikes = samples[f"{phase}_{name}"][:, text, :NEURONS].astype(np.int64)

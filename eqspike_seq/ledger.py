@@ -13,6 +13,7 @@ from torch import Tensor
 
 from eqspike_seq.errors import RunError
 from eqspike_seq.model.network import Shape
+from eqspike_seq.phases import Phase
 
 KINDS = (
     "spikes",  # unit events sent
@@ -90,7 +91,7 @@ class Ledger:
         """{layer: {phase: unit spikes}}."""
         return {layer: {phase: kinds["spikes"] for phase, kinds in rows.items()} for layer, rows in self.counts.items()}
 
-    def spikes_per_synapse(self, phases: tuple[str, ...] = ("free",)) -> float | None:
+    def spikes_per_synapse(self, phases: tuple[str, ...] = (Phase.FREE,)) -> float | None:
         """Σ events × fan-out ÷ (texts × synapses of both directions); None where nothing was sent."""
         synapses = sum(self.synapses.values())
         events = self.total("synaptic_events", phases)
@@ -111,7 +112,7 @@ def dense_ledger(
     """
     ledger = Ledger(samples={phase: len(steps)}, steps={phase: int(steps.sum())}, sizes=list(shape.sizes))
     units = real_units(shape, mask)
-    if phase == "free":
+    if phase == Phase.FREE:
         load(ledger, shape, mask)
         if shape.clamped:
             once = int(units.sum()) * shape.sizes[1]  # w₂ x
@@ -156,7 +157,7 @@ def update_ledger(shape: Shape, mask: Tensor, relaxed: Ledger, optimizer: str | 
     unless ``relaxed`` shows that its synapses learnt at each event. Backpropagation: ``bptt_steps`` sweeps forward and
     back. Then the optimiser, once for all texts; None where another process that shares the batch counts it.
     """
-    phase, count = "update", len(mask)
+    phase, count = Phase.UPDATE, len(mask)
     ledger = Ledger(samples={phase: count}, sizes=list(shape.sizes))
     ledger.add("input", phase, io_bytes=count)  # the label
     units = real_units(shape, mask)
@@ -203,34 +204,34 @@ def _add_backpropagation(ledger: Ledger, shape: Shape, mask: Tensor, steps: int)
     Every step's gradient of every weight is added to what the synapse has gathered.
     """
     taken = torch.full_like(mask[:, 0].sum(-1), steps)
-    forward = dense_ledger(shape, mask, taken, "update")
+    forward = dense_ledger(shape, mask, taken, Phase.UPDATE)
     kept = forward.total("state_writes")
     for layer, phases in forward.counts.items():
         for kinds in phases.values():
             uses = kinds["multiply_accumulates"]
-            ledger.add(layer, "update", **{**kinds, "multiply_accumulates": 3 * uses})
+            ledger.add(layer, Phase.UPDATE, **{**kinds, "multiply_accumulates": 3 * uses})
             if layer != "hopattn":
-                ledger.add(layer, "update", weight_reads=uses, plasticity_reads=uses, plasticity_writes=uses)
-    ledger.add("s1", "update", state_reads=kept)
+                ledger.add(layer, Phase.UPDATE, weight_reads=uses, plasticity_reads=uses, plasticity_writes=uses)
+    ledger.add("s1", Phase.UPDATE, state_reads=kept)
 
 
 def load(ledger: Ledger, shape: Shape, mask: Tensor) -> None:
     """A text comes in: vectors are looked up and stored as patterns, x w₁ is formed and kept; the label goes out."""
     tokens, units = int(mask.sum()), int(real_units(shape, mask).sum())
     if shape.clamped:
-        ledger.add("input", "free", io_bytes=units + len(mask), state_writes=units)
+        ledger.add("input", Phase.FREE, io_bytes=units + len(mask), state_writes=units)
         return
-    ledger.add("input", "free", io_bytes=4 * tokens + len(mask), lookup_reads=tokens * shape.dim)
+    ledger.add("input", Phase.FREE, io_bytes=4 * tokens + len(mask), lookup_reads=tokens * shape.dim)
     ledger.add(
         "w1",
-        "free",
+        Phase.FREE,
         multiply_accumulates=units * shape.dim,
         weight_reads=len(mask) * len(shape.projections) * shape.dim**2,
         state_reads=units,
         state_writes=units,
     )
     if shape.attention:
-        ledger.add("hopattn", "free", pattern_writes=int(row_tokens(shape, mask)[1].sum()) * shape.dim)
+        ledger.add("hopattn", Phase.FREE, pattern_writes=int(row_tokens(shape, mask)[1].sum()) * shape.dim)
 
 
 def _add_softmax(ledger: Ledger, shape: Shape, mask: Tensor, phase: str, rows: Tensor, readings: Tensor) -> None:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from eqspike_seq.ledger import real_units, row_tokens
 from eqspike_seq.model.network import Batch, Network, State
+from eqspike_seq.phases import Phase
 from eqspike_seq.relaxation.equilibrium import Equilibrium
 from neuromorphic.events import Activity, AttentionEvents, fan_outs, spiking_ledger
 from neuromorphic.neurons import IntegrateAndFire
@@ -66,14 +67,14 @@ class BrianBackend:
             np.full((count, sizes[0]), 0.5),
             np.full((count, sizes[-1]), 0.5),
         )
-        return self._phase(network, batch, start, self.free_steps, 0.0, "free")
+        return self._phase(network, batch, start, self.free_steps, 0.0, Phase.FREE)
 
     def nudge(
         self, network: Network, batch: Batch, start: Equilibrium, betas: tuple[float, ...], record: bool = False
     ) -> list[Equilibrium]:
         """One after the other, each from where the free phase ended."""
         assert isinstance(start.memory, _State)
-        phases = [(beta, "nudge+" if beta > 0 else "nudge-") for beta in betas]
+        phases = [(beta, Phase.of(beta)) for beta in betas]
         return [self._phase(network, batch, start.memory, self.nudge_steps, beta, name) for beta, name in phases]
 
     def _phase(self, network: Network, batch: Batch, start: _State, steps: int, beta: float, name: str) -> Equilibrium:

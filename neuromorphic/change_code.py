@@ -25,6 +25,7 @@ from torch import Tensor
 from eqspike_seq.ledger import real_units
 from eqspike_seq.model.network import Batch, Network, State, phi, sigma
 from eqspike_seq.model.projection import Anchor, Inputs, prepare
+from eqspike_seq.phases import Phase
 from eqspike_seq.relaxation.dense import in_turn
 from eqspike_seq.relaxation.equilibrium import Equilibrium
 from neuromorphic.change_core import FreeCore, NudgeCore, Reading
@@ -147,7 +148,7 @@ class SigmaDeltaBackend:
             if not kept.busy():
                 break
         transmitted = State(theta1 * units1, tuple(h))
-        return self._equilibrium(network, batch, core, kept, "free", rest, transmitted, transmitted, core)
+        return self._equilibrium(network, batch, core, kept, Phase.FREE, rest, transmitted, transmitted, core)
 
     def nudge(
         self, network: Network, batch: Batch, start: Equilibrium, betas: tuple[float, ...], record: bool = False
@@ -200,7 +201,7 @@ class SigmaDeltaBackend:
             change1 = theta1 * units1[:, g]
             transmitted = base + State(change1, tuple(layer[:, g] for layer in d))
             known = base + State(own1[:, g].to(base.output.dtype), tuple(layer[:, g] for layer in own))
-            phase = "nudge+" if betas[g] > 0 else "nudge-"
+            phase = Phase.of(betas[g])
             found.append(self._equilibrium(network, batch, free, kept.of(g), phase, base, transmitted, known, core, g))
         return found
 
@@ -264,7 +265,7 @@ class SigmaDeltaBackend:
         group: int = 0,
     ) -> Equilibrium:
         """``before`` is what had been transmitted when the phase began, ``known`` the neurons' own activations."""
-        free = phase == "free"
+        free = phase == Phase.FREE
         theta1 = self.projection_threshold if free else self.projection_nudge_threshold
         theta = self.thresholds(len(before.layers)) if free else [self.nudge_threshold] * len(before.layers)
         above = [[layer.abs().sum(1) for layer in step] for step in kept.above]

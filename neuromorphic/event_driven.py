@@ -24,6 +24,7 @@ from torch import Tensor
 from eqspike_seq.errors import EqspikeError
 from eqspike_seq.ledger import Ledger, real_units
 from eqspike_seq.model.network import Batch, Network
+from eqspike_seq.phases import Phase
 from eqspike_seq.relaxation.dense import in_turn
 from neuromorphic.change_code import SigmaDeltaBackend, for_each
 from neuromorphic.event_kernels import Floats, hear, send_layers, send_rows
@@ -81,7 +82,7 @@ class Relaxed:
             [(steps * units1 - first).clamp(min=0), *(n * s for n, s in zip(idle, shape.sizes[1:], strict=True))],
             words=2,
         )
-        return spiking_ledger(network, batch, "free", steps, done, attention)
+        return spiking_ledger(network, batch, Phase.FREE, steps, done, attention)
 
 
 class EventDriven:

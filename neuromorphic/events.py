@@ -7,6 +7,7 @@ from torch import Tensor
 
 from eqspike_seq.ledger import PAYLOAD_BITS, Ledger, load, real_units, row_tokens
 from eqspike_seq.model.network import Batch, Network
+from eqspike_seq.phases import Phase
 
 
 @dataclass(frozen=True)
@@ -40,14 +41,14 @@ class AttentionEvents:
             ledger.add("hopattn", phase, multiply_accumulates=scored * dim, pattern_reads=fetched)
         else:
             _add_spikes(ledger, "query", phase, int(self.query.sum()), int((self.query.double() * stored).sum()))
-            ledger.synapses |= {"query": pairs} if phase == "free" else {}
+            ledger.synapses |= {"query": pairs} if phase == Phase.FREE else {}
         if self.patterns is None:
             mixed = stored.clamp(max=self.top) if self.top else stored
             products = dim * int((self.rows * mixed).sum())
             ledger.add("hopattn", phase, multiply_accumulates=products, pattern_reads=fetched, divisions=rows * dim)
         else:
             _add_spikes(ledger, "hopattn", phase, int(self.patterns.sum()), int(self.patterns.sum()) * dim)
-            ledger.synapses |= {"patterns": pairs} if phase == "free" else {}
+            ledger.synapses |= {"patterns": pairs} if phase == Phase.FREE else {}
         ledger.add("hopattn", phase, exponentials=scored, state_reads=rows * dim)
 
 
@@ -131,7 +132,7 @@ def spiking_ledger(
         )
     if attention is not None:
         attention.count(ledger, network, batch, phase)
-    if phase == "free":
+    if phase == Phase.FREE:
         load(ledger, shape, batch.mask)
         ledger.synapses |= {"w2": (1 if shape.clamped else 2) * int(units1.sum()) * shape.sizes[1]}
         pairs = zip(shape.sizes[1:-1], shape.sizes[2:], strict=True)

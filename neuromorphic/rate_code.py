@@ -18,6 +18,7 @@ from torch import Tensor
 from eqspike_seq.ledger import real_units, row_tokens
 from eqspike_seq.model.network import Batch, Network, Product, State, phi
 from eqspike_seq.model.projection import Inputs, prepare
+from eqspike_seq.phases import Phase
 from eqspike_seq.relaxation.equilibrium import Equilibrium
 from neuromorphic.circuits import ClockedCore, ClockedNudges
 from neuromorphic.events import Activity, AttentionEvents, fan_outs, spiking_ledger
@@ -85,7 +86,9 @@ class SpikingBackend:
 
         counts = self._run(chain, neurons, tick, self.free_steps, noise, record=record)
         memory = _Memory(inputs, chain, neurons, core)
-        return self._equilibria(network, batch, inputs, counts, core, None, None, ("free",), self.free_steps, memory)[0]
+        return self._equilibria(
+            network, batch, inputs, counts, core, None, None, (Phase.FREE,), self.free_steps, memory
+        )[0]
 
     def nudge(
         self, network: Network, batch: Batch, start: Equilibrium, betas: tuple[float, ...], record: bool = False
@@ -122,7 +125,7 @@ class SpikingBackend:
         strength = torch.tensor(betas, device=inputs.target.device, dtype=inputs.target.dtype).view(1, groups, 1)
         target = inputs.target.unsqueeze(1)
         counts = self._run(chain, neurons, tick, self.nudge_steps, noise, strength, target, slow, record)
-        phases = tuple("nudge+" if beta > 0 else "nudge-" for beta in betas)
+        phases = tuple(Phase.of(beta) for beta in betas)
         begun = State(base, start.rates.layers)
         return self._equilibria(network, batch, inputs, counts, core, begun, slow, phases, self.nudge_steps, None)
 

@@ -17,6 +17,7 @@ import tyro
 
 from docs.tools import energy_tables, reproduce, speed_tables
 from docs.tools.markdown import read, table
+from eqspike_seq.phases import RELAXED, Phase
 
 BLOCK = re.compile(r"(<!-- table: ([\w-]+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
 SAID = re.compile(r"\d+(\.\d+)?( %<!-- ([\w./-]+)(?: ([\w.]+))? -->)")
@@ -227,9 +228,11 @@ def attention_rows() -> str:
     """Spikes of the soft winner-take-all circuit in the fully spiking run, a token row of a text."""
     ledger = read("imdb-sigma-delta-wta-seed0/ledger.json")
     rows = []
-    for part, phase in (("inference", "free"), ("training", "free"), ("training", "nudge+"), ("training", "nudge-")):
+    for part, phase in (("inference", Phase.FREE), *(("training", phase) for phase in RELAXED)):
         counts = ledger[part]["counts"]
-        tokens = (counts["input"]["free"]["io_bytes"] - ledger[part]["samples"]["free"]) / 4  # a number each, a label
+        tokens = (
+            counts["input"][Phase.FREE]["io_bytes"] - ledger[part]["samples"][Phase.FREE]
+        ) / 4  # a number each, a label
         sent = (f"{counts[layer][phase]['spikes'] / tokens:.3g}" for layer in ("query", "hopattn", "s1"))
         rows.append((f"{part}, {phase}", *sent))
     return table(("", "of the query", "of stored patterns", "of s¹"), rows, text=(0,))

@@ -26,6 +26,7 @@ from eqspike_seq.learning.estimators import MakeBackend
 from eqspike_seq.model.attention import hopattn
 from eqspike_seq.model.network import Batch, Network
 from eqspike_seq.model.projection import prepare
+from eqspike_seq.phases import RELAXED
 from eqspike_seq.progress import Reporter
 from eqspike_seq.relaxation.dense import DenseBackend
 from eqspike_seq.relaxation.equilibrium import Backend
@@ -43,7 +44,7 @@ def over_time(network: Network, batch: Batch, beta: float) -> dict[str, dict[str
     plus, minus = backend.nudge(network, batch, free, (beta, -beta), record=True)
     return {
         name: {"phi": found.trace["phi"].mean(1).tolist(), "residual": found.trace["residual"].amax(1).tolist()}
-        for name, found in (("free", free), ("nudge+", plus), ("nudge-", minus))
+        for name, found in zip(RELAXED, (free, plus, minus), strict=True)
     }
 
 
@@ -141,5 +142,5 @@ def over_time_of(backend: Backend, network: Network, batch: Batch, beta: float) 
             "phi": found.trace["phi"].mean(1).tolist(),
             "residual": found.trace["residual"].mean(1).tolist(),
         }
-        for name, found in (("free", free), ("nudge+", plus), ("nudge-", minus))
+        for name, found in zip(RELAXED, (free, plus, minus), strict=True)
     }

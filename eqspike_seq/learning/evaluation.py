@@ -24,6 +24,7 @@ from eqspike_seq.meter import Meter
 from eqspike_seq.model.attention import hopattn_and_weights
 from eqspike_seq.model.network import Batch, Network
 from eqspike_seq.model.projection import full_query, prepare
+from eqspike_seq.phases import RELAXED
 from eqspike_seq.relaxation.buckets import free_by_length, joined, most_texts, released, trimmed
 from eqspike_seq.relaxation.dense import DenseBackend
 from eqspike_seq.relaxation.equilibrium import Backend, Equilibrium
@@ -182,7 +183,7 @@ def samples(
     }
     if network.shape.attention:
         arrays["attention"] = attention_of(network, batch, free).cpu().numpy().astype(np.float16)
-    for phase, found in (("free", free), ("nudge_plus", plus), ("nudge_minus", minus)):
+    for phase, found in zip(RELAXED, (free, plus, minus), strict=True):
         arrays[f"{phase}_outputs"] = found.outputs.cpu().numpy()
         for name, values in found.trace.items():
             arrays[f"{phase}_{name}"] = values.cpu().numpy()

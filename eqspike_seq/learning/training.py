@@ -20,6 +20,7 @@ from eqspike_seq.learning.trainer import Trainer, torch_device
 from eqspike_seq.learning.watch import warn_of_layers, warn_of_loss, warn_of_phases, warn_of_silence
 from eqspike_seq.memory import keep_freed_memory, release_freed_memory, resident
 from eqspike_seq.meter import Meter
+from eqspike_seq.phases import Phase
 from eqspike_seq.progress import Reporter
 from eqspike_seq.runs.board import board, check_board
 from eqspike_seq.runs.environment import environment
@@ -167,7 +168,7 @@ def finish(trainer: Trainer, folder: RunFolder, reporter: Reporter) -> tuple[Eva
             "inference": test.ledger.as_dict(),
             "training": trainer.ledger.as_dict(),
             "test_texts": len(dataset.test),
-            "training_samples": trainer.ledger.samples.get("free", 0),
+            "training_samples": trainer.ledger.samples.get(Phase.FREE, 0),
             **({} if config.backend == "dense" else {"dense": dense_reference(config, *subject, dataset.train)}),
         },
     )

@@ -32,6 +32,7 @@ from eqspike_seq.model.projection import (
     project,
     project_change,
 )
+from eqspike_seq.phases import Phase
 from eqspike_seq.relaxation.equilibrium import Equilibrium
 
 Order = Literal["alternating", "synchronous"]
@@ -138,7 +139,7 @@ class DenseBackend:
             converged=residual <= self.tolerance,
             outputs=torch.stack(outputs),
             events=_products(steps, sweep_products(network.shape, batch.mask, self.rounds), len(outputs)),
-            ledger=dense_ledger(network.shape, batch.mask, steps, "free", self.rounds),
+            ledger=dense_ledger(network.shape, batch.mask, steps, Phase.FREE, self.rounds),
             memory=inputs,
             trace=trace.stacked(),
         )
@@ -189,7 +190,7 @@ class DenseBackend:
         events = _products(steps, swept, len(outputs)) - _products(still, spared, len(outputs))
         found = []
         for g in range(groups):
-            phase, once = "nudge+" if betas[g] > 0 else "nudge-", int(g == 0)  # the sweep at the start is all nudges'
+            phase, once = Phase.of(betas[g]), int(g == 0)  # the sweep at the start is all nudges'
             taken = dense_ledger(network.shape, batch.mask, steps + once, phase, self.rounds, still)
             found.append(
                 Equilibrium(
