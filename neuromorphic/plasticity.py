@@ -6,7 +6,7 @@ r_post r_pre. It is given what the two sides show (``Side``) and nothing else: n
     count     r = spikes of the window / window
     trace     r = the end of a slow trace r ← r + a(z − r), which starts at the free phase's rate
     eqspike   at each spike of one side: its trace × the change of the other side's trace since its last spike
-    membrane  r = clip((spikes + ΔV − what the clamps added)/window, 0, 1): the count less the neuron's own
+    membrane  r = clip((spikes + ΔV − what its bounds added)/window, 0, 1): the count less the neuron's own
               quantisation error, which it knows from its membrane
 
 ``eqspike`` is our reading of Martin et al. (iScience 2021), whose full text was not available: spikes of one side gate
@@ -98,7 +98,7 @@ class Count(_RateProduct):
 
 @dataclass(frozen=True)
 class MembraneCount(_RateProduct):
-    """r = (spikes + ΔV − what the clamps added)/window, clipped to [0, 1]; see ``Side.own``."""
+    """r = (spikes + ΔV − what its bounds added)/window, clipped to [0, 1]; see ``Side.own``."""
 
     follows: ClassVar[str] = "window"
     reads: ClassVar[str] = "own"
@@ -121,7 +121,6 @@ class EqSpike:
     """
 
     trace_tau: float = 200.0
-    tick_steps: int = 20
     follows: ClassVar[str] = "events"
 
     def synapse(self, post: Side, pre: Side) -> Product:
@@ -140,14 +139,14 @@ class EqSpike:
         Σ_τ (C − D)(τ) h(τ) + D(τ) ρ(τ−1) + (m(τ) − m(τ−1)) ρ(τ) + m(end) start, where m is ``moved`` at the end of a
         tick, C the sum of ``events`` over it and D the same weighted by (1 − a)^(k+1) at its step k.
         """
-        ticks, remains = len(held), math.exp(-1 / self.trace_tau)
-        by_tick = events.unflatten(0, (ticks, self.tick_steps))
-        decay = remains ** torch.arange(1, self.tick_steps + 1, device=events.device, dtype=events.dtype)
+        ticks, steps, remains = len(held), len(events) // len(held), math.exp(-1 / self.trace_tau)
+        by_tick = events.unflatten(0, (ticks, steps))
+        decay = remains ** torch.arange(1, steps + 1, device=events.device, dtype=events.dtype)
         late = torch.einsum("tmbh,m->tbh", by_tick, decay)
-        ends = moved[self.tick_steps - 1 :: self.tick_steps]
+        ends = moved[steps - 1 :: steps]
         factors = torch.diff(ends, dim=0, prepend=torch.zeros_like(ends[:1]))
         factors[:-1] += late[1:]
-        kept = remains**self.tick_steps
+        kept = remains**steps
         for tick in range(ticks - 2, -1, -1):
             factors[tick] += kept * factors[tick + 1]
         factors = by_tick.sum(1) - late + (1 - kept) * factors

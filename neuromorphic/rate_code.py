@@ -187,7 +187,7 @@ class SpikingBackend:
                 readings.append(counts[-1] + TIE * neurons.output_trace)
         assert projection is not None  # the window has a tick
         neurons.membrane, neurons.z, window = membrane, z, total - before
-        own = window + (membrane.v - opened.v) - (membrane.clamped - opened.clamped)
+        own = window + (membrane.v - opened.v) - (membrane.added - opened.added)
         totals, windows, late, owns = (chain.layers(values) for values in (total, window, total - halfway, own))
         return Counts(chain, totals, windows, late, owns, projection, readings, fired, spikes, put_out)
 

@@ -33,7 +33,7 @@ def counts(ledger: Ledger, layer: str, phase: str = "free") -> dict[str, int]:
 def test_three_neurons_spike_by_spike(rule: str) -> None:
     network, batch = three_neurons()
     steps = 20
-    learning = {"rule": EqSpike(tick_steps=5)} if rule == "eqspike" else {}
+    learning = {"rule": EqSpike()} if rule == "eqspike" else {}
     backend = SpikingBackend(steps, steps, 10, 5, **learning)
     free = backend.free(network, batch, record=True)
     (nudge,) = backend.nudge(network, batch, free, (0.5,), record=True)
