@@ -1,6 +1,6 @@
 """From settings to objects: the one place that knows backends, neurons, rules and circuits by name.
 
-A neuron or a rule is one entry here, and one in the setting of that name.
+A neuron, a circuit or a rule is one entry here, and one in the setting of that name.
 """
 
 from collections.abc import Callable
@@ -24,13 +24,17 @@ from eqspike_seq.model.network import Network
 from eqspike_seq.progress import Reporter
 from eqspike_seq.relaxation.dense import DenseBackend
 from eqspike_seq.relaxation.equilibrium import Backend
+from neuromorphic.attention.clocked import Clocked
+from neuromorphic.attention.gated import Gated
+from neuromorphic.attention.winners import GatedWinners, Winners
 from neuromorphic.change_code import SigmaDeltaBackend
-from neuromorphic.change_core import Reading
 from neuromorphic.neurons import Bernoulli, IntegrateAndFire, LeakyIntegrateAndFire
 from neuromorphic.plasticity import Count, EqSpike, MembraneCount, Rule, Trace
 from neuromorphic.rate_code import SpikingBackend
 
-NEURONS = {"if": IntegrateAndFire, "lif": LeakyIntegrateAndFire, "bernoulli": Bernoulli}  # fire at most once a step
+# neurons that fire at most once a step
+NEURONS: dict[str, type[Any]] = {"if": IntegrateAndFire, "lif": LeakyIntegrateAndFire, "bernoulli": Bernoulli}
+CIRCUITS = {"clocked": (Clocked, Gated), "wta": (Winners, GatedWinners)}  # of rate codes, of change codes
 RULES = {"count": Count, "trace": Trace, "eqspike": EqSpike, "membrane": MembraneCount}
 
 
@@ -51,10 +55,12 @@ def dense(config: RunConfig) -> Backend:
 def spiking(config: RunConfig) -> Backend:
     """The neuron, the circuit and the rule that ``config`` names."""
     rule: Rule = filled(RULES[config.rule], config)
-    dtype = product_dtype(config)
+    of_rates, of_changes = CIRCUITS[config.circuit]
+    common: dict[str, Any] = {"rule": rule, "dtype": product_dtype(config)}
     if config.neuron == "sigma-delta":
-        return filled(SigmaDeltaBackend, config, rule=rule, reading=filled(Reading, config), dtype=dtype)
-    return filled(SpikingBackend, config, neuron=filled(NEURONS[config.neuron], config), rule=rule, dtype=dtype)
+        return filled(SigmaDeltaBackend, config, circuit=filled(of_changes, config), **common)
+    neuron = filled(NEURONS[config.neuron], config)
+    return filled(SpikingBackend, config, circuit=filled(of_rates, config), neuron=neuron, **common)
 
 
 def brian2(config: RunConfig) -> Backend:

@@ -102,6 +102,53 @@ class Ledger:
         return {"format": 1, **vars(self)}
 
 
+@dataclass(frozen=True)
+class HopAttnActivity:
+    """What HopAttn took in one phase.
+
+    ``rows`` (B, P): how often token rows were computed, in all; ``readings`` (B,): at how many moments. ``query``
+    (B, P): unit spikes that the queries sent to the stored patterns, None where the scores are products with the query
+    itself. ``winners`` (B, P): unit spikes of the stored patterns, None where a softmax mixes them; ``top``: patterns
+    that it mixes, 0 for all.
+    """
+
+    rows: Tensor
+    readings: Tensor
+    query: Tensor | None = None
+    winners: Tensor | None = None
+    top: int = 0
+
+    def count(self, ledger: Ledger, shape: Shape, mask: Tensor, phase: str) -> None:
+        """Add it to ``ledger``: layer "query" sends to the patterns, layer "hopattn" back to the units of s¹.
+
+        Scores take n_k·D products and n_k exponentials a row, or n_k additions a spike of the query; mixing n_k·D
+        products (top: fewer) and D divisions, or D additions a spike of a pattern: winners need no division.
+        """
+        tokens, stored = row_tokens(shape, mask)
+        pairs = int((tokens * stored).sum()) * shape.dim
+        scored, units = int((self.rows * stored).sum()), int(self.rows.sum()) * shape.dim
+        fetched = shape.dim * int((self.readings.unsqueeze(1) * stored).sum())  # all patterns, once each reading
+        if self.query is None:
+            ledger.add("hopattn", phase, multiply_accumulates=scored * shape.dim, pattern_reads=fetched)
+        else:
+            _add_spikes(ledger, "query", phase, int(self.query.sum()), int((self.query.double() * stored).sum()))
+            ledger.synapses |= {"query": pairs} if phase == Phase.FREE else {}
+        if self.winners is None:
+            mixed = stored.clamp(max=self.top) if self.top else stored
+            products = shape.dim * int((self.rows * mixed).sum())
+            ledger.add("hopattn", phase, multiply_accumulates=products, pattern_reads=fetched, divisions=units)
+        else:
+            _add_spikes(ledger, "hopattn", phase, int(self.winners.sum()), int(self.winners.sum()) * shape.dim)
+            ledger.synapses |= {"patterns": pairs} if phase == Phase.FREE else {}
+        ledger.add("hopattn", phase, exponentials=scored, state_reads=units)
+
+
+def _add_spikes(ledger: Ledger, layer: str, phase: str, spikes: int, reached: int) -> None:
+    """Unit spikes inside HopAttn: at each synapse a component of a pattern is fetched and added to a sum."""
+    at_synapses = ("synaptic_events", "accumulates", "pattern_reads", "state_reads", "state_writes")
+    ledger.add(layer, phase, spikes=spikes, **dict.fromkeys(at_synapses, reached))
+
+
 def dense_ledger(
     shape: Shape, mask: Tensor, steps: Tensor, phase: str, rounds: int = 1, still: Tensor | None = None
 ) -> Ledger:
@@ -119,7 +166,7 @@ def dense_ledger(
             ledger.add("s2", phase, multiply_accumulates=once, weight_reads=once, state_reads=int(units.sum()))
     turns, looks = steps * rounds, steps if still is None else steps - still
     if shape.attention:
-        _add_softmax(ledger, shape, mask, phase, looks.unsqueeze(1) * row_tokens(shape, mask)[0], looks)
+        HopAttnActivity(looks.unsqueeze(1) * row_tokens(shape, mask)[0], looks).count(ledger, shape, mask, phase)
     swept = 0 if shape.clamped else int((looks * units).sum())
     ledger.add("s1", phase, neuron_updates=swept, state_writes=swept)
     below, taken, products = units, looks, layer_products(shape, mask)
@@ -232,25 +279,6 @@ def load(ledger: Ledger, shape: Shape, mask: Tensor) -> None:
     )
     if shape.attention:
         ledger.add("hopattn", Phase.FREE, pattern_writes=int(row_tokens(shape, mask)[1].sum()) * shape.dim)
-
-
-def _add_softmax(ledger: Ledger, shape: Shape, mask: Tensor, phase: str, rows: Tensor, readings: Tensor) -> None:
-    """HopAttn of ``rows`` (B, P) token rows in all, computed together ``readings`` (B,) times.
-
-    n_k·D products for the scores of a row and as many to mix, n_k exponentials, D divisions.
-    """
-    patterns = row_tokens(shape, mask)[1]
-    pairs, count = int((rows * patterns).sum()), int(rows.sum())
-    fetched = 2 * shape.dim * int((readings.unsqueeze(1) * patterns).sum())
-    ledger.add(
-        "hopattn",
-        phase,
-        multiply_accumulates=2 * shape.dim * pairs,
-        exponentials=pairs,
-        divisions=count * shape.dim,
-        pattern_reads=fetched,
-        state_reads=count * shape.dim,
-    )
 
 
 def real_units(shape: Shape, mask: Tensor) -> Tensor:

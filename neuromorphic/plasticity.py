@@ -25,7 +25,9 @@ from typing import ClassVar, Protocol
 import torch
 from torch import Tensor
 
-from eqspike_seq.model.network import Batch, Network, Product, gathered
+from eqspike_seq.model.network import Batch, Network, Product
+from eqspike_seq.model.projection import static_products
+from eqspike_seq.model.synapses import Products
 
 
 @dataclass(frozen=True)
@@ -169,18 +171,12 @@ def event_weights(spikes: Tensor, course: Tensor) -> Tensor:
     return weights
 
 
-def local_products(
-    rule: Rule, network: Network, batch: Batch, projection: Side, sides: list[Side]
-) -> dict[str, Tensor | Product]:
+def local_products(rule: Rule, network: Network, batch: Batch, projection: Side, sides: list[Side]) -> Products:
     """What every synapse and bias holds at the end of a phase, summed over the batch, by parameter name.
 
     ``projection`` is s¹ as the synapses w₁ of its static input see it, ``sides`` s¹ as w₂ sees it and the layers above.
     """
-    shape, held = network.shape, dict[str, Tensor | Product]()
-    if not shape.clamped:
-        queries = gathered(batch.x, shape.queries).to(network.w1.dtype)
-        moved = rule.input(projection).view(queries.shape)
-        held["w1"] = torch.einsum("bpnd,bpne->pde", queries, moved)
+    held: Products = {**static_products(network, batch, rule.input(projection))}
     for index, (post, pre) in enumerate(zip(sides[1:], sides[:-1], strict=True), start=2):
         held[f"w{index}"] = rule.synapse(post, pre)
         held[f"b{index}"] = rule.input(post).sum(0)

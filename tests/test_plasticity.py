@@ -4,7 +4,8 @@ from dataclasses import fields, replace
 import pytest
 import torch
 
-from eqspike_seq.learning.estimators import ThreePhase, TwoPhase, contrast, local_update, multiplied_out
+from eqspike_seq.learning.estimators import ThreePhase, TwoPhase
+from eqspike_seq.model.synapses import Rates, local_update, multiplied_out
 from eqspike_seq.relaxation.dense import DenseBackend
 from neuromorphic.plasticity import Count, EqSpike, MembraneCount, Rule, Side, Trace, local_products
 from neuromorphic.rate_code import SpikingBackend
@@ -127,7 +128,7 @@ def test_count_is_eq18_on_window_rates() -> None:
     backend = SpikingBackend(dtype=torch.float64)
     free = backend.free(network, batch)
     plus, minus = backend.nudge(network, batch, free, (0.5, -0.5))
-    expected = local_update(network, batch, *contrast(plus, minus), scale=1.0)
+    expected = local_update(network, batch, *Rates(plus.rates).contrast(Rates(minus.rates)), scale=1.0)
     found = ThreePhase(0.5)(backend, network, batch).gradients
     for name, value in expected.items():
         torch.testing.assert_close(found[name], value, msg=name)

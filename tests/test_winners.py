@@ -10,10 +10,17 @@ import torch
 from eqspike_seq.learning.estimators import ThreePhase
 from eqspike_seq.model.attention import hopattn, weights
 from eqspike_seq.model.network import Batch
+from neuromorphic.attention.winners import (
+    SAMPLERS,
+    GatedWinners,
+    Winners,
+    iid,
+    one_hot_sigma_delta,
+    pattern_sum,
+    systematic,
+)
 from neuromorphic.change_code import SigmaDeltaBackend
-from neuromorphic.change_core import Reading
 from neuromorphic.rate_code import SpikingBackend
-from neuromorphic.winners import SAMPLERS, iid, one_hot_sigma_delta, pattern_sum, systematic
 from tests.conftest import make_batch, make_network
 
 PATTERNS, DIM = 12, 6
@@ -79,12 +86,12 @@ def test_independent_draws_have_the_variance_of_a_multinomial() -> None:
     torch.testing.assert_close(counts.var(0), 8 * p[0] * (1 - p[0]), rtol=0.06, atol=1e-3)
 
 
-WTA = Reading(circuit="wta", winners=64, query_threshold=0.1)
+WTA = GatedWinners(winners=64, query_threshold=0.1)
 
 
 def test_nothing_but_unit_spikes_crosses_a_connection() -> None:
     network, batch = make_network(), make_batch()
-    estimate = ThreePhase(0.5)(SigmaDeltaBackend(reading=WTA, dtype=torch.float64), network, batch)
+    estimate = ThreePhase(0.5)(SigmaDeltaBackend(circuit=WTA, dtype=torch.float64), network, batch)
     for found in estimate.equilibria:
         ledger = found.ledger
         assert ledger.total("graded_events") == 0
@@ -107,8 +114,8 @@ def test_gradient_by_winners_is_that_of_the_softmax_in_the_mean(sampler: str) ->
     fine = {"nudge_threshold": 1e-3, "projection_nudge_threshold": 1e-3, "threshold": (0.1,)}
     common: dict[str, Any] = {**fine, "projection_threshold": 0.1, "dtype": torch.float64}
     truth = ThreePhase(0.5)(SigmaDeltaBackend(**common), network, batch).gradients
-    reading = Reading(circuit="wta", winners=256, sampler=sampler)
-    found = ThreePhase(0.5)(SigmaDeltaBackend(reading=reading, **common), network, many).gradients
+    circuit = GatedWinners(sampler, winners=256)
+    found = ThreePhase(0.5)(SigmaDeltaBackend(circuit=circuit, **common), network, many).gradients
     for name in ("w2", "w3", "w4"):
         assert torch.nn.functional.cosine_similarity(found[name].flatten(), truth[name].flatten(), 0) > 0.9, name
 
@@ -116,7 +123,7 @@ def test_gradient_by_winners_is_that_of_the_softmax_in_the_mean(sampler: str) ->
 def test_on_and_off_spikes_of_a_tick_lose_nothing() -> None:
     """What the rate-coded circuit sends over many ticks is the mean of what its winners brought, within one spike."""
     network, batch = make_network(), make_batch()
-    backend = SpikingBackend(circuit="wta", tick_steps=10, free_steps=400, window=400, nudge_steps=400)
+    backend = SpikingBackend(circuit=Winners(), tick_steps=10, free_steps=400, window=400, nudge_steps=400)
     found = backend.free(network.to(torch.float32), Batch(batch.x.float(), batch.mask, batch.labels), record=True)
     exact = SpikingBackend(tick_steps=10, free_steps=400, window=400, nudge_steps=400).free(
         network.to(torch.float32), Batch(batch.x.float(), batch.mask, batch.labels)
