@@ -156,7 +156,13 @@ class SigmaDeltaBackend:
         return drawn
 
     def _equilibrium(
-        self, network: Network, batch: Batch, neurons: Neurons, sent: Sent, phase: Phase, group: int = 0
+        self,
+        network: Network,
+        batch: Batch,
+        neurons: Neurons,
+        sent: Sent,
+        phase: Phase,
+        group: int = 0,
     ) -> Relaxed[Any]:
         """Rates, residual and ledger of one group from what was sent."""
         transmitted, known = neurons.ends(group)

@@ -9,7 +9,7 @@ from torch import Tensor
 from eqspike_seq.model.network import State, sigma
 from eqspike_seq.model.projection import Layer
 from eqspike_seq.relaxation.stack import StackAnchor
-from neuromorphic.attention.gated import Circuit, Dither, FreeProjection, GatedAnchor, Texts
+from neuromorphic.attention.gated import Circuit, Dither, FreeProjection, Texts
 from neuromorphic.neurons import send_dithered, send_on_change
 
 
@@ -49,8 +49,8 @@ class Sent:
         return [torch.stack(self.units1), *(layer.abs().sum(2) for layer in layers)]
 
 
-class Neurons:
-    """Those of one phase.
+class _Neurons:
+    """Those of one phase: ``read`` s¹ anew, ``fire1`` and ``fire`` what it and the layers above have to send.
 
     ``units1`` (B, [G,] P, N, D) and ``units``, each (B, [G,] Hᵢ), are the signed units that s¹ and s², s³, … have sent
     in it, in steps of ``theta1`` and ``thetas``; ``transmitted`` is what the latter come to, ``output`` the activation
@@ -59,7 +59,6 @@ class Neurons:
     """
 
     until_silent: ClassVar[bool]  # the phase ends where nobody sends
-    projection: FreeProjection | GatedAnchor
     transmitted: list[Tensor]
     output: Tensor
     stale: Tensor
@@ -70,24 +69,8 @@ class Neurons:
         self.units1: Tensor
         self.units: list[Tensor]
 
-    def read(self, texts: Texts) -> Tensor:
-        """Activations of s¹ of the texts named, computed anew."""
-        raise NotImplementedError
 
-    def fire1(self, before: Tensor, own: Tensor, texts: Texts) -> Tensor:
-        """Signed units of s¹ of the texts named, from those sent ``before`` and its ``own`` activations."""
-        raise NotImplementedError
-
-    def fire(self, index: int, below: Tensor) -> Tensor:
-        """Signed units of layer ``index`` above s¹, to which the layer below it brings ``below``."""
-        raise NotImplementedError
-
-    def ends(self, group: int) -> tuple[State, State]:
-        """(what has been transmitted since ever, the neurons' own activations), of one nudge."""
-        raise NotImplementedError
-
-
-class FreeNeurons(Neurons):
+class FreeNeurons(_Neurons):
     """Who differs by ``deadband`` steps from what he has transmitted sends; the output by half a step."""
 
     until_silent = True
@@ -96,7 +79,7 @@ class FreeNeurons(Neurons):
         self, projection: FreeProjection, before: State, theta1: float, thetas: list[float], deadband: float
     ) -> None:
         super().__init__(projection.layer, before, theta1, thetas)
-        self.projection: FreeProjection = projection
+        self.projection = projection
         self.units1, self.units = before.projection.clone(), [torch.zeros_like(layer) for layer in before.layers]
         self.transmitted, self.output = list(before.layers), before.output
         self.deadbands = [*[deadband] * self.last, 0.5]
@@ -130,7 +113,7 @@ class FreeNeurons(Neurons):
         return found, found
 
 
-class NudgedNeurons(Neurons):
+class NudgedNeurons(_Neurons):
     """All nudges ``betas`` side by side, from the end of the free phase: dithered changes since then."""
 
     until_silent = False
@@ -155,7 +138,7 @@ class NudgedNeurons(Neurons):
         self.transmitted, self.own = list(self.units), list(self.units)
         self.own1 = torch.zeros_like(self.units1, dtype=layer.w2.dtype)
         self.xi1, self.xi = dither(start.projection), [dither(below) for below in start.layers]
-        self.projection: GatedAnchor = free.anchor(circuit, start, groups, dither)
+        self.projection = free.anchor(circuit, start, groups, dither)
         current, target = start.projection.to(full).flatten(1) @ self.network.weights[0].T, layer.inputs.target
         self.u0, self.output0 = StackAnchor.of(self.network, start.layers, current, target).u, output.unsqueeze(1)
         self.beta = torch.tensor(betas, dtype=full, device=target.device).view(1, groups, 1)
@@ -213,6 +196,9 @@ class NeuronsWithoutOffset(NudgedNeurons):
     def said(self, index: int) -> Tensor:
         """Its own change less the error."""
         return self.own[index] - self.errors[index]
+
+
+Neurons = FreeNeurons | NudgedNeurons
 
 
 def _like(layer: Tensor, groups: int) -> Tensor:

@@ -20,7 +20,15 @@ from eqspike_seq.model.synapses import ByRule, Products
 from eqspike_seq.phases import Phase
 from eqspike_seq.relaxation.equilibrium import Relaxed
 from neuromorphic.activity import Activity, change_of_halves, events_by_tick, rates_by_tick
-from neuromorphic.attention.clocked import Circuit, Clocked, ClockedAnchor, ClockedProjection, SpikingProjection, Tick
+from neuromorphic.attention.clocked import (
+    Circuit,
+    Clocked,
+    ClockedProjection,
+    SoftmaxAnchor,
+    SpikingAnchor,
+    SpikingProjection,
+    Tick,
+)
 from neuromorphic.neurons import IntegrateAndFire, Neuron, Noise
 from neuromorphic.plasticity import Count, Rule, local_products
 from neuromorphic.population import Chain, Counts, NoTraces, Population, SlowTraces
@@ -44,7 +52,7 @@ class _Course:
     ``put`` gives what s¹ puts out for r², ``pull`` the current into the output for its low-passed spikes.
     """
 
-    projection: ClockedProjection | ClockedAnchor
+    projection: ClockedProjection | SoftmaxAnchor | SpikingAnchor
     put: Callable[[Tensor], Tensor]
     steps: int
     pull: Callable[[Tensor], Tensor | float]

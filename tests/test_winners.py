@@ -1,12 +1,15 @@
 """Soft winner-take-all: what it estimates, how fast, and that only unit spikes cross it."""
 
 import math
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
 import torch
 
+from eqspike.build import CIRCUITS, make_backend
+from eqspike_seq.config.presets import from_preset
+from eqspike_seq.config.settings import CircuitName
 from eqspike_seq.learning.estimators import ThreePhase
 from eqspike_seq.model.attention import hopattn, weights
 from eqspike_seq.model.network import Batch
@@ -84,6 +87,17 @@ def test_independent_draws_have_the_variance_of_a_multinomial() -> None:
     p = weights(*some_rows(1), None).expand(20_000, PATTERNS)
     counts = iid(p, 8, uniform(20_000, 8))
     torch.testing.assert_close(counts.var(0), 8 * p[0] * (1 - p[0]), rtol=0.06, atol=1e-3)
+
+
+def test_every_circuit_is_in_the_table_and_is_made_by_its_name() -> None:
+    """Of each pair the first has rate codes, the second change codes; fields are settings."""
+    assert set(CIRCUITS) == set(get_args(CircuitName))
+    for name, kinds in CIRCUITS.items():
+        for neuron, kind in zip(("if", "sigma-delta"), kinds, strict=True):
+            given = {"sampler": "iid"} if name == "wta" else {}
+            made = make_backend(from_preset("mini", "spiking", neuron=neuron, circuit=name, **given))
+            assert isinstance(made, SpikingBackend | SigmaDeltaBackend) and type(made.circuit) is kind
+            assert all(getattr(made.circuit, setting) == value for setting, value in given.items())
 
 
 WTA = GatedWinners(winners=64, query_threshold=0.1)

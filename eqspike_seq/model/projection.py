@@ -2,12 +2,17 @@
 
 s¹ ← HopAttn(x w₁ + F⁻¹(w₂ᵀ s²), X)            Bal & Sengupta (2023), Eq. 14; without attention σ of the same
 
-``prepare`` says what asks and what is stored, ``static_products`` what is learnt of it. How the layer then answers a
-backend, as a ``Projection``, is up to its circuit: here all rows, exactly; ``neuromorphic.attention`` has others.
+``prepare`` says what asks and what is stored, ``static_products`` what is learnt of it: here is where another kind of
+layer goes. How one answers is up to its circuit. All circuits have the same four methods:
+
+    free(s²)     s¹ in the free phase                anchor(…)    the same layer in the nudges, from where it ended:
+    activity()   what it took, of spikes only        change(δs²)  the change of s¹ since, and its own activity()
+
+``DenseProjection`` computes all rows exactly; those beside spiking neurons are in ``neuromorphic.attention``.
 """
 
 from dataclasses import dataclass, replace
-from typing import Protocol, Self
+from typing import Self
 
 import torch
 import torch.nn.functional as F
@@ -140,22 +145,6 @@ class Layer:
         return drive if self.network.shape.clamped else drive + feedback(s2, self.network.weights[0]).view(drive.shape)
 
 
-class Anchored(Protocol):
-    """s¹ in the nudges, as changes since the end of the free phase."""
-
-    def change(self, s2: Tensor) -> Tensor:
-        """The change of s¹, (B, G, P, N, D), that one of s² (B, G, H₂) brings; rate codes are given s² itself."""
-        ...
-
-
-class Projection(Protocol):
-    """s¹ in the free phase. ``anchor`` makes an ``Anchored`` of it, ``activity`` (spikes only) says what it took."""
-
-    def free(self, s2: Tensor) -> Tensor:
-        """s¹ (B, P, N, D) of s² (B, H₂), padding rows 0."""
-        ...
-
-
 @dataclass(frozen=True)
 class Found:
     """What each query q* has found, and how that changes with the query. ``rows`` as in ``Inputs``."""
@@ -202,7 +191,7 @@ class Sigma:
 
 @dataclass(frozen=True)
 class DenseAnchor:
-    """``s1`` s¹* (B, P, N, D), ``current`` w₂ F(s¹*) (B, H₂) from it at full precision; see ``Anchored``."""
+    """``s1`` s¹* (B, P, N, D), ``current`` w₂ F(s¹*) (B, H₂) from it at full precision, and changes of s¹."""
 
     s1: Tensor
     current: Tensor

@@ -150,7 +150,7 @@ class DenseBackend:
         return found
 
     def _change_sweep(self, network: Network, anchors: "_Anchors", delta: State, beta: Tensor, moved: bool) -> State:
-        """One sweep of the changes δ, (B, G, …): δs = σ(u* + δu) − σ(u*), δs¹ by ``Anchored.change``.
+        """One sweep of the changes δ, (B, G, …): δs = σ(u* + δu) − σ(u*), δs¹ by ``DenseAnchor.change``.
 
         Until any unit of s² has ``moved``, s¹ rests too, and none of the large products is formed.
         """

@@ -22,7 +22,7 @@ from torch import Tensor
 from eqspike_seq.ledger import HopAttnActivity, row_tokens
 from eqspike_seq.model.attention import hopattn
 from eqspike_seq.model.network import Batch
-from eqspike_seq.model.projection import Anchored, Found, Layer, real
+from eqspike_seq.model.projection import Found, Layer, real
 from neuromorphic.activity import ProjectionActivity
 from neuromorphic.neurons import Membrane, Neuron, Noise
 
@@ -53,23 +53,16 @@ class Clocked:
         return ClockedProjection(layer, batch, tick)
 
 
-class ClockedAnchor(Anchored, Protocol):
-    """s¹ in the nudges, whose ``change`` is given r² (B, G, H₂) itself; ``s1`` (B, P, N, D) is what it is one of."""
+@dataclass
+class ClockedAnchor:
+    """s¹ in the nudges, as changes of ``s1`` (B, P, N, D); ``change`` is given r² (B, G, H₂) itself."""
 
     layer: Layer
     s1: Tensor
 
-    def current(self) -> Tensor:
-        """w₂ F(s¹) of the last tick, (B, G, H₂)."""
-        ...
-
     def whole(self, change: Tensor) -> Tensor:
         """s¹ of a change of it; both (B, G, P, N, D)."""
-        ...
-
-    def activity(self, group: int = 0) -> ProjectionActivity:
-        """What it took so far, in one nudge."""
-        ...
+        return change + self.s1.unsqueeze(1)
 
 
 @dataclass
@@ -104,14 +97,14 @@ class ClockedProjection:
         """s¹ of what was put out: that."""
         return s1
 
-    def anchor(self, s2: Tensor, s1: Tensor, groups: int, noise: Noise) -> ClockedAnchor:
+    def anchor(self, s2: Tensor, s1: Tensor, groups: int, noise: Noise) -> "SoftmaxAnchor | SpikingAnchor":
         """For nudges from r² (B, H₂) and s¹ (B, P, N, D), with random numbers of their own.
 
         Here s¹* and its softmax are had anew from r², at full precision.
         """
         layer, w2 = self.layer, self.layer.network.weights[0]
         exact, found = Found.of(layer.full_query(s2), layer.inputs, layer.w2.dtype)
-        return SoftmaxAnchor(layer, self.batch, s2, exact, (exact.flatten(1) @ w2.T).unsqueeze(1), found)
+        return SoftmaxAnchor(layer, exact, self.batch, s2, (exact.flatten(1) @ w2.T).unsqueeze(1), found)
 
     def activity(self, group: int = 0) -> ProjectionActivity:
         """What it took so far."""
@@ -119,16 +112,14 @@ class ClockedProjection:
 
 
 @dataclass
-class SoftmaxAnchor:
-    """Changes δ¹ since the free phase ended with ``trace0`` (B, H₂), ``s1`` and ``current0`` w₂ F(s¹*) (B, 1, H₂).
+class SoftmaxAnchor(ClockedAnchor):
+    """Changes δ¹ since the free phase ended with ``trace0`` (B, H₂) and ``current0`` w₂ F(s¹*) (B, 1, H₂).
 
     ``moved`` says whether the trace had left ``trace0`` at the last tick: at the first of a nudge δ¹ is 0.
     """
 
-    layer: Layer
     batch: Batch
     trace0: Tensor
-    s1: Tensor
     current0: Tensor
     found: Found
     ticks: int = 0
@@ -149,10 +140,6 @@ class SoftmaxAnchor:
         if not self.moved:
             return self.current0.expand(*self.delta.shape[:2], -1)
         return self.current0 + self.layer.up(self.delta)
-
-    def whole(self, change: Tensor) -> Tensor:
-        """s¹* + δ¹."""
-        return change + self.s1.unsqueeze(1)
 
     def activity(self, group: int = 0) -> ProjectionActivity:
         """What it took so far."""
@@ -207,11 +194,9 @@ class SpikingProjection(ClockedProjection):
 
 
 @dataclass
-class SpikingAnchor:
-    """The neurons of s¹ in the nudges, and what their rates were in the free phase, ``s1``."""
+class SpikingAnchor(ClockedAnchor):
+    """The neurons of s¹ in the nudges; ``s1`` is what their rates were in the free phase."""
 
-    layer: Layer
-    s1: Tensor
     neurons: SpikingProjection
 
     def change(self, s2: Tensor) -> Tensor:
@@ -221,10 +206,6 @@ class SpikingAnchor:
     def current(self) -> Tensor:
         """w₂ F(s¹)."""
         return self.neurons.current()
-
-    def whole(self, change: Tensor) -> Tensor:
-        """What the change is one of."""
-        return change + self.s1.unsqueeze(1)
 
     def activity(self, group: int = 0) -> ProjectionActivity:
         """Of one nudge."""

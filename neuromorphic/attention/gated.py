@@ -28,18 +28,6 @@ Texts = Tensor | slice  # of a batch; a slice is all of them
 Dither = Callable[[Tensor], Tensor]  # (B, …) → ξ (B, 1, …), the same in all nudges
 
 
-class GatedAnchor(Protocol):
-    """s¹ in the nudges."""
-
-    def change(self, s2: Tensor, texts: Texts) -> Tensor:
-        """Of s¹ (b, G, P, N, D), after s² has changed by ``s2`` (b, G, H₂)."""
-        ...
-
-    def activity(self, group: int = 0) -> ProjectionActivity:
-        """What it took so far, in one nudge."""
-        ...
-
-
 class Circuit(Protocol):
     """Settings of a circuit, which makes the projection of a batch, and that of its nudges."""
 
@@ -47,7 +35,7 @@ class Circuit(Protocol):
         """Before anything has been computed."""
         ...
 
-    def nudges(self, free: "GatedProjection", groups: int, dither: Dither) -> GatedAnchor:
+    def nudges(self, free: "GatedProjection", groups: int, dither: Dither) -> "GatedNudges":
         """From what the last queries of ``free`` have found."""
         ...
 
@@ -85,7 +73,7 @@ class FreeProjection:
         own = self.own[texts] = DenseProjection(layer.network, layer.inputs, layer.w2).free(s2).to(layer.full)
         return own
 
-    def anchor(self, circuit: Circuit, base: State, groups: int, dither: Dither) -> GatedAnchor:
+    def anchor(self, circuit: Circuit, base: State, groups: int, dither: Dither) -> "SigmaNudges | GatedNudges":
         """For nudges by ``circuit``; ``base`` is what had been transmitted when the free phase ended."""
         query = self.layer.full_query(base.layers[0])
         return SigmaNudges(self.layer, Sigma(self.layer.inputs.rows, query), torch.zeros_like(self.readings))
@@ -164,8 +152,8 @@ class GatedProjection(FreeProjection):
         """Patterns of the texts named, mixed."""
         return hopattn(query, inputs.patterns, inputs.bias, self.top)
 
-    def anchor(self, circuit: Circuit, base: State, groups: int, dither: Dither) -> GatedAnchor:
-        """For nudges by ``circuit``."""
+    def anchor(self, circuit: Circuit, base: State, groups: int, dither: Dither) -> "GatedNudges":
+        """From what the queries have found, by ``circuit``."""
         return circuit.nudges(self, groups, dither)
 
     def found(self, dtype: torch.dtype, top: int = 0) -> Found:
