@@ -106,14 +106,14 @@ class Ledger:
 class HopAttnActivity:
     """What HopAttn took in one phase.
 
-    ``rows`` (B, P): how often token rows were computed, in all; ``readings`` (B,): at how many moments. ``query``
+    ``rows`` (B, P): how often token rows were computed, in all; ``retrievals`` (B,): at how many moments. ``query``
     (B, P): unit spikes that the queries sent to the stored patterns, None where the scores are products with the query
     itself. ``winners`` (B, P): unit spikes of the stored patterns, None where a softmax mixes them; ``top``: patterns
     that it mixes, 0 for all.
     """
 
     rows: Tensor
-    readings: Tensor
+    retrievals: Tensor
     query: Tensor | None = None
     winners: Tensor | None = None
     top: int = 0
@@ -127,7 +127,7 @@ class HopAttnActivity:
         tokens, stored = row_tokens(shape, mask)
         pairs = int((tokens * stored).sum()) * shape.dim
         scored, units = int((self.rows * stored).sum()), int(self.rows.sum()) * shape.dim
-        fetched = shape.dim * int((self.readings.unsqueeze(1) * stored).sum())  # all patterns, once each reading
+        fetched = shape.dim * int((self.retrievals.unsqueeze(1) * stored).sum())  # all patterns, once each retrieval
         if self.query is None:
             ledger.add("hopattn", phase, multiply_accumulates=scored * shape.dim, pattern_reads=fetched)
         else:

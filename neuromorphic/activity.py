@@ -13,12 +13,12 @@ from eqspike_seq.phases import Phase
 
 @dataclass(frozen=True)
 class ProjectionActivity:
-    """What s¹ did in one phase: computed at ``readings`` (B,) moments, by ``hopattn`` or, None, as σ.
+    """What s¹ did in one phase: computed at ``retrievals`` (B,) moments, by ``hopattn`` or, None, as σ.
 
     ``spikes`` (B,) unit spikes are of neurons that are stepped as those above; None where it puts out values instead.
     """
 
-    readings: Tensor
+    retrievals: Tensor
     hopattn: HopAttnActivity | None
     spikes: Tensor | None = None
 
@@ -48,7 +48,7 @@ class Activity:
         units1 = real_units(network.shape, batch.mask)
         none = torch.zeros_like(units1)
         taken, above = torch.full_like(none, steps), [none] * len(sent)
-        read = first.readings * units1
+        read = first.retrievals * units1
         active = taken * units1 if first.hopattn is None else read
         return cls(
             taken,
@@ -77,7 +77,7 @@ class Activity:
         steps = (busy * torch.arange(1, len(busy) + 1, device=busy.device).unsqueeze(1)).amax(0) + 1
         steps = steps.clamp(max=len(busy))
         awake, units1 = woken(units, steps), real_units(network.shape, batch.mask)
-        read, sizes = first.readings * units1, network.shape.sizes[1:]
+        read, sizes = first.retrievals * units1, network.shape.sizes[1:]
         if first.hopattn is not None:
             read = first.hopattn.rows.sum(1) * network.shape.dim
         totals, none = [sent.sum(0) for sent in payloads or units], [torch.zeros_like(steps)] * len(units)

@@ -19,7 +19,7 @@ from eqspike_seq.ledger import HopAttnActivity, row_tokens
 from eqspike_seq.model.network import Batch, Network, State
 from eqspike_seq.model.synapses import Rates
 from eqspike_seq.phases import Phase
-from eqspike_seq.relaxation.equilibrium import Relaxed
+from eqspike_seq.relaxation.equilibrium import PhaseEnd
 from neuromorphic.activity import Activity, ProjectionActivity, change_of_halves, events_by_tick, rates_by_tick
 from neuromorphic.neurons import IntegrateAndFire
 
@@ -59,7 +59,7 @@ class BrianBackend:
     neuron: IntegrateAndFire = IntegrateAndFire()
     together: ClassVar[int] = 32
 
-    def free(self, network: Network, batch: Batch, record: bool = False) -> Relaxed[_State]:
+    def free(self, network: Network, batch: Batch, record: bool = False) -> PhaseEnd[_State]:
         """The free phase, from neurons at rest."""
         count, sizes = len(batch), network.shape.sizes[1:]
         start = _State(
@@ -71,13 +71,13 @@ class BrianBackend:
         return self._phase(network, batch, start, self.free_steps, 0.0)
 
     def nudge(
-        self, network: Network, batch: Batch, start: Relaxed[_State], betas: tuple[float, ...], record: bool = False
-    ) -> list[Relaxed[None]]:
+        self, network: Network, batch: Batch, start: PhaseEnd[_State], betas: tuple[float, ...], record: bool = False
+    ) -> list[PhaseEnd[None]]:
         """One after the other, each from where the free phase ended."""
         found = (self._phase(network, batch, start.kept, self.nudge_steps, beta) for beta in betas)
         return [replace(end, kept=None) for end in found]
 
-    def _phase(self, network: Network, batch: Batch, start: _State, steps: int, beta: float) -> Relaxed[Any]:
+    def _phase(self, network: Network, batch: Batch, start: _State, steps: int, beta: float) -> PhaseEnd[Any]:
         trains, ticks, end = self._simulate(network, batch, start, steps, beta)
         rasters, opening = [torch.from_numpy(train) for train in trains], steps - self.window
         counts = [raster[opening:].sum(0) for raster in rasters]
@@ -90,10 +90,10 @@ class BrianBackend:
         so_far = [raster.unflatten(0, (len(ticks), -1)).sum(1).cumsum(0) for raster in rasters]
         fired = [list(layers) for layers in zip(*(layer.sum(2) for layer in so_far), strict=True)]
         rows = len(ticks) * row_tokens(network.shape, batch.mask)[0]
-        readings = torch.full_like(rows[:, 0], len(ticks))
-        first = ProjectionActivity(readings, HopAttnActivity(rows, readings))
+        retrievals = torch.full_like(rows[:, 0], len(ticks))
+        first = ProjectionActivity(retrievals, HopAttnActivity(rows, retrievals))
         activity = Activity.of_rates(network, batch, steps, first, fired[-1])
-        return Relaxed(
+        return PhaseEnd(
             rates=rates,
             residual=residual,
             steps=torch.full_like(batch.labels, steps),

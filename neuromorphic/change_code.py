@@ -26,7 +26,7 @@ from eqspike_seq.model.network import Batch, Network, State, phi
 from eqspike_seq.model.projection import Layer
 from eqspike_seq.model.synapses import ByRule
 from eqspike_seq.phases import Phase
-from eqspike_seq.relaxation.equilibrium import Relaxed
+from eqspike_seq.relaxation.equilibrium import PhaseEnd
 from eqspike_seq.relaxation.stack import in_turn
 from neuromorphic.activity import Activity, fan_outs
 from neuromorphic.attention.gated import Circuit, FreeProjection, Gated, Texts
@@ -74,7 +74,7 @@ class SigmaDeltaBackend:
     dtype: torch.dtype = torch.float32
     together: ClassVar[int] = 32
 
-    def free(self, network: Network, batch: Batch, record: bool = False) -> Relaxed[_Kept]:
+    def free(self, network: Network, batch: Batch, record: bool = False) -> PhaseEnd[_Kept]:
         """From s¹ = 0 and ``baseline`` until all are silent."""
         layer, rest = Layer.of(network, batch, self.dtype), network.rest(len(batch))
         attention, thetas = network.shape.attention, self.thresholds(len(rest.layers))
@@ -88,8 +88,8 @@ class SigmaDeltaBackend:
         return replace(found, kept=_Kept(projection, sent.outputs[-1]))
 
     def nudge(
-        self, network: Network, batch: Batch, start: Relaxed[_Kept], betas: tuple[float, ...], record: bool = False
-    ) -> list[Relaxed[None]]:
+        self, network: Network, batch: Batch, start: PhaseEnd[_Kept], betas: tuple[float, ...], record: bool = False
+    ) -> list[PhaseEnd[None]]:
         """All nudges side by side, from what has been transmitted, the dither in common."""
         kept, thetas = start.kept, (self.projection_nudge_threshold, self.nudge_threshold)
         kind = NudgedNeurons if self.offset else NeuronsWithoutOffset
@@ -163,7 +163,7 @@ class SigmaDeltaBackend:
         sent: Sent,
         phase: Phase,
         group: int = 0,
-    ) -> Relaxed[Any]:
+    ) -> PhaseEnd[Any]:
         """Rates, residual and ledger of one group from what was sent."""
         transmitted, known = neurons.ends(group)
         units = sent.by_layer(graded=False)
@@ -176,7 +176,7 @@ class SigmaDeltaBackend:
         shown = zip(_flat(transmitted), _flat(known), _flat(neurons.before), strict=True)
         sides = [Side(h, own, before, h) for h, own, before in shown]
         projection = replace(sides[0], count=sides[0].own)  # w₁ sees the neuron's own activation
-        return Relaxed(
+        return PhaseEnd(
             rates=transmitted,
             residual=residual,
             steps=activity.steps,

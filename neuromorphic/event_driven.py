@@ -37,7 +37,7 @@ class Relaxed:
     """The free phase of one text of ``tokens`` words, in R steps.
 
     ``outputs`` (R, C) are the output's own activations, ``spikes`` (R, layers) the unit spikes of s¹, s², …; ``silent``
-    says whether nobody sent anything in the last step. ``rows`` token rows of HopAttn were computed, at ``readings``
+    says whether nobody sent anything in the last step. ``rows`` token rows of HopAttn were computed, at ``retrievals``
     moments. ``sent``, if recorded: the signed units of every neuron, s¹ (R, n, D), s² … sⁿ (R, Hᵢ).
     """
 
@@ -45,7 +45,7 @@ class Relaxed:
     outputs: Floats
     spikes: NDArray[np.int64]
     rows: int
-    readings: int
+    retrievals: int
     sent: tuple[Floats, ...] = ()
 
     @property
@@ -72,9 +72,9 @@ class Relaxed:
         mask = (torch.arange(shape.tokens) < self.tokens).view(1, 1, -1)
         batch = Batch(torch.empty(1, 1, shape.tokens, 0), mask, torch.zeros(1, dtype=torch.int64))
         units = [torch.from_numpy(column).unsqueeze(1) for column in self.spikes.T]
-        readings = torch.tensor([self.readings])
-        took = HopAttnActivity(torch.tensor([[self.rows]]), readings) if shape.attention else None
-        activity = Activity.of_changes(network, batch, ProjectionActivity(readings, took), units)
+        retrievals = torch.tensor([self.retrievals])
+        took = HopAttnActivity(torch.tensor([[self.rows]]), retrievals) if shape.attention else None
+        activity = Activity.of_changes(network, batch, ProjectionActivity(retrievals, took), units)
         return activity.ledger(network, batch, Phase.FREE)
 
 
@@ -86,7 +86,7 @@ class EventDriven:
 
     def __init__(self, network: Network, settings: SigmaDeltaBackend, table: Tensor) -> None:
         """Raises EqspikeError for what is not done here; ``settings.dtype`` is not asked for."""
-        circuit = check(network, settings)
+        circuit = supported(network, settings)
         self.attention_threshold = circuit.attention_threshold if network.shape.attention else 0.0
         shape, layers, stacked = network.shape, len(network.weights), network.weights[1:]
         self.shape, self.settings = shape, settings
@@ -136,7 +136,7 @@ class EventDriven:
         units, sent = (tuple(np.zeros_like(values) for values in u) for _ in range(2))
         layers, output = Layers(u, units, sent), np.empty_like(u[-1])
         outputs, spikes, kept = [], [], []
-        fired, rows, readings = True, 0, 0
+        fired, rows, retrievals = True, 0, 0
         for _ in range(settings.free_steps):
             count = np.zeros(len(u) + 1, dtype=np.int64)
             before = projection.units.copy() if record else None
@@ -144,9 +144,9 @@ class EventDriven:
                 computed = projection.read(sent[0])
                 if self.shape.attention:
                     rows += len(computed.rows)
-                    readings += len(computed.rows) > 0
+                    retrievals += len(computed.rows) > 0
                 else:
-                    readings += 1
+                    retrievals += 1
                 count[0] = send_rows(computed, projection.units, self.code, self.columns, u[0])
             send_layers(layers, self.wires, self.codes, output, count)
             fired = bool(count[1])
@@ -157,7 +157,7 @@ class EventDriven:
             if not count.any():
                 break
         recorded = tuple(np.stack(layer) for layer in zip(*kept, strict=True))
-        return Relaxed(len(ids), np.stack(outputs), np.stack(spikes), rows, readings, recorded)
+        return Relaxed(len(ids), np.stack(outputs), np.stack(spikes), rows, retrievals, recorded)
 
 
 class _Projection:
@@ -211,7 +211,7 @@ class _Projection:
         return mixed[:, :dim] / mixed[:, dim:]
 
 
-def check(network: Network, settings: SigmaDeltaBackend) -> Gated:
+def supported(network: Network, settings: SigmaDeltaBackend) -> Gated:
     """The circuit. Raises EqspikeError, naming it, where something is asked for that is not done here."""
     shape, circuit = network.shape, settings.circuit
     gated = circuit if isinstance(circuit, Gated) else Gated()

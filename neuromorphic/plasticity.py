@@ -55,7 +55,7 @@ class Side:
         return self.course - self.trace0
 
     @cached_property
-    def events(self) -> Tensor:
+    def weights(self) -> Tensor:
         """``event_weights`` of the side's own spikes, (K, B, H)."""
         assert self.spikes is not None and self.course is not None
         return event_weights(self.spikes, self.course)
@@ -130,20 +130,20 @@ class EqSpike:
         if post.spikes is None or post.course is None:
             return Product(((post.trace[:0], pre.trace[:0]),))
         if pre.held is not None:
-            return self._with_held(post.moved, post.events, pre.held, pre.trace0)
-        ours, theirs = post.events.flatten(0, 1), pre.events.flatten(0, 1)
+            return self._with_held(post.moved, post.weights, pre.held, pre.trace0)
+        ours, theirs = post.weights.flatten(0, 1), pre.weights.flatten(0, 1)
         return Product(((ours, pre.moved.flatten(0, 1)), (post.moved.flatten(0, 1), theirs)))
 
-    def _with_held(self, moved: Tensor, events: Tensor, held: Tensor, start: Tensor) -> Product:
+    def _with_held(self, moved: Tensor, weights: Tensor, held: Tensor, start: Tensor) -> Product:
         """The same where pre holds h(τ) over each tick τ: its trace is linear in h, so that one product is enough.
 
         With ρ(τ) the change of its trace at the end of τ, ρ(τ) = (1 − g) ρ(τ−1) + g h(τ), g = 1 − (1 − a)^M, the sum is
         Σ_τ (C − D)(τ) h(τ) + D(τ) ρ(τ−1) + (m(τ) − m(τ−1)) ρ(τ) + m(end) start, where m is ``moved`` at the end of a
-        tick, C the sum of ``events`` over it and D the same weighted by (1 − a)^(k+1) at its step k.
+        tick, C the sum of ``weights`` over it and D the same weighted by (1 − a)^(k+1) at its step k.
         """
-        ticks, steps, remains = len(held), len(events) // len(held), math.exp(-1 / self.trace_tau)
-        by_tick = events.unflatten(0, (ticks, steps))
-        decay = remains ** torch.arange(1, steps + 1, device=events.device, dtype=events.dtype)
+        ticks, steps, remains = len(held), len(weights) // len(held), math.exp(-1 / self.trace_tau)
+        by_tick = weights.unflatten(0, (ticks, steps))
+        decay = remains ** torch.arange(1, steps + 1, device=weights.device, dtype=weights.dtype)
         late = torch.einsum("tmbh,m->tbh", by_tick, decay)
         ends = moved[steps - 1 :: steps]
         factors = torch.diff(ends, dim=0, prepend=torch.zeros_like(ends[:1]))

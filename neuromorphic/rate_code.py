@@ -18,7 +18,7 @@ from eqspike_seq.model.network import Batch, Network, State, phi
 from eqspike_seq.model.projection import Layer
 from eqspike_seq.model.synapses import ByRule, Products
 from eqspike_seq.phases import Phase
-from eqspike_seq.relaxation.equilibrium import Relaxed
+from eqspike_seq.relaxation.equilibrium import PhaseEnd
 from neuromorphic.activity import Activity, change_of_halves, events_by_tick, rates_by_tick
 from neuromorphic.attention.clocked import (
     Circuit,
@@ -85,7 +85,7 @@ class SpikingBackend:
     dtype: torch.dtype = torch.float32
     together: ClassVar[int] = 64  # time steps are short: the more texts they are of, the less they cost
 
-    def free(self, network: Network, batch: Batch, record: bool = False) -> Relaxed[_Kept]:
+    def free(self, network: Network, batch: Batch, record: bool = False) -> PhaseEnd[_Kept]:
         """The free phase, from neurons at rest."""
         layer, rest, chain = Layer.of(network, batch, self.dtype), network.rest(len(batch)).layers, Chain(network)
         silent = rest[0].new_zeros(len(batch), 1, chain.size)
@@ -101,8 +101,8 @@ class SpikingBackend:
         return replace(found, kept=_Kept(layer, neurons, projection))
 
     def nudge(
-        self, network: Network, batch: Batch, start: Relaxed[_Kept], betas: tuple[float, ...], record: bool = False
-    ) -> list[Relaxed[None]]:
+        self, network: Network, batch: Batch, start: PhaseEnd[_Kept], betas: tuple[float, ...], record: bool = False
+    ) -> list[PhaseEnd[None]]:
         """All nudges side by side, each with a current β(y − r) into the output, r its low-passed spikes."""
         noise, groups, kept = Noise(batch.seed + 1, self.neuron.stochastic, self.common_noise), len(betas), start.kept
         neurons, target = kept.neurons.split(groups, noise), kept.layer.inputs.target
@@ -173,7 +173,7 @@ class SpikingBackend:
 
     def _equilibrium(
         self, network: Network, batch: Batch, course: _Course, counts: Counts, phase: Phase, group: int = 0
-    ) -> Relaxed[Any]:
+    ) -> PhaseEnd[Any]:
         """Rates, residual and ledger of one group from its counts."""
         of = counts.of(group)
         rates = State(of.projection, tuple(w / self.window for w in of.window))
@@ -190,7 +190,7 @@ class SpikingBackend:
             sides = course.traces.sides(counted, owns, group)
             return local_products(self.rule, network, batch, sides[0], sides)
 
-        return Relaxed(
+        return PhaseEnd(
             rates=rates,
             residual=residual,
             steps=torch.full_like(batch.labels, course.steps),

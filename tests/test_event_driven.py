@@ -86,7 +86,7 @@ def test_fewer_rows_are_computed_where_little_moved() -> None:
         return EventDriven(network, settings, words(0)).free(ids)
 
     every, some, first = rows(0.0), rows(0.05), rows(100.0)
-    assert every.rows == TOKENS * every.readings
+    assert every.rows == TOKENS * every.retrievals
     assert TOKENS < some.rows < every.rows
     assert first.rows == TOKENS and first.silent
 

@@ -1,11 +1,14 @@
 """The ledger against counts by hand, spike by spike."""
 
+import json
+
 import pytest
 import torch
 
 from eqspike_seq.errors import RunError
 from eqspike_seq.ledger import KINDS, Ledger, update_ledger
 from eqspike_seq.model.network import Batch, Network, Shape
+from eqspike_seq.phases import RELAXED, Phase
 from eqspike_seq.relaxation.dense import DenseBackend
 from neuromorphic.activity import woken
 from neuromorphic.attention.gated import Gated
@@ -63,6 +66,11 @@ def test_three_neurons_spike_by_spike(rule: str) -> None:
     assert counts(free.ledger, "input") == {"io_bytes": 2, "state_writes": 1}
     assert free.ledger.steps == {"free": steps} and free.ledger.samples == {"free": 1}
     assert free.ledger.synapses == {"w2": 1, "w3": 2}
+
+
+def test_a_phase_has_one_name_in_code_and_files() -> None:
+    assert [Phase.of(beta) for beta in (0.1, -0.1)] == ["nudge+", "nudge-"] == list(RELAXED[1:])
+    assert json.loads(json.dumps({Phase.PLUS: 1})) == {"nudge+": 1} and f"{Phase.MINUS}_outputs" == "nudge-_outputs"
 
 
 def test_three_neurons_that_send_changes() -> None:

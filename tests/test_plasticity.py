@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from eqspike_seq.learning.estimators import ThreePhase, TwoPhase
-from eqspike_seq.model.synapses import Rates, local_update, multiplied_out
+from eqspike_seq.model.synapses import Rates, learnt, local_update, multiplied_out
 from eqspike_seq.relaxation.dense import DenseBackend
 from neuromorphic.plasticity import Count, EqSpike, MembraneCount, Rule, Side, Trace, local_products
 from neuromorphic.rate_code import SpikingBackend
@@ -121,6 +121,13 @@ def test_a_synapse_sees_its_two_sides_and_nothing_else(rule: Rule, pre_kind: obj
     torch.testing.assert_close(changed[2, 1], same[2, 1], rtol=1e-12, atol=1e-12)
     assert not torch.allclose(changed, same)
     torch.testing.assert_close(rule.input(with_other_neurons(post, 2, 5))[:, 2], rule.input(post)[:, 2])
+
+
+def test_phases_of_backends_that_learn_differently_have_no_contrast() -> None:
+    network, batch = make_network(), make_batch()
+    dense, spiking = (backend(dtype=torch.float64).free(network, batch) for backend in (DenseBackend, SpikingBackend))
+    with pytest.raises(TypeError, match="different backends"):
+        learnt(network, batch, spiking.synapses, dense.synapses, 1.0)
 
 
 def test_count_is_eq18_on_window_rates() -> None:

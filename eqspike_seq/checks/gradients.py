@@ -36,7 +36,7 @@ from eqspike_seq.model.projection import DenseProjection
 from eqspike_seq.model.synapses import Gradients, local_update
 from eqspike_seq.progress import Reporter
 from eqspike_seq.relaxation.dense import DenseBackend, sweep
-from eqspike_seq.relaxation.equilibrium import Backend, Relaxed
+from eqspike_seq.relaxation.equilibrium import Backend, PhaseEnd
 from eqspike_seq.runs.weights import network_of
 
 CURVE_TEXTS = 16  # in float64
@@ -137,13 +137,13 @@ class FineNudges:
         fine |= {"rule": "membrane", "circuit": "clocked", "query_threshold": 0.0}
         return cls(make_backend(config), make_backend(RunConfig(**{**config.model_dump(), **fine})))
 
-    def free(self, network: Network, batch: Batch, record: bool = False) -> Relaxed[Any]:
+    def free(self, network: Network, batch: Batch, record: bool = False) -> PhaseEnd[Any]:
         """The coarse free phase."""
         return self.coarse.free(network, batch, record)
 
     def nudge(
-        self, network: Network, batch: Batch, start: Relaxed[Any], betas: tuple[float, ...], record: bool = False
-    ) -> list[Relaxed[None]]:
+        self, network: Network, batch: Batch, start: PhaseEnd[Any], betas: tuple[float, ...], record: bool = False
+    ) -> list[PhaseEnd[None]]:
         """The fine nudges."""
         return self.fine.nudge(network, batch, start, betas, record)
 

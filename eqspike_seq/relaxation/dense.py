@@ -22,7 +22,7 @@ from eqspike_seq.model.network import Batch, Network, State, phi, sigma
 from eqspike_seq.model.projection import DenseAnchor, DenseProjection, in_sizes
 from eqspike_seq.model.synapses import ChangedRates, Rates
 from eqspike_seq.phases import Phase
-from eqspike_seq.relaxation.equilibrium import Relaxed
+from eqspike_seq.relaxation.equilibrium import PhaseEnd
 from eqspike_seq.relaxation.stack import ROUNDS, Pull, StackAnchor, in_turn, largest_change, settled, updated
 
 Order = Literal["alternating", "synchronous"]
@@ -58,7 +58,7 @@ class DenseBackend:
     order: Order = "alternating"
     together: ClassVar[int] = 32
 
-    def free(self, network: Network, batch: Batch, record: bool = False) -> Relaxed[DenseProjection]:
+    def free(self, network: Network, batch: Batch, record: bool = False) -> PhaseEnd[DenseProjection]:
         """The free phase, Eq. 13–16 with β = 0, from ``network.rest``."""
         projection, count, rest = DenseProjection.of(network, batch, self.dtype), len(batch), network.rest(1)
         layers = tuple(layer.expand(count, -1) for layer in rest.layers)
@@ -74,7 +74,7 @@ class DenseBackend:
 
         settling = _Settling(final, self.free_steps, torch.tensor(self.tolerance), energy if record else None)
         settling.run(advance, start, projection)
-        return Relaxed(
+        return PhaseEnd(
             rates=final,
             residual=settling.residual,
             steps=settling.steps,
@@ -91,10 +91,10 @@ class DenseBackend:
         self,
         network: Network,
         batch: Batch,
-        start: Relaxed[DenseProjection],
+        start: PhaseEnd[DenseProjection],
         betas: tuple[float, ...],
         record: bool = False,
-    ) -> list[Relaxed[None]]:
+    ) -> list[PhaseEnd[None]]:
         """All nudges in one batch, as changes from ``start`` after one more sweep, in the precision of the weights."""
         anchor, inputs = start.kept.anchor(start.rates.layers[0], batch), start.kept.inputs
         layers = settled(network, anchor.current, start.rates.layers, Pull(inputs.target))
@@ -134,7 +134,7 @@ class DenseBackend:
             change, residual = _group(final, g), settling.residual[:, g]
             rates = base + change
             found.append(
-                Relaxed(
+                PhaseEnd(
                     rates=rates,
                     residual=residual,
                     steps=steps,

@@ -36,7 +36,7 @@ class Equilibrium:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Relaxed(Equilibrium, Generic[Kept]):
+class PhaseEnd(Equilibrium, Generic[Kept]):
     """A phase as its backend leaves it: what its ``synapses`` hold, and what it has ``kept`` to nudge from here."""
 
     synapses: Synapses
@@ -56,12 +56,12 @@ class Backend(Protocol):
         """Of large products."""
         ...
 
-    def free(self, network: Network, batch: Batch, record: bool = False) -> Relaxed[Any]:
+    def free(self, network: Network, batch: Batch, record: bool = False) -> PhaseEnd[Any]:
         """β = 0, from rest."""
         ...
 
     def nudge(
-        self, network: Network, batch: Batch, start: Relaxed[Any], betas: tuple[float, ...], record: bool = False
-    ) -> list[Relaxed[None]]:
+        self, network: Network, batch: Batch, start: PhaseEnd[Any], betas: tuple[float, ...], record: bool = False
+    ) -> list[PhaseEnd[None]]:
         """One equilibrium for each β, all from ``start``; the output is pulled towards the one-hot labels."""
         ...

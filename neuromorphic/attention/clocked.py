@@ -149,9 +149,9 @@ class SoftmaxAnchor(ClockedAnchor):
 def every_row(layer: Layer, batch: Batch, ticks: int, winners: int | None = None) -> ProjectionActivity:
     """HopAttn of all rows at every tick, ``winners`` in each where there is no softmax."""
     rows = ticks * row_tokens(layer.network.shape, batch.mask)[0]
-    readings = torch.full_like(rows[:, 0], ticks)
+    retrievals = torch.full_like(rows[:, 0], ticks)
     won = None if winners is None else rows * winners
-    return ProjectionActivity(readings, HopAttnActivity(rows, readings, winners=won))
+    return ProjectionActivity(retrievals, HopAttnActivity(rows, retrievals, winners=won))
 
 
 @dataclass(kw_only=True)

@@ -63,24 +63,24 @@ class FreeProjection:
     """s¹ in the free phase; ``own`` (B, P, N, D) is what it was last. Here σ(q), or the input where it is clamped."""
 
     def __init__(self, layer: Layer, batch: Batch) -> None:
-        self.layer, self.batch, self.readings = layer, batch, torch.zeros_like(batch.labels)
+        self.layer, self.batch, self.retrievals = layer, batch, torch.zeros_like(batch.labels)
         self.own = torch.zeros_like(layer.inputs.drive, dtype=layer.full)
 
     def free(self, s2: Tensor, texts: Texts) -> Tensor:
         """Activations (b, P, N, D) of the texts named, after s² has become ``s2`` (b, H₂)."""
         layer = self.layer.take(texts)
-        self.readings[texts] += 1
+        self.retrievals[texts] += 1
         own = self.own[texts] = DenseProjection(layer.network, layer.inputs, layer.w2).free(s2).to(layer.full)
         return own
 
     def anchor(self, circuit: Circuit, base: State, groups: int, dither: Dither) -> "SigmaNudges | GatedNudges":
         """For nudges by ``circuit``; ``base`` is what had been transmitted when the free phase ended."""
         query = self.layer.full_query(base.layers[0])
-        return SigmaNudges(self.layer, Sigma(self.layer.inputs.rows, query), torch.zeros_like(self.readings))
+        return SigmaNudges(self.layer, Sigma(self.layer.inputs.rows, query), torch.zeros_like(self.retrievals))
 
     def activity(self, group: int = 0) -> ProjectionActivity:
         """What it took so far; there is one group."""
-        return ProjectionActivity(self.readings, None)
+        return ProjectionActivity(self.retrievals, None)
 
 
 @dataclass
@@ -89,16 +89,16 @@ class SigmaNudges:
 
     layer: Layer
     start: Sigma
-    readings: Tensor
+    retrievals: Tensor
 
     def change(self, s2: Tensor, texts: Texts) -> Tensor:
         """That of the texts named."""
-        self.readings[texts] += 1
+        self.retrievals[texts] += 1
         return self.start.take(texts).change(self.layer.down(s2))
 
     def activity(self, group: int = 0) -> ProjectionActivity:
         """How often they were computed."""
-        return ProjectionActivity(self.readings, None)
+        return ProjectionActivity(self.retrievals, None)
 
 
 class GatedProjection(FreeProjection):
@@ -126,7 +126,7 @@ class GatedProjection(FreeProjection):
             query = (step * self.units[texts]).to(query.dtype)
         if not self.threshold and not step:
             self.rows[texts] += self.tokens[texts]
-            self.readings[texts] += 1
+            self.retrievals[texts] += 1
             own = self._computed(query, layer.inputs, texts)
         else:
             change = (query - self.query[texts]).to(layer.full).square().mean(3).sqrt()
@@ -135,7 +135,7 @@ class GatedProjection(FreeProjection):
             self.rows[texts] += asked.sum(2)
             own = self.own[texts].clone()
             moved = anew.flatten(1).any(1)  # the texts in which there is anything to compute
-            self.readings[texts] += moved
+            self.retrievals[texts] += moved
             if bool(moved.any()):
                 places = torch.arange(len(self.own), device=moved.device)[texts][moved]
                 new = self._computed(query[moved], layer.inputs.take(moved), places)
@@ -163,8 +163,8 @@ class GatedProjection(FreeProjection):
     def activity(self, group: int = 0) -> ProjectionActivity:
         """What it took so far; there is one group."""
         query = self.sent if self.step else None
-        took = HopAttnActivity(self.rows, self.readings, query, self._won(), self.top)
-        return ProjectionActivity(self.readings, took)
+        took = HopAttnActivity(self.rows, self.retrievals, query, self._won(), self.top)
+        return ProjectionActivity(self.retrievals, took)
 
     def _won(self) -> Tensor | None:
         """Unit spikes of the stored patterns."""
@@ -179,13 +179,13 @@ class GatedNudges:
         self.xi = dither(free.own) if step else free.own[:0]
         self.units = free.own.new_zeros((len(free.own), groups, *shape[1:]) if step else (0,))
         self.rows = torch.zeros_like(free.rows).unsqueeze(1).repeat(1, groups, 1)
-        self.readings = torch.zeros_like(free.readings)  # the same for all nudges
+        self.retrievals = torch.zeros_like(free.retrievals)  # the same for all nudges
         self.sent = torch.zeros_like(self.rows, dtype=torch.float64)
 
     def change(self, s2: Tensor, texts: Texts) -> Tensor:
         """That of the texts named."""
         found, change, step = self.found.take(texts), self.free.layer.down(s2), self.step
-        self.readings[texts] += 1
+        self.retrievals[texts] += 1
         if step:
             change = change if found.rows is None else change * found.rows.unsqueeze(1)
             sent = real(send_dithered(self.units[texts], change.to(self.units.dtype), step, self.xi[texts]), found.rows)
@@ -203,8 +203,8 @@ class GatedNudges:
         """What one nudge took so far."""
         query = self.sent[:, group] if self.step else None
         top = self.found.start.top
-        took = HopAttnActivity(self.rows[:, group], self.readings, query, self._won(group), top)
-        return ProjectionActivity(self.readings, took)
+        took = HopAttnActivity(self.rows[:, group], self.retrievals, query, self._won(group), top)
+        return ProjectionActivity(self.retrievals, took)
 
     def _won(self, group: int) -> Tensor | None:
         """Unit spikes of the stored patterns."""

@@ -133,7 +133,7 @@ class WinnersProjection(SpikingProjection):
     def activity(self, group: int = 0) -> ProjectionActivity:
         """A winner in all rows at each step."""
         took = every_row(self.layer, self.batch, self.ticks, self.tick.steps)
-        return ProjectionActivity(took.readings, took.hopattn, self.spikes[:, group])
+        return ProjectionActivity(took.retrievals, took.hopattn, self.spikes[:, group])
 
 
 @dataclass(frozen=True)
