@@ -72,7 +72,9 @@ class DenseBackend:
         def energy(state: State) -> Tensor:
             return phi(network, drive.to(network.w1.dtype), _float(state))
 
-        settling = _Settling(final, self.free_steps, torch.tensor(self.tolerance), energy if record else None)
+        settling = _Settling(
+            final, self.free_steps, torch.tensor(self.tolerance, dtype=torch.float64), energy if record else None
+        )
         settling.run(advance, start, projection)
         return PhaseEnd(
             rates=final,
