@@ -59,6 +59,8 @@ class _Neurons:
     """
 
     until_silent: ClassVar[bool]  # the phase ends where nobody sends
+    units1: Tensor
+    units: list[Tensor]
     transmitted: list[Tensor]
     output: Tensor
     stale: Tensor
@@ -66,12 +68,10 @@ class _Neurons:
     def __init__(self, layer: Layer, before: State, theta1: float, thetas: list[float]) -> None:
         self.layer, self.network, self.before, self.theta1, self.thetas = layer, layer.network, before, theta1, thetas
         self.last = len(thetas) - 1
-        self.units1: Tensor
-        self.units: list[Tensor]
 
 
 class FreeNeurons(_Neurons):
-    """Who differs by ``deadband`` steps from what he has transmitted sends; the output by half a step."""
+    """A neuron sends once it is ``deadband`` steps from what it has transmitted, the output once it is half a step."""
 
     until_silent = True
 
