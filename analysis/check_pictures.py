@@ -5,9 +5,10 @@ import numpy as np
 from analysis.folders import Json
 from analysis.picture import Picture
 from analysis.style import COLOURS, figure, key, legend, logarithmic
+from eqspike_seq.phases import Phase
 from eqspike_seq.runs.schema import ConvergenceCheck, GradientCheck
 
-STYLES = {"free": ("-", "free phase"), "nudge+": ("--", "nudge +β"), "nudge-": (":", "nudge −β")}
+STYLES = {Phase.FREE: ("-", "free phase"), Phase.PLUS: ("--", "nudge +β"), Phase.MINUS: (":", "nudge −β")}
 
 
 def pictures(found: GradientCheck | ConvergenceCheck) -> list[Picture]:
@@ -82,7 +83,7 @@ def phases(found: ConvergenceCheck) -> Picture:
     for row, (stage, about) in zip(axes, stages.items(), strict=True):
         networks = (("HopAttn", about.hopattn), ("no HopAttn", about.no_hopattn))
         for colour, (label, courses) in zip(COLOURS, networks, strict=False):
-            free = courses["free"]
+            free = courses[Phase.FREE]
             steps = len(free.phi)
             row[0].plot(range(1, steps + 1), free.phi, color=colour, label=label)
             row[1].plot(range(1, steps + 1), free.residual, color=colour, label=label)
@@ -90,7 +91,7 @@ def phases(found: ConvergenceCheck) -> Picture:
                 pairs = enumerate(zip(course.phi, course.residual, strict=True), start=1)
                 point = {"stage": stage, "network": label, "phase": phase}
                 rows += [{**point, "step": step, "phi": phi, "residual": residual} for step, (phi, residual) in pairs]
-                if phase == "free":
+                if phase == Phase.FREE:
                     continue
                 after, style = range(steps + 1, steps + 1 + len(course.phi)), STYLES[phase][0]
                 row[0].plot(after, course.phi, style, color=colour)

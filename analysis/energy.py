@@ -12,6 +12,7 @@ from analysis.folders import Json, Run, open_run, read
 from eqspike_seq.config.settings import FORMAT
 from eqspike_seq.errors import ConfigError
 from eqspike_seq.ledger import Ledger
+from eqspike_seq.phases import Phase
 from eqspike_seq.runs.schema import Ledgers
 from neuromorphic.pricing import GROUP_OF, Cost, CostTable, Joules, at_bits, extremes, price, read_table, total
 
@@ -29,7 +30,7 @@ CHIPS = ("loihi", "crossbar")
 
 def component(cost: Cost) -> str:
     """Which row of the headline a cost belongs to."""
-    if cost.phase == "update":
+    if cost.phase == Phase.UPDATE:
         return "learning"
     if cost.kind == "pattern_writes" or cost.layer == "input":
         return "loading"
@@ -47,7 +48,7 @@ def summed(costs: list[Cost], key: Callable[[Cost], str], texts: int) -> Json:
 
 def part_of(ledger: Ledger, table: CostTable) -> Json:
     """Joules a text of one ledger, in all and by component, layer, phase and kind of cost."""
-    costs, texts = price(ledger, table), ledger.samples["free"]
+    costs, texts = price(ledger, table), ledger.samples[Phase.FREE]
     return {
         "joules": vars(total(costs) / texts),
         "components": summed(costs, component, texts),
@@ -72,15 +73,15 @@ def of_spikes(ledger: Ledger, table: CostTable) -> float:
         fetch = "weight_reads" if re.fullmatch(r"s\d+", layer) else "pattern_reads"
         each = ("accumulates", "synaptic_events", fetch, "state_reads", "state_writes")
         for phase, kinds in phases.items():
-            if phase != "update":
+            if phase != Phase.UPDATE:
                 picojoules += kinds["spikes"] * table.of("spikes")
                 picojoules += kinds["accumulates"] * sum(table.of(kind) for kind in each)
-    return picojoules * 1e-12 / ledger.samples["free"]
+    return picojoules * 1e-12 / ledger.samples[Phase.FREE]
 
 
 def unit_rate(ledger: Ledger, part: str) -> float:
     """Unit spikes per synapse, of the free phase or of all phases."""
-    phases = ("free",) if part == "inference" else tuple(phase for phase in ledger.samples if phase != "update")
+    phases = (Phase.FREE,) if part == "inference" else tuple(phase for phase in ledger.samples if phase != Phase.UPDATE)
     synapses = sum(ledger.synapses.values())
     return ledger.total("accumulates", phases) / synapses if synapses else 0.0
 
@@ -89,7 +90,7 @@ def per_neuron_step(ledger: Ledger) -> dict[str, float]:
     """Unit spikes a neuron and step of the free phase, by layer of spiking neurons."""
     found = {}
     for layer, phases in ledger.counts.items():
-        row = phases.get("free")
+        row = phases.get(Phase.FREE)
         if row and re.fullmatch(r"s\d+", layer) and (updates := row["neuron_updates"] + row["idle_updates"]):
             if row["spikes"]:
                 found[layer] = row["spikes"] / updates
@@ -160,7 +161,7 @@ def priced(run: Run, table: CostTable, dense: Ledgers | None, accuracies: str) -
 
 def classifiers(ledger: Ledger, table: CostTable, scores: Json) -> list[Json]:
     """Logistic regression on the same texts, priced on ``table``: bags of words, and means of word vectors."""
-    row, texts = ledger.counts.get("input", {}).get("free", {}), ledger.samples["free"]
+    row, texts = ledger.counts.get("input", {}).get(Phase.FREE, {}), ledger.samples[Phase.FREE]
     if not row.get("lookup_reads"):
         return []
     tokens, words, classes = (row["io_bytes"] - texts) // 4, row["lookup_reads"], ledger.sizes[-1]
@@ -175,8 +176,8 @@ def classifiers(ledger: Ledger, table: CostTable, scores: Json) -> list[Json]:
     )
     found = []
     for title, key, counts in rows:
-        mine = Ledger(samples={"free": texts})
-        mine.add("classifier", "free", **counts, **load)
+        mine = Ledger(samples={Phase.FREE: texts})
+        mine.add("classifier", Phase.FREE, **counts, **load)
         accuracy = scores.get(key, {}).get("test_accuracy")
         found.append({"name": f"logistic regression, {title}", "test_accuracy": accuracy, **part_of(mine, table)})
     return found

@@ -12,6 +12,7 @@ from analysis.folders import Json, open_run
 from analysis.picture import as_csv
 from analysis.style import COLOURS, figure, legend, logarithmic, save
 from eqspike_seq.files import write_bytes
+from eqspike_seq.phases import Phase
 from neuromorphic.pricing import CostTable, price
 
 DEFAULT = (  # hardware that is priced unasked
@@ -136,7 +137,7 @@ def write_csv(run: Path, tables: list[CostTable], path: Path) -> None:
     found = open_run(run).ledgers
     for table in tables:
         for part in PARTS:
-            texts = found.of(part).samples["free"]
+            texts = found.of(part).samples[Phase.FREE]
             for cost in price(found.of(part), table):
                 joules = cost.joules / texts
                 about = {"layer": cost.layer, "phase": cost.phase, "kind": cost.kind, "count": cost.count / texts}

@@ -194,7 +194,7 @@ def settling(runs: list[Run], table: CostTable) -> Picture | None:
     for colour, marker, group, label in _marked(able):
         samples = group[0].samples
         every = int(samples["reading_steps"])
-        for column, (phase, title) in enumerate(raster.PHASES):
+        for column, (phase, title) in enumerate(raster.TITLES.items()):
             residual, phi = (samples[f"{phase}_{name}"].mean(1) for name in ("residual", "phi"))
             steps = every * np.arange(1, len(residual) + 1)
             axes[0][column].plot(steps, residual, "-", marker=marker, color=colour, label=label, markersize=3)

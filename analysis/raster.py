@@ -7,17 +7,16 @@ import numpy as np
 from analysis.folders import Json, Run
 from analysis.picture import Picture
 from analysis.style import COLOURS, figure, legend, short
-from eqspike_seq.runs.samples import ARRAYS
+from eqspike_seq.phases import Phase
 
-PHASES = tuple(zip(ARRAYS, ("free phase", "nudge +β", "nudge −β"), strict=True))  # (in names of arrays, in pictures)
+TITLES = {Phase.FREE: "free phase", Phase.PLUS: "nudge +β", Phase.MINUS: "nudge −β"}
 NEURONS = 64  # of a layer at most: the first ones
 WORDS = 48  # of a text at most: those that get most attention; more would overlap
 
 
 def moved_most(samples: dict[str, Any]) -> int:
     """The text whose output the two nudges drive furthest apart."""
-    plus, minus = (samples[f"{phase}_outputs"][-1] for phase in ARRAYS[1:])
-    apart = np.abs(plus - minus)
+    apart = np.abs(samples[f"{Phase.PLUS}_outputs"][-1] - samples[f"{Phase.MINUS}_outputs"][-1])
     return int(apart.max(1).argmax())
 
 
@@ -31,7 +30,7 @@ def raster(run: Run) -> Picture | None:
     text = moved_most(samples)
     drawn, axes = figure(2, 3)
     rows: list[Json] = []
-    for column, (phase, title) in enumerate(PHASES):
+    for column, (phase, title) in enumerate(TITLES.items()):
         top, place, centres = axes[0, column], 0, []
         for name in layers:
             spikes = samples[f"{phase}_{name}"][:, text, :NEURONS].astype(np.int64)

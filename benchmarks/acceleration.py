@@ -5,7 +5,7 @@ python -m benchmarks.acceleration RUN --json results/acceleration.json
 A sweep is a map of the layers above s¹ onto themselves, z ← g(z). *Anderson* mixes the last m + 1 values of g so that
 their residuals g(z) − z cancel in the least squares; *warm* starts from where the same text ended in an earlier epoch,
 here with the weights of half the training, and other words left out; *rounds* is how often a sweep goes round the
-layers above s¹, of which ours is ``dense.ROUNDS``. Each stops where no unit moves by more than the tolerance.
+layers above s¹, of which ours is ``stack.ROUNDS``. Each stops where no unit moves by more than the tolerance.
 """
 
 from collections.abc import Callable
@@ -26,9 +26,9 @@ from eqspike_seq.data.batches import Batches
 from eqspike_seq.data.dataset import load_dataset
 from eqspike_seq.files import write_json
 from eqspike_seq.model.network import Batch, Network, State
-from eqspike_seq.model.projection import prepare
+from eqspike_seq.model.projection import DenseProjection
 from eqspike_seq.progress import Reporter
-from eqspike_seq.relaxation import dense
+from eqspike_seq.relaxation import stack
 from eqspike_seq.relaxation.dense import sweep
 from eqspike_seq.runs.environment import environment
 
@@ -68,7 +68,7 @@ def mean_sweeps(
     network: Network, batch: Batch, start: tuple[Tensor, ...], tolerance: float, depth: int, rounds: int = 0
 ) -> float:
     """Sweeps a text, with so many rounds each (0: ours)."""
-    with patch.object(dense, "ROUNDS", rounds or dense.ROUNDS):
+    with patch.object(stack, "ROUNDS", rounds or stack.ROUNDS):
         return float(sweeps(network, batch, start, tolerance, depth)[0].double().mean())
 
 
@@ -76,12 +76,12 @@ def sweeps(
     network: Network, batch: Batch, start: tuple[Tensor, ...], tolerance: float, depth: int
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
     """(sweeps until each text has converged (B,), its layers then)."""
-    inputs, w2 = prepare(network, batch, network.w1.dtype), network.weights[0]
+    projection = DenseProjection.of(network, batch, network.w1.dtype)
     sizes = [layer.shape[1] for layer in start]
 
     def g(z: Tensor) -> Tensor:
-        state = State(inputs.drive, tuple(z.split(sizes, 1)))
-        return torch.cat(sweep(network, inputs, state, w2=w2).layers, 1)
+        state = State(projection.inputs.drive, tuple(z.split(sizes, 1)))
+        return torch.cat(sweep(projection, state).layers, 1)
 
     z = torch.cat(start, 1)
     final, taken, going = z.clone(), torch.zeros(len(z), dtype=torch.int64), torch.ones(len(z), dtype=torch.bool)

@@ -13,8 +13,6 @@ import tyro
 
 import eqspike_seq.learning.trainer
 import eqspike_seq.relaxation.dense
-import neuromorphic.change_code
-import neuromorphic.rate_code
 from benchmarks.measure import JsonFile
 from eqspike.build import configure, make_backend
 from eqspike_seq.config.settings import FORMAT
@@ -25,13 +23,14 @@ from eqspike_seq.ledger import Ledger
 from eqspike_seq.memory import keep_freed_memory
 from eqspike_seq.progress import Reporter
 from eqspike_seq.runs.environment import environment
+from neuromorphic.activity import Activity
 
 COUNTING = (
     (eqspike_seq.relaxation.dense, "dense_ledger"),
     (eqspike_seq.learning.trainer, "training_ledger"),
-    (neuromorphic.rate_code, "spiking_ledger"),
-    (neuromorphic.change_code, "spiking_ledger"),
-    (neuromorphic.change_code, "woken"),
+    (Activity, "of_rates"),
+    (Activity, "of_changes"),
+    (Activity, "ledger"),
     (Ledger, "__iadd__"),
 )
 RUNS: tuple[tuple[str, dict[str, Any]], ...] = (

@@ -25,14 +25,15 @@ from eqspike.build import configure, make_backend, varied
 from eqspike_seq.config.settings import FORMAT, RunConfig
 from eqspike_seq.data.dataset import load_dataset
 from eqspike_seq.files import write_json
-from eqspike_seq.learning.estimators import ByLength, Gradients, ThreePhase, local_update, make_estimator
+from eqspike_seq.learning.estimators import ByLength, ThreePhase, make_estimator
 from eqspike_seq.learning.trainer import Trainer
 from eqspike_seq.learning.training import with_precision
 from eqspike_seq.memory import keep_freed_memory, resident
 from eqspike_seq.model.network import Batch, Network, Shape, State
+from eqspike_seq.model.synapses import Gradients, local_update
 from eqspike_seq.progress import Reporter
 from eqspike_seq.relaxation.buckets import free_by_length
-from eqspike_seq.relaxation.dense import largest_change
+from eqspike_seq.relaxation.stack import largest_change
 from eqspike_seq.runs.environment import environment
 
 BETAS = (0.01, 0.1, 0.5)

@@ -46,7 +46,7 @@ from eqspike_seq.ledger import sweep_products
 from eqspike_seq.model.attention import texts_at_once
 from eqspike_seq.model.network import Shape
 from eqspike_seq.progress import Reporter
-from eqspike_seq.relaxation.dense import ROUNDS
+from eqspike_seq.relaxation.stack import ROUNDS
 from eqspike_seq.runs.environment import environment
 
 BASE = {"tokens": 128, "dim": 100, "hidden": 256, "batch": 64, "free_steps": 12}

@@ -30,6 +30,7 @@ from eqspike_seq.errors import RunError
 from eqspike_seq.files import write_json
 from eqspike_seq.learning.training import with_precision
 from eqspike_seq.ledger import Ledger
+from eqspike_seq.phases import Phase
 from eqspike_seq.progress import Reporter
 from eqspike_seq.relaxation.equilibrium import Equilibrium
 from eqspike_seq.runs.environment import environment
@@ -123,7 +124,7 @@ def main(
         "literal_steps": LITERAL_STEPS,
         "share_identical_spikes": float(np.mean(same)),
         "spikes_per_synapse": ledger.spikes_per_synapse(),
-        "spikes_per_text": {name: kinds["free"]["spikes"] / texts for name, kinds in ledger.counts.items()},
+        "spikes_per_text": {name: kinds[Phase.FREE]["spikes"] / texts for name, kinds in ledger.counts.items()},
         "steps": float(np.mean(steps)),
         "tokens": float(np.mean([len(ids) for ids in reviews])),
         "distinct_words": float(np.mean(distinct)),

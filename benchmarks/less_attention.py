@@ -22,6 +22,7 @@ from eqspike_seq.data.dataset import load_dataset
 from eqspike_seq.files import write_json
 from eqspike_seq.learning.evaluation import evaluate
 from eqspike_seq.ledger import layer_products
+from eqspike_seq.phases import Phase
 from eqspike_seq.progress import Reporter
 from eqspike_seq.runs.environment import environment
 
@@ -57,8 +58,8 @@ def main(run: tyro.conf.Positional[Path], json_file: JsonFile) -> None:
         backend = make_backend(varied(config, **changes))
         found = evaluate(backend, network, gather, data.validation, config.learning.batch)
         counts = found.ledger.counts
-        products = counts["hopattn"]["free"]["multiply_accumulates"] / len(data.validation)
-        added = sum(counts.get(name, {}).get("free", {}).get("accumulates", 0) for name in ("query", "hopattn"))
+        products = counts["hopattn"][Phase.FREE]["multiply_accumulates"] / len(data.validation)
+        added = sum(counts.get(name, {}).get(Phase.FREE, {}).get("accumulates", 0) for name in ("query", "hopattn"))
         every_sweep = every_sweep or float((full * torch.from_numpy(found.steps)).mean())  # the network as trained
         rows.append(
             {

@@ -52,13 +52,13 @@ from eqspike_seq.learning.trainer import Trainer
 from eqspike_seq.learning.training import with_precision
 from eqspike_seq.memory import keep_freed_memory
 from eqspike_seq.model.network import Batch, Network, Shape
-from eqspike_seq.model.projection import Inputs, prepare
+from eqspike_seq.model.projection import Layer
 from eqspike_seq.progress import Reporter
 from eqspike_seq.relaxation.dense import DenseBackend
 from eqspike_seq.runs.environment import environment
+from neuromorphic.attention.clocked import ClockedProjection, SoftmaxAnchor, Tick
 from neuromorphic.brian import connect, stack
 from neuromorphic.change_code import SigmaDeltaBackend
-from neuromorphic.circuits import ClockedCore, ClockedNudges
 from neuromorphic.neurons import IntegrateAndFire, Noise
 from neuromorphic.rate_code import SpikingBackend
 
@@ -83,8 +83,7 @@ class StepLoop:
     def __init__(self, backend: SpikingBackend, network: Network, batch: Batch) -> None:
         assert isinstance(backend.neuron, IntegrateAndFire)
         self.backend, self.network, self.neuron = backend, network, backend.neuron
-        self.inputs: Inputs = prepare(network, batch, backend.dtype)
-        self.w2 = network.weights[0].to(backend.dtype)
+        self.batch, self.layer = batch, Layer.of(network, batch, backend.dtype)
         self.leaky = snntorch.Leaky(beta=1.0, threshold=1.0, reset_mechanism="none").to(network.w1.dtype)
         layers = [layer.unsqueeze(1) for layer in network.rest(len(batch)).layers]
         self.v = [torch.full_like(layer, self.neuron.start) for layer in layers]
@@ -93,25 +92,24 @@ class StepLoop:
 
     def run(self, beta: float) -> list[Counts]:
         """Spike counts of the three phases."""
-        free = self._core(ClockedCore)
-        counts = [self._phase(self.backend.free_steps, free.feedback, free.output, lambda s1: free.forward(s1))]
+        noise, layer = Noise(0, False), self.layer
+        projection = ClockedProjection(layer, self.batch, Tick(self.backend.tick_steps, self.neuron, noise))
+        counts = [self._phase(self.backend.free_steps, layer.down, projection.free, layer.up)]
         start = self.v, self.z, self.feedback, self.output
         for strength in (beta, -beta):
             self.v, self.z, self.feedback, self.output = start
-            core = self._core(ClockedNudges)
-            drive0, trace0 = core.anchor(self.network.weights[0], self.feedback[:, 0]), self.feedback
+            trace0 = self.feedback
+            anchor = projection.anchor(trace0[:, 0], projection.s1[:, 0], 1, noise)
+            assert isinstance(anchor, SoftmaxAnchor)
 
-            def query(trace: Tensor, core: ClockedCore = core, trace0: Tensor = trace0) -> Tensor:
-                return core.feedback(trace - trace0)
+            def query(trace: Tensor, trace0: Tensor = trace0) -> Tensor:
+                return layer.down(trace - trace0)
 
-            def forward(delta: Tensor, core: ClockedCore = core, drive0: Tensor = drive0) -> Tensor:
-                return drive0 + core.forward(delta)
+            def forward(delta: Tensor, current0: Tensor = anchor.current0) -> Tensor:
+                return current0 + layer.up(delta)
 
-            counts.append(self._phase(self.backend.nudge_steps, query, core.change, forward, strength))
+            counts.append(self._phase(self.backend.nudge_steps, query, anchor.change, forward, strength))
         return counts
-
-    def _core(self, kind: type[Any]) -> Any:
-        return kind(self.inputs, self.w2, True, self.backend.tick_steps, self.neuron, Noise(0, False))
 
     def _phase(
         self,
@@ -124,7 +122,7 @@ class StepLoop:
         weights, biases, every = self.network.weights, self.network.biases, self.backend.tick_steps
         low_pass = 1 - math.exp(-every / self.backend.feedback_tau)
         counts, last = [torch.zeros_like(z) for z in self.z], len(weights) - 1
-        target, sent, s1 = self.inputs.target.unsqueeze(1), torch.zeros_like(self.z[0]), None
+        target, sent, s1 = self.layer.inputs.target.unsqueeze(1), torch.zeros_like(self.z[0]), None
         for step in range(steps):
             query(self.feedback)  # w₂ᵀ r², at every step
             if step % every == 0:
@@ -219,7 +217,7 @@ def brian(
     b2.set_device("cpp_standalone", directory=folder, build_on_run=False)
     try:
         clock = b2.Clock(dt=1 * b2.ms)
-        groups, monitors = stack(b2, clock, biases, 1, IntegrateAndFire(), 0.0, 20.0)
+        groups, monitors = stack(b2, clock, biases, 1)
         made = [*groups, *monitors, *connect(b2, clock, groups, weights, 1)]
         if current is not None:
             groups[0].constant_current = biases[0] + current.numpy()

@@ -2,10 +2,10 @@
 
 python -m benchmarks.winners imdb --json results/winners.json
 
-On queries of real texts at initialisation. Besides the samplers of ``neuromorphic.winners`` it tries units that know no
-normaliser: exponential integrate-and-fire, each step unit j fires with probability min(1, exp(a_j − I)), where the
-shared inhibition I rises by ``GAIN`` for each spike above one a step and falls by as much for each one missing; the
-patterns of all spikes are added up and divided by their number.
+On queries of real texts at initialisation. Besides the samplers of ``neuromorphic.attention.winners`` it tries units
+that know no normaliser: exponential integrate-and-fire, each step unit j fires with probability min(1, exp(a_j − I)),
+where the shared inhibition I rises by ``GAIN`` for each spike above one a step and falls by as much for each one
+missing; the patterns of all spikes are added up and divided by their number.
 """
 
 from typing import Any, Literal
@@ -25,7 +25,7 @@ from eqspike_seq.model.attention import key_bias
 from eqspike_seq.model.projection import prepare
 from eqspike_seq.progress import Reporter
 from eqspike_seq.runs.environment import environment
-from neuromorphic.winners import SAMPLERS, pattern_sum
+from neuromorphic.attention.winners import SAMPLERS, pattern_sum
 
 WINNERS = (4, 8, 16, 32, 64, 128, 256)
 TEXTS = 16

@@ -45,10 +45,11 @@ from eqspike_seq.model.network import Network
 from eqspike_seq.progress import Reporter
 from eqspike_seq.relaxation.dense import DenseBackend
 from eqspike_seq.relaxation.equilibrium import Backend
+from neuromorphic.attention.clocked import Clocked
+from neuromorphic.attention.gated import Gated
+from neuromorphic.attention.winners import GatedWinners, Winners
 from neuromorphic.brian import BrianBackend
 from neuromorphic.change_code import SigmaDeltaBackend
-from neuromorphic.change_core import Gated, GatedWinners
-from neuromorphic.circuits import Clocked, Winners
 from neuromorphic.neurons import Bernoulli, IntegrateAndFire, LeakyIntegrateAndFire, SigmaDelta
 from neuromorphic.plasticity import Count, EqSpike, MembraneCount, Rule, Trace
 from neuromorphic.rate_code import SpikingBackend

@@ -16,6 +16,7 @@ from torch import Tensor
 from eqspike_seq.errors import RunError
 from eqspike_seq.learning.optimisers import OPTIMIZERS
 from eqspike_seq.model.network import Shape
+from eqspike_seq.phases import Phase
 
 KINDS = (
     "spikes",  # unit events sent
@@ -95,7 +96,7 @@ class Ledger:
         """{layer: {phase: unit spikes}}."""
         return {layer: {phase: kinds["spikes"] for phase, kinds in rows.items()} for layer, rows in self.counts.items()}
 
-    def spikes_per_synapse(self, phases: tuple[str, ...] = ("free",)) -> float | None:
+    def spikes_per_synapse(self, phases: tuple[str, ...] = (Phase.FREE,)) -> float | None:
         """Σ events × fan-out ÷ (texts × synapses of both directions); None where nothing was sent."""
         synapses = sum(self.synapses.values())
         events = self.total("synaptic_events", phases)
@@ -104,6 +105,53 @@ class Ledger:
     def has_all_kinds(self) -> bool:
         """Whether it counts the events of ``KINDS``, no others: one of another version of eqspike does not."""
         return all(set(kinds) == set(KINDS) for phases in self.counts.values() for kinds in phases.values())
+
+
+@dataclass(frozen=True)
+class HopAttnActivity:
+    """What HopAttn took in one phase.
+
+    ``rows`` (B, P): how often token rows were computed, in all; ``retrievals`` (B,): at how many moments. ``query``
+    (B, P): unit spikes that the queries sent to the stored patterns, None where the scores are products with the query
+    itself. ``winners`` (B, P): unit spikes of the stored patterns, None where a softmax mixes them; ``top``: patterns
+    that it mixes, 0 for all.
+    """
+
+    rows: Tensor
+    retrievals: Tensor
+    query: Tensor | None = None
+    winners: Tensor | None = None
+    top: int = 0
+
+    def count(self, ledger: Ledger, shape: Shape, mask: Tensor, phase: str) -> None:
+        """Add it to ``ledger``: layer "query" sends to the patterns, layer "hopattn" back to the units of s¹.
+
+        Scores take n_k·D products and n_k exponentials a row, or n_k additions a spike of the query; mixing n_k·D
+        products (top: fewer) and D divisions, or D additions a spike of a pattern: winners need no division.
+        """
+        tokens, stored = row_tokens(shape, mask)
+        pairs = int((tokens * stored).sum()) * shape.dim
+        scored, units = int((self.rows * stored).sum()), int(self.rows.sum()) * shape.dim
+        fetched = shape.dim * int((self.retrievals.unsqueeze(1) * stored).sum())  # all patterns, once each retrieval
+        if self.query is None:
+            ledger.add("hopattn", phase, multiply_accumulates=scored * shape.dim, pattern_reads=fetched)
+        else:
+            _add_spikes(ledger, "query", phase, int(self.query.sum()), int((self.query.double() * stored).sum()))
+            ledger.synapses |= {"query": pairs} if phase == Phase.FREE else {}
+        if self.winners is None:
+            mixed = stored.clamp(max=self.top) if self.top else stored
+            products = shape.dim * int((self.rows * mixed).sum())
+            ledger.add("hopattn", phase, multiply_accumulates=products, pattern_reads=fetched, divisions=units)
+        else:
+            _add_spikes(ledger, "hopattn", phase, int(self.winners.sum()), int(self.winners.sum()) * shape.dim)
+            ledger.synapses |= {"patterns": pairs} if phase == Phase.FREE else {}
+        ledger.add("hopattn", phase, exponentials=scored, state_reads=units)
+
+
+def _add_spikes(ledger: Ledger, layer: str, phase: str, spikes: int, reached: int) -> None:
+    """Unit spikes inside HopAttn: at each synapse a component of a pattern is fetched and added to a sum."""
+    at_synapses = ("synaptic_events", "accumulates", "pattern_reads", "state_reads", "state_writes")
+    ledger.add(layer, phase, spikes=spikes, **dict.fromkeys(at_synapses, reached))
 
 
 def dense_ledger(
@@ -116,14 +164,14 @@ def dense_ledger(
     """
     ledger = Ledger(samples={phase: len(steps)}, steps={phase: int(steps.sum())}, sizes=list(shape.sizes))
     units = real_units(shape, mask)
-    if phase == "free":
+    if phase == Phase.FREE:
         load(ledger, shape, mask)
         if shape.clamped:
             once = int(units.sum()) * shape.sizes[1]  # w₂ x
             ledger.add("s2", phase, multiply_accumulates=once, weight_reads=once, state_reads=int(units.sum()))
     turns, looks = steps * rounds, steps if still is None else steps - still
     if shape.attention:
-        _add_softmax(ledger, shape, mask, phase, looks.unsqueeze(1) * row_tokens(shape, mask)[0], looks)
+        HopAttnActivity(looks.unsqueeze(1) * row_tokens(shape, mask)[0], looks).count(ledger, shape, mask, phase)
     swept = 0 if shape.clamped else int((looks * units).sum())
     ledger.add("s1", phase, neuron_updates=swept, state_writes=swept)
     below, taken, products = units, looks, layer_products(shape, mask)
@@ -161,7 +209,7 @@ def update_ledger(shape: Shape, mask: Tensor, relaxed: Ledger, optimizer: str | 
     unless ``relaxed`` shows that its synapses learnt at each event. Backpropagation: ``bptt_steps`` sweeps forward and
     back. Then the optimiser, once for all texts; None where another process that shares the batch counts it.
     """
-    phase, count = "update", len(mask)
+    phase, count = Phase.UPDATE, len(mask)
     ledger = Ledger(samples={phase: count}, sizes=list(shape.sizes))
     ledger.add("input", phase, io_bytes=count)  # the label
     units = real_units(shape, mask)
@@ -208,53 +256,34 @@ def _add_backpropagation(ledger: Ledger, shape: Shape, mask: Tensor, steps: int)
     Every step's gradient of every weight is added to what the synapse has gathered.
     """
     taken = torch.full_like(mask[:, 0].sum(-1), steps)
-    forward = dense_ledger(shape, mask, taken, "update")
+    forward = dense_ledger(shape, mask, taken, Phase.UPDATE)
     kept = forward.total("state_writes")
     for layer, phases in forward.counts.items():
         for kinds in phases.values():
             uses = kinds["multiply_accumulates"]
-            ledger.add(layer, "update", **{**kinds, "multiply_accumulates": 3 * uses})
+            ledger.add(layer, Phase.UPDATE, **{**kinds, "multiply_accumulates": 3 * uses})
             if layer != "hopattn":
-                ledger.add(layer, "update", weight_reads=uses, plasticity_reads=uses, plasticity_writes=uses)
-    ledger.add("s1", "update", state_reads=kept)
+                ledger.add(layer, Phase.UPDATE, weight_reads=uses, plasticity_reads=uses, plasticity_writes=uses)
+    ledger.add("s1", Phase.UPDATE, state_reads=kept)
 
 
 def load(ledger: Ledger, shape: Shape, mask: Tensor) -> None:
     """A text comes in: vectors are looked up and stored as patterns, x w₁ is formed and kept; the label goes out."""
     tokens, units = int(mask.sum()), int(real_units(shape, mask).sum())
     if shape.clamped:
-        ledger.add("input", "free", io_bytes=units + len(mask), state_writes=units)
+        ledger.add("input", Phase.FREE, io_bytes=units + len(mask), state_writes=units)
         return
-    ledger.add("input", "free", io_bytes=4 * tokens + len(mask), lookup_reads=tokens * shape.dim)
+    ledger.add("input", Phase.FREE, io_bytes=4 * tokens + len(mask), lookup_reads=tokens * shape.dim)
     ledger.add(
         "w1",
-        "free",
+        Phase.FREE,
         multiply_accumulates=units * shape.dim,
         weight_reads=len(mask) * len(shape.projections) * shape.dim**2,
         state_reads=units,
         state_writes=units,
     )
     if shape.attention:
-        ledger.add("hopattn", "free", pattern_writes=int(row_tokens(shape, mask)[1].sum()) * shape.dim)
-
-
-def _add_softmax(ledger: Ledger, shape: Shape, mask: Tensor, phase: str, rows: Tensor, readings: Tensor) -> None:
-    """HopAttn of ``rows`` (B, P) token rows in all, computed together ``readings`` (B,) times.
-
-    n_k·D products for the scores of a row and as many to mix, n_k exponentials, D divisions.
-    """
-    patterns = row_tokens(shape, mask)[1]
-    pairs, count = int((rows * patterns).sum()), int(rows.sum())
-    fetched = 2 * shape.dim * int((readings.unsqueeze(1) * patterns).sum())
-    ledger.add(
-        "hopattn",
-        phase,
-        multiply_accumulates=2 * shape.dim * pairs,
-        exponentials=pairs,
-        divisions=count * shape.dim,
-        pattern_reads=fetched,
-        state_reads=count * shape.dim,
-    )
+        ledger.add("hopattn", Phase.FREE, pattern_writes=int(row_tokens(shape, mask)[1].sum()) * shape.dim)
 
 
 def real_units(shape: Shape, mask: Tensor) -> Tensor:

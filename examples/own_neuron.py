@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from eqspike_seq.learning.estimators import ThreePhase
-from eqspike_seq.model.network import Batch, Network, Shape
+from eqspike_seq.model.network import Batch, Network, Shape, sigma
 from neuromorphic.neurons import Membrane
 from neuromorphic.plasticity import MembraneCount
 from neuromorphic.rate_code import SpikingBackend
@@ -33,7 +33,10 @@ class LowThreshold:
         v = state.v + 0.5 * u
         z = (v > 0.5).to(v.dtype)
         held = (v - z).clamp(self.low, self.high)
-        return Membrane(held, state.clamped + (held - (v - z))), z
+        return Membrane(held, state.added + (held - (v - z))), z
+
+    def rate(self, u: Tensor) -> Tensor:
+        return sigma(u)
 
 
 def main() -> float:

@@ -7,7 +7,7 @@ Source: Stimberg, Brette & Goodman (2019), Brian 2.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -17,11 +17,13 @@ from numpy.typing import NDArray
 from pydantic import SkipValidation
 
 from eqspike_seq.errors import ConfigError
-from eqspike_seq.ledger import real_units, row_tokens
+from eqspike_seq.ledger import HopAttnActivity, row_tokens
 from eqspike_seq.model.network import Batch, Network, State
-from eqspike_seq.relaxation.equilibrium import Equilibrium
-from neuromorphic.circuits import Clocked
-from neuromorphic.events import Activity, AttentionEvents, fan_outs, spiking_ledger
+from eqspike_seq.model.synapses import Rates
+from eqspike_seq.phases import Phase
+from eqspike_seq.relaxation.equilibrium import PhaseEnd
+from neuromorphic.activity import Activity, ProjectionActivity, change_of_halves, events_by_tick, rates_by_tick
+from neuromorphic.attention.clocked import Clocked
 from neuromorphic.neurons import IntegrateAndFire
 from neuromorphic.plasticity import Count
 from neuromorphic.rate_code import RateCode
@@ -54,8 +56,8 @@ class BrianBackend(RateCode):
     name: ClassVar[str] = "brian2"
     dtype: torch.dtype = torch.float64
     neuron: SkipValidation[IntegrateAndFire] = IntegrateAndFire()
-    rule: SkipValidation[Count] = Count()
     circuit: SkipValidation[Clocked | None] = Clocked()
+    rule: SkipValidation[Count] = Count()
     together: ClassVar[int] = 32
 
     def check(self) -> None:
@@ -66,7 +68,7 @@ class BrianBackend(RateCode):
             if got is not None and got.name != only:
                 raise ConfigError(f"--{flag}: got {got.name}, expected {only}: all that --backend brian2 simulates")
 
-    def free(self, network: Network, batch: Batch, record: bool = False) -> Equilibrium:
+    def free(self, network: Network, batch: Batch, record: bool = False) -> PhaseEnd[_State]:
         """The free phase, from neurons at rest."""
         count, sizes = len(batch), network.shape.sizes[1:]
         start = _State(
@@ -75,55 +77,43 @@ class BrianBackend(RateCode):
             np.full((count, sizes[0]), 0.5),
             np.full((count, sizes[-1]), 0.5),
         )
-        return self._phase(network, batch, start, self.free_steps, 0.0, "free")
+        return self._phase(network, batch, start, self.free_steps, 0.0)
 
     def nudge(
-        self, network: Network, batch: Batch, start: Equilibrium, betas: tuple[float, ...], record: bool = False
-    ) -> list[Equilibrium]:
+        self, network: Network, batch: Batch, start: PhaseEnd[_State], betas: tuple[float, ...], record: bool = False
+    ) -> list[PhaseEnd[None]]:
         """One after the other, each from where the free phase ended."""
-        assert isinstance(start.memory, _State)
-        phases = [(beta, "nudge+" if beta > 0 else "nudge-") for beta in betas]
-        return [self._phase(network, batch, start.memory, self.nudge_steps, beta, name) for beta, name in phases]
+        found = (self._phase(network, batch, start.kept, self.nudge_steps, beta) for beta in betas)
+        return [replace(end, kept=None) for end in found]
 
-    def _phase(self, network: Network, batch: Batch, start: _State, steps: int, beta: float, name: str) -> Equilibrium:
-        rasters, ticks, end = self._simulate(network, batch, start, steps, beta)
-        opening = steps - self.window
-        counts = [torch.from_numpy(raster[opening:].sum(0)) for raster in rasters]
+    def _phase(self, network: Network, batch: Batch, start: _State, steps: int, beta: float) -> PhaseEnd[Any]:
+        trains, ticks, end = self._simulate(network, batch, start, steps, beta)
+        rasters, opening = [torch.from_numpy(train) for train in trains], steps - self.window
+        counts = [raster[opening:].sum(0) for raster in rasters]
+        late = [raster[steps - self.window // 2 :].sum(0) for raster in rasters]
         inside = [min(t + self.tick_steps, steps) - max(t, opening) for t in range(0, steps, self.tick_steps)]
         held = [torch.from_numpy(s1) * max(share, 0) for s1, share in zip(ticks, inside, strict=True)]
         rates = State(torch.stack(held).sum(0) / self.window, tuple(c / self.window for c in counts))
-        half = self.window - self.window // 2
-        early = [torch.from_numpy(raster[opening : opening + half].mean(0)) for raster in rasters]
-        late = [torch.from_numpy(raster[opening + half :].mean(0)) for raster in rasters]
-        residual = torch.stack([(b - a).abs().amax(1) for a, b in zip(early, late, strict=True)]).amax(0)
-        units1 = real_units(network.shape, batch.mask)
-        none, readings = torch.zeros_like(units1), len(ticks)
-        fired = [torch.from_numpy(raster.sum(0)).sum(1) for raster in rasters]
-        fan_out = fan_outs(network, units1)
-        by_tick = [torch.from_numpy(raster).unflatten(0, (readings, -1)).sum((1, 3)) for raster in rasters]
-        events = sum((b * out for b, out in zip(by_tick, fan_out[1:], strict=True)), units1 * fan_out[0])
-        sums = torch.from_numpy(rasters[-1]).unflatten(0, (readings, -1)).sum(1).cumsum(0)
-        back = self.window // self.tick_steps
-        outputs = [
-            (sums[i] - (sums[i - back] if i >= back else 0)) / (min(i + 1, back) * self.tick_steps)
-            for i in range(readings)
-        ]
-        updates = [readings * units1, *(torch.full_like(none, steps * size) for size in network.shape.sizes[1:])]
-        graded = [readings * units1, *[none] * len(fired)]
-        done = Activity([none, *fired], graded, updates, [none] * len(updates))
-        rows = readings * row_tokens(network.shape, batch.mask)[0]
-        attention = AttentionEvents(rows, torch.full_like(none, readings))
-        return Equilibrium(
+        residual = change_of_halves(counts, late, self.window)
+        # spikes so far at each tick, of each layer (B, Hᵢ)
+        so_far = [raster.unflatten(0, (len(ticks), -1)).sum(1).cumsum(0) for raster in rasters]
+        fired = [list(layers) for layers in zip(*(layer.sum(2) for layer in so_far), strict=True)]
+        rows = len(ticks) * row_tokens(network.shape, batch.mask)[0]
+        retrievals = torch.full_like(rows[:, 0], len(ticks))
+        first = ProjectionActivity(retrievals, HopAttnActivity(rows, retrievals))
+        activity = Activity.of_rates(network, batch, steps, first, fired[-1])
+        return PhaseEnd(
             rates=rates,
             residual=residual,
             steps=torch.full_like(batch.labels, steps),
             converged=(residual <= self.tolerance) & (len(ticks) > 1),
-            outputs=torch.stack(outputs),
-            events=torch.as_tensor(events).cumsum(0),
-            ledger=spiking_ledger(network, batch, name, torch.full_like(none, steps), done, attention),
+            outputs=rates_by_tick(list(so_far[-1]), self.window // self.tick_steps, self.tick_steps),
+            events=events_by_tick(network, batch, first, fired),
+            ledger=activity.ledger(network, batch, Phase.of(beta) if beta else Phase.FREE),
             reading_steps=self.tick_steps,
-            memory=end,
-            trace={f"spikes_s{i}": torch.from_numpy(raster > 0) for i, raster in enumerate(rasters, start=2)},
+            trace={f"spikes_s{i}": raster > 0 for i, raster in enumerate(rasters, start=2)},
+            synapses=Rates(rates),
+            kept=end,
         )
 
     def _simulate(
@@ -137,7 +127,7 @@ class BrianBackend(RateCode):
         biases = [b.double().numpy() for b in network.biases]
         count, sizes = len(batch), network.shape.sizes[1:]
         clock = b2.Clock(dt=1 * b2.ms)
-        groups, monitors = stack(b2, clock, biases, count, self.neuron, beta, self.output_tau)
+        groups, monitors = stack(b2, clock, biases, count, beta, self)
         for group, v, arrived in zip(groups, start.v, start.arrived, strict=True):
             group.v, group.arrived = v.ravel(), arrived.ravel()
         groups[-1].rate = start.rate.ravel()
@@ -208,10 +198,10 @@ class _Core:
 
 
 def stack(
-    b2: Any, clock: Any, biases: list[Array], count: int, neuron: IntegrateAndFire, beta: float, output_tau: float
+    b2: Any, clock: Any, biases: list[Array], count: int, beta: float = 0.0, of: BrianBackend = BrianBackend()
 ) -> tuple[list[Any], list[Any]]:
     """(a NeuronGroup, a SpikeMonitor) for each layer above s¹, ``count`` texts side by side."""
-    groups, monitors = [], []
+    groups, monitors, neuron = [], [], of.neuron
     for bias in biases:
         last = bias is biases[-1]
         group = b2.NeuronGroup(
@@ -224,7 +214,7 @@ def stack(
             f"v = v + 0.5 * (constant_current + arrived{nudge})\narrived = 0", clock=clock, when="groups"
         )
         after = f"v = clip(v, {neuron.low!r}, {neuron.high!r})"
-        after += f"\nrate = rate + (fired - rate) / {output_tau!r}\nfired = 0"
+        after += f"\nrate = rate + (fired - rate) / {of.output_tau!r}\nfired = 0"
         group.run_regularly(after, clock=clock, when="end")
         groups.append(group)
         monitors.append(b2.SpikeMonitor(group))
@@ -260,7 +250,7 @@ def standalone_stack(
     b2.set_device("cpp_standalone", directory=str(folder), build_on_run=False)
     try:
         clock = b2.Clock(dt=1 * b2.ms)
-        groups, monitors = stack(b2, clock, biases, 1, IntegrateAndFire(), 0.0, 20.0)
+        groups, monitors = stack(b2, clock, biases, 1)
         groups[0].constant_current = biases[0] + current
         synapses = connect(b2, clock, groups, weights, 1)
         b2.Network(*groups, *monitors, *synapses).run(steps * b2.ms, namespace={})

@@ -22,12 +22,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from eqspike_seq.errors import EqspikeError
-from eqspike_seq.ledger import Ledger, real_units
+from eqspike_seq.ledger import HopAttnActivity, Ledger
 from eqspike_seq.model.network import Batch, Network
-from eqspike_seq.relaxation.dense import in_turn
+from eqspike_seq.phases import Phase
+from eqspike_seq.relaxation.stack import in_turn
+from neuromorphic.activity import Activity, ProjectionActivity
+from neuromorphic.attention.gated import Gated
 from neuromorphic.change_code import SigmaDeltaBackend, for_each
-from neuromorphic.event_kernels import Floats, hear, send_layers, send_rows
-from neuromorphic.events import Activity, AttentionEvents, spiking_ledger, woken
+from neuromorphic.event_kernels import Code, Codes, Computed, Floats, Layers, Wires, hear, send_layers, send_rows
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ class Relaxed:
     """The free phase of one text of ``tokens`` words, in R steps.
 
     ``outputs`` (R, C) are the output's own activations, ``spikes`` (R, layers) the unit spikes of s¹, s², …; ``silent``
-    says whether nobody sent anything in the last step. ``rows`` token rows of HopAttn were computed, at ``readings``
+    says whether nobody sent anything in the last step. ``rows`` token rows of HopAttn were computed, at ``retrievals``
     moments. ``sent``, if recorded: the signed units of every neuron, s¹ (R, n, D), s² … sⁿ (R, Hᵢ).
     """
 
@@ -43,7 +45,7 @@ class Relaxed:
     outputs: Floats
     spikes: NDArray[np.int64]
     rows: int
-    readings: int
+    retrievals: int
     sent: tuple[Floats, ...] = ()
 
     @property
@@ -66,22 +68,14 @@ class Relaxed:
 
         Rows of HopAttn are ``rows`` though rows of the same word were computed once: hardware has no such table.
         """
-        shape, steps = network.shape, torch.tensor([self.steps])
+        shape = network.shape
         mask = (torch.arange(shape.tokens) < self.tokens).view(1, 1, -1)
         batch = Batch(torch.empty(1, 1, shape.tokens, 0), mask, torch.zeros(1, dtype=torch.int64))
         units = [torch.from_numpy(column).unsqueeze(1) for column in self.spikes.T]
-        totals, units1, readings = [u.sum(0) for u in units], real_units(shape, mask), torch.tensor([self.readings])
-        attention = AttentionEvents(torch.tensor([[self.rows]]), readings) if shape.attention else None
-        first = readings * units1 if attention is None else attention.rows.sum(1) * shape.dim
-        active, idle = woken(units, steps)
-        done = Activity(
-            totals,
-            [torch.zeros_like(total) for total in totals],
-            [first, *(n * size for n, size in zip(active, shape.sizes[1:], strict=True))],
-            [(steps * units1 - first).clamp(min=0), *(n * s for n, s in zip(idle, shape.sizes[1:], strict=True))],
-            words=2,
-        )
-        return spiking_ledger(network, batch, "free", steps, done, attention)
+        retrievals = torch.tensor([self.retrievals])
+        took = HopAttnActivity(torch.tensor([[self.rows]]), retrievals) if shape.attention else None
+        activity = Activity.of_changes(network, batch, ProjectionActivity(retrievals, took), units)
+        return activity.ledger(network, batch, Phase.FREE)
 
 
 class EventDriven:
@@ -92,22 +86,25 @@ class EventDriven:
 
     def __init__(self, network: Network, settings: SigmaDeltaBackend, table: Tensor) -> None:
         """Raises EqspikeError for what is not done here; ``settings.dtype`` is not asked for."""
-        check(network, settings)
-        shape, layers = network.shape, len(network.weights)
+        circuit = supported(network, settings)
+        self.attention_threshold = circuit.attention_threshold if network.shape.attention else 0.0
+        shape, layers, stacked = network.shape, len(network.weights), network.weights[1:]
         self.shape, self.settings = shape, settings
         self.type = np.dtype(str(network.w1.dtype).removeprefix("torch."))
         self.patterns = self._array(table)
         self.drive = self._array(table.to(network.w1) @ network.w1[0])  # x w₁ of every word
         self.w2 = self._array(network.weights[0])  # row j: what a spike of s² adds to the queries
         self.columns = self._array(network.weights[0].T)  # row (i, d): what a spike of s¹ adds to s²
-        self.down = tuple(self._array(weight) for weight in network.weights[1:])
-        self.up = tuple(self._array(weight.T) for weight in network.weights[1:])
-        self.thresholds = np.array(settings.thresholds(layers), dtype=self.type)
-        self.inverses = np.array([1 / threshold for threshold in settings.thresholds(layers)], dtype=self.type)
-        self.origins = np.array([*for_each(settings.baseline, layers - 1), 0.5], dtype=self.type)
-        self.margins = np.array([*[1 - settings.deadband] * (layers - 1), 0.5], dtype=self.type)
-        self.order = np.array(in_turn(layers))
-        rest = [torch.full_like(bias, float(origin)) for bias, origin in zip(network.biases, self.origins, strict=True)]
+        up, down = (tuple(self._array(w) for w in ws) for ws in ([w.T for w in stacked], stacked))
+        self.wires = Wires(up, down, np.array(in_turn(layers)))
+        thetas, one, theta1 = settings.thresholds(layers), self.type.type, settings.projection_threshold
+        margins = [*[1 - settings.deadband] * (layers - 1), 0.5]
+        origins = [*for_each(settings.baseline, layers - 1), 0.5]
+        inverses = [1 / theta for theta in thetas]
+        self.codes = Codes(*(np.array(values, dtype=self.type) for values in (thetas, inverses, margins, origins)))
+        self.code = Code(one(theta1), one(1 / theta1), one(1 - settings.deadband))
+        pairs = zip(network.biases, self.codes.origins, strict=True)
+        rest = [torch.full_like(bias, float(origin)) for bias, origin in pairs]
         self.feedback = self._array(rest[0] @ network.weights[0]).reshape(shape.tokens, shape.dim)
         self.inputs = []  # of s², s³, … before anybody has sent anything
         for index, bias in enumerate(network.biases):
@@ -126,7 +123,7 @@ class EventDriven:
 
         Raises EqspikeError where there are more than N of them, or one that is no word's.
         """
-        tokens, one = self.shape.tokens, self.type.type
+        tokens = self.shape.tokens
         if len(ids) > tokens:
             raise EqspikeError(f"got a text of {len(ids)} words, expected at most {tokens}: cut it first")
         if len(ids) and not 0 < ids.min() <= ids.max() < len(self.patterns):
@@ -136,37 +133,22 @@ class EventDriven:
             )
         settings, projection = self.settings, _Projection(self, ids)
         u = tuple(values.copy() for values in self.inputs)
-        units = tuple(np.zeros_like(values) for values in u)
-        sent = tuple(np.zeros_like(values) for values in u)
-        output = np.empty_like(u[-1])
+        units, sent = (tuple(np.zeros_like(values) for values in u) for _ in range(2))
+        layers, output = Layers(u, units, sent), np.empty_like(u[-1])
         outputs, spikes, kept = [], [], []
-        theta1, margin = one(settings.projection_threshold), one(1 - settings.deadband)
-        inverse, fired, rows, readings = one(1 / settings.projection_threshold), True, 0, 0
+        fired, rows, retrievals = True, 0, 0
         for _ in range(settings.free_steps):
             count = np.zeros(len(u) + 1, dtype=np.int64)
             before = projection.units.copy() if record else None
             if fired:
-                chosen, own, source = projection.read(sent[0])
+                computed = projection.read(sent[0])
                 if self.shape.attention:
-                    rows += len(chosen)
-                    readings += len(chosen) > 0
+                    rows += len(computed.rows)
+                    retrievals += len(computed.rows) > 0
                 else:
-                    readings += 1
-                count[0] = send_rows(own, source, chosen, projection.units, inverse, margin, self.columns, theta1, u[0])
-            send_layers(
-                u,
-                units,
-                sent,
-                self.up,
-                self.down,
-                self.order,
-                self.thresholds,
-                self.inverses,
-                self.origins,
-                self.margins,
-                output,
-                count,
-            )
+                    retrievals += 1
+                count[0] = send_rows(computed, projection.units, self.code, self.columns, u[0])
+            send_layers(layers, self.wires, self.codes, output, count)
             fired = bool(count[1])
             outputs.append(output.copy())
             spikes.append(count)
@@ -175,7 +157,7 @@ class EventDriven:
             if not count.any():
                 break
         recorded = tuple(np.stack(layer) for layer in zip(*kept, strict=True))
-        return Relaxed(len(ids), np.stack(outputs), np.stack(spikes), rows, readings, recorded)
+        return Relaxed(len(ids), np.stack(outputs), np.stack(spikes), rows, retrievals, recorded)
 
 
 class _Projection:
@@ -197,20 +179,20 @@ class _Projection:
         np.multiply(self.keys, counts[:, None], out=self.values[:, :dim], casting="unsafe")
         self.values[:, dim] = counts
 
-    def read(self, sent: Floats) -> tuple[NDArray[np.int64], Floats, NDArray[np.int64]]:
-        """(rows computed anew, what they put out, which row of that is whose), after s² has sent ``sent`` (H₂,)."""
+    def read(self, sent: Floats) -> Computed:
+        """Rows computed anew, after s² has sent ``sent`` (H₂,)."""
         of = self.of
         if not self.known:
             self.known = True
-            if of.origins[0] == 0:  # nothing comes back from s² yet: rows of one word are alike
-                return self.all, self._own(self.drive), self.word
-            return self.all, self._own(self._rest()), self.all
+            if of.codes.origins[0] == 0:  # nothing comes back from s² yet: rows of one word are alike
+                return Computed(self._own(self.drive), self.word, self.all)
+            return Computed(self._own(self._rest()), self.all, self.all)
         if not len(self.query):
             self.query, self.change = self._rest(), np.zeros_like(self.units)
-        threshold = of.settings.reading.attention_threshold if of.shape.attention else 0.0
-        least = of.type.type(threshold**2 * of.shape.dim)
-        rows = hear(sent, of.thresholds[0], of.w2, self.query, self.change, least, threshold == 0)
-        return rows, self._own(self.query[rows]), np.arange(len(rows))
+        threshold = of.attention_threshold
+        least = of.type.type(threshold**2 * of.shape.dim if threshold else -1)
+        rows = hear(sent, of.codes.thresholds[0], of.w2, self.query, self.change, least)
+        return Computed(self._own(self.query[rows]), np.arange(len(rows)), rows)
 
     def _rest(self) -> Floats:
         """Queries of all rows before s² has sent anything."""
@@ -229,15 +211,16 @@ class _Projection:
         return mixed[:, :dim] / mixed[:, dim:]
 
 
-def check(network: Network, settings: SigmaDeltaBackend) -> None:
-    """Raises EqspikeError, naming it, where something is asked for that the event-driven path does not do."""
-    shape, reading = network.shape, settings.reading
+def supported(network: Network, settings: SigmaDeltaBackend) -> Gated:
+    """The circuit. Raises EqspikeError, naming it, where something is asked for that is not done here."""
+    shape, circuit = network.shape, settings.circuit
+    gated = circuit if isinstance(circuit, Gated) else Gated()
     for name, got, wanted in (
         ("projections", shape.projections, ((0, 0),)),
         ("masked", shape.masked, True),
-        ("circuit", reading.circuit, "clocked"),
-        ("query_threshold", reading.query_threshold, 0.0),
-        ("top_patterns", reading.top_patterns, 0),
+        ("circuit", type(circuit).__name__, "Gated"),
+        ("query_threshold", gated.query_threshold, 0.0),
+        ("top_patterns", gated.top_patterns, 0),
         ("events", settings.events, "unit"),
         ("hidden layers", len(shape.hidden) > 0, True),
     ):
@@ -245,3 +228,4 @@ def check(network: Network, settings: SigmaDeltaBackend) -> None:
             raise EqspikeError(
                 f"one text at a time: got {name} {got}, expected {wanted}. Relax it in batches of one instead."
             )
+    return gated

@@ -1,10 +1,53 @@
 """Compiled loops of the event-driven path: what spikes do to the neurons that they reach."""
 
+from typing import NamedTuple
+
 import numba
 import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.floating]
+
+
+class Computed(NamedTuple):
+    """Rows of s¹ computed anew: row ``rows[m]`` has the activations ``own[source[m]]``."""
+
+    own: Floats
+    source: NDArray[np.int64]
+    rows: NDArray[np.int64]
+
+
+class Code(NamedTuple):
+    """How s¹ sends: θ₁, 1/θ₁ and 1 − deadband."""
+
+    threshold: float
+    inverse: float
+    margin: float
+
+
+class Codes(NamedTuple):
+    """How s², s³, … send: θ, 1/θ, 1 − deadband and what they count from, one of each a layer."""
+
+    thresholds: Floats
+    inverses: Floats
+    margins: Floats
+    origins: Floats
+
+
+class Wires(NamedTuple):
+    """Synapses between the layers above s¹, a row a sender, and the order of updates."""
+
+    up: tuple[Floats, ...]
+    down: tuple[Floats, ...]
+    order: NDArray[np.int64]
+
+
+class Layers(NamedTuple):
+    """s², s³, …: inputs, signed units sent so far and in this step, each (Hᵢ,)."""
+
+    u: tuple[Floats, ...]
+    units: tuple[Floats, ...]
+    sent: tuple[Floats, ...]
 
 
 @numba.njit(cache=True, fastmath={"contract"})
@@ -31,12 +74,10 @@ def add(weights: Floats, senders: NDArray[np.int64], values: Floats, into: Float
 
 
 @numba.njit(cache=True, fastmath={"contract", "reassoc"})
-def hear(
-    sent: Floats, threshold: float, w2: Floats, query: Floats, change: Floats, least: float, always: bool
-) -> NDArray[np.int64]:
+def hear(sent: Floats, threshold: float, w2: Floats, query: Floats, change: Floats, least: float) -> NDArray[np.int64]:
     """Add the spikes of s² to the queries of all rows: change ← change + θ₂ Σ_j n_j w₂[j]; (n, D).
 
-    Returns the rows with |change|² > ``least`` (all, if ``always``), whose query takes it over.
+    Returns the rows with |change|² > ``least`` (below 0: all), whose query takes it over.
     """
     senders, values, count = np.empty(len(sent), dtype=np.int64), np.empty_like(sent), 0
     for j in range(len(sent)):
@@ -50,7 +91,7 @@ def hear(
         row, whole, square = change[i], query[i], least * 0
         for k in range(len(row)):
             square += row[k] * row[k]
-        if always or square > least:
+        if square > least:
             moved[found] = i
             found += 1
             for k in range(len(row)):
@@ -60,21 +101,12 @@ def hear(
 
 
 @numba.njit(cache=True)
-def send_rows(
-    own: Floats,
-    source: NDArray[np.int64],
-    rows: NDArray[np.int64],
-    units: Floats,
-    inverse: float,
-    margin: float,
-    columns: Floats,
-    threshold: float,
-    u: Floats,
-) -> int:
+def send_rows(computed: Computed, units: Floats, code: Code, columns: Floats, u: Floats) -> int:
     """Let the neurons of these rows of s¹ send what changed, and s² hear it; returns the unit spikes.
 
-    e = a/θ − sent, n = sign(e) ⌊|e| + margin⌋, u ← u + θ₁ n · column; a of row ``rows[m]`` is ``own[source[m]]``.
+    e = a/θ − sent, n = sign(e) ⌊|e| + margin⌋, u ← u + θ₁ n · column.
     """
+    own, source, rows = computed.own, computed.source, computed.rows
     dim = own.shape[1]
     total = 0
     senders, values, current = np.empty(dim, dtype=np.int64), np.empty(dim, dtype=own.dtype), np.empty_like(u)
@@ -82,8 +114,8 @@ def send_rows(
         activations, before = own[source[m]], units[rows[m]]
         found = 0
         for k in range(dim):
-            error = activations[k] * inverse - before[k]
-            n = np.floor(abs(error) + margin)
+            error = activations[k] * code.inverse - before[k]
+            n = np.floor(abs(error) + code.margin)
             if n > 0:
                 senders[found] = rows[m] * dim + k
                 values[found] = n if error > 0 else -n
@@ -94,30 +126,19 @@ def send_rows(
             current[:] = 0
             add(columns, senders[:found], values[:found], current)
             for j in range(len(u)):
-                u[j] += threshold * current[j]
+                u[j] += code.threshold * current[j]
     return total
 
 
 @numba.njit(cache=True)
-def send_layers(
-    u: tuple[Floats, ...],
-    units: tuple[Floats, ...],
-    sent: tuple[Floats, ...],
-    up: tuple[Floats, ...],
-    down: tuple[Floats, ...],
-    order: NDArray[np.int64],
-    thresholds: Floats,
-    inverses: Floats,
-    origins: Floats,
-    margins: Floats,
-    output: Floats,
-    count: NDArray[np.int64],
-) -> None:
+def send_layers(state: Layers, wires: Wires, codes: Codes, output: Floats, count: NDArray[np.int64]) -> None:
     """Update s², s³, … in turn: a = σ(u), e = (a − origin)/θ − units, n = sign(e) ⌊|e| + margin⌋.
 
     Each spike goes to both neighbours' ``u`` at once; s² sends down only where its spikes are ``hear``d. Fills ``sent``
     (signed units), ``output`` (the last layer's a) and ``count[1:]`` (unit spikes).
     """
+    u, units, sent, up, down, order = state.u, state.units, state.sent, wires.up, wires.down, wires.order
+    thresholds, inverses, origins, margins = codes.thresholds, codes.inverses, codes.origins, codes.margins
     last = len(u) - 1
     for index in order:
         mine = u[index]

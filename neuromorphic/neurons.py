@@ -13,14 +13,19 @@ from pydantic import Field
 from torch import Tensor
 
 from eqspike_seq.config.section import Section
+from eqspike_seq.model.network import sigma
+
+FINEST = 1e-6  # threshold: as many units as that makes of 1 can just be counted one by one in float32
+Threshold = Annotated[float, Field(ge=FINEST)]
+STAIRS = 10_000  # steps over which the soft reset's rate is summed
 
 
 @dataclass(frozen=True)
 class Membrane:
-    """State of neurons that spike: potential ``v``, what the clamps added so far, refractory steps left (or None)."""
+    """State of neurons that spike: potential ``v``, what its bounds ``added`` so far, refractory steps or None."""
 
     v: Tensor
-    clamped: Tensor
+    added: Tensor
     wait: Tensor | None = None
 
     def copies(self, groups: int) -> "Membrane":
@@ -29,7 +34,7 @@ class Membrane:
         def copied(tensor: Tensor) -> Tensor:
             return tensor.expand(-1, groups, *tensor.shape[2:]).clone()
 
-        return Membrane(copied(self.v), copied(self.clamped), None if self.wait is None else copied(self.wait))
+        return Membrane(copied(self.v), copied(self.added), None if self.wait is None else copied(self.wait))
 
 
 class Noise:
@@ -65,6 +70,10 @@ class Neuron(Section):
         """(state after the step, spikes 0 or 1 of the shape of ``u``); ``uniform`` in [0, 1) if ``stochastic``."""
         raise NotImplementedError
 
+    def rate(self, u: Tensor) -> Tensor:
+        """Spikes a step in the long run under a constant input ``u``, in its shape."""
+        raise NotImplementedError
+
 
 @dataclass(frozen=True)
 class IntegrateAndFire(Neuron):
@@ -92,7 +101,11 @@ class IntegrateAndFire(Neuron):
         z = (v > 1).to(v.dtype)
         v -= z
         held = v.clamp(self.low, self.high)
-        return Membrane(held, state.clamped + (held - v)), z
+        return Membrane(held, state.added + (held - v)), z
+
+    def rate(self, u: Tensor) -> Tensor:
+        """σ(u)."""
+        return sigma(u)
 
 
 @dataclass(frozen=True)
@@ -102,11 +115,16 @@ class LeakyIntegrateAndFire(Neuron):
         v ← λ v + u/2 unless refractory,   λ = exp(−1/τ)
         z = 1[v > θ],   v ← v − θz (soft reset) or v ← (1 − z) v (hard reset),   θ = 1,   v ≥ low
 
-    After a spike the neuron ignores its input and holds v for ``refractory`` steps. Rates for a constant input I = u/2:
-    hard reset 1/(k + refractory), k the least number with I (1 − λᵏ)/(1 − λ) > 1; soft reset without refractoriness
-    I − (1 − λ) v̄, v̄ the mean membrane before the input, silent for I ≤ 1 − λ. Both are σ(u) as τ → ∞ (hard: at rates
-    that are reciprocals of integers).
-    Source: Gerstner & Kistler (2002), ch. 4, exact for input held over a step; snnTorch's ``Leaky`` with beta λ.
+    After a spike the neuron ignores its input and holds v for ``refractory`` steps. A constant input I = u/2 ≤ 1 − λ
+    leaves it silent; else its rate is ρ/(1 + refractory · ρ), ρ that of the steps in which it listens:
+
+        hard reset   1/k, k the least number with I (1 − λᵏ)/(1 − λ) > 1
+        soft reset   the largest ρ with (1 − λ)² Σ_{j ≥ 1} λ^{j−1} ⌈jρ⌉ < I, a devil's staircase
+
+    Both are σ(u) as τ → ∞ (hard: at rates that are reciprocals of integers). Soft reset is a contracted rotation, whose
+    spikes are spread as evenly as can be: those of the last j steps are ⌈jρ⌉ where v is smallest after one, and v > 0.
+    Sources: Gerstner & Kistler (2002), ch. 4, exact for input held over a step; snnTorch's ``Leaky`` with beta λ;
+    Bugeaud & Conze (1999) for the rotation number.
     """
 
     name: ClassVar[str] = "lif"
@@ -135,7 +153,25 @@ class LeakyIntegrateAndFire(Neuron):
         v = v - z if self.reset == "soft" else v * (1 - z)
         held = v.clamp(min=self.low)
         wait = (state.wait - 1).clamp_(min=0) + self.refractory * z if self.refractory else state.wait
-        return Membrane(held, state.clamped + (held - v), wait), z
+        return Membrane(held, state.added + (held - v), wait), z
+
+    def rate(self, u: Tensor) -> Tensor:
+        """ρ/(1 + refractory · ρ); soft reset to within 4·10⁻⁵, that of sums over ``STAIRS`` steps."""
+        current, leak = 0.5 * u, -math.expm1(-1 / self.membrane_tau)
+        if self.reset == "hard":
+            beyond = torch.log1p(-(leak / current).clamp(max=1)) * -self.membrane_tau  # λᵏ < 1 − (1 − λ)/I
+            listening = 1 / (beyond.floor() + 1)
+        else:
+            j = torch.arange(1, STAIRS + 1, dtype=u.dtype, device=u.device)
+            weights = leak**2 * torch.exp(-(j - 1) / self.membrane_tau)
+            listening, above = torch.zeros_like(current), torch.ones_like(current)
+            for _ in range(50):
+                middle = (listening + above) / 2
+                stairs = j * middle.unsqueeze(-1)
+                below = middle + (stairs.ceil() - stairs) @ weights < current  # Σ (1 − λ)² λ^{j−1} j = 1
+                listening, above = torch.where(below, middle, listening), torch.where(below, above, middle)
+        listening = torch.where(current > leak, listening, torch.zeros_like(listening))
+        return listening / (1 + self.refractory * listening)
 
 
 @dataclass(frozen=True)
@@ -158,9 +194,13 @@ class Bernoulli(Neuron):
     def step(self, state: Membrane, u: Tensor, uniform: Tensor | None = None) -> tuple[Membrane, Tensor]:
         """One step of the equation above."""
         assert uniform is not None
-        rate = (0.5 * u).clamp(0, 1)
+        rate = sigma(u)
         z = (uniform < rate).to(rate.dtype)
-        return Membrane(state.v + rate - z, state.clamped), z
+        return Membrane(state.v + rate - z, state.added), z
+
+    def rate(self, u: Tensor) -> Tensor:
+        """σ(u)."""
+        return sigma(u)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ r_post r_pre. It is given what the two sides show (``Side``) and nothing else: n
     count     r = spikes of the window / window
     trace     r = the end of a slow trace r ← r + a(z − r), which starts at the free phase's rate
     eqspike   at each spike of one side: its trace × the change of the other side's trace since its last spike
-    membrane  r = clip((spikes + ΔV − what the clamps added)/window, 0, 1): the count less the neuron's own
+    membrane  r = clip((spikes + ΔV − what its bounds added)/window, 0, 1): the count less the neuron's own
               quantisation error, which it knows from its membrane
 
 ``eqspike`` is our reading of Martin et al. (iScience 2021), whose full text was not available: spikes of one side gate
@@ -27,7 +27,9 @@ from pydantic import Field
 from torch import Tensor
 
 from eqspike_seq.config.section import Section
-from eqspike_seq.model.network import Batch, Network, Product, gathered
+from eqspike_seq.model.network import Batch, Network, Product
+from eqspike_seq.model.projection import static_products
+from eqspike_seq.model.synapses import Products
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ class Side:
         return self.course - self.trace0
 
     @cached_property
-    def events(self) -> Tensor:
+    def weights(self) -> Tensor:
         """``event_weights`` of the side's own spikes, (K, B, H)."""
         assert self.spikes is not None and self.course is not None
         return event_weights(self.spikes, self.course)
@@ -109,7 +111,7 @@ class Count(_RateProduct):
 
 @dataclass(frozen=True)
 class MembraneCount(_RateProduct):
-    """r = (spikes + ΔV − what the clamps added)/window, clipped to [0, 1]; see ``Side.own``."""
+    """r = (spikes + ΔV − what its bounds added)/window, clipped to [0, 1]; see ``Side.own``."""
 
     name: ClassVar[str] = "membrane"
     follows: ClassVar[str] = "window"
@@ -134,7 +136,6 @@ class EqSpike(Traced):
     """
 
     name: ClassVar[str] = "eqspike"
-    tick_steps: int = 20
     follows: ClassVar[str] = "events"
 
     def synapse(self, post: Side, pre: Side) -> Product:
@@ -142,25 +143,25 @@ class EqSpike(Traced):
         if post.spikes is None or post.course is None:
             return Product(((post.trace[:0], pre.trace[:0]),))
         if pre.held is not None:
-            return self._with_held(post.moved, post.events, pre.held, pre.trace0)
-        ours, theirs = post.events.flatten(0, 1), pre.events.flatten(0, 1)
+            return self._with_held(post.moved, post.weights, pre.held, pre.trace0)
+        ours, theirs = post.weights.flatten(0, 1), pre.weights.flatten(0, 1)
         return Product(((ours, pre.moved.flatten(0, 1)), (post.moved.flatten(0, 1), theirs)))
 
-    def _with_held(self, moved: Tensor, events: Tensor, held: Tensor, start: Tensor) -> Product:
+    def _with_held(self, moved: Tensor, weights: Tensor, held: Tensor, start: Tensor) -> Product:
         """The same where pre holds h(τ) over each tick τ: its trace is linear in h, so that one product is enough.
 
         With ρ(τ) the change of its trace at the end of τ, ρ(τ) = (1 − g) ρ(τ−1) + g h(τ), g = 1 − (1 − a)^M, the sum is
         Σ_τ (C − D)(τ) h(τ) + D(τ) ρ(τ−1) + (m(τ) − m(τ−1)) ρ(τ) + m(end) start, where m is ``moved`` at the end of a
-        tick, C the sum of ``events`` over it and D the same weighted by (1 − a)^(k+1) at its step k.
+        tick, C the sum of ``weights`` over it and D the same weighted by (1 − a)^(k+1) at its step k.
         """
-        ticks, remains = len(held), math.exp(-1 / self.trace_tau)
-        by_tick = events.unflatten(0, (ticks, self.tick_steps))
-        decay = remains ** torch.arange(1, self.tick_steps + 1, device=events.device, dtype=events.dtype)
+        ticks, steps, remains = len(held), len(weights) // len(held), math.exp(-1 / self.trace_tau)
+        by_tick = weights.unflatten(0, (ticks, steps))
+        decay = remains ** torch.arange(1, steps + 1, device=weights.device, dtype=weights.dtype)
         late = torch.einsum("tmbh,m->tbh", by_tick, decay)
-        ends = moved[self.tick_steps - 1 :: self.tick_steps]
+        ends = moved[steps - 1 :: steps]
         factors = torch.diff(ends, dim=0, prepend=torch.zeros_like(ends[:1]))
         factors[:-1] += late[1:]
-        kept = remains**self.tick_steps
+        kept = remains**steps
         for tick in range(ticks - 2, -1, -1):
             factors[tick] += kept * factors[tick + 1]
         factors = by_tick.sum(1) - late + (1 - kept) * factors
@@ -183,18 +184,12 @@ def event_weights(spikes: Tensor, course: Tensor) -> Tensor:
     return weights
 
 
-def local_products(
-    rule: Rule, network: Network, batch: Batch, projection: Side, sides: list[Side]
-) -> dict[str, Tensor | Product]:
+def local_products(rule: Rule, network: Network, batch: Batch, projection: Side, sides: list[Side]) -> Products:
     """What every synapse and bias holds at the end of a phase, summed over the batch, by parameter name.
 
     ``projection`` is s¹ as the synapses w₁ of its static input see it, ``sides`` s¹ as w₂ sees it and the layers above.
     """
-    shape, held = network.shape, dict[str, Tensor | Product]()
-    if not shape.clamped:
-        queries = gathered(batch.x, shape.queries).to(network.w1.dtype)
-        moved = rule.input(projection).view(queries.shape)
-        held["w1"] = torch.einsum("bpnd,bpne->pde", queries, moved)
+    held: Products = {**static_products(network, batch, rule.input(projection))}
     for index, (post, pre) in enumerate(zip(sides[1:], sides[:-1], strict=True), start=2):
         held[f"w{index}"] = rule.synapse(post, pre)
         held[f"b{index}"] = rule.input(post).sum(0)

@@ -1,14 +1,15 @@
 """The layers above s¹ as one population of spiking neurons: synapses, membranes, traces and counts of a phase."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from itertools import accumulate
 
 import torch
 from torch import Tensor
 
-from eqspike_seq.model.network import Network
-from neuromorphic.neurons import Membrane
+from eqspike_seq.model.network import Network, State
+from neuromorphic.neurons import Membrane, Noise
+from neuromorphic.plasticity import Side
 
 
 class Chain:
@@ -57,37 +58,56 @@ class Chain:
 class Population:
     """All that the neurons above s¹ keep: membranes and last spikes (B, G, ΣHᵢ), low-passed spikes of s² and sⁿ."""
 
+    chain: Chain
+    noise: Noise
     membrane: Membrane
     z: Tensor
     feedback_trace: Tensor
     output_trace: Tensor
 
-    def split(self, groups: int) -> "Population":
-        """A copy for each nudge."""
+    def split(self, groups: int, noise: Noise) -> "Population":
+        """A copy for each nudge, with random numbers of their own."""
 
         def copies(tensor: Tensor) -> Tensor:
             return tensor.expand(-1, groups, -1).clone()
 
-        return Population(
-            self.membrane.copies(groups), copies(self.z), copies(self.feedback_trace), copies(self.output_trace)
-        )
+        traces = copies(self.feedback_trace), copies(self.output_trace)
+        return Population(self.chain, noise, self.membrane.copies(groups), copies(self.z), *traces)
 
 
-@dataclass
-class SlowTraces:
-    """Slow traces of one phase, (B, G, …): of s¹ less its value at the start, of all neurons above; courses if kept."""
+class NoTraces:
+    """Of synapses that learn from windows alone. ``words`` of state a neuron has; ``keep``: single events are kept."""
 
-    chain: Chain
-    gain: float
-    keep: bool
-    projection: Tensor
-    above: Tensor
-    spikes: list[Tensor] = field(default_factory=list)  # [step], if kept
-    courses: list[Tensor] = field(default_factory=list)
-    held: list[Tensor] = field(default_factory=list)  # [tick], if kept
+    words = 1  # the membrane
+    keep = False
 
     def tick(self, s1: Tensor, steps: int) -> None:
         """s¹ is held for ``steps`` steps."""
+
+    def step(self, fired: Tensor) -> None:
+        """Neurons above s¹ have fired."""
+
+    def sides(self, counts: list[Tensor], owns: list[Tensor], group: int) -> list[Side]:
+        """What s¹, s², … show in one nudge, from rates and their own estimates of them."""
+        return [Side(count, own, count, count) for count, own in zip(counts, owns, strict=True)]
+
+
+class SlowTraces(NoTraces):
+    """Slow traces r ← r + a(z − r) of one phase, from the rates at its start, (B, G, …); their courses if kept."""
+
+    words = 2  # the membrane, the trace
+
+    def __init__(self, chain: Chain, gain: float, keep: bool, start: State, groups: int) -> None:
+        self.chain, self.gain, self.keep, self.start = chain, gain, keep, start
+        s1 = start.projection
+        self.projection = s1.new_zeros(len(s1), groups, *s1.shape[1:])  # less that at the start
+        self.above = chain.joined(start.layers).unsqueeze(1).expand(-1, groups, -1)
+        self.spikes: list[Tensor] = []  # [step], if kept
+        self.courses: list[Tensor] = []
+        self.held: list[Tensor] = []  # [tick], if kept
+
+    def tick(self, s1: Tensor, steps: int) -> None:
+        """The change of s¹ is held for ``steps`` steps."""
         self.projection += (1 - (1 - self.gain) ** steps) * (s1 - self.projection)
         if self.keep:
             self.held.append(s1)
@@ -99,6 +119,25 @@ class SlowTraces:
             self.spikes.append(fired)
             self.courses.append(self.above)
 
+    def sides(self, counts: list[Tensor], owns: list[Tensor], group: int) -> list[Side]:
+        """The same, with traces at both ends and, if kept, single events."""
+        starts = [self.start.projection.flatten(1), *self.start.layers]
+        above = self.chain.layers(self.above[:, group])
+        ends = [starts[0] + self.projection[:, group].flatten(1), *above]
+        sides = [Side(*shown) for shown in zip(counts, owns, starts, ends, strict=True)]
+        if not self.keep:
+            return sides
+        held = torch.stack([s1[:, group].flatten(1) for s1 in self.held])
+        z, course = (
+            self.chain.layers(torch.stack([values[:, group] for values in series]))
+            for series in (self.spikes, self.courses)
+        )
+        events = zip(sides[1:], z, course, strict=True)
+        return [
+            replace(sides[0], held=held),
+            *(replace(side, spikes=spikes, course=series) for side, spikes, series in events),
+        ]
+
 
 @dataclass
 class Counts:
@@ -109,8 +148,17 @@ class Counts:
     window: list[Tensor]
     late: list[Tensor]
     own: list[Tensor]  # spikes of the window less quantisation errors
-    projection: Tensor  # summed over the window's steps
+    projection: Tensor  # its mean over the window
     output: list[Tensor]  # cumulative output spikes at each tick
     fired: list[list[Tensor]]  # cumulative spikes of each layer at each tick, (B, G)
     spikes: list[Tensor]  # recorded: each step's, (B, G, ΣHᵢ)
     sent: list[Tensor]  # recorded: s¹ (or its change) at each tick
+
+    def of(self, group: int) -> "Counts":
+        """That of one nudge, without what was recorded."""
+        total, window, late, own, output = (
+            [values[:, group] for values in series]
+            for series in (self.total, self.window, self.late, self.own, self.output)
+        )
+        fired = [[values[:, group] for values in layers] for layers in self.fired]
+        return Counts(self.chain, total, window, late, own, self.projection[:, group], output, fired, [], [])

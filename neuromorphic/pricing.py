@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from eqspike_seq.errors import ConfigError
 from eqspike_seq.files import read_toml
 from eqspike_seq.ledger import KINDS, Ledger
+from eqspike_seq.phases import Phase
 
 PICO = 1e-12
 GROUPS = {
@@ -181,8 +182,8 @@ def extremes(above: Ledger, below: Ledger, table: CostTable) -> tuple[float, flo
     for place, ledger in ((0, above), (2, below)):
         for cost in price(ledger, table):
             row = sums.setdefault(cost.kind, [0.0] * 4)
-            row[place] += cost.joules.low / ledger.samples["free"]
-            row[place + 1] += cost.joules.high / ledger.samples["free"]
+            row[place] += cost.joules.low / ledger.samples[Phase.FREE]
+            row[place + 1] += cost.joules.high / ledger.samples[Phase.FREE]
     found = []
     for sign in (-1, 1):
         ratio = 0.0

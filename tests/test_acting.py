@@ -167,7 +167,8 @@ def test_each_setting_is_looked_at() -> None:
         ),
         (
             "mini --backend spiking --neuron sigma-delta --winners 8",
-            "--winners 8: acts with --neuron sigma-delta --circuit wta only; got --neuron sigma-delta, --circuit clocked",
+            "--winners 8: acts with --neuron sigma-delta --circuit wta only; "
+            "got --neuron sigma-delta, --circuit clocked",
         ),
         ("mini --backend spiking --order synchronous", "--order synchronous: acts with --backend dense only"),
         ("mini --bptt-steps 5", "--bptt-steps 5: acts with --estimator bptt only; got --estimator three-phase"),

@@ -13,7 +13,7 @@ from docs.tools.growth import draw_growth
 from eqspike_seq.ledger import sweep_products
 from eqspike_seq.memory import resident
 from eqspike_seq.model.network import Network, Shape
-from eqspike_seq.relaxation.dense import ROUNDS
+from eqspike_seq.relaxation.stack import ROUNDS
 from neuromorphic.neurons import IntegrateAndFire
 from neuromorphic.rate_code import SpikingBackend
 

@@ -31,7 +31,7 @@ from eqspike_seq.data.dataset import load_dataset
 from eqspike_seq.learning.estimators import BPTT
 from eqspike_seq.model.attention import hopattn
 from eqspike_seq.model.network import Batch, Network
-from eqspike_seq.model.projection import prepare
+from eqspike_seq.model.projection import DenseProjection
 from eqspike_seq.relaxation.dense import DenseBackend
 from eqspike_seq.runs.schema import Agreement, ConvergenceCheck, GradientCheck
 from tests.conftest import is_whole, make_batch, make_clamped, make_network
@@ -44,7 +44,7 @@ EXACT = DenseBackend(free_steps=500, tolerance=1e-14, dtype=torch.float64)
 @pytest.mark.parametrize("clamped", [False, True])
 def test_bptt_course_is_autograd_through_the_last_steps(clamped: bool) -> None:
     network, batch = make_clamped() if clamped else (make_network(), make_batch())
-    course = bptt_course(network, prepare(network, batch, torch.float64), batch, EXACT.free(network, batch).rates, 12)
+    course = bptt_course(network, batch, EXACT.free(network, batch).rates, 12)
     for steps in (1, 2, 5, 12):
         truth = BPTT(steps)(EXACT, network, batch).gradients
         for name, value in truth.items():
@@ -55,9 +55,9 @@ def test_bptt_course_is_autograd_through_the_last_steps(clamped: bool) -> None:
 def test_ep_follows_bptt_step_by_step(attention: bool) -> None:
     """The gradient-descending updates: EP after t nudged steps is BPTT through t steps, for every t, as β → 0."""
     network, batch = make_network(attention=attention), make_batch()
-    free, inputs = EXACT.free(network, batch).rates, prepare(network, batch, torch.float64)
-    ep = ep_course(network, inputs, batch, free, 0.001, 10)
-    bptt = bptt_course(network, inputs, batch, free, 10)
+    free, projection = EXACT.free(network, batch).rates, DenseProjection.of(network, batch, torch.float64)
+    ep = ep_course(projection, batch, free, 0.001, 10)
+    bptt = bptt_course(network, batch, free, 10)
     for t in range(10):
         for name, value in bptt[t].items():
             torch.testing.assert_close(ep[t][name], value, atol=1e-6, rtol=1e-3)

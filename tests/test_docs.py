@@ -167,8 +167,9 @@ def test_example_of_a_neuron_fires_at_the_rate_sigma_and_learns(monkeypatch: pyt
     for _ in range(steps):
         state, z = neuron.step(state, u, noise.draw(u))
         count += z
-    assert ((count / steps - (u / 2).clamp(0, 1)).abs() <= 2 / steps).all()
-    torch.testing.assert_close(count + (state.v - 0.5) - state.clamped, steps * u / 2)  # the books
+    assert torch.equal(neuron.rate(u), (u / 2).clamp(0, 1))
+    assert ((count / steps - neuron.rate(u)).abs() <= 2 / steps).all()
+    torch.testing.assert_close(count + (state.v - 0.5) - state.added, steps * u / 2)  # the books
     monkeypatch.setitem(build.NEURONS, "if", found["JitteredThreshold"])
     config = configure("mini", "spiking", limit=32)
     data = load_dataset(config.data)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from eqspike_seq.model.network import Batch, State, phi, sigma
-from eqspike_seq.model.projection import prepare
+from eqspike_seq.model.projection import DenseProjection, prepare
 from eqspike_seq.relaxation.dense import DenseBackend
 from tests.conftest import make_batch, make_network
 
@@ -43,10 +43,10 @@ def test_both_orders_reach_one_fixed_point_and_alternating_takes_about_half(atte
 def test_nudge_in_difference_form_is_the_nudged_fixed_point(beta: float, attention: bool) -> None:
     network, batch = make_network(attention=attention), make_batch()
     (found,) = EXACT.nudge(network, batch, EXACT.free(network, batch), (beta,))
-    state, inputs = found.rates, prepare(network, batch, torch.float64)
+    state = found.rates
     from eqspike_seq.relaxation.dense import sweep
 
-    again = sweep(network, inputs, state, beta)
+    again = sweep(DenseProjection.of(network, batch, torch.float64), state, beta)
     torch.testing.assert_close(again.output, state.output, atol=1e-10, rtol=0)
     torch.testing.assert_close(again.layers[0], state.layers[0], atol=1e-10, rtol=0)
     torch.testing.assert_close(again.projection, state.projection, atol=1e-10, rtol=0)

@@ -11,8 +11,9 @@ import torch
 
 from eqspike_seq.errors import EqspikeError
 from eqspike_seq.model.network import Batch, Network
+from neuromorphic.attention.gated import Gated
+from neuromorphic.attention.winners import GatedWinners
 from neuromorphic.change_code import SigmaDeltaBackend
-from neuromorphic.change_core import Reading
 from neuromorphic.event_driven import EventDriven, Relaxed
 from tests.conftest import make_network
 
@@ -22,12 +23,12 @@ SMALL = SigmaDeltaBackend(
 )
 CASES = {
     "as it is": ({}, {}),
-    "rows anew where the query moved": ({"reading": Reading(attention_threshold=0.05)}, {}),
-    "silent at first": ({"baseline": (0.0, 0.5), "reading": Reading(attention_threshold=0.03)}, {}),
+    "rows anew where the query moved": ({"circuit": Gated(attention_threshold=0.05)}, {}),
+    "silent at first": ({"baseline": (0.0, 0.5), "circuit": Gated(attention_threshold=0.03)}, {}),
     "coarse s²": ({"threshold": (0.7, 0.05), "baseline": (0.0, 0.5)}, {}),
-    "one hidden layer": ({"reading": Reading(attention_threshold=0.05)}, {"hidden": (9,)}),
+    "one hidden layer": ({"circuit": Gated(attention_threshold=0.05)}, {"hidden": (9,)}),
     "three hidden layers": ({}, {"hidden": (9, 7, 5)}),
-    "wide deadband": ({"deadband": 0.8, "reading": Reading(attention_threshold=0.02)}, {}),
+    "wide deadband": ({"deadband": 0.8, "circuit": Gated(attention_threshold=0.02)}, {}),
     "no attention": ({"baseline": (0.0, 0.5), "deadband": 0.6}, {"attention": False}),
     "no attention, one hidden layer": ({}, {"attention": False, "hidden": (9,)}),
     "few steps": ({"free_steps": 2}, {}),
@@ -81,11 +82,11 @@ def test_fewer_rows_are_computed_where_little_moved() -> None:
     network, ids = make_network(tokens=TOKENS, dim=DIM, hidden=(9, 6)), np.arange(1, TOKENS + 1)
 
     def rows(threshold: float) -> Relaxed:
-        settings = replace(SMALL, reading=Reading(attention_threshold=threshold))
+        settings = replace(SMALL, circuit=Gated(attention_threshold=threshold))
         return EventDriven(network, settings, words(0)).free(ids)
 
     every, some, first = rows(0.0), rows(0.05), rows(100.0)
-    assert every.rows == TOKENS * every.readings
+    assert every.rows == TOKENS * every.retrievals
     assert TOKENS < some.rows < every.rows
     assert first.rows == TOKENS and first.silent
 
@@ -117,9 +118,9 @@ def test_single_precision_decides_alike() -> None:
 @pytest.mark.parametrize(
     ("settings", "shape", "message"),
     [
-        ({"reading": Reading(circuit="wta")}, {}, "got circuit wta, expected clocked"),
-        ({"reading": Reading(query_threshold=0.5)}, {}, "got query_threshold 0.5"),
-        ({"reading": Reading(top_patterns=3)}, {}, "got top_patterns 3"),
+        ({"circuit": GatedWinners()}, {}, "got circuit GatedWinners, expected Gated"),
+        ({"circuit": Gated(query_threshold=0.5)}, {}, "got query_threshold 0.5"),
+        ({"circuit": Gated(top_patterns=3)}, {}, "got top_patterns 3"),
         ({"events": "graded"}, {}, "got events graded"),
         ({}, {"masked": False}, "got masked False"),
         ({}, {"projections": ()}, "got projections"),

@@ -22,14 +22,6 @@ LARGEST_FILE = 350  # lines
 MOST_PARAMETERS = 6
 CROWDED = {  # functions that have more, until their settings are grouped
     "eqspike_seq.checks.gradients.check_gradients",
-    "neuromorphic.brian.stack",
-    "neuromorphic.change_code.SigmaDeltaBackend._equilibrium",
-    "neuromorphic.event_kernels.hear",
-    "neuromorphic.event_kernels.send_layers",
-    "neuromorphic.event_kernels.send_rows",
-    "neuromorphic.rate_code.SpikingBackend._equilibria",
-    "neuromorphic.rate_code.SpikingBackend._local",
-    "neuromorphic.rate_code.SpikingBackend._run",
 }
 
 

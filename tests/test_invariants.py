@@ -22,13 +22,15 @@ from eqspike_seq.learning.trainer import Trainer
 from eqspike_seq.ledger import KINDS, Ledger
 from eqspike_seq.model.attention import weights
 from eqspike_seq.model.network import Batch, Network
-from eqspike_seq.relaxation.dense import DenseBackend, largest_change
+from eqspike_seq.relaxation.dense import DenseBackend
 from eqspike_seq.relaxation.equilibrium import Backend
+from eqspike_seq.relaxation.stack import largest_change
+from neuromorphic.attention.clocked import Circuit, Clocked
+from neuromorphic.attention.winners import SAMPLERS, Winners
 from neuromorphic.change_code import SigmaDeltaBackend
 from neuromorphic.neurons import Bernoulli, IntegrateAndFire, LeakyIntegrateAndFire, Neuron, send_on_change
 from neuromorphic.pricing import read_table
 from neuromorphic.rate_code import SpikingBackend
-from neuromorphic.winners import SAMPLERS
 from tests.conftest import Listener, make_batch, make_network
 from tests.stress.corpora import finite
 
@@ -68,11 +70,11 @@ def test_a_neuron_fires_once_a_step_or_not(neuron: Neuron, inputs: list[float], 
     st.sampled_from(NEURONS),
     st.floats(0.01, 100),
     st.booleans(),
-    st.sampled_from(["clocked", "wta"]),
+    st.sampled_from([Clocked(), Winners()]),
     st.integers(0, 9),
 )
 def test_rates_are_counts_of_at_most_one_spike_a_step(
-    neuron: Neuron, gain: float, attention: bool, circuit: str, seed: int
+    neuron: Neuron, gain: float, attention: bool, circuit: Circuit, seed: int
 ) -> None:
     network = scaled(make_network(attention=attention, seed=seed, dtype=torch.float32), gain)
     batch = make_batch(4, seed=seed, dtype=torch.float32)

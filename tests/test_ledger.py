@@ -1,15 +1,19 @@
 """The ledger against counts by hand, spike by spike."""
 
+import json
+
 import pytest
 import torch
 
 from eqspike_seq.errors import RunError
 from eqspike_seq.ledger import KINDS, Ledger, update_ledger
 from eqspike_seq.model.network import Batch, Network, Shape
+from eqspike_seq.phases import RELAXED, Phase
 from eqspike_seq.relaxation.dense import DenseBackend
+from neuromorphic.activity import woken
+from neuromorphic.attention.gated import Gated
+from neuromorphic.attention.winners import GatedWinners
 from neuromorphic.change_code import SigmaDeltaBackend
-from neuromorphic.change_core import Reading
-from neuromorphic.events import woken
 from neuromorphic.plasticity import EqSpike
 from neuromorphic.rate_code import SpikingBackend
 from tests.conftest import make_batch, make_network
@@ -33,7 +37,7 @@ def counts(ledger: Ledger, layer: str, phase: str = "free") -> dict[str, int]:
 def test_three_neurons_spike_by_spike(rule: str) -> None:
     network, batch = three_neurons()
     steps = 20
-    learning = {"rule": EqSpike(tick_steps=5)} if rule == "eqspike" else {}
+    learning = {"rule": EqSpike()} if rule == "eqspike" else {}
     backend = SpikingBackend(steps, steps, 10, 5, **learning)
     free = backend.free(network, batch, record=True)
     (nudge,) = backend.nudge(network, batch, free, (0.5,), record=True)
@@ -62,6 +66,11 @@ def test_three_neurons_spike_by_spike(rule: str) -> None:
     assert counts(free.ledger, "input") == {"io_bytes": 2, "state_writes": 1}
     assert free.ledger.steps == {"free": steps} and free.ledger.samples == {"free": 1}
     assert free.ledger.synapses == {"w2": 1, "w3": 2}
+
+
+def test_a_phase_has_one_name_in_code_and_files() -> None:
+    assert [Phase.of(beta) for beta in (0.1, -0.1)] == ["nudge+", "nudge-"] == list(RELAXED[1:])
+    assert json.loads(json.dumps({Phase.PLUS: 1})) == {"nudge+": 1} and f"{Phase.MINUS}_outputs" == "nudge-_outputs"
 
 
 def test_three_neurons_that_send_changes() -> None:
@@ -93,9 +102,13 @@ def test_three_neurons_that_send_changes() -> None:
 def test_neurons_wake_by_what_their_neighbours_send() -> None:
     """Hidden s² hears s¹ and s³ in the same step, s³ hears s² and s⁴ of the step before."""
     sent = [torch.tensor(row).unsqueeze(1) for row in ([5, 0, 0, 0], [0, 2, 0, 0], [0, 0, 1, 0], [0, 0, 0, 0])]
-    active, idle = woken(sent, torch.tensor([4]))
-    assert [int(n) for n in active] == [2, 2, 2]  # s²: steps 0, 2; s³: steps 0, 2; s⁴: steps 0, 2
-    assert [int(n) for n in idle] == [2, 2, 2]
+    awake = woken(sent, torch.tensor([4]))
+    assert [int(n) for n in awake] == [2, 2, 2]  # s²: steps 0, 2; s³: steps 0, 2; s⁴: steps 0, 2
+    assert [int(n) for n in woken(sent, torch.tensor([2]))] == [
+        1,
+        1,
+        1,
+    ]  # not what comes after the end
 
 
 def test_dense_sweeps_of_one_text() -> None:
@@ -192,7 +205,7 @@ def test_hopattn_in_change_coded_networks_by_rows_and_readings() -> None:
     # each reading computes all rows of a text
     readings = every["divisions"] // 4
     assert every["exponentials"] >= readings and every["pattern_writes"] == 4 * int(patterns.sum())
-    never = SigmaDeltaBackend(reading=Reading(attention_threshold=1e6)).free(network, batch).ledger
+    never = SigmaDeltaBackend(circuit=Gated(attention_threshold=1e6)).free(network, batch).ledger
     once = never.counts["hopattn"]["free"]  # every row exactly once
     assert once["exponentials"] == int((patterns**2).sum()) and once["divisions"] == 4 * int(patterns.sum())
     assert once["pattern_reads"] == 2 * 4 * int(patterns.sum()) == once["state_reads"] * 2
@@ -200,7 +213,7 @@ def test_hopattn_in_change_coded_networks_by_rows_and_readings() -> None:
 
 def test_totals_are_sums_of_parts_and_texts_add_up() -> None:
     network, batch = make_network(dtype=torch.float32), make_batch(dtype=torch.float32)
-    for backend in (DenseBackend(), SpikingBackend(), SigmaDeltaBackend(reading=Reading("wta", query_threshold=0.5))):
+    for backend in (DenseBackend(), SpikingBackend(), SigmaDeltaBackend(circuit=GatedWinners(query_threshold=0.5))):
         whole = backend.free(network, batch).ledger  # type: ignore[attr-defined]
         for kind in KINDS:
             assert whole.total(kind) == sum(row["free"][kind] for row in whole.counts.values())
@@ -224,7 +237,7 @@ def test_padding_that_is_not_masked_is_computed() -> None:
     mask = torch.tensor([[[True, True, False]], [[True, True, True]]])
     batch = Batch(torch.randn(2, 1, 3, 2), mask, torch.tensor([0, 1]))
     network = Network.create(Shape(3, 2, (3,), 2, masked=False), torch.Generator().manual_seed(0))
-    once = Reading(attention_threshold=1e6)
-    for backend in (DenseBackend(free_steps=1), SigmaDeltaBackend(free_steps=1, reading=once)):
+    once = Gated(attention_threshold=1e6)
+    for backend in (DenseBackend(free_steps=1), SigmaDeltaBackend(free_steps=1, circuit=once)):
         row = backend.free(network, batch).ledger.counts["hopattn"]["free"]
         assert row["exponentials"] == 2 * 9 and row["pattern_writes"] == 2 * 3 * 2

@@ -15,7 +15,7 @@ from eqspike_seq.data.mnist import OFFICIAL, load_mnist
 from eqspike_seq.errors import ConfigError, DataError
 from eqspike_seq.learning.estimators import BPTT, ThreePhase
 from eqspike_seq.model.network import Batch
-from eqspike_seq.model.projection import prepare
+from eqspike_seq.model.projection import DenseProjection
 from eqspike_seq.relaxation.dense import DenseBackend, sweep
 from neuromorphic.change_code import SigmaDeltaBackend
 from neuromorphic.rate_code import SpikingBackend
@@ -125,13 +125,12 @@ def test_ep_of_a_clamped_network_is_bptt() -> None:
 
 def test_clamped_means_that_nothing_moves_the_input() -> None:
     network, batch = make_clamped()
-    inputs = prepare(network, batch, torch.float64)
-    state = network.rest(8)
+    projection, state = DenseProjection.of(network, batch, torch.float64), network.rest(8)
     for _ in range(3):
-        state = sweep(network, inputs, state)
+        state = sweep(projection, state)
     torch.testing.assert_close(state.projection, batch.x)
     u = batch.x.flatten(1) @ network.weights[0].T + state.layers[1] @ network.weights[1] + network.biases[0]
-    torch.testing.assert_close(sweep(network, inputs, state).layers[0], (u / 2).clamp(0, 1), atol=1e-2, rtol=0)
+    torch.testing.assert_close(sweep(projection, state).layers[0], (u / 2).clamp(0, 1), atol=1e-2, rtol=0)
 
 
 @pytest.mark.parametrize("kind", ["if", "sigma-delta"])

@@ -32,13 +32,15 @@ def test_integrate_and_fire_rate_is_sigma() -> None:
     rate = run(IntegrateAndFire(), u, steps)[0].mean(0)
     # deterministic: a count is within one spike of u/2 · steps inside [0, 2], clipped outside
     assert ((rate - (u / 2).clamp(0, 1)).abs() <= 1.0 / steps + 1e-12).all()
+    assert torch.equal(IntegrateAndFire().rate(u), (u / 2).clamp(0, 1))
 
 
 def test_bernoulli_rate_is_sigma() -> None:
     u = torch.linspace(-1, 3, 41, dtype=torch.float64)
     steps = 20_000
     spikes, state = run(Bernoulli(), u, steps)
-    p = (u / 2).clamp(0, 1)
+    p = Bernoulli().rate(u)
+    assert torch.equal(p, (u / 2).clamp(0, 1))
     assert ((spikes.mean(0) - p).abs() <= 4.5 * (p * (1 - p) / steps).sqrt() + 1e-12).all()
     torch.testing.assert_close(state.v, p * steps - spikes.sum(0))  # the spikes owed
 
@@ -47,16 +49,15 @@ def test_bernoulli_rate_is_sigma() -> None:
 @pytest.mark.parametrize("tau", [5.0, 50.0])
 def test_leaky_rate_with_hard_reset_is_its_closed_form(tau: float, refractory: int) -> None:
     current = torch.linspace(0.01, 1.2, 60, dtype=torch.float64)
-    leak = math.exp(-1 / tau)
-    rates, late = (lambda z: (z.mean(0), z[200:].any(0)))(
-        run(LeakyIntegrateAndFire(tau, refractory, "hard"), 2 * current, 4000)[0]
-    )
-    for i, rate, fires in zip(current, rates, late, strict=True):
+    leak, neuron = math.exp(-1 / tau), LeakyIntegrateAndFire(tau, refractory, "hard")
+    rates, late = (lambda z: (z.mean(0), z[200:].any(0)))(run(neuron, 2 * current, 4000)[0])
+    for i, rate, stated, fires in zip(current, rates, neuron.rate(2 * current), late, strict=True):
         if i <= 1 - leak:
-            assert not fires
+            assert not fires and stated == 0
             continue
         k = next(k for k in range(1, 10_000) if i * (1 - leak**k) / (1 - leak) > 1)
-        assert abs(float(rate) - 1 / (k + refractory)) < 2 / 4000, (float(i), k)
+        assert float(stated) == pytest.approx(1 / (k + refractory), rel=1e-12)
+        assert abs(float(rate) - stated) < 2 / 4000, (float(i), k)
 
 
 def test_leaky_rate_with_soft_reset_balances_input_and_leak() -> None:
@@ -73,10 +74,24 @@ def test_leaky_rate_with_soft_reset_balances_input_and_leak() -> None:
     assert not run(neuron, torch.tensor([2 * (1 - leak) - 1e-6], dtype=torch.float64), 4000)[0][200:].any()
 
 
+@pytest.mark.parametrize("refractory", [0, 3])
+@pytest.mark.parametrize("tau", [1.0, 5.0, 50.0])
+def test_leaky_rate_with_soft_reset_is_its_closed_form(tau: float, refractory: int) -> None:
+    """Also on the stairs: with τ = 1 the rate rests at ½ and at ⅓ while the current grows."""
+    neuron, steps = LeakyIntegrateAndFire(tau, refractory), 4000
+    u = 2 * torch.linspace(-0.11, 1.21, 66, dtype=torch.float64)  # not 1 itself, the edge of a stair
+    spikes, stated = run(neuron, u, steps + 400)[0], neuron.rate(u)
+    assert ((spikes[400:].mean(0) - stated).abs() <= 2 / steps).all()
+    assert (stated.diff() >= 0).all() and stated[0] == 0 and stated[-1] == pytest.approx(1 / (1 + refractory))
+    if tau == 1 and not refractory:
+        assert ((stated - 0.5).abs() < 1e-9).sum() > 3 and ((stated - 1 / 3).abs() < 1e-9).any()
+
+
 def test_leaky_neuron_becomes_sigma_without_leak() -> None:
     u = torch.linspace(0, 2, 21, dtype=torch.float64)
     rate = run(LeakyIntegrateAndFire(1e9), u, 1000)[0].mean(0)
     assert ((rate - u / 2).abs() <= 1.5e-3).all()
+    assert ((LeakyIntegrateAndFire(1e9).rate(u) - u / 2).abs() <= 4e-5).all()
 
 
 # multiples of 1/64: sums are exact in float32, so that the order of additions cannot matter; inside the clamps
@@ -139,8 +154,8 @@ def test_membrane_accounts_for_every_bit_of_input() -> None:
     for current in u:
         state, z = neuron.step(state, current)
         count += z
-    assert (state.clamped != 0).any()
-    torch.testing.assert_close(count + (state.v - neuron.start) - state.clamped, (u / 2).sum(0))
+    assert (state.added != 0).any()
+    torch.testing.assert_close(count + (state.v - neuron.start) - state.added, (u / 2).sum(0))
 
 
 @pytest.mark.parametrize("deadband", [0.5, 0.8])

@@ -4,14 +4,15 @@ from dataclasses import fields, replace
 import pytest
 import torch
 
-from eqspike_seq.learning.estimators import ThreePhase, TwoPhase, contrast, local_update, multiplied_out
+from eqspike_seq.learning.estimators import ThreePhase, TwoPhase
+from eqspike_seq.model.synapses import Rates, learnt, local_update, multiplied_out
 from eqspike_seq.relaxation.dense import DenseBackend
 from neuromorphic.plasticity import Count, EqSpike, MembraneCount, Rule, Side, Trace, local_products
 from neuromorphic.rate_code import SpikingBackend
 from tests.conftest import make_batch, make_network
 
 TAU, TICK, STEPS, TEXTS = 30.0, 5, 20, 3
-RULES: list[Rule] = [Count(), Trace(), MembraneCount(), EqSpike(TAU, TICK)]
+RULES: list[Rule] = [Count(), Trace(), MembraneCount(), EqSpike(TAU)]
 DENSE = DenseBackend(tolerance=1e-7)
 
 
@@ -53,7 +54,7 @@ def by_event(post_times: list[int], pre_times: list[int], post: list[float], pre
 
 def test_eqspike_is_the_sum_over_single_events_between_spiking_layers() -> None:
     post, pre = spiking_side(4, 0), spiking_side(3, 1)
-    found = EqSpike(TAU, TICK).synapse(post, pre).whole()
+    found = EqSpike(TAU).synapse(post, pre).whole()
     assert post.spikes is not None and pre.spikes is not None and post.course is not None and pre.course is not None
     for i in range(4):
         for j in range(3):
@@ -70,7 +71,7 @@ def test_eqspike_is_the_sum_over_single_events_between_spiking_layers() -> None:
 
 def test_eqspike_is_the_sum_over_single_events_under_held_values() -> None:
     post, pre = spiking_side(4, 2), held_side(3, 3)
-    found = EqSpike(TAU, TICK).synapse(post, pre).whole()
+    found = EqSpike(TAU).synapse(post, pre).whole()
     assert post.spikes is not None and post.course is not None and pre.held is not None
     course = traced((pre.trace0 + pre.held).repeat_interleave(TICK, 0), pre.trace0)
     for i in range(4):
@@ -95,7 +96,7 @@ def test_spiking_all_the_time_eqspike_telescopes_to_the_endpoints() -> None:
     moves = torch.diff(course, dim=0, prepend=start.unsqueeze(0))
     ends = course[-1].T @ course[-1] - start.T @ start
     expected = ends + torch.einsum("tbi,tbj->ij", moves, moves)
-    torch.testing.assert_close(EqSpike(TAU, TICK).synapse(side, side).whole(), expected)
+    torch.testing.assert_close(EqSpike(TAU).synapse(side, side).whole(), expected)
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: type(rule).__name__)
@@ -122,19 +123,26 @@ def test_a_synapse_sees_its_two_sides_and_nothing_else(rule: Rule, pre_kind: obj
     torch.testing.assert_close(rule.input(with_other_neurons(post, 2, 5))[:, 2], rule.input(post)[:, 2])
 
 
+def test_phases_of_backends_that_learn_differently_have_no_contrast() -> None:
+    network, batch = make_network(), make_batch()
+    dense, spiking = (backend(dtype=torch.float64).free(network, batch) for backend in (DenseBackend, SpikingBackend))
+    with pytest.raises(TypeError, match="different backends"):
+        learnt(network, batch, spiking.synapses, dense.synapses, 1.0)
+
+
 def test_count_is_eq18_on_window_rates() -> None:
     network, batch = make_network(), make_batch()
     backend = SpikingBackend(dtype=torch.float64)
     free = backend.free(network, batch)
     plus, minus = backend.nudge(network, batch, free, (0.5, -0.5))
-    expected = local_update(network, batch, *contrast(plus, minus), scale=1.0)
+    expected = local_update(network, batch, *Rates(plus.rates).contrast(Rates(minus.rates)), scale=1.0)
     found = ThreePhase(0.5)(backend, network, batch).gradients
     for name, value in expected.items():
         torch.testing.assert_close(found[name], value, msg=name)
 
 
 @pytest.mark.parametrize("estimator", [ThreePhase, TwoPhase])
-@pytest.mark.parametrize("rule", [Trace(), MembraneCount(), EqSpike(300.0, 10)], ids=lambda rule: type(rule).__name__)
+@pytest.mark.parametrize("rule", [Trace(), MembraneCount(), EqSpike(300.0)], ids=lambda rule: type(rule).__name__)
 def test_every_rule_points_where_eq18_points(rule: Rule, estimator: type) -> None:
     network, batch = make_network((16, 6), 8, 6, dtype=torch.float32), make_batch(24, 8, 6, dtype=torch.float32)
     backend = SpikingBackend(800, 800, 600, 10, trace_tau=300.0, rule=rule)

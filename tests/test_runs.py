@@ -101,7 +101,7 @@ def test_a_run_folder_holds_what_reports_rely_on(tmp_path: Path, backend: str) -
     if backend == "spiking":
         raster = samples["free_spikes_s2"]
         assert samples["free_phi"].shape == samples["free_residual"].shape == (3, 16)
-        assert np.isfinite(samples["nudge_plus_residual"]).all()
+        assert np.isfinite(samples["nudge+_residual"]).all()
         assert raster.shape == (60, 16, 64) and raster.dtype == bool and raster.any()
         ledger = json.loads((folder / "ledger.json").read_text())["inference"]
         events = sum(kinds["free"]["synaptic_events"] for kinds in ledger["counts"].values())

@@ -12,7 +12,7 @@ from eqspike_seq.learning.estimators import ThreePhase
 from eqspike_seq.learning.evaluation import evaluate
 from eqspike_seq.learning.trainer import Trainer
 from eqspike_seq.model.network import Batch, Network, Shape, sigma
-from eqspike_seq.model.projection import prepare, project
+from eqspike_seq.model.projection import DenseProjection, prepare
 from eqspike_seq.relaxation.dense import DenseBackend
 from neuromorphic.change_code import SigmaDeltaBackend
 from neuromorphic.plasticity import MembraneCount
@@ -77,8 +77,7 @@ def shifted_gradient(network: Network, batch: Batch, backend: SigmaDeltaBackend)
     inputs = prepare(network, batch, torch.float64)
 
     def activations(net: Network, first: torch.Tensor, layers: list[torch.Tensor]) -> tuple[torch.Tensor, list]:
-        drive = prepare(net, batch, torch.float64)
-        s1 = project(net, drive, layers[0], net.weights[0])
+        s1 = DenseProjection.of(net, batch, torch.float64).free(layers[0])
         below, found = [first.flatten(1), *layers[:-1]], []
         for i, weight in enumerate(net.weights):
             u = below[i] @ weight.T + net.biases[i]

@@ -1,19 +1,29 @@
 """Soft winner-take-all: what it estimates, how fast, and that only unit spikes cross it."""
 
 import math
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
 import torch
 
+from eqspike.build import CIRCUITS, make_backend
+from eqspike_seq.config.presets import from_preset
+from eqspike_seq.config.settings import CircuitName
 from eqspike_seq.learning.estimators import ThreePhase
 from eqspike_seq.model.attention import hopattn, weights
 from eqspike_seq.model.network import Batch
+from neuromorphic.attention.winners import (
+    SAMPLERS,
+    GatedWinners,
+    Winners,
+    iid,
+    one_hot_sigma_delta,
+    pattern_sum,
+    systematic,
+)
 from neuromorphic.change_code import SigmaDeltaBackend
-from neuromorphic.change_core import Reading
 from neuromorphic.rate_code import SpikingBackend
-from neuromorphic.winners import SAMPLERS, iid, one_hot_sigma_delta, pattern_sum, systematic
 from tests.conftest import make_batch, make_network
 
 PATTERNS, DIM = 12, 6
@@ -79,12 +89,23 @@ def test_independent_draws_have_the_variance_of_a_multinomial() -> None:
     torch.testing.assert_close(counts.var(0), 8 * p[0] * (1 - p[0]), rtol=0.06, atol=1e-3)
 
 
-WTA = Reading(circuit="wta", winners=64, query_threshold=0.1)
+def test_every_circuit_is_in_the_table_and_is_made_by_its_name() -> None:
+    """Of each pair the first has rate codes, the second change codes; fields are settings."""
+    assert set(CIRCUITS) == set(get_args(CircuitName))
+    for name, kinds in CIRCUITS.items():
+        for neuron, kind in zip(("if", "sigma-delta"), kinds, strict=True):
+            given = {"sampler": "iid"} if name == "wta" else {}
+            made = make_backend(from_preset("mini", "spiking", neuron=neuron, circuit=name, **given))
+            assert isinstance(made, SpikingBackend | SigmaDeltaBackend) and type(made.circuit) is kind
+            assert all(getattr(made.circuit, setting) == value for setting, value in given.items())
+
+
+WTA = GatedWinners(winners=64, query_threshold=0.1)
 
 
 def test_nothing_but_unit_spikes_crosses_a_connection() -> None:
     network, batch = make_network(), make_batch()
-    estimate = ThreePhase(0.5)(SigmaDeltaBackend(reading=WTA, dtype=torch.float64), network, batch)
+    estimate = ThreePhase(0.5)(SigmaDeltaBackend(circuit=WTA, dtype=torch.float64), network, batch)
     for found in estimate.equilibria:
         ledger = found.ledger
         assert ledger.total("graded_events") == 0
@@ -107,8 +128,8 @@ def test_gradient_by_winners_is_that_of_the_softmax_in_the_mean(sampler: str) ->
     fine = {"nudge_threshold": 1e-3, "projection_nudge_threshold": 1e-3, "threshold": (0.1,)}
     common: dict[str, Any] = {**fine, "projection_threshold": 0.1, "dtype": torch.float64}
     truth = ThreePhase(0.5)(SigmaDeltaBackend(**common), network, batch).gradients
-    reading = Reading(circuit="wta", winners=256, sampler=sampler)
-    found = ThreePhase(0.5)(SigmaDeltaBackend(reading=reading, **common), network, many).gradients
+    circuit = GatedWinners(sampler, winners=256)
+    found = ThreePhase(0.5)(SigmaDeltaBackend(circuit=circuit, **common), network, many).gradients
     for name in ("w2", "w3", "w4"):
         assert torch.nn.functional.cosine_similarity(found[name].flatten(), truth[name].flatten(), 0) > 0.9, name
 
@@ -116,7 +137,7 @@ def test_gradient_by_winners_is_that_of_the_softmax_in_the_mean(sampler: str) ->
 def test_on_and_off_spikes_of_a_tick_lose_nothing() -> None:
     """What the rate-coded circuit sends over many ticks is the mean of what its winners brought, within one spike."""
     network, batch = make_network(), make_batch()
-    backend = SpikingBackend(circuit="wta", tick_steps=10, free_steps=400, window=400, nudge_steps=400)
+    backend = SpikingBackend(circuit=Winners(), tick_steps=10, free_steps=400, window=400, nudge_steps=400)
     found = backend.free(network.to(torch.float32), Batch(batch.x.float(), batch.mask, batch.labels), record=True)
     exact = SpikingBackend(tick_steps=10, free_steps=400, window=400, nudge_steps=400).free(
         network.to(torch.float32), Batch(batch.x.float(), batch.mask, batch.labels)

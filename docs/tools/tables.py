@@ -21,6 +21,7 @@ from analysis.folders import read as open_json
 from docs.tools import energy_tables, reproduce, speed_tables
 from docs.tools.markdown import FIGURES, INDEX, RESULTS, label_of, read, runs_of, table
 from eqspike.provenance import command_of
+from eqspike_seq.phases import RELAXED, Phase
 from eqspike_seq.runs.schema import GradientCheck, GradientRecord
 
 BLOCK = re.compile(r"(<!-- table: ([\w-]+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
@@ -168,10 +169,10 @@ def attention_rows() -> str:
     """Spikes of the soft winner-take-all circuit in the fully spiking run, a token row of a text."""
     (run,) = runs_of("attention-rows")
     rows = []
-    for part, phase in (("inference", "free"), ("training", "free"), ("training", "nudge+"), ("training", "nudge-")):
+    for part, phase in (("inference", Phase.FREE), *(("training", phase) for phase in RELAXED)):
         ledger = run.ledgers.of(part)
         counts = ledger.counts
-        tokens = (counts["input"]["free"]["io_bytes"] - ledger.samples["free"]) / 4  # a number each, a label
+        tokens = (counts["input"][Phase.FREE]["io_bytes"] - ledger.samples[Phase.FREE]) / 4  # a number each, a label
         sent = (f"{counts[layer][phase]['spikes'] / tokens:.3g}" for layer in ("query", "hopattn", "s1"))
         rows.append((f"{part}, {phase}", *sent))
     return table(("", "of the query", "of stored patterns", "of s¹"), rows, text=(0,))

@@ -26,6 +26,7 @@ from eqspike_seq.learning.estimators import MakeBackend
 from eqspike_seq.model.attention import hopattn
 from eqspike_seq.model.network import Batch, Network
 from eqspike_seq.model.projection import prepare
+from eqspike_seq.phases import RELAXED
 from eqspike_seq.progress import Reporter
 from eqspike_seq.relaxation.dense import DenseBackend
 from eqspike_seq.relaxation.equilibrium import Backend, Equilibrium
@@ -70,7 +71,7 @@ def relaxed(backend: Backend, network: Network, batch: Batch, beta: float) -> di
     """The three phases, recorded."""
     free = backend.free(network, batch, record=True)
     plus, minus = backend.nudge(network, batch, free, (beta, -beta), record=True)
-    return {"free": free, "nudge+": plus, "nudge-": minus}
+    return dict(zip(RELAXED, (free, plus, minus), strict=True))
 
 
 def applied_twice(network: Network, batch: Batch) -> HopAttnTwice:
@@ -152,4 +153,6 @@ def check_convergence(
     longest = int(lengths.argmax())
     text = batch.x[longest, 0][batch.mask[longest, 0]]
     swept = temperature_sweep(text, 1 / math.sqrt(text.shape[1]))
-    return ConvergenceCheck(settings=config.computed(), texts=texts, beta=config.beta, stages=checked, hopfield=swept)
+    return ConvergenceCheck(
+        settings=config.computed(), texts=texts, beta=config.learning.beta, stages=checked, hopfield=swept
+    )

@@ -29,12 +29,13 @@ from torch import Tensor
 from eqspike_seq.config.settings import RunConfig
 from eqspike_seq.data.batches import Batches, random_batch
 from eqspike_seq.data.dataset import Dataset, shape_of
-from eqspike_seq.learning.estimators import Gradients, ThreePhase, local_update
+from eqspike_seq.learning.estimators import ThreePhase
 from eqspike_seq.model.network import Batch, Network, State
-from eqspike_seq.model.projection import Inputs, prepare
+from eqspike_seq.model.projection import DenseProjection
+from eqspike_seq.model.synapses import Gradients, local_update
 from eqspike_seq.progress import Reporter
 from eqspike_seq.relaxation.dense import DenseBackend, sweep
-from eqspike_seq.relaxation.equilibrium import Backend, Equilibrium
+from eqspike_seq.relaxation.equilibrium import Backend, PhaseEnd
 from eqspike_seq.runs.schema import Agreement, GradientCheck, GradientCurves, GradientRecord, StageName, StageTexts
 from eqspike_seq.runs.weights import network_of
 
@@ -124,13 +125,13 @@ class FineNudges(Backend):
         """Of both."""
         return self.coarse.dtype
 
-    def free(self, network: Network, batch: Batch, record: bool = False) -> Equilibrium:
+    def free(self, network: Network, batch: Batch, record: bool = False) -> PhaseEnd[Any]:
         """The coarse free phase."""
         return self.coarse.free(network, batch, record)
 
     def nudge(
-        self, network: Network, batch: Batch, start: Equilibrium, betas: tuple[float, ...], record: bool = False
-    ) -> list[Equilibrium]:
+        self, network: Network, batch: Batch, start: PhaseEnd[Any], betas: tuple[float, ...], record: bool = False
+    ) -> list[PhaseEnd[None]]:
         """The fine nudges."""
         return self.fine.nudge(network, batch, start, betas, record)
 
@@ -152,18 +153,18 @@ def recorded(agreements: list[Agreement], **about: Any) -> list[GradientRecord]:
     return [GradientRecord(**vars(agreement), **about) for agreement in agreements]
 
 
-def ep_course(network: Network, inputs: Inputs, batch: Batch, free: State, beta: float, steps: int) -> list[Gradients]:
+def ep_course(projection: DenseProjection, batch: Batch, free: State, beta: float, steps: int) -> list[Gradients]:
     """−Δθ of Eq. 18 as it stands after 1, 2, … steps of both nudges, synchronous."""
     plus, minus, course = free, free, []
     for _ in range(steps):
-        plus = sweep(network, inputs, plus, beta, order="synchronous")
-        minus = sweep(network, inputs, minus, -beta, order="synchronous")
+        plus = sweep(projection, plus, beta, order="synchronous")
+        minus = sweep(projection, minus, -beta, order="synchronous")
         difference, mean = plus + minus.scaled(-1), (plus + minus).scaled(0.5)
-        course.append(local_update(network, batch, difference, mean, scale=1 / (2 * beta)))
+        course.append(local_update(projection.network, batch, difference, mean, scale=1 / (2 * beta)))
     return course
 
 
-def bptt_course(network: Network, inputs: Inputs, batch: Batch, free: State, steps: int) -> list[Gradients]:
+def bptt_course(network: Network, batch: Batch, free: State, steps: int) -> list[Gradients]:
     """−dL/dθ through the last 1, 2, … steps before the fixed point ``free``, each a synchronous sweep.
 
     At a fixed point all steps have the same Jacobians, so one recorded sweep is pulled back through again and again.
@@ -175,12 +176,12 @@ def bptt_course(network: Network, inputs: Inputs, batch: Batch, free: State, ste
     traced = Network(network.shape, network.w1 if held else parameters[0], stack[::2], stack[1::2])
     state = [layer.detach().clone().requires_grad_() for layer in (*(() if held else (free.projection,)), *free.layers)]
     with torch.enable_grad():
-        prepared = prepare(traced, batch, network.w1.dtype)
+        projection = DenseProjection.of(traced, batch, network.w1.dtype)
         before = State(free.projection, tuple(state)) if held else State(state[0], tuple(state[1:]))
-        after = sweep(traced, prepared, before, order="synchronous")
+        after = sweep(projection, before, order="synchronous")
     outputs = [*(() if held else (after.projection,)), *after.layers]
     pulled = [torch.zeros_like(layer) for layer in outputs]
-    pulled[-1] = (free.output - inputs.target) / len(batch)
+    pulled[-1] = (free.output - projection.inputs.target) / len(batch)
     total = [torch.zeros_like(parameter) for parameter in parameters]
     course = []
     for _ in range(steps):
@@ -201,9 +202,8 @@ def against_bptt(
     few = Batch(batch.x[:CURVE_TEXTS].double(), batch.mask[:CURVE_TEXTS], batch.labels[:CURVE_TEXTS])
     backend = DenseBackend(free_steps=1000, tolerance=1e-13, dtype=torch.float64)
     free = backend.free(network, few).rates
-    inputs = prepare(network, few, torch.float64)
-    ep = ep_course(network, inputs, few, free, beta, steps)
-    bptt = bptt_course(network, inputs, few, free, steps)
+    ep = ep_course(DenseProjection.of(network, few, torch.float64), few, free, beta, steps)
+    bptt = bptt_course(network, few, free, steps)
     by_step = [{r.parameter: r for r in compare(e, b)} for e, b in zip(ep, bptt, strict=True)]
     rng = np.random.default_rng(0)
     curves = {}

@@ -15,7 +15,6 @@ import inspect
 import textwrap
 from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass, fields
-from functools import cache
 from itertools import pairwise
 from typing import Annotated, Any, ClassVar, TypeVar, get_args, get_origin, get_type_hints
 
@@ -72,15 +71,16 @@ class Setting:
         return next((mark for mark in self.marks if isinstance(mark, Needs)), None)
 
 
-@cache
-def settings_of(kind: Any) -> dict[str, Setting]:
+def settings_of(kind: type[Section]) -> dict[str, Setting]:
     """The settings of a kind of section by name, choices and what they hold left out."""
-    hints, helps = get_type_hints(kind, include_extras=True), _field_docstrings(kind)
-    return {
-        field.name: Setting(hints[field.name], field.default, helps[field.name])
-        for field in fields(kind)  # type: ignore[arg-type]
-        if field.name in helps
-    }
+    if kind not in _KNOWN:
+        hints, helps = get_type_hints(kind, include_extras=True), _field_docstrings(kind)
+        own = [field for field in fields(kind) if field.name in helps]  # type: ignore[arg-type]
+        _KNOWN[kind] = {each.name: Setting(hints[each.name], each.default, helps[each.name]) for each in own}
+    return _KNOWN[kind]
+
+
+_KNOWN: dict[type, dict[str, Setting]] = {}
 
 
 def _field_docstrings(kind: type) -> dict[str, str]:
@@ -137,20 +137,6 @@ def made(kind: type[Made], settings: Mapping[str, Any], kinds: Kinds) -> Made:
     except ValidationError as error:
         raise ConfigError(explain(error)) from error
     found.check()
-    return found
-
-
-def held(kind: type[Section], settings: Mapping[str, Any], kinds: Kinds) -> dict[str, Setting | None]:
-    """Every setting, and (None) every choice, that a tree of this kind has under flat ``settings``."""
-    found: dict[str, Setting | None] = {}
-    for field in fields(kind):  # type: ignore[arg-type]
-        if field.name in kinds:
-            inner = kinds[field.name](settings)
-            if inner is not None:
-                found |= ({field.name: None} if inner.name else {}) | held(inner, settings, kinds)
-        elif (setting := settings_of(kind).get(field.name)) is not None:
-            if setting.needs is None or setting.needs.holds(settings):
-                found[field.name] = setting
     return found
 
 

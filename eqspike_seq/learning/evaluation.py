@@ -3,7 +3,7 @@
 import hashlib
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -24,11 +24,11 @@ from eqspike_seq.ledger import Ledger, training_ledger
 from eqspike_seq.meter import Meter
 from eqspike_seq.model.attention import hopattn_and_weights
 from eqspike_seq.model.network import Batch, Network
-from eqspike_seq.model.projection import full_query, prepare
-from eqspike_seq.relaxation.buckets import free_by_length, joined, most_texts, released, trimmed
+from eqspike_seq.model.projection import Layer
+from eqspike_seq.phases import RELAXED
+from eqspike_seq.relaxation.buckets import free_by_bucket, free_by_length, most_texts, trimmed
 from eqspike_seq.relaxation.dense import DenseBackend
 from eqspike_seq.relaxation.equilibrium import Backend, Equilibrium
-from eqspike_seq.runs.samples import ARRAYS
 from eqspike_seq.runs.schema import Curves, DenseLedgers
 
 SAMPLES = 16
@@ -86,12 +86,14 @@ def evaluate(
     started, meter = time.perf_counter(), Meter.begin(gather.table.device.type)
     network = replace(network, large=network.w2(backend.dtype))
     order = np.argsort(-part.lengths(), kind="stable")
-    parts = []
-    most = min(batch, most_texts(backend, network.shape, gather.table.device.type))
-    for rows in np.array_split(order, math.ceil(len(order) / most)):
-        parts.append(released(backend.free(*trimmed(network, gather(part, rows))), network.shape))
-        advance(len(rows))
-    found = joined(parts, torch.from_numpy(order.argsort()).to(gather.table.device))
+    most, device = min(batch, most_texts(backend, network.shape, gather.table.device.type)), gather.table.device
+
+    def pieces() -> Iterator[tuple[Tensor, Network, Batch]]:
+        for rows in np.array_split(order, math.ceil(len(order) / most)):
+            yield torch.from_numpy(rows).to(device), *trimmed(network, gather(part, rows))
+            advance(len(rows))
+
+    found = free_by_bucket(backend, network, pieces())
     if not bool(found.outputs.isfinite().all()):
         raise DivergenceError(
             "training diverged: outputs of the network are not finite. Lower --learning-rate, or raise --beta."
@@ -180,7 +182,7 @@ def samples(
     }
     if network.shape.attention:
         arrays["attention"] = attention_of(network, batch, free).cpu().numpy().astype(np.float16)
-    for phase, found in zip(ARRAYS, (free, plus, minus), strict=True):
+    for phase, found in zip(RELAXED, (free, plus, minus), strict=True):
         arrays[f"{phase}_outputs"] = found.outputs.cpu().numpy()
         for name, values in found.trace.items():
             arrays[f"{phase}_{name}"] = values.cpu().numpy()
@@ -195,9 +197,10 @@ def attention_of(network: Network, batch: Batch, free: Equilibrium) -> Tensor:
 
     Of pairs (B, 2N, 2N): both texts end to end as queries and as patterns; 0 where there is no such projection.
     """
-    inputs = prepare(network, batch, network.w1.dtype)
-    asked = full_query(network, inputs, free.rates.layers[0])
-    _, shares = hopattn_and_weights(asked, inputs.patterns, inputs.bias, asked.dtype)
+    layer = Layer.of(network, batch, network.w1.dtype)
+    _, shares = hopattn_and_weights(
+        layer.full_query(free.rates.layers[0]), layer.inputs.patterns, layer.inputs.bias, layer.full
+    )
     count, sides, tokens = batch.mask.shape
     whole = shares.new_zeros(count, sides, tokens, sides, tokens)
     for place, (query, key) in enumerate(network.shape.projections):

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from eqspike_seq.learning.estimators import Estimate
+from eqspike_seq.phases import RELAXED
 
 SILENT, SATURATED = 0.01, 0.99  # rates beyond which a unit tells nothing
 
@@ -30,10 +31,10 @@ class Window:
         self.right += int((free.outputs[-1].argmax(1) == labels).sum())
         self.loss += float(0.5 * (target - rates).square().sum())
         values = {}
-        for name, found in zip(("free", "nudge+", "nudge-"), estimate.equilibria, strict=False):
-            values[f"sweeps/{name}"] = float(found.steps.double().mean())
-            values[f"residual/{name}"] = float(found.residual.double().mean())
-            values[f"converged/{name}"] = float(found.converged.double().mean())
+        for phase, found in zip(RELAXED, estimate.equilibria, strict=False):
+            values[f"sweeps/{phase}"] = float(found.steps.double().mean())
+            values[f"residual/{phase}"] = float(found.residual.double().mean())
+            values[f"converged/{phase}"] = float(found.converged.double().mean())
         for index, layer in enumerate(free.rates.layers, start=2):
             values[f"rates/s{index}"] = float(layer.mean())
             values[f"silent/s{index}"] = float((layer < SILENT).double().mean())

@@ -4,6 +4,7 @@ from eqspike_seq.config.section import flat
 from eqspike_seq.config.settings import RunConfig
 from eqspike_seq.ledger import Ledger
 from eqspike_seq.model.network import Shape
+from eqspike_seq.phases import Phase
 from eqspike_seq.progress import Reporter
 from eqspike_seq.runs.schema import Metrics
 
@@ -32,7 +33,7 @@ def warn_of_phases(line: Metrics, config: RunConfig, warned: set[str], reporter:
     """
     shares = line.converged
     early = [phase for phase, share in shares.items() if share < 0.5]
-    if early == ["free"] and shares["free"] > 0 and "window" in flat(config):
+    if early == [Phase.FREE] and shares[Phase.FREE] > 0 and "window" in flat(config):
         return
     for phase in early:
         if phase not in warned:
@@ -40,7 +41,7 @@ def warn_of_phases(line: Metrics, config: RunConfig, warned: set[str], reporter:
             reporter.warn(
                 f"{phase} phase: only {shares[phase]:.1%} of the texts converged (mean residual "
                 f"{line.residual[phase]:.2g}) by step {line.step}. "
-                f"Raise --{'free' if phase == 'free' else 'nudge'}-steps."
+                f"Raise --{'free' if phase == Phase.FREE else 'nudge'}-steps."
             )
 
 
@@ -58,12 +59,12 @@ def warn_of_silence(
     if config.backend.name == "dense":
         return
     for layer in layers:
-        if not sent.get((layer, "free"), 0) and layer not in warned:
+        if not sent.get((layer, Phase.FREE), 0) and layer not in warned:
             warned.add(layer)
             flag = "--projection-threshold" if layer == "s1" else "--threshold"
             change = f"Lower {flag}." if changes else "Raise --bias, or lower --learning-rate."
             reporter.warn(f"layer {layer}: silent, no spike in any free phase by step {step}. {change}")
-    if changes and not any(sent.get((layer, "nudge+"), 0) for layer in layers) and "nudges" not in warned:
+    if changes and not any(sent.get((layer, Phase.PLUS), 0) for layer in layers) and "nudges" not in warned:
         warned.add("nudges")
         reporter.warn(
             f"nudges: silent, no spike below the output by step {step}, so that only its weights learn. "

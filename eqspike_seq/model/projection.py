@@ -1,16 +1,25 @@
 """What a HopAttn layer is to the layers above it: its inputs, s¹ from s², w₂ F(s¹), and changes of s¹ in the nudges.
 
 s¹ ← HopAttn(x w₁ + F⁻¹(w₂ᵀ s²), X)            Bal & Sengupta (2023), Eq. 14; without attention σ of the same
+
+``prepare`` says what asks and what is stored, ``static_products`` what is learnt of it: here is where another kind of
+layer goes. How one answers is up to its circuit. All circuits have the same four methods:
+
+    free(s²)     s¹ in the free phase                anchor(…)    the same layer in the nudges, from where it ended:
+    activity()   what it took, of spikes only        change(δs²)  the change of s¹ since, and its own activity()
+
+``DenseProjection`` computes all rows exactly; those beside spiking neurons are in ``neuromorphic.attention``.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from eqspike_seq.model.attention import Retrieval, hopattn, hopattn_change, key_bias
-from eqspike_seq.model.network import Batch, Network, State, gathered, sigma
+from eqspike_seq.model.attention import Retrieval, hopattn, hopattn_and_weights, hopattn_change, key_bias
+from eqspike_seq.model.network import Batch, Network, gathered, sigma
 
 SIZES = 16  # texts or units are left out by so many, so that few sizes of products come up: each is compiled once
 
@@ -61,11 +70,12 @@ def prepare(network: Network, batch: Batch, dtype: torch.dtype) -> Inputs:
     )
 
 
-def above(network: Network, layers: tuple[Tensor, ...], index: int) -> Tensor:
-    """w_{i+1}ᵀ s^{i+1} + b_i: what layer ``index`` of the stack gets apart from the layer below it."""
-    if index + 1 == len(layers):
-        return network.biases[index]
-    return layers[index + 1] @ network.weights[index + 1] + network.biases[index]
+def static_products(network: Network, batch: Batch, s1: Tensor) -> dict[str, Tensor]:
+    """Σ x ⊗ s¹ over the batch, for w₁ (P, D, D): what the synapses of static inputs hold; {} where s¹ is clamped."""
+    if network.shape.clamped:
+        return {}
+    queries = gathered(batch.x, network.shape.queries).to(s1.dtype)
+    return {"w1": torch.einsum("bpnd,bpne->pde", queries, s1.view(queries.shape))}
 
 
 def in_sizes(wanted: Tensor) -> Tensor:
@@ -74,85 +84,150 @@ def in_sizes(wanted: Tensor) -> Tensor:
     return wanted.to(torch.int8).argsort(descending=True, stable=True)[:count]
 
 
-def feedback(first: Tensor, w2: Tensor) -> Tensor:
+def feedback(s2: Tensor, w2: Tensor) -> Tensor:
     """F(w₂ᵀ s²) of s² or of a change of it (B, H₂), (B, P·N·D), in the type of ``w2``.
 
     One product serves all texts where they share one s² (stride 0); units of s² that are 0 in all texts, as changes of
     saturated ones are, take no part on a processor.
     """
-    if first.stride(0) == 0:
-        return (first[:1].to(w2.dtype) @ w2).expand(len(first), -1)
+    if s2.stride(0) == 0:
+        return (s2[:1].to(w2.dtype) @ w2).expand(len(s2), -1)
     if w2.device.type == "cpu":
-        some = in_sizes(first.any(0))
-        if 2 * len(some) < first.shape[1]:
-            return first[:, some].to(w2.dtype) @ w2[some]
-    return first.to(w2.dtype) @ w2
+        some = in_sizes(s2.any(0))
+        if 2 * len(some) < s2.shape[1]:
+            return s2[:, some].to(w2.dtype) @ w2[some]
+    return s2.to(w2.dtype) @ w2
 
 
-def project(network: Network, inputs: Inputs, first: Tensor, w2: Tensor) -> Tensor:
-    """s¹ from s²: HopAttn (or σ) of x w₁ + F⁻¹(w₂ᵀ s²), padding rows 0; (B, P, N, D)."""
-    if network.shape.clamped:
-        return inputs.patterns
-    query = inputs.drive + feedback(first, w2).view(inputs.drive.shape)
-    new = hopattn(query, inputs.patterns, inputs.bias) if network.shape.attention else sigma(query)
-    return new if inputs.rows is None else new.mul_(inputs.rows)
+def down(s2: Tensor, w2: Tensor, rows: tuple[int, ...]) -> Tensor:
+    """F⁻¹(w₂ᵀ s²): (B, H₂) → (B, *rows), or (B, G, H₂) → (B, G, *rows)."""
+    return feedback(s2.flatten(0, -2), w2).view(*s2.shape[:-1], *rows)
 
 
-def input_of(network: Network, inputs: Inputs, projection: Tensor, w2: Tensor) -> Tensor:
-    """w₂ F(s¹), (B, H₂), in the type of the weights."""
-    if inputs.current is not None:
-        return inputs.current
-    return (projection.flatten(1).to(w2.dtype) @ w2.T).to(network.w1.dtype)
+def real(s1: Tensor, rows: Tensor | None) -> Tensor:
+    """``s1``, (B, P, N, D) or (B, G, P, N, D), in place, 0 in the rows of padding."""
+    return s1 if rows is None else s1.mul_(rows if s1.dim() == 4 else rows.unsqueeze(1))
 
 
 @dataclass(frozen=True)
-class Anchor:
-    """What the change of every layer is taken from: inputs u* of each layer, and of s¹ what it has found, else q*."""
+class Layer:
+    """A projection layer of a network on a batch. ``w2`` (H₂, P·N·D) is in the type of the large products."""
+
+    network: Network
+    inputs: Inputs
+    w2: Tensor
+
+    @classmethod
+    def of(cls, network: Network, batch: Batch, dtype: torch.dtype) -> Self:
+        """With large products in ``dtype``."""
+        return cls(network, prepare(network, batch, dtype), network.w2(dtype))
+
+    @property
+    def full(self) -> torch.dtype:
+        """The type of the weights."""
+        return self.network.w1.dtype
+
+    def take(self, keep: Tensor | slice) -> Self:
+        """The texts named only."""
+        return replace(self, inputs=self.inputs.take(keep))
+
+    def down(self, s2: Tensor) -> Tensor:
+        """F⁻¹(w₂ᵀ s²): (B, H₂) → (B, P, N, D), or (B, G, H₂) → (B, G, P, N, D)."""
+        return down(s2, self.w2, self.inputs.drive.shape[1:])
+
+    def up(self, s1: Tensor) -> Tensor:
+        """w₂ F(s¹): (B, P, N, D) → (B, H₂), or (B, G, P, N, D) → (B, G, H₂), in the type of the weights."""
+        return (s1.flatten(-3).to(self.w2.dtype) @ self.w2.T).to(self.full)
+
+    def full_query(self, s2: Tensor) -> Tensor:
+        """x w₁ + F⁻¹(w₂ᵀ s²) in the precision of the weights, (B, P, N, D); where s¹ is clamped, 2x."""
+        drive = self.inputs.drive.to(self.full)
+        return drive if self.network.shape.clamped else drive + feedback(s2, self.network.weights[0]).view(drive.shape)
+
+
+@dataclass(frozen=True)
+class Found:
+    """What each query q* has found, and how that changes with the query. ``rows`` as in ``Inputs``."""
 
     rows: Tensor | None
-    start: Retrieval | Tensor  # with HopAttn, without
-    u: tuple[Tensor, ...]
-    error: Tensor  # y − s*ⁿ
+    start: Retrieval
 
-    def take(self, keep: Tensor | slice) -> "Anchor":
+    @classmethod
+    def of(cls, query: Tensor, inputs: Inputs, dtype: torch.dtype, top: int = 0) -> tuple[Tensor, "Found"]:
+        """Also s¹ = HopAttn(q*, X), in the precision of ``query``; shares are kept in ``dtype``."""
+        s1, shares = hopattn_and_weights(query, inputs.patterns, inputs.bias, dtype, top)
+        start = Retrieval.of(query, inputs.patterns, inputs.bias, shares, s1, top)
+        return real(s1, inputs.rows), cls(inputs.rows, start)
+
+    def among(self, inputs: Inputs) -> "Found":
+        """The same, changes taken among the patterns of ``inputs``."""
+        return replace(self, start=replace(self.start, patterns=inputs.patterns, bias=inputs.bias))
+
+    def take(self, keep: Tensor | slice) -> "Found":
         """The texts named only."""
-        return Anchor(
-            None if self.rows is None else self.rows[keep],
-            self.start[keep] if isinstance(self.start, Tensor) else self.start.take(keep),
-            tuple(u[keep] for u in self.u),
-            self.error[keep],
-        )
+        return Found(None if self.rows is None else self.rows[keep], self.start.take(keep))
+
+    def change(self, query: Tensor) -> Tensor:
+        """Of s¹, by a change of its query, both (B, G, P, N, D)."""
+        return real(hopattn_change(query, self.start), self.rows)
 
 
-def full_query(network: Network, inputs: Inputs, first: Tensor) -> Tensor:
-    """x w₁ + F⁻¹(w₂ᵀ s²) in the precision of the weights, (B, P, N, D); where s¹ is clamped, 2x."""
-    drive = inputs.drive.to(network.w1.dtype)
-    return drive if network.shape.clamped else drive + feedback(first, network.weights[0]).view(drive.shape)
+@dataclass(frozen=True)
+class Sigma:
+    """The same without HopAttn: s¹ = σ(q*)."""
+
+    rows: Tensor | None
+    query: Tensor
+
+    def take(self, keep: Tensor | slice) -> "Sigma":
+        """The texts named only."""
+        return Sigma(None if self.rows is None else self.rows[keep], self.query[keep])
+
+    def change(self, query: Tensor) -> Tensor:
+        """Of s¹, by a change of its query, both (B, G, P, N, D)."""
+        start = self.query.unsqueeze(1)
+        return real((sigma(start + query) - sigma(start)).to(query.dtype), self.rows)
 
 
-def make_anchor(
-    network: Network, inputs: Inputs, base: State, start: Retrieval | Tensor, below: Tensor | None = None
-) -> Anchor:
-    """u* once, in the precision of the weights, from s* = ``base``; in the shapes of a nudge: (B, 1, Hᵢ).
+@dataclass(frozen=True)
+class DenseAnchor:
+    """``s1`` s¹* (B, P, N, D), ``current`` w₂ F(s¹*) (B, H₂) from it at full precision, and changes of s¹."""
 
-    ``start`` is what the query has found, without HopAttn the query; ``below`` is w₂ F(s¹*), if it is there already.
-    """
-    if below is None:
-        below = base.projection.to(network.w1.dtype).flatten(1) @ network.weights[0].T
-    currents = [below, *(low @ w.T for low, w in zip(base.layers, network.weights[1:], strict=False))]
-    return Anchor(
-        inputs.rows,
-        start,
-        tuple((u + above(network, base.layers, i)).unsqueeze(1) for i, u in enumerate(currents)),
-        (inputs.target - base.output).unsqueeze(1),
-    )
+    s1: Tensor
+    current: Tensor
+    start: Found | Sigma
+    w2: Tensor
+
+    def take(self, keep: Tensor | slice) -> "DenseAnchor":
+        """The texts named only, for changes."""
+        return replace(self, start=self.start.take(keep))
+
+    def change(self, s2: Tensor) -> Tensor:
+        """Of s¹, unless it is clamped, by a change of s²."""
+        return self.start.change(down(s2, self.w2, self.s1.shape[1:]))
 
 
-def project_change(anchor: Anchor, change: Tensor) -> Tensor:
-    """Change of s¹, which is not clamped, that a change of its query brings, both (B, G, P, N, D), padding rows 0."""
-    if isinstance(anchor.start, Retrieval):
-        moved = hopattn_change(change, anchor.start)
-    else:
-        query = anchor.start.unsqueeze(1)
-        moved = (sigma(query + change) - sigma(query)).to(change.dtype)
-    return moved if anchor.rows is None else moved.mul_(anchor.rows.unsqueeze(1))
+class DenseProjection(Layer):
+    """HopAttn of every row, without attention σ; where s¹ is clamped, the input."""
+
+    def free(self, s2: Tensor) -> Tensor:
+        """s¹ (B, P, N, D) of s² (B, H₂), padding rows 0."""
+        inputs, shape = self.inputs, self.network.shape
+        if shape.clamped:
+            return inputs.patterns
+        query = inputs.drive + self.down(s2)
+        return real(hopattn(query, inputs.patterns, inputs.bias) if shape.attention else sigma(query), inputs.rows)
+
+    def up(self, s1: Tensor) -> Tensor:
+        """w₂ F(s¹); where s¹ is clamped, it is there already."""
+        return super().up(s1) if self.inputs.current is None else self.inputs.current
+
+    def anchor(self, s2: Tensor, batch: Batch) -> DenseAnchor:
+        """What changes are taken from; ``batch`` is the layer's."""
+        exact = self if self.w2.dtype == self.full else DenseProjection.of(self.network, batch, self.full)
+        query, rows = exact.full_query(s2), exact.inputs.rows
+        if self.network.shape.attention:
+            s1, found = Found.of(query, exact.inputs, self.w2.dtype)
+            return DenseAnchor(s1.to(self.w2.dtype), exact.up(s1), found.among(self.inputs), self.w2)
+        s1 = self.inputs.patterns if self.network.shape.clamped else real(sigma(query), rows)
+        return DenseAnchor(s1.to(self.w2.dtype), exact.up(s1), Sigma(rows, query), self.w2)

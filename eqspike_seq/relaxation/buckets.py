@@ -5,8 +5,8 @@ at once. Texts do not see each other, so the gradients of a batch are the weight
 """
 
 import math
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import fields, replace
 
 import torch
 from torch import Tensor
@@ -51,22 +51,37 @@ def buckets(backend: Backend, network: Network, batch: Batch) -> Iterator[tuple[
         yield rows, *trimmed(network, texts)
 
 
+def by_bucket(
+    pieces: Iterable[tuple[Tensor, Network, Batch]], relax: Callable[[Network, Batch], list[Equilibrium]]
+) -> list[Equilibrium]:
+    """The phases that ``relax`` gives of each of ``pieces``, (rows, network, texts), as phases of all their texts."""
+    order, found = [], []
+    for rows, narrow, texts in pieces:
+        order.append(rows)
+        found.append(relax(narrow, texts))
+        del narrow, texts  # before the next are made
+    inverse = torch.cat(order).argsort()
+    return [joined(list(phases), inverse) for phases in zip(*found, strict=True)]
+
+
 def free_by_length(backend: Backend, network: Network, batch: Batch) -> Equilibrium:
     """The free phase of a batch, by buckets; ``released``."""
     network = replace(network, large=network.w2(backend.dtype))
-    order, found = [], []
-    for rows, narrow, texts in buckets(backend, network, batch):
-        order.append(rows)
-        found.append(released(backend.free(narrow, texts), network.shape))
-    return joined(found, torch.cat(order).argsort())
+    return free_by_bucket(backend, network, buckets(backend, network, batch))
+
+
+def free_by_bucket(backend: Backend, network: Network, pieces: Iterable[tuple[Tensor, Network, Batch]]) -> Equilibrium:
+    """The free phase of ``pieces`` of ``network``; ``released``."""
+    (free,) = by_bucket(pieces, lambda narrow, texts: [released(backend.free(narrow, texts), network.shape)])
+    return free
 
 
 def released(found: Equilibrium, shape: Shape) -> Equilibrium:
-    """It without s¹ and all else of its size, as if it were of the whole network."""
+    """What is reported of it, without s¹ and all else of its size, as if it were of the whole network."""
+    reported = {each.name: getattr(found, each.name) for each in fields(Equilibrium)}
     nothing = found.rates.projection[:, :, :0].clone()  # a view would hold all of s¹
-    rates = State(nothing, found.rates.layers)
     ledger = replace(found.ledger, sizes=list(shape.sizes))
-    return replace(found, rates=rates, ledger=ledger, deviation=None, memory=None, trace={}, local=None)
+    return Equilibrium(**{**reported, "rates": State(nothing, found.rates.layers), "ledger": ledger, "trace": {}})
 
 
 def joined(parts: list[Equilibrium], inverse: Tensor) -> Equilibrium:

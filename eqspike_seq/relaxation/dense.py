@@ -10,7 +10,8 @@ sweeps of the *synchronous* update, which moves all layers from the same state. 
 that an alternating sweep looks at s¹ once and then goes round the layers above it ``ROUNDS`` times.
 """
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal, TypeVar
 
 import torch
@@ -19,78 +20,28 @@ from torch import Tensor
 
 from eqspike_seq.config.section import Positive
 from eqspike_seq.ledger import dense_ledger, sweep_products
-from eqspike_seq.model.attention import Retrieval, hopattn_and_weights
 from eqspike_seq.model.network import Batch, Network, State, phi, sigma
-from eqspike_seq.model.projection import (
-    Anchor,
-    Inputs,
-    above,
-    feedback,
-    full_query,
-    in_sizes,
-    input_of,
-    make_anchor,
-    prepare,
-    project,
-    project_change,
-)
-from eqspike_seq.relaxation.equilibrium import Backend, Equilibrium
+from eqspike_seq.model.projection import DenseAnchor, DenseProjection, in_sizes
+from eqspike_seq.model.synapses import ChangedRates, Rates
+from eqspike_seq.phases import Phase
+from eqspike_seq.relaxation.equilibrium import Backend, PhaseEnd
+from eqspike_seq.relaxation.stack import ROUNDS, Pull, StackAnchor, in_turn, largest_change, settled, updated
 
 Order = Literal["alternating", "synchronous"]
-ROUNDS = 3  # of the layers above s¹ in an alternating sweep
 FINER = 0.03  # the tolerance of changes, of that of rates, for each β: gradients are no better than their convergence
+Held = TypeVar("Held", DenseProjection, "_Anchors")
+Advance = Callable[[Held, State, "_Texts"], State]  # one sweep of the texts at hand
 
 
-def updated(
-    network: Network, inputs: Inputs, current: Tensor, source: tuple[Tensor, ...], index: int, beta: float = 0.0
-) -> Tensor:
-    """Layer ``index`` of the stack from its neighbours in ``source``, s² from ``current`` = w₂ F(s¹)."""
-    u = current if index == 0 else source[index - 1] @ network.weights[index].T
-    u = u + above(network, source, index)
-    if beta and index + 1 == len(source):
-        u = u + beta * (inputs.target - source[index])
-    return sigma(u)
-
-
-def in_turn(layers: int) -> list[int]:
-    """Positions of s², s³, … in the order of their updates: those that w₂ does not reach first."""
-    return [*range(1, layers, 2), *range(0, layers, 2)]
-
-
-def settled(
-    network: Network, inputs: Inputs, current: Tensor, layers: tuple[Tensor, ...], beta: float = 0.0
-) -> tuple[Tensor, ...]:
-    """The layers above s¹ after ``ROUNDS`` rounds, s¹ held."""
-    new = list(layers)
-    for index in ROUNDS * in_turn(len(new)):
-        new[index] = updated(network, inputs, current, tuple(new), index, beta)
-    return tuple(new)
-
-
-def sweep(
-    network: Network,
-    inputs: Inputs,
-    state: State,
-    beta: float = 0.0,
-    order: Order = "alternating",
-    w2: Tensor | None = None,
-) -> State:
-    """s¹ and every layer above. ``w2`` is the first stacked weight in the type of the large products, if another."""
-    w2 = network.weights[0] if w2 is None else w2
-    projection = project(network, inputs, state.layers[0], w2)
+def sweep(projection: DenseProjection, state: State, beta: float = 0.0, order: Order = "alternating") -> State:
+    """s¹ and every layer above."""
+    network, pull = projection.network, Pull(projection.inputs.target, beta)
+    s1 = projection.free(state.layers[0])
     if order == "alternating":
-        return State(
-            projection,
-            settled(network, inputs, input_of(network, inputs, projection, w2), state.layers, beta),
-        )
-    current = input_of(network, inputs, state.projection, w2)
-    layers = [updated(network, inputs, current, state.layers, index, beta) for index in range(len(state.layers))]
-    return State(projection, tuple(layers))
-
-
-def largest_change(new: tuple[Tensor, ...], old: tuple[Tensor, ...]) -> Tensor:
-    """The largest change of any unit above s¹, for each text; (B,)."""
-    return torch.stack([(a - b).abs().flatten(1).amax(1) for a, b in zip(new, old, strict=True)]).amax(0)
+        return State(s1, settled(network, projection.up(s1), state.layers, pull))
+    current = projection.up(state.projection)
+    layers = range(len(state.layers))
+    return State(s1, tuple(updated(network, current, state.layers, index, pull) for index in layers))
 
 
 @dataclass(frozen=True)
@@ -114,154 +65,127 @@ class DenseBackend(Backend):
     """Order of updates in a sweep."""
     together: ClassVar[int] = 32
 
-    def free(self, network: Network, batch: Batch, record: bool = False) -> Equilibrium:
+    def free(self, network: Network, batch: Batch, record: bool = False) -> PhaseEnd[DenseProjection]:
         """The free phase, Eq. 13–16 with β = 0, from ``network.rest``."""
-        inputs, w2 = prepare(network, batch, self.dtype), network.w2(self.dtype)
-        count, rest = len(batch), network.rest(1)
-        resting = tuple(layer.expand(count, -1) for layer in rest.layers)
-        state = State(rest.projection.expand(count, -1, -1, -1), resting)
-        final = State(torch.zeros_like(inputs.drive), tuple(layer.clone() for layer in state.layers))
-        residual = final.output.new_full((count,), float("inf"))
-        steps = torch.zeros(count, dtype=torch.int64, device=residual.device)
-        outputs, trace = [], _Trace(record)
-        texts, current = _Texts.all(count, residual.device), inputs
-        for step in range(1, self.free_steps + 1):
-            new = sweep(network, current, state, order=self.order, w2=w2)
-            change, rows = largest_change(new.layers, state.layers), texts.rows
-            residual[rows] = texts.of(change)
-            steps[rows] += 1
-            going = texts.going & (change > self.tolerance) & (step < self.free_steps)
-            texts.write(final, new, ~going | record)
-            outputs.append(final.output.clone())
-            if record:
-                trace.add(residual=residual.clone(), phi=phi(network, inputs.drive.to(network.w1.dtype), _float(final)))
-            texts, state, current = texts.left(going, new, current)
-            if not len(texts.rows):
-                break
-        return Equilibrium(
+        projection, count, rest = DenseProjection.of(network, batch, self.dtype), len(batch), network.rest(1)
+        layers = tuple(layer.expand(count, -1) for layer in rest.layers)
+        start = State(rest.projection.expand(count, -1, -1, -1), layers)
+        final = State(torch.zeros_like(projection.inputs.drive), tuple(layer.clone() for layer in layers))
+        drive = projection.inputs.drive
+
+        def advance(held: DenseProjection, state: State, texts: _Texts) -> State:
+            return sweep(held, state, order=self.order)
+
+        def energy(state: State) -> Tensor:
+            return phi(network, drive.to(network.w1.dtype), _float(state))
+
+        settling = _Settling(
+            final, self.free_steps, torch.tensor(self.tolerance, dtype=torch.float64), energy if record else None
+        )
+        settling.run(advance, start, projection)
+        return PhaseEnd(
             rates=final,
-            residual=residual,
-            steps=steps,
-            converged=residual <= self.tolerance,
-            outputs=torch.stack(outputs),
-            events=_products(steps, sweep_products(network.shape, batch.mask, self.rounds), len(outputs)),
-            ledger=dense_ledger(network.shape, batch.mask, steps, "free", self.rounds),
-            memory=inputs,
-            trace=trace.stacked(),
+            residual=settling.residual,
+            steps=settling.steps,
+            converged=settling.residual <= self.tolerance,
+            outputs=torch.stack(settling.outputs),
+            events=settling.products(sweep_products(network.shape, batch.mask, self.rounds)),
+            ledger=dense_ledger(network.shape, batch.mask, settling.steps, Phase.FREE, self.rounds),
+            trace=settling.trace(),
+            synapses=Rates(final),
+            kept=projection,
         )
 
     def nudge(
-        self, network: Network, batch: Batch, start: Equilibrium, betas: tuple[float, ...], record: bool = False
-    ) -> list[Equilibrium]:
+        self,
+        network: Network,
+        batch: Batch,
+        start: PhaseEnd[DenseProjection],
+        betas: tuple[float, ...],
+        record: bool = False,
+    ) -> list[PhaseEnd[None]]:
         """All nudges in one batch, as changes from ``start`` after one more sweep, in the precision of the weights."""
-        assert isinstance(start.memory, Inputs)
-        inputs = start.memory
-        base, anchor = self._begun(network, batch, inputs, start.rates)
-        w2 = network.w2(self.dtype)
-        count, groups = len(batch), len(betas)
+        anchor, inputs = start.kept.anchor(start.rates.layers[0], batch), start.kept.inputs
+        layers = settled(network, anchor.current, start.rates.layers, Pull(inputs.target))
+        base = State(anchor.s1, layers)
+        anchors = _Anchors(anchor, StackAnchor.of(network, layers, anchor.current, inputs.target))
+        count, groups, shape = len(batch), len(betas), network.shape
         beta = torch.tensor(betas, dtype=network.w1.dtype, device=batch.labels.device).view(1, groups, 1)
         delta = State(
             base.projection.new_zeros(count, groups, *base.projection.shape[1:]),
             tuple(layer.new_zeros(count, groups, layer.shape[1]) for layer in base.layers),
         )
         final = State(delta.projection.clone(), tuple(layer.clone() for layer in delta.layers))
-        least = FINER * self.tolerance * beta.abs().view(1, groups)
-        residual = final.output.new_full((count, groups), float("inf"))
-        steps = torch.zeros(count, dtype=torch.int64, device=residual.device)
-        still, moved = torch.zeros_like(steps), torch.zeros_like(steps, dtype=torch.bool)
-        outputs, trace = [], _Trace(record)
-        texts, current = _Texts.all(count, residual.device), anchor
-        for step in range(1, self.nudge_steps + 1):
+        moved = torch.zeros(count, dtype=torch.bool, device=beta.device)
+        still = torch.zeros(count, dtype=torch.int64, device=beta.device)
+
+        def advance(held: _Anchors, state: State, texts: _Texts) -> State:
             rows = texts.rows
-            moved[rows] |= texts.of(delta.layers[0].flatten(1).any(1))
-            new = self._change_sweep(network, current, delta, beta, w2, bool(moved[rows].any()))
-            changes = torch.stack([(a - b).abs().amax(2) for a, b in zip(new.layers, delta.layers, strict=True)])
-            change = changes.amax(0)
-            residual[rows] = texts.of(change)
-            steps[rows] += 1
+            moved[rows] |= texts.of(state.layers[0].flatten(1).any(1))
             still[rows] += ~moved[rows]
-            going = texts.going & (change > least).any(1) & (step < self.nudge_steps)
-            texts.write(final, new, ~going | record)
-            outputs.append(base.output.unsqueeze(1) + final.output)
-            if record:
-                drive = inputs.drive.to(network.w1.dtype)
-                states = [_float(base) + _float(_group(final, g)) for g in range(groups)]
-                trace.add(residual=residual.clone(), phi=torch.stack([phi(network, drive, s) for s in states], 1))
-            texts, delta, current = texts.left(going, new, current)
-            if not len(texts.rows):
-                break
-        series, recorded = torch.stack(outputs), trace.stacked()
-        swept = sweep_products(network.shape, batch.mask, self.rounds)
-        spared = swept - sweep_products(network.shape, batch.mask, self.rounds, above=True)
-        events = _products(steps, swept, len(outputs)) - _products(still, spared, len(outputs))
+            return self._change_sweep(network, held, state, beta, bool(moved[rows].any()))
+
+        def energy(state: State) -> Tensor:
+            states = [_float(base) + _float(_group(state, g)) for g in range(groups)]
+            return torch.stack([phi(network, inputs.drive.to(network.w1.dtype), state) for state in states], 1)
+
+        least = FINER * self.tolerance * beta.abs().view(1, groups)
+        settling = _Settling(final, self.nudge_steps, least, energy if record else None)
+        settling.run(advance, delta, anchors)
+        steps, recorded, outputs = settling.steps, settling.trace(), torch.stack(settling.outputs)
+        swept = sweep_products(shape, batch.mask, self.rounds)
+        spared = swept - sweep_products(shape, batch.mask, self.rounds, above=True)
+        events = settling.products(swept) - settling.products(spared, still)
         found = []
         for g in range(groups):
-            phase, once = "nudge+" if betas[g] > 0 else "nudge-", int(g == 0)  # the sweep at the start is all nudges'
-            taken = dense_ledger(network.shape, batch.mask, steps + once, phase, self.rounds, still)
+            once = int(g == 0)  # the sweep at the start is all nudges'
+            taken = dense_ledger(shape, batch.mask, steps + once, Phase.of(betas[g]), self.rounds, still)
+            change, residual = _group(final, g), settling.residual[:, g]
+            rates = base + change
             found.append(
-                Equilibrium(
-                    rates=base + _group(final, g),
-                    deviation=_group(final, g),
-                    residual=residual[:, g],
+                PhaseEnd(
+                    rates=rates,
+                    residual=residual,
                     steps=steps,
-                    converged=residual[:, g] <= least[0, g],
-                    outputs=series[:, :, g],
+                    converged=residual <= least[0, g],
+                    outputs=base.output + outputs[:, :, g],
                     events=events + once * swept,
                     ledger=taken,
                     trace={name: values[:, :, g] for name, values in recorded.items()},
+                    synapses=ChangedRates(rates, change),
+                    kept=None,
                 )
             )
         return found
 
-    def _change_sweep(
-        self, network: Network, anchor: Anchor, delta: State, beta: Tensor, w2: Tensor, moved: bool
-    ) -> State:
-        """One sweep of the changes δ, (B, G, …): δs = σ(u* + δu) − σ(u*), δs¹ by ``hopattn_change``.
+    def _change_sweep(self, network: Network, anchors: "_Anchors", delta: State, beta: Tensor, moved: bool) -> State:
+        """One sweep of the changes δ, (B, G, …): δs = σ(u* + δu) − σ(u*), δs¹ by ``DenseAnchor.change``.
 
         Until any unit of s² has ``moved``, s¹ rests too, and none of the large products is formed.
         """
         projection, large = delta.projection, moved and not network.shape.clamped
+        w2, stack = anchors.projection.w2, anchors.stack
         if large:
-            change = feedback(delta.layers[0].flatten(0, 1), w2)
-            projection = project_change(anchor, change.view(projection.shape))
+            projection = anchors.projection.change(delta.layers[0])
 
-        def input_of(projection: Tensor) -> Tensor:
-            return (projection.flatten(2) @ w2.T).to(network.w1.dtype) if large else anchor.u[0].new_zeros(())
+        def current_of(s1: Tensor) -> Tensor:
+            return (s1.flatten(2) @ w2.T).to(network.w1.dtype) if large else stack.u[0].new_zeros(())
 
         def update(current: Tensor, source: tuple[Tensor, ...], index: int) -> Tensor:
             u = current if index == 0 else source[index - 1] @ network.weights[index].T
             if index + 1 < len(source):
                 u = u + source[index + 1] @ network.weights[index + 1]
             else:
-                u = u + beta * (anchor.error - source[index])
-            return sigma(anchor.u[index] + u) - sigma(anchor.u[index])
+                u = u + beta * (stack.error - source[index])
+            return sigma(stack.u[index] + u) - sigma(stack.u[index])
 
         if self.order == "synchronous":
-            current = input_of(delta.projection)
+            current = current_of(delta.projection)
             return State(projection, tuple(update(current, delta.layers, index) for index in range(len(delta.layers))))
-        layers, current = list(delta.layers), input_of(projection)
+        layers, current = list(delta.layers), current_of(projection)
         for index in ROUNDS * in_turn(len(layers)):
             layers[index] = update(current, tuple(layers), index)
         return State(projection, tuple(layers))
-
-    def _begun(self, network: Network, batch: Batch, inputs: Inputs, rates: State) -> tuple[State, "Anchor"]:
-        """The state after one more sweep in the precision of the weights, and what changes are taken from."""
-        full, shares, projection = network.weights[0], None, rates.projection
-        exact = inputs if self.dtype == full.dtype else prepare(network, batch, full.dtype)
-        query = full_query(network, exact, rates.layers[0])
-        exact = replace(exact, drive=query)  # x w₁ by itself has been used
-        if network.shape.attention:
-            projection, shares = hopattn_and_weights(query, exact.patterns, exact.bias, self.dtype)
-        elif not network.shape.clamped:
-            projection = sigma(query)
-        if exact.rows is not None:
-            projection.mul_(exact.rows)
-        below = input_of(network, exact, projection, full)
-        base = State(projection.to(self.dtype), settled(network, exact, below, rates.layers))
-        if shares is None:
-            return base, make_anchor(network, inputs, base, query, below)
-        start = Retrieval.of(query, inputs.patterns, inputs.bias, shares, base.projection)
-        return base, make_anchor(network, inputs, base, start, below)
 
     @property
     def rounds(self) -> int:
@@ -269,22 +193,61 @@ class DenseBackend(Backend):
         return ROUNDS if self.order == "alternating" else 1
 
 
-Held = TypeVar("Held", Inputs, Anchor)
+@dataclass(frozen=True)
+class _Anchors:
+    """What changes are taken from, of s¹ and of the layers above."""
+
+    projection: DenseAnchor
+    stack: StackAnchor
+
+    def take(self, keep: Tensor | slice) -> "_Anchors":
+        return _Anchors(self.projection.take(keep), self.stack.take(keep))
 
 
-class _Trace:
-    """Values of a recorded phase, one a step."""
+class _Settling:
+    """Sweeps of a phase, free or nudged, until each text has converged, into ``final`` (B, [G,] …).
 
-    def __init__(self, on: bool) -> None:
-        self.on = on
-        self.values: dict[str, list[Tensor]] = {}
+    ``residual`` (B, [G]) is compared with ``least``, ``steps`` (B,) are those taken; ``outputs`` and, where ``energy``
+    is asked for, residual and φ are kept after each.
+    """
 
-    def add(self, **values: Tensor) -> None:
-        for name, value in values.items():
-            self.values.setdefault(name, []).append(value)
+    def __init__(self, final: State, most: int, least: Tensor, energy: Callable[[State], Tensor] | None) -> None:
+        self.final, self.most, self.least, self.energy = final, most, least, energy
+        count = len(final.output)
+        self.residual = final.output.new_full(final.output.shape[:-1], float("inf"))
+        self.steps = torch.zeros(count, dtype=torch.int64, device=self.residual.device)
+        self.outputs: list[Tensor] = []
+        self.residuals: list[Tensor] = []
+        self.energies: list[Tensor] = []
 
-    def stacked(self) -> dict[str, Tensor]:
-        return {name: torch.stack(values) for name, values in self.values.items()}
+    def run(self, advance: Advance[Held], state: State, held: Held) -> None:
+        """From ``state`` by sweeps of ``advance``, which is given what is ``held`` of the texts at hand."""
+        texts = _Texts.all(len(self.steps), self.residual.device)
+        for step in range(1, self.most + 1):
+            new, rows = advance(held, state, texts), texts.rows
+            change = largest_change(new.layers, state.layers, self.residual.dim())
+            self.residual[rows] = texts.of(change)
+            self.steps[rows] += 1
+            going = texts.going & (change > self.least).view(len(change), -1).any(1) & (step < self.most)
+            texts.write(self.final, new, ~going | (self.energy is not None))
+            self.outputs.append(self.final.output.clone())
+            if self.energy is not None:
+                self.residuals.append(self.residual.clone())
+                self.energies.append(self.energy(self.final))
+            texts, state, held = texts.left(going, new, held)
+            if not len(texts.rows):
+                break
+
+    def products(self, swept: Tensor, most: Tensor | None = None) -> Tensor:
+        """Multiply-accumulates of each text until each reading, (R, B), ``swept`` (B,) in each of ``most`` sweeps."""
+        readings = torch.arange(1, len(self.outputs) + 1, device=swept.device).unsqueeze(1)
+        return readings.minimum(self.steps if most is None else most) * swept
+
+    def trace(self) -> dict[str, Tensor]:
+        """What was recorded."""
+        if self.energy is None:
+            return {}
+        return {"residual": torch.stack(self.residuals), "phi": torch.stack(self.energies)}
 
 
 @dataclass(frozen=True)
@@ -335,9 +298,3 @@ def _float(state: State) -> State:
 
 def _group(delta: State, group: int) -> State:
     return State(delta.projection[:, group], tuple(layer[:, group] for layer in delta.layers))
-
-
-def _products(steps: Tensor, swept: Tensor, readings: int) -> Tensor:
-    """Multiply-accumulates of each text until each reading, (readings, B), ``swept`` (B,) in a sweep."""
-    taken = torch.arange(1, readings + 1, device=steps.device).unsqueeze(1).minimum(steps)
-    return taken * swept

@@ -1,29 +1,28 @@
 """What a backend is, and what it returns: where a phase ended, and how."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 import torch
 from torch import Tensor
 
 from eqspike_seq.config.section import Section
 from eqspike_seq.ledger import Ledger
-from eqspike_seq.model.network import Batch, Network, Product, State
+from eqspike_seq.model.network import Batch, Network, State
+from eqspike_seq.model.synapses import Synapses
+
+Kept = TypeVar("Kept", covariant=True)
 
 
 @dataclass(frozen=True)
 class Equilibrium:
-    """Where a phase ended, and how.
+    """What is reported of a phase.
 
-    ``rates`` is the state that Eq. 18 reads; ``deviation`` its change since the nudge began where the backend relaxes
-    changes (None where it does not). ``residual`` (B,) is the largest change of any unit above s¹ in the last step,
+    ``rates`` is the state at its end. ``residual`` (B,) is the largest change of any unit above s¹ in the last step,
     ``steps`` (B,) those taken, ``converged`` (B,) whether the residual passed the tolerance. ``outputs`` (R, B, C) are
     the output rates at R readings, ``reading_steps`` apart, and ``events`` (R, B) what it took until then: synaptic
-    events where there are spikes, else multiply-accumulates. ``memory`` is what the backend needs to start a nudge
-    from here. ``trace`` holds what a recorded phase adds, each (steps or R, B, …): residual, phi, spikes. ``local``
-    gives, where synapses do not learn from ``rates``, what each of them holds at the end of the phase in place of
-    r_post r_pre, summed over the batch, by parameter name.
+    events where there are spikes, else multiply-accumulates. ``trace`` holds what a recorded phase adds, each
+    (steps or R, B, …): residual, phi, spikes.
     """
 
     rates: State
@@ -34,10 +33,15 @@ class Equilibrium:
     events: Tensor
     ledger: Ledger
     reading_steps: int = 1
-    deviation: State | None = None
-    memory: object = None
     trace: dict[str, Tensor] = field(default_factory=dict)
-    local: Callable[[], dict[str, Tensor | Product]] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PhaseEnd(Equilibrium, Generic[Kept]):
+    """A phase as its backend leaves it: what its ``synapses`` hold, and what it has ``kept`` to nudge from here."""
+
+    synapses: Synapses
+    kept: Kept
 
 
 class Backend(Section):
@@ -49,12 +53,12 @@ class Backend(Section):
     together: ClassVar[int]
     dtype: torch.dtype  # of large products
 
-    def free(self, network: Network, batch: Batch, record: bool = False) -> Equilibrium:
+    def free(self, network: Network, batch: Batch, record: bool = False) -> PhaseEnd[Any]:
         """β = 0, from rest."""
         raise NotImplementedError
 
     def nudge(
-        self, network: Network, batch: Batch, start: Equilibrium, betas: tuple[float, ...], record: bool = False
-    ) -> list[Equilibrium]:
+        self, network: Network, batch: Batch, start: PhaseEnd[Any], betas: tuple[float, ...], record: bool = False
+    ) -> list[PhaseEnd[None]]:
         """One equilibrium for each β, all from ``start``; the output is pulled towards the one-hot labels."""
         raise NotImplementedError

@@ -226,25 +226,26 @@ def _for_disk(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def choose(config: RunConfig) -> Path:
     """Where this run goes: --resume PATH, --out, the newest unfinished run of these settings, or a new folder."""
-    if config.run.resume is not None and config.run.resume != "auto":
-        path = Path(config.run.resume)
+    out, resume = config.run.out, config.run.resume
+    if resume is not None and resume != "auto":
+        path = Path(resume)
         if not (path / "config.toml").is_file():
             raise RunError(f"--resume: {path} is no run folder (it has no config.toml). Give a run folder, or auto.")
-        if config.run.out is not None and config.run.out.resolve() != path.resolve():
-            raise RunError(f"--resume {path} and --out {config.run.out} name two folders. Give one of them.")
+        if out is not None and out.resolve() != path.resolve():
+            raise RunError(f"--resume {path} and --out {out} name two folders. Give one of them.")
         return path
-    if config.run.out is not None:
-        if config.run.out.exists() and not config.run.out.is_dir():
-            raise RunError(f"--out: {config.run.out} is a file, expected a folder")
-        if config.run.resume is None and (config.run.out / "config.toml").exists():
+    if out is not None:
+        if out.exists() and not out.is_dir():
+            raise RunError(f"--out: {out} is a file, expected a folder")
+        if resume is None and (out / "config.toml").exists():
             raise RunError(
-                f"--out: {config.run.out} holds a run already. Continue it with --resume auto, or choose another folder."
+                f"--out: {out} holds a run already. Continue it with --resume auto, or choose another folder."
             )
-        return config.run.out
+        return out
     stem = f"{config.data.dataset_name}-{config.backend.name}-{config.run.preset}-seed{config.run.seed}"
     number = 1
     while (path := Path("runs") / (stem if number == 1 else f"{stem}-{number}")).exists():
-        if config.run.resume == "auto" and unfinished(path, config):
+        if resume == "auto" and unfinished(path, config):
             return path
         number += 1
     return path

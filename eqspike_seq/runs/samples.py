@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-ARRAYS = ("free", "nudge_plus", "nudge_minus")  # the phases, as the names of arrays begin
+from eqspike_seq.phases import RELAXED
 
 
 def check_samples(arrays: dict[str, NDArray[Any]]) -> None:
@@ -34,7 +34,7 @@ def check_samples(arrays: dict[str, NDArray[Any]]) -> None:
     if "attention" in arrays:
         fit("attention", "bnn", "f")
     layers = [name.removeprefix("free_") for name in arrays if name.startswith("free_spikes_")]
-    for phase in ARRAYS:
+    for phase in RELAXED:
         fit(f"{phase}_outputs", "rbc", "f", phase)
         for name in ("residual", "phi"):
             fit(f"{phase}_{name}", "rb", "f", phase)

@@ -20,13 +20,14 @@ from pydantic import (
 )
 
 from eqspike_seq.ledger import Ledger, Natural
+from eqspike_seq.phases import Phase
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Amount = Annotated[float, Field(ge=0, le=1e15)]
 Number = Annotated[float, Field(ge=-1e15, le=1e15)]
 Positive = Annotated[int, Field(ge=1, le=2**62)]
 StageName = Literal["initial", "halfway", "end"]  # of training
-PhaseName = Literal["free", "nudge+", "nudge-"]
+PhaseName = Annotated[Phase, Field(strict=False)]
 MOST_WEIGHTS = 7  # of a parameter in one picture: as many as there are colours
 
 

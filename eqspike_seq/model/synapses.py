@@ -1,0 +1,96 @@
+"""What synapses hold at the end of a phase, ∂φ/∂θ, and what they learn from its contrast of two phases.
+
+The contrast of r_post r_pre is exact as a⁺b⁺ − a⁻b⁻ = (a⁺ − a⁻) b̄ + ā (b⁺ − b⁻), which keeps its precision (Eq. 18).
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from eqspike_seq.model.network import Batch, Network, Product, State
+from eqspike_seq.model.projection import static_products
+
+Gradients = dict[str, Tensor]
+Products = dict[str, Tensor | Product]  # by parameter name
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Synapses that learn from rates: each holds r_post r_pre of ``state``."""
+
+    state: State
+
+    def contrast(self, before: "Rates") -> tuple[State, State]:
+        """(difference, mean) of two phases."""
+        return self.state + before.state.scaled(-1), (self.state + before.state).scaled(0.5)
+
+
+@dataclass(frozen=True)
+class ChangedRates(Rates):
+    """The same at the end of a nudge that knows its ``change`` since it began better than the two states tell."""
+
+    change: State
+
+    def contrast(self, before: Rates) -> tuple[State, State]:
+        """(difference, mean) of two nudges, or of a nudge and what it began with."""
+        if isinstance(before, ChangedRates):
+            return self.change + before.change.scaled(-1), (self.state + before.state).scaled(0.5)
+        return self.change, self.state + self.change.scaled(-0.5)
+
+
+@dataclass(frozen=True)
+class ByRule:
+    """Synapses that hold something else in place of r_post r_pre, summed over the batch; made when asked for."""
+
+    products: Callable[[], Products]
+
+
+Synapses = Rates | ByRule
+
+
+def learnt(network: Network, batch: Batch, after: Synapses, before: Synapses, scale: float) -> Products:
+    """−Δθ from what synapses hold at the ends of two phases: ``scale`` times the contrast, batch mean."""
+    if isinstance(after, Rates) and isinstance(before, Rates):
+        return local_products(network, batch, *after.contrast(before), scale)
+    if not isinstance(after, ByRule) or not isinstance(before, ByRule):
+        raise TypeError("the two phases are of different backends")
+    factor, end, start = -scale / len(batch), after.products(), before.products()
+    found: Products = {}
+    for name, value in end.items():
+        other = start[name]
+        if isinstance(value, Product) and isinstance(other, Product):
+            found[name] = value.scaled(factor) + other.scaled(-factor)
+        elif isinstance(value, Tensor) and isinstance(other, Tensor):
+            found[name] = factor * (value - other)
+    return found
+
+
+def multiplied_out(found: Mapping[str, Tensor | Product]) -> Gradients:
+    """Gradients as tensors."""
+    return {name: value if isinstance(value, Tensor) else value.whole() for name, value in found.items()}
+
+
+def local_update(network: Network, batch: Batch, difference: State, mean: State, scale: float) -> Gradients:
+    """−Δθ from the contrast of two states.
+
+    Δw_{i+1} = scale · (d_post s̄_preᵀ + s̄_post d_preᵀ), Δb = scale · d, Δw₁ = scale · xᵀ d¹ (Eq. 18); batch mean. What
+    s¹ takes part in is multiplied, and returned, in its type.
+    """
+    return multiplied_out(local_products(network, batch, difference, mean, scale))
+
+
+def local_products(network: Network, batch: Batch, difference: State, mean: State, scale: float) -> Products:
+    """``local_update`` with the gradients of weights above s¹ not multiplied out."""
+    factor = -scale / len(batch)
+    static = static_products(network, batch, difference.projection)
+    gradients: Products = {name: factor * value for name, value in static.items()}
+    below_d, below_m = difference.projection.flatten(1), mean.projection.flatten(1)
+    for index, (d, m) in enumerate(zip(difference.layers, mean.layers, strict=True), start=2):
+        # one product for both terms: [d; m]ᵀ [pre mean; pre difference]
+        post, pre = (factor * torch.cat([d, m])).to(below_d.dtype), torch.cat([below_m, below_d])
+        gradients[f"w{index}"] = Product(((post, pre),))
+        gradients[f"b{index}"] = factor * d.sum(0)
+        below_d, below_m = d, m
+    return gradients

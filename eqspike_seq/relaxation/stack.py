@@ -1,0 +1,71 @@
+"""The layers above s¹, s² … sⁿ: a chain, so that even and odd ones are updated in turn."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from eqspike_seq.model.network import Network, sigma
+
+ROUNDS = 3  # of the layers above s¹ in an alternating sweep
+
+
+def in_turn(layers: int) -> list[int]:
+    """Positions of s², s³, … in the order of their updates: those that w₂ does not reach first."""
+    return [*range(1, layers, 2), *range(0, layers, 2)]
+
+
+def above(network: Network, layers: tuple[Tensor, ...], index: int) -> Tensor:
+    """w_{i+1}ᵀ s^{i+1} + b_i: what layer ``index`` of the stack gets apart from the layer below it."""
+    if index + 1 == len(layers):
+        return network.biases[index]
+    return layers[index + 1] @ network.weights[index + 1] + network.biases[index]
+
+
+@dataclass(frozen=True)
+class Pull:
+    """β (y − sⁿ) into the output, ``target`` y (B, C)."""
+
+    target: Tensor
+    beta: float = 0.0
+
+
+def updated(network: Network, current: Tensor, source: tuple[Tensor, ...], index: int, pull: Pull) -> Tensor:
+    """Layer ``index`` of the stack from its neighbours in ``source``, s² from ``current`` = w₂ F(s¹)."""
+    u = current if index == 0 else source[index - 1] @ network.weights[index].T
+    u = u + above(network, source, index)
+    if pull.beta and index + 1 == len(source):
+        u = u + pull.beta * (pull.target - source[index])
+    return sigma(u)
+
+
+def settled(network: Network, current: Tensor, layers: tuple[Tensor, ...], pull: Pull) -> tuple[Tensor, ...]:
+    """The layers above s¹ after ``ROUNDS`` rounds, s¹ held."""
+    new = list(layers)
+    for index in ROUNDS * in_turn(len(new)):
+        new[index] = updated(network, current, tuple(new), index, pull)
+    return tuple(new)
+
+
+def largest_change(new: tuple[Tensor, ...], old: tuple[Tensor, ...], axes: int = 1) -> Tensor:
+    """The largest change of any unit for each text, (B,), or with two ``axes`` for each text and nudge, (B, G)."""
+    return torch.stack([(a - b).abs().flatten(axes).amax(axes) for a, b in zip(new, old, strict=True)]).amax(0)
+
+
+@dataclass(frozen=True)
+class StackAnchor:
+    """What the change of each layer is taken from: inputs u* (B, 1, Hᵢ), and ``error`` y − s*ⁿ (B, 1, C)."""
+
+    u: tuple[Tensor, ...]
+    error: Tensor
+
+    @classmethod
+    def of(cls, network: Network, layers: tuple[Tensor, ...], current: Tensor, target: Tensor) -> "StackAnchor":
+        """Of s*, in the precision of the weights; ``current`` is w₂ F(s¹*)."""
+        currents = [current, *(low @ w.T for low, w in zip(layers, network.weights[1:], strict=False))]
+        u = tuple((u + above(network, layers, i)).unsqueeze(1) for i, u in enumerate(currents))
+        return cls(u, (target - layers[-1]).unsqueeze(1))
+
+    def take(self, keep: Tensor | slice) -> "StackAnchor":
+        """The texts named only."""
+        return StackAnchor(tuple(u[keep] for u in self.u), self.error[keep])

@@ -1,0 +1,198 @@
+"""What spikes cost: events sent by each layer, the synapses that they reach, the neurons that they wake."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from eqspike_seq.ledger import PAYLOAD_BITS, HopAttnActivity, Ledger, load, real_units
+from eqspike_seq.model.network import Batch, Network
+from eqspike_seq.phases import Phase
+
+
+@dataclass(frozen=True)
+class ProjectionActivity:
+    """What s¹ did in one phase: computed at ``retrievals`` (B,) moments, by ``hopattn`` or, None, as σ.
+
+    ``spikes`` (B,) unit spikes are of neurons that are stepped as those above; None where it puts out values instead.
+    """
+
+    retrievals: Tensor
+    hopattn: HopAttnActivity | None
+    spikes: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Activity:
+    """What the neurons did in one phase of ``steps`` (B,) time steps: for s¹, s², … each a tensor (B,).
+
+    ``spikes`` unit events, ``graded`` events that carry a value, ``active`` and ``idle`` updates of neurons. ``words``
+    of state are read and written at an update. ``plastic``: synapses learn at each event.
+    """
+
+    steps: Tensor
+    spikes: list[Tensor]
+    graded: list[Tensor]
+    active: list[Tensor]
+    idle: list[Tensor]
+    hopattn: HopAttnActivity | None
+    words: int = 1
+    plastic: bool = False
+
+    @classmethod
+    def of_rates(
+        cls, network: Network, batch: Batch, steps: int, first: ProjectionActivity, sent: list[Tensor]
+    ) -> "Activity":
+        """Of neurons that are all updated in all of ``steps``; ``sent`` (B,) spikes of s², s³, …"""
+        units1 = real_units(network.shape, batch.mask)
+        none = torch.zeros_like(units1)
+        taken, above = torch.full_like(none, steps), [none] * len(sent)
+        read = first.retrievals * units1
+        active = taken * units1 if first.hopattn is None else read
+        return cls(
+            taken,
+            [none if first.spikes is None else first.spikes, *sent],
+            [read if first.spikes is None else none, *above],
+            [active, *(taken * size for size in network.shape.sizes[1:])],
+            [none if first.spikes is None else taken * units1 - active, *above],
+            first.hopattn,
+        )
+
+    @classmethod
+    def of_changes(
+        cls,
+        network: Network,
+        batch: Batch,
+        first: ProjectionActivity,
+        units: list[Tensor],
+        payloads: Sequence[Tensor] = (),
+    ) -> "Activity":
+        """Of neurons that send changes: ``units`` of s¹, s², … in each step, (steps, B).
+
+        ``payloads``, if given, are those that were sent at once as one event with a value. A text takes the steps until
+        the first in which nobody sends.
+        """
+        busy = torch.stack(units).sum(0) > 0
+        steps = (busy * torch.arange(1, len(busy) + 1, device=busy.device).unsqueeze(1)).amax(0) + 1
+        steps = steps.clamp(max=len(busy))
+        awake, units1 = woken(units, steps), real_units(network.shape, batch.mask)
+        read, sizes = first.retrievals * units1, network.shape.sizes[1:]
+        if first.hopattn is not None:
+            read = first.hopattn.rows.sum(1) * network.shape.dim
+        totals, none = [sent.sum(0) for sent in payloads or units], [torch.zeros_like(steps)] * len(units)
+        return cls(
+            steps,
+            none if payloads else totals,
+            totals if payloads else none,
+            [read, *(n * size for n, size in zip(awake, sizes, strict=True))],
+            [(steps * units1 - read).clamp(min=0), *((steps - n) * s for n, s in zip(awake, sizes, strict=True))],
+            first.hopattn,
+            words=2,  # what the neuron sums up, and what it has sent
+        )
+
+    def ledger(self, network: Network, batch: Batch, phase: Phase) -> Ledger:
+        """All events of the phase.
+
+        A spike of s² goes up to s³ and down to every real unit of s¹; a graded event is an event *and* a product at
+        each synapse. At each synapse a weight is fetched and the neuron's summed input read and written.
+        """
+        shape, count = network.shape, len(batch)
+        units1 = real_units(shape, batch.mask)
+        ledger = Ledger(samples={phase: count}, steps={phase: int(self.steps.sum())}, sizes=list(shape.sizes))
+        columns = zip(self.spikes, self.graded, fan_outs(network, batch), self.active, self.idle, strict=True)
+        for index, (units, values, fan_out, active, idle) in enumerate(columns, start=1):
+            accumulates = int((units.double() * fan_out).sum())
+            products = int((values.double() * fan_out).sum())
+            reached, updated = accumulates + products, int(active.sum())
+            learnt = reached if self.plastic else 0
+            if self.plastic and shape.clamped and index == 2:  # nothing goes down to pixels, but their synapses learn
+                learnt += int((units.double() * units1).sum())
+            ledger.add(
+                f"s{index}",
+                phase,
+                spikes=int(units.sum()),
+                graded_events=int(values.sum()),
+                payload_bits=PAYLOAD_BITS * int(values.sum()),
+                synaptic_events=reached,
+                accumulates=accumulates,
+                multiply_accumulates=products + learnt,
+                neuron_updates=updated,
+                idle_updates=int(idle.sum()),
+                state_reads=reached + self.words * updated,
+                state_writes=reached + self.words * updated,
+                weight_reads=reached,
+                plasticity_reads=learnt,
+                plasticity_writes=learnt,
+            )
+        if self.hopattn is not None:
+            self.hopattn.count(ledger, shape, batch.mask, phase)
+        if phase == Phase.FREE:
+            load(ledger, shape, batch.mask)
+            ledger.synapses |= {"w2": (1 if shape.clamped else 2) * int(units1.sum()) * shape.sizes[1]}
+            pairs = zip(shape.sizes[1:-1], shape.sizes[2:], strict=True)
+            ledger.synapses |= {f"w{i}": 2 * pre * post * count for i, (pre, post) in enumerate(pairs, start=3)}
+        return ledger
+
+
+def fan_outs(network: Network, batch: Batch) -> list[Tensor]:
+    """Synapses that one event of s¹, s², … reaches, down and up, for each text; each (B,).
+
+    Nothing goes down to an s¹ that is clamped.
+    """
+    sizes, units1 = network.shape.sizes, real_units(network.shape, batch.mask)
+    none = torch.zeros_like(units1)
+    first = none if network.shape.clamped else units1
+    below = [none, first, *(units1.new_full(units1.shape, size) for size in sizes[1:-1])]
+    above = [*sizes[1:], 0]
+    return [down + up for down, up in zip(below, above, strict=True)]
+
+
+def woken(sent: list[Tensor], steps: Tensor) -> list[Tensor]:
+    """Updates of a neuron that has received something, for each layer above s¹, each (B,); the others are idle.
+
+    ``sent`` holds for s¹, s², … what a layer sent in each step, (steps, B); s³, s⁵, … are updated first in a step, so
+    that what their neighbours sent in the step before wakes them, s², s⁴, … by what was sent in the same. In the first
+    step all are.
+    """
+    active = []
+    for index in range(len(sent) - 1):
+        heard = sent[index] + (sent[index + 2] if index + 2 < len(sent) else 0) > 0
+        if index % 2:
+            heard = heard.roll(1, 0)
+        heard[0] = True
+        inside = torch.arange(len(heard), device=steps.device).unsqueeze(1) < steps
+        active.append((heard & inside).sum(0))
+    return active
+
+
+def events_by_tick(network: Network, batch: Batch, first: ProjectionActivity, fired: list[list[Tensor]]) -> Tensor:
+    """Synaptic events of each text until each tick, (ticks, B); spikes of s¹ are spread evenly over the ticks.
+
+    ``fired``: at each tick the spikes so far of s², s³, …, each (B,).
+    """
+    below, *outs = fan_outs(network, batch)
+    each = real_units(network.shape, batch.mask) if first.spikes is None else first.spikes / len(fired)
+    return torch.stack(
+        [
+            sum((f * out for f, out in zip(layers, outs, strict=True)), (tick + 1) * each * below)
+            for tick, layers in enumerate(fired)
+        ]
+    )
+
+
+def rates_by_tick(cumulative: list[Tensor], back: int, every: int) -> Tensor:
+    """Spikes a step over the last ``back`` ticks of ``every`` steps (all, while there are fewer), at each tick."""
+    found = []
+    for index, now in enumerate(cumulative):
+        before = cumulative[index - back] if index >= back else torch.zeros_like(now)
+        # whole spikes before the window are taken away; the part of now below one spike breaks ties
+        found.append((now - before.floor()) / (min(index + 1, back) * every))
+    return torch.stack(found)
+
+
+def change_of_halves(counts: list[Tensor], late: list[Tensor], window: int) -> Tensor:
+    """The residual: the largest change of any rate from the window's earlier half to its later, whose ``late`` are."""
+    half = window - window // 2
+    changes = [(b / (window - half) - (w - b) / half).abs().amax(-1) for w, b in zip(counts, late, strict=True)]
+    return torch.stack(changes).amax(0)

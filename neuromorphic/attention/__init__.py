@@ -1,0 +1,1 @@
+"""HopAttn beside spiking neurons: the circuits that compute it, a file each."""
