@@ -14,24 +14,10 @@ import torch
 from numpy.typing import NDArray
 
 from eqspike.idle import refuse_idle
+from eqspike_seq.config.examples import Examples, FoundImages, FoundTexts, Images, OwnTexts, Texts
 from eqspike_seq.config.presets import preset_settings, run_settings
 from eqspike_seq.config.section import Kinds, Section, flat, made
-from eqspike_seq.config.settings import (
-    OWN,
-    Backpropagation,
-    Examples,
-    FoundImages,
-    FoundTexts,
-    Images,
-    Layers,
-    Learning,
-    OwnTexts,
-    PairNetwork,
-    Run,
-    RunConfig,
-    TextNetwork,
-    Texts,
-)
+from eqspike_seq.config.settings import OWN, Backpropagation, Layers, Learning, PairNetwork, Run, RunConfig, TextNetwork
 from eqspike_seq.data.dataset import Dataset
 from eqspike_seq.data.own import sizes_for
 from eqspike_seq.data.registry import DATASETS

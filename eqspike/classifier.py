@@ -13,8 +13,9 @@ from sklearn.utils.validation import check_is_fitted, column_or_1d
 
 from eqspike.build import configured, every_kind, make_backend
 from eqspike.idle import refuse_idle
+from eqspike_seq.config.examples import Texts
 from eqspike_seq.config.section import flat
-from eqspike_seq.config.settings import WHERE, RunConfig, Texts
+from eqspike_seq.config.settings import WHERE, RunConfig
 from eqspike_seq.data.batches import Batches
 from eqspike_seq.data.corpus import Corpus, Split
 from eqspike_seq.data.dataset import Dataset

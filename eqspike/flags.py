@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, field, fields, make_dataclass
-from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
@@ -11,9 +10,10 @@ from pydantic import TypeAdapter, ValidationError
 
 from eqspike.build import BACKENDS, CHANGE_CIRCUITS, KINDS, NEURONS, RATE_CIRCUITS, RULES, configured, every_kind
 from eqspike.idle import refuse_idle
+from eqspike_seq.config.examples import SOURCES
 from eqspike_seq.config.presets import preset_settings, read_toml, saved_by_a_run
 from eqspike_seq.config.section import Section, Setting, explain, flat, settings_of
-from eqspike_seq.config.settings import SOURCES, RunConfig
+from eqspike_seq.config.settings import RunConfig
 from eqspike_seq.data.registry import DATASETS
 from eqspike_seq.errors import ConfigError, DataError
 
@@ -21,31 +21,40 @@ Settings = Mapping[str, Any]
 PLACED = ("dataset", "backend", "preset", "out", "resume")  # not taken over from a file of settings
 DECIDING = ("neuron", "rule", "circuit", "estimator", "embeddings", "attention", "text_column")  # what others there are
 HELP = {"-h", "--help"}
-CHOICES = {
-    "backend": Setting(
-        Literal[tuple(BACKENDS)],
-        "dense",
-        "dense: rates relaxed to the fixed point. spiking: the neurons of --neuron. brian2: the same in Brian2, slowly",
-    ),
-    "neuron": Setting(
-        Literal[tuple(NEURONS)],
-        "if",
-        "Integrate-and-fire, leaky integrate-and-fire, stochastic, or spikes that say what has changed",
-    ),
-    "rule": Setting(
-        Literal[tuple(RULES)],
-        "count",
-        "What a synapse learns from: spike counts, slow traces, spike times against traces, or membranes",
-    ),
-    "circuit": Setting(
-        Literal[tuple(RATE_CIRCUITS | CHANGE_CIRCUITS)],
-        "clocked",
-        "What computes HopAttn. clocked: a digital softmax. wta: a soft winner-take-all of spiking units",
-    ),
-    "embeddings": Setting(
-        str, "word2vec", "word2vec (trained on the training texts), random, google-news, or a FILE of vectors"
-    ),
-}
+
+
+def choices() -> dict[str, Setting]:
+    """What takes part in a run by name: the names there are, the default, the help."""
+
+    def one_of(table: Iterable[str], default: str, about: str) -> Setting:
+        return Setting(Literal[tuple(table)], default, about)
+
+    return {
+        "backend": one_of(
+            BACKENDS,
+            "dense",
+            "dense: rates relaxed to the fixed point. spiking: the neurons of --neuron. brian2: the same in Brian2, "
+            "slowly.",
+        ),
+        "neuron": one_of(
+            NEURONS,
+            "if",
+            "Integrate-and-fire, leaky integrate-and-fire, stochastic, or spikes that say what has changed.",
+        ),
+        "rule": one_of(
+            RULES,
+            "count",
+            "What a synapse learns from: spike counts, slow traces, spike times against traces, or membranes.",
+        ),
+        "circuit": one_of(
+            RATE_CIRCUITS | CHANGE_CIRCUITS,
+            "clocked",
+            "What computes HopAttn. clocked: a digital softmax. wta: a soft winner-take-all of spiking units.",
+        ),
+        "embeddings": Setting(
+            str, "word2vec", "word2vec (trained on the training texts), random, google-news, or a FILE of vectors."
+        ),
+    }
 
 
 def parse_run(arguments: list[str], checked: bool = True) -> RunConfig:
@@ -130,8 +139,9 @@ def sections(settings: Settings) -> dict[str, dict[str, tuple[Setting, Any]]]:
         return found
 
     def chosen(name: str) -> dict[str, tuple[Setting, Any]]:
-        return {name: (CHOICES[name], settings.get(name, CHOICES[name].default))} if name in CHOICES else {}
+        return {name: (known[name], settings.get(name, known[name].default))} if name in known else {}
 
+    known = choices()
     kinds = {each.name: KINDS[each.name](settings) for each in fields(RunConfig)}
     return {name: chosen(name) | inside(kind) for name, kind in kinds.items() if kind is not None}
 
@@ -165,10 +175,9 @@ def checked_default(name: str, setting: Setting, value: Any) -> Any:
         raise ConfigError(explain(error, name)) from error
 
 
-@cache
 def everything() -> dict[str, Setting]:
     """All settings and choices of all kinds of runs, by name."""
-    return {name: setting for kind, _ in every_kind() for name, setting in settings_of(kind).items()} | CHOICES
+    return {name: setting for kind, _ in every_kind() for name, setting in settings_of(kind).items()} | choices()
 
 
 def is_flag(argument: str) -> bool:

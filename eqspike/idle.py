@@ -4,8 +4,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from eqspike_seq.config.examples import name_of
 from eqspike_seq.config.section import Needs, Section, as_flag, settings_of
-from eqspike_seq.config.settings import name_of
 from eqspike_seq.errors import ConfigError
 
 Conditions = Sequence[tuple[type[Section], str]]  # kinds of sections, and what brings each about

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from eqspike.build import OneText, config_of, make_backend, make_single
-from eqspike_seq.config.settings import Texts
+from eqspike_seq.config.examples import Texts
 from eqspike_seq.data.batches import Batches, fit
 from eqspike_seq.data.tokens import tokenise
 from eqspike_seq.errors import RunError

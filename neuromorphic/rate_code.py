@@ -15,8 +15,8 @@ import torch
 from pydantic import Field, SkipValidation
 from torch import Tensor
 
+from eqspike_seq.config.examples import ONLY_TEXTS
 from eqspike_seq.config.section import Positive
-from eqspike_seq.config.settings import ONLY_TEXTS
 from eqspike_seq.errors import ConfigError
 from eqspike_seq.model.network import Batch, Network, State, phi
 from eqspike_seq.model.projection import Layer

@@ -192,9 +192,10 @@ def test_sizes_are_those_of_the_presets_where_these_were_chosen() -> None:
     many = configure("mini", "dense", **sizes([300] * 22500, 2, 22500))
     for found, preset in ((few, mini), (many, cpu)):
         for name in ("embeddings", "dim", "min_count", "hidden", "epochs", "word_dropout"):
-            assert getattr(found, name) == getattr(preset, name), name
-    assert many.learning_rate == pytest.approx(cpu.learning_rate)
-    assert few.learning_rate[1] == pytest.approx(mini.learning_rate[1] * mini.tokens / few.tokens)
+            assert found.settings()[name] == preset.settings()[name], name
+    assert many.learning.learning_rate == pytest.approx(cpu.learning.learning_rate)
+    longer = mini.data.tokens / few.data.tokens
+    assert few.learning.learning_rate[1] == pytest.approx(mini.learning.learning_rate[1] * longer)
     assert sizes([], 2, 0)["tokens"] == 16 and sizes([3], 20, 4)["batch"] == 8
 
 

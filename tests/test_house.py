@@ -20,9 +20,6 @@ FILES = {
 TREES = {name: ast.parse(path.read_text()) for name, path in FILES.items()}
 LARGEST_FILE = 350  # lines
 MOST_PARAMETERS = 6
-CROWDED = {  # functions that have more, until their settings are grouped
-    "eqspike_seq.checks.gradients.check_gradients",
-}
 
 
 def imported(name: str) -> Iterator[str]:
@@ -86,7 +83,7 @@ def test_functions_have_few_parameters() -> None:
             count = len([argument for argument in arguments if argument.arg not in ("self", "cls")])
             if count > MOST_PARAMETERS and node.name != "__init__":
                 many.add(whole)
-    assert many == CROWDED
+    assert not many
 
 
 def test_every_public_function_says_what_it_does() -> None:

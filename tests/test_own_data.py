@@ -15,7 +15,8 @@ import pytest
 
 from eqspike.build import configure, run, varied
 from eqspike.flags import parse_run
-from eqspike_seq.config.settings import RunConfig, name_of
+from eqspike_seq.config.examples import name_of
+from eqspike_seq.config.settings import RunConfig
 from eqspike_seq.data.corpus import Corpus, Split, held_out
 from eqspike_seq.data.dataset import split
 from eqspike_seq.data.own import load_own

@@ -1,15 +1,13 @@
 """Soft winner-take-all: what it estimates, how fast, and that only unit spikes cross it."""
 
 import math
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from eqspike.build import CIRCUITS, make_backend
-from eqspike_seq.config.presets import from_preset
-from eqspike_seq.config.settings import CircuitName
+from eqspike.build import CHANGE_CIRCUITS, RATE_CIRCUITS, configure, make_backend
 from eqspike_seq.learning.estimators import ThreePhase
 from eqspike_seq.model.attention import hopattn, weights
 from eqspike_seq.model.network import Batch
@@ -89,15 +87,14 @@ def test_independent_draws_have_the_variance_of_a_multinomial() -> None:
     torch.testing.assert_close(counts.var(0), 8 * p[0] * (1 - p[0]), rtol=0.06, atol=1e-3)
 
 
-def test_every_circuit_is_in_the_table_and_is_made_by_its_name() -> None:
-    """Of each pair the first has rate codes, the second change codes; fields are settings."""
-    assert set(CIRCUITS) == set(get_args(CircuitName))
-    for name, kinds in CIRCUITS.items():
-        for neuron, kind in zip(("if", "sigma-delta"), kinds, strict=True):
-            given = {"sampler": "iid"} if name == "wta" else {}
-            made = make_backend(from_preset("mini", "spiking", neuron=neuron, circuit=name, **given))
-            assert isinstance(made, SpikingBackend | SigmaDeltaBackend) and type(made.circuit) is kind
-            assert all(getattr(made.circuit, setting) == value for setting, value in given.items())
+@pytest.mark.parametrize(("neuron", "table"), [("if", RATE_CIRCUITS), ("sigma-delta", CHANGE_CIRCUITS)])
+def test_a_circuit_is_made_by_its_name_with_its_settings(neuron: str, table: dict[str, type]) -> None:
+    assert table.keys() == {"clocked", "wta"}
+    for name, kind in table.items():
+        given = {"sampler": "iid"} if name == "wta" else {}
+        made = make_backend(configure("mini", "spiking", neuron=neuron, circuit=name, **given))
+        assert isinstance(made, SpikingBackend | SigmaDeltaBackend) and type(made.circuit) is kind
+        assert all(getattr(made.circuit, setting) == value for setting, value in given.items())
 
 
 WTA = GatedWinners(winners=64, query_threshold=0.1)

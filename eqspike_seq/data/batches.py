@@ -6,7 +6,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from eqspike_seq.config.settings import RunConfig, Texts
+from eqspike_seq.config.examples import Texts
+from eqspike_seq.config.settings import RunConfig
 from eqspike_seq.data.dataset import Dataset
 from eqspike_seq.data.encoding import Encoded
 from eqspike_seq.model.network import Batch

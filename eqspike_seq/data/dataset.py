@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from eqspike_seq.config.settings import FoundImages, FoundTexts, Images, OwnTexts, RunConfig, Texts
+from eqspike_seq.config.examples import FoundImages, FoundTexts, Images, OwnTexts, Texts
+from eqspike_seq.config.settings import RunConfig
 from eqspike_seq.data.corpus import BORDER, SPLIT_SEED, Corpus, Split, held_out, without
 from eqspike_seq.data.embeddings import Embeddings, grey_values
 from eqspike_seq.data.encoding import Encoded, Progress, pixels, shuffled, token_ids

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from eqspike_seq.config.settings import OwnTexts, name_of
+from eqspike_seq.config.examples import OwnTexts, name_of
 from eqspike_seq.data.corpus import BORDER, Corpus, Split, held_out, pair_of, without
 from eqspike_seq.data.sizes import sizes
 from eqspike_seq.data.tables import SUFFIXES, read_rows, short

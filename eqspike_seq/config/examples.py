@@ -1,0 +1,148 @@
+"""Settings of what is learnt: images or texts, found, embedded or one's own, and how the network sees them."""
+
+import difflib
+import os.path
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, SkipValidation
+
+from eqspike_seq.config.section import Needs, Positive, Section
+from eqspike_seq.data.registry import DATASETS, pixels_of
+from eqspike_seq.data.tokens import TokeniserName
+from eqspike_seq.data.vectors import Vectors, Word2VecVectors
+from eqspike_seq.errors import ConfigError
+
+SOURCES = (
+    "".join(f"{name}: {known.about}. " for name, known in DATASETS.items())
+    + "A file of texts and labels (.csv, .tsv, .jsonl or .parquet), or a folder with train and test files: your own."
+)
+ONLY_TEXTS = Needs("texts", lambda settings: "tokens" in settings)  # nothing is fed back to pixels
+
+
+def name_of(dataset: str) -> str:
+    """What results call a data set: its name, or that of the file or folder, which is no built-in set's."""
+    if dataset in DATASETS:
+        return dataset
+    stem = Path(dataset).stem
+    return f"own-{stem}" if stem in DATASETS else stem
+
+
+def _named_or_there(dataset: str) -> str:
+    """A name, or a path that holds from every folder: a relative one must be there."""
+    if dataset in DATASETS or os.path.isabs(dataset):
+        return dataset
+    if not dataset or not os.path.exists(dataset):
+        close = difflib.get_close_matches(dataset.lower(), DATASETS, n=1, cutoff=0.7)
+        hint = f" (did you mean {close[0]}?)" if close else ""
+        raise ValueError(
+            f"the dataset: got {dataset!r}{hint}, expected one of {', '.join(DATASETS)}, or a file of texts "
+            f"(.csv, .tsv, .jsonl or .parquet) or a folder with train and test files; there is none so named in "
+            f"{os.getcwd()}"
+        )
+    return os.path.abspath(dataset)
+
+
+@dataclass(frozen=True)
+class Examples(Section):
+    """What is learnt."""
+
+    dataset: Annotated[str, AfterValidator(_named_or_there)]
+    """A data set by its name, or a file or folder with texts of your own."""
+    limit: Annotated[int, Field(ge=2)] | None = None
+    """Use this many texts of each split only: for quick trials, not for results."""
+
+    @property
+    def dataset_name(self) -> str:
+        """What results call the data set."""
+        return name_of(self.dataset)
+
+    @property
+    def inputs(self) -> int:
+        """Texts of an example: 2 of a pair."""
+        return DATASETS[self.dataset].inputs
+
+
+@dataclass(frozen=True)
+class Images(Examples):
+    """Images, whose pixels are the first layer."""
+
+    @property
+    def tokens(self) -> int:
+        """Pixels of an image."""
+        return pixels_of(self.dataset)
+
+
+def _absolute(path: Path | None) -> Path | None:
+    """The path as it holds from every folder."""
+    return None if path is None else path.absolute()
+
+
+DataDir = Annotated[Path | None, AfterValidator(_absolute)]
+
+
+@dataclass(frozen=True)
+class FoundImages(Images):
+    """Images that are looked for on the disk."""
+
+    data_dir: DataDir = None
+    """Where the data lies. Default: EQSPIKE_DATA, then the cache, then a download."""
+
+
+@dataclass(frozen=True)
+class Texts(Examples):
+    """Texts, or pairs of them, as the network sees them."""
+
+    tokens: Annotated[int, Field(ge=1, le=100_000)] = 256
+    """N, the tokens of a text that the network sees."""
+    tokeniser: TokeniserName = "unicode"
+    """What a word is. unicode: of letters of any script; of scripts without spaces each letter; each emoji. ascii: of a
+    to z and digits, as in the recorded runs. Default: ascii for imdb, snli and mini, else unicode."""
+    keep: Literal["ends", "head", "tail"] = "ends"
+    """Which tokens of a longer text: its first and last half of N, its first N or its last N."""
+    shuffle_words: bool = False
+    """Put the words of every text in random order (a control: what is left without word order)."""
+    embeddings: SkipValidation[Vectors] = Word2VecVectors()
+    min_count: Positive = 5
+    """Words rarer than this in the training texts get no vector."""
+
+
+@dataclass(frozen=True)
+class FoundTexts(Texts):
+    """Texts that are looked for on the disk."""
+
+    data_dir: DataDir = None
+    """Where the data lies. Default: EQSPIKE_DATA, then the cache, then a download."""
+
+
+@dataclass(frozen=True)
+class OwnTexts(Texts):
+    """Texts of one's own."""
+
+    text_column: tuple[str, ...] = ()
+    """The column with the texts, or two for pairs. Default: text, or the only one beside the labels."""
+    label_column: str = "label"
+    """The column with their classes."""
+    strict: bool = False
+    """Refuse rows with a blank text or label. Default: they are left out, counted and named."""
+    class_names: tuple[str, ...] = ()
+    """Names for the classes, in the order of their labels: whole numbers by value, others sorted."""
+
+    @property
+    def inputs(self) -> int:
+        """Texts of an example: 2 of a pair."""
+        return max(1, len(self.text_column))
+
+    def check(self) -> None:
+        """Raises ConfigError for columns or names that cannot be."""
+        columns = self.text_column
+        if len(columns) > 2 or len(set(columns)) < len(columns):
+            raise ConfigError(
+                f"--text-column: got {' '.join(columns)}, expected one column, or two different ones for pairs"
+            )
+        for name in self.class_names:
+            if not name.strip() or not name.isprintable() or self.class_names.count(name) > 1:
+                raise ConfigError(
+                    f"--class-names: got {', '.join(map(repr, self.class_names))}, expected different names, none blank"
+                )
