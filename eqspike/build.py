@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from eqspike.idle import refuse_idle
 from eqspike_seq.config.examples import Examples, FoundImages, FoundTexts, Images, OwnTexts, Texts
 from eqspike_seq.config.presets import preset_settings, run_settings
-from eqspike_seq.config.section import Kinds, Section, flat, made
+from eqspike_seq.config.section import Kinds, Section, flat, made, settings_of
 from eqspike_seq.config.settings import OWN, Backpropagation, Layers, Learning, PairNetwork, Run, RunConfig, TextNetwork
 from eqspike_seq.data.dataset import Dataset
 from eqspike_seq.data.own import sizes_for
@@ -57,14 +57,16 @@ Settings = Mapping[str, Any]
 def named(flag: str, table: Mapping[str, type], default: str, settings: Settings) -> Any:
     """The entry of a table that flat settings name. Raises ConfigError."""
     name = settings.get(flag, default)
-    if name not in table:
+    if not isinstance(name, str) or name not in table:
         raise ConfigError(f"--{flag}: got {name!r}, expected one of {', '.join(table)}")
     return table[name]
 
 
 def data_kind(settings: Settings) -> type[Images | Texts]:
     """Images or texts; of one's own, or looked for."""
-    dataset = settings["dataset"]
+    dataset = settings.get("dataset")
+    if not isinstance(dataset, str):
+        raise ConfigError(f"the dataset: got {dataset!r}, expected one of {', '.join(DATASETS)}, or a file or folder")
     if dataset not in DATASETS:
         return OwnTexts
     entry = DATASETS[dataset]
@@ -77,15 +79,15 @@ def network_kind(settings: Settings) -> type[Layers]:
     """With a HopAttn layer for texts, with several for pairs of them."""
     if issubclass(data_kind(settings), Images):
         return Layers
-    known = DATASETS.get(settings["dataset"])
-    pairs = known.inputs == 2 if known else len(settings.get("text_column", ())) == 2
+    known, columns = DATASETS.get(settings["dataset"]), settings.get("text_column", ())
+    pairs = known.inputs == 2 if known else isinstance(columns, (list, tuple)) and len(columns) == 2
     return PairNetwork if pairs else TextNetwork
 
 
 def embeddings_kind(settings: Settings) -> type[Vectors]:
     """Where word vectors come from: an entry of the table, or a file."""
-    name = settings.get("embeddings", "word2vec")
-    return EMBEDDINGS.get(name) or (PickledVectors if str(name).endswith(".kv") else FileVectors)
+    name = str(settings.get("embeddings", "word2vec"))
+    return EMBEDDINGS.get(name) or (PickledVectors if name.endswith(".kv") else FileVectors)
 
 
 def backend_kind(settings: Settings) -> type[Backend]:
@@ -164,8 +166,12 @@ def varied(config: RunConfig, **settings: Any) -> RunConfig:
 
 
 def config_of(run: Path, **settings: Any) -> RunConfig:
-    """The settings of a run folder, with others in their place. Raises ConfigError."""
-    return made(RunConfig, {**run_settings(run), **settings}, KINDS)
+    """The settings of a run folder, with others in their place. Raises ConfigError, also for one that nobody knows."""
+    saved = run_settings(run)
+    known = {name for kind, _ in every_kind() for name in (*settings_of(kind), *KINDS)}
+    if unknown := [name for name in saved if name not in known]:
+        raise ConfigError(f"{run / 'config.toml'}: unknown setting {unknown[0]!r}. Train the run again.")
+    return made(RunConfig, {**saved, **settings}, KINDS)
 
 
 def make_backend(config: RunConfig) -> Backend:

@@ -153,14 +153,14 @@ def flags_for(settings: Settings) -> type:
         flags = []
         for name, (setting, value) in held.items():
             kind = get_args(setting.kind)[0] if get_origin(setting.kind) is Annotated else setting.kind
-            about = tyro.conf.arg(help=setting.help)
+            about = tyro.conf.arg(help=" ".join(setting.help.split()))
             if name == "dataset":
                 about = tyro.conf.arg(metavar="{" + ",".join(DATASETS) + "}|FILE|FOLDER", help=SOURCES)
                 kind = tyro.conf.Positional[str]
             flags.append((name, Annotated[kind, about], field(default=checked_default(name, setting, value))))
         group = make_dataclass(title, flags)
         kind = KINDS[title](settings)
-        group.__doc__ = (kind.__doc__ or "").split("\n")[0]
+        group.__doc__ = " ".join((kind.__doc__ or "").split("\n\n")[0].split()).replace("``", "")
         groups.append((title, group, field(default_factory=group)))
     return make_dataclass("Run", groups)
 

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from eqspike.build import OneText, config_of, make_backend, make_single
 from eqspike_seq.config.examples import Texts
+from eqspike_seq.config.settings import RunConfig
 from eqspike_seq.data.batches import Batches, fit
 from eqspike_seq.data.tokens import tokenise
 from eqspike_seq.errors import RunError
@@ -75,7 +76,7 @@ class Predictor:
     else ``backend`` relaxes a batch of one.
     """
 
-    data: Texts
+    config: RunConfig
     classes: tuple[str, ...]
     index: dict[str, int]
     table: Tensor
@@ -106,7 +107,7 @@ class Predictor:
         )
         backend = make_backend(config)
         return cls(
-            config.data,
+            config,
             classes,
             {word: place for place, word in enumerate(words, start=1)},
             table,
@@ -114,6 +115,12 @@ class Predictor:
             backend,
             make_single(backend, network, table),
         )
+
+    @property
+    def data(self) -> Texts:
+        """How the network sees texts."""
+        assert isinstance(self.config.data, Texts)
+        return self.config.data
 
     @torch.no_grad()
     def predict(self, *texts: str, attention: bool = False) -> Prediction:

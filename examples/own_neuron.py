@@ -2,29 +2,27 @@
 
 python examples/own_neuron.py
 
-The neuron starts empty, fires above ½ and falls by 1. What it owes to EP is told in docs/how-to/own-neuron.md.
+The neuron starts empty, fires above ½ and falls by 1. What it owes to EP is in docs/how-to/own-neuron.md.
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from eqspike_seq.learning.estimators import ThreePhase
 from eqspike_seq.model.network import Batch, Network, Shape, sigma
-from neuromorphic.neurons import Membrane
+from neuromorphic.neurons import Membrane, Neuron
 from neuromorphic.plasticity import MembraneCount
 from neuromorphic.rate_code import SpikingBackend
 
 
 @dataclass(frozen=True)
-class LowThreshold:
+class LowThreshold(Neuron):
     """v ← v + u/2,  z = 1[v > ½],  v ← clip(v − z, low, high): the mean of z is σ(u), as it should be."""
 
     low: float = -1.5
     high: float = 1.5
-    stochastic: ClassVar[bool] = False
 
     def rest(self, like: Tensor) -> Membrane:
         return Membrane(torch.zeros_like(like), torch.zeros_like(like))
@@ -40,7 +38,7 @@ class LowThreshold:
 
 
 def main() -> float:
-    """Tell apart which of two words a text of four words holds; the share of texts that are told right."""
+    """Tell apart which of two words a text of four words holds; the share that it gets right."""
     generator = torch.Generator().manual_seed(0)
     words = torch.randn(12, 8, generator=generator)
     labels = torch.arange(32) % 2

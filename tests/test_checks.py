@@ -142,7 +142,8 @@ def test_check_gradients_of_a_run_at_three_stages(
 def test_a_dense_run_is_checked_with_the_spikes_of_its_preset(run: Path, neuron: str | None) -> None:
     saved, given = run_settings(run), {} if neuron is None else {"neuron": neuron}
     config = GradientFlags(run=run).config(backend="spiking", **given)
-    preset = configure(saved["dataset"], "spiking", saved["preset"], hidden=tuple(saved["hidden"]), **given)
+    network = {name: saved[name] for name in ("hidden", "attention") if name in saved}
+    preset = configure(saved["dataset"], "spiking", saved["preset"], **network, **given)
     assert config.backend == preset.backend
     for name, value in config.settings().items():
         if name not in ("estimator", "backend", *flat(config.backend)) and name in saved:

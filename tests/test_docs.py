@@ -18,7 +18,7 @@ import tyro
 from analysis.folders import open_run
 from docs.tools.markdown import CHECKS, FIGURES
 from eqspike import build
-from eqspike.build import config_of, configure
+from eqspike.build import configure
 from eqspike.cli import COMMANDS
 from eqspike.commands.check import GradientFlags
 from eqspike.flags import everything, parse_run
@@ -139,10 +139,9 @@ def test_command_of_a_check_has_its_settings(name: str) -> None:
     assert (program, command, subcommand) == ("eqspike", "check", "gradients")
     flags = tyro.cli(GradientFlags, args=arguments)
     assert flags.run is not None
-    given = {key: value for key, value in vars(flags).items() if value is not None and key in found["settings"]}
-    run = config_of(flags.run)
-    kept = {key: value for key, value in given.items() if key not in ("dataset", "preset", "seed")}
-    assert found["settings"].items() <= {**run.computed(), **kept}.items()
+    given = {key: value for key, value in vars(flags).items() if value is not None and key in everything()}
+    run = flags.config(backend="spiking", **given)
+    assert found["settings"].items() <= {**run.computed(), "precision": found["settings"]["precision"]}.items()
     records = [record for record in found["records"] if record["reference"] != "bptt"]
     assert {record["beta"] for record in records} == set(flags.betas or (run.learning.beta,))
     assert {record["window"] for record in records} <= {None, *flags.windows}
@@ -170,11 +169,11 @@ def test_example_of_a_neuron_fires_at_the_rate_sigma_and_learns(monkeypatch: pyt
     assert torch.equal(neuron.rate(u), (u / 2).clamp(0, 1))
     assert ((count / steps - neuron.rate(u)).abs() <= 2 / steps).all()
     torch.testing.assert_close(count + (state.v - 0.5) - state.added, steps * u / 2)  # the books
-    monkeypatch.setitem(build.NEURONS, "if", found["JitteredThreshold"])
-    config = configure("mini", "spiking", limit=32)
+    monkeypatch.setitem(build.NEURONS, "jittered", found["JitteredThreshold"])
+    config = configure("mini", "spiking", neuron="jittered", limit=32)
     data = load_dataset(config.data)
     network = Network.create(shape_of(config, data), torch.Generator().manual_seed(0))
-    backend = build.spiking(config)
+    backend = build.make_backend(config)
     gradients = make_estimator(config.learning)(backend, network, random_batch(config, data, 16)).gradients
     assert all(torch.isfinite(gradient).all() and gradient.abs().sum() > 0 for gradient in gradients.values())
 

@@ -69,10 +69,10 @@ def test_same_spikes_outputs_and_costs_as_in_a_batch(case: str) -> None:
             np.testing.assert_array_equal(mine, theirs)
         np.testing.assert_allclose(found.outputs, outputs, rtol=0, atol=1e-12)
         assert found.predicted == outputs[-1].argmax()
-        mine, theirs = found.ledger(network).as_dict(), ledger.as_dict()
-        if length < TOKENS and "hopattn" in mine["counts"]:  # there, moments at which only padding moved count as well
+        mine, theirs = found.ledger(network), ledger
+        if length < TOKENS and "hopattn" in mine.counts:  # there, moments at which only padding moved count as well
             for counted in (mine, theirs):
-                counted["counts"]["hopattn"]["free"]["pattern_reads"] = 0
+                counted.counts["hopattn"]["free"]["pattern_reads"] = 0
         assert mine == theirs
         spikes += found.spikes[1:].sum()
     assert spikes > 30  # it was not all over after a step

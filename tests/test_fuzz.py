@@ -174,7 +174,7 @@ def test_cells_of_any_type(tmp_path: Path) -> None:
 
 
 def test_settings(tmp_path: Path) -> None:
-    whole = configure("mini", "spiking", neuron="sigma-delta", out=Path("x"), data_dir=Path("y")).to_toml()
+    whole = configure("imdb", "spiking", neuron="sigma-delta", out=Path("x"), data_dir=Path("y")).to_toml()
     path = tmp_path / "c.toml"
 
     @fuzzed
@@ -189,7 +189,7 @@ def test_settings(tmp_path: Path) -> None:
             bytes_of(path, tomli_w.dumps(found).encode())
             answers(lambda: parse_run(["--config", str(path)]))
 
-    assert parse_run(["--config", str(bytes_of(path, whole))]).neuron == "sigma-delta"
+    assert parse_run(["--config", str(bytes_of(path, whole))]).settings()["neuron"] == "sigma-delta"
     tried()
     changed()
 

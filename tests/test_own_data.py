@@ -400,8 +400,8 @@ def test_sizes_come_from_the_texts_unless_given(tmp_path: Path, monkeypatch: pyt
         (["imbd"], "got 'imbd' .did you mean imdb.., expected one of"),
         (["MNIST"], "did you mean mnist"),
         (["mini.csv"], "got 'mini.csv', expected one of"),
-        (["mini", "--strict"], "got one with mini"),
-        (["mini", "--class-names", "a", "b"], "got one with mini"),
+        (["mini", "--strict"], "acts with a file or folder of your own only; got mini"),
+        (["mini", "--class-names", "a", "b"], "acts with a file or folder of your own only; got mini"),
         (["bl.csv", "--strict"], "1 row has no text or no label .row 32."),
         (["--epochs", "3"], "the dataset is missing"),
         (
@@ -409,7 +409,7 @@ def test_sizes_come_from_the_texts_unless_given(tmp_path: Path, monkeypatch: pyt
             "got premise hypothesis why, expected one column, or two",
         ),
         (["a.csv", "--text-column", "body"], "expected a column 'body'"),
-        (["mini", "--label-column", "y"], "got one with mini"),
+        (["mini", "--label-column", "y"], "acts with a file or folder of your own only; got mini"),
     ],
 )
 def test_mistakes_on_the_command_line(

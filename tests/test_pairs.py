@@ -21,7 +21,6 @@ from analysis.folders import open_run
 from eqspike.build import configure
 from eqspike.commands.export import trained
 from eqspike.prediction import Predictor
-from eqspike_seq.config.settings import RunConfig
 from eqspike_seq.data import download
 from eqspike_seq.data.batches import Batches
 from eqspike_seq.data.dataset import load_dataset, shape_of
@@ -236,7 +235,7 @@ def test_from_file_to_answer(own: Path, tmp_path: Path, flags: str, capsys: pyte
     samples, tokens = open_run(out).samples, 2 * predictor.config.data.tokens
     assert samples["attention"].shape[1:] == (tokens, tokens) and samples["mask"].shape[1] == tokens
     assert np.allclose(samples["attention"][samples["mask"]].sum(-1), 2, atol=1e-2)  # a row of each key text
-    dim = predictor.config.dim
+    dim = predictor.config.settings()["dim"]
     assert trained(out)[1].w1.shape == (4, dim, dim)  # a projection layer each
     capsys.readouterr()
     command("predict", out, "young man 1 eats in the park", "nobody eats", "--explain")
@@ -265,7 +264,7 @@ def test_projections_can_be_left_out() -> None:
 def test_attention_of_pairs_is_where_its_projection_puts_it() -> None:
     """A block of the whole matrix for each projection; where there is none, nothing."""
     generator = torch.Generator().manual_seed(0)
-    config = RunConfig(dataset="snli", tokens=3, hidden=(4,), projections=("ab",))
+    config = configure("snli", tokens=3, hidden=(4,), learning_rate=(1e-3,), projections=("ab",))
     data = type("Data", (), {"embeddings": type("E", (), {"dim": 2}), "classes": CLASSES})
     network = Network.create(shape_of(config, data), generator)  # type: ignore[arg-type]
     gather = Batches(torch.randn(6, 2, generator=generator), 3, "head")

@@ -142,10 +142,10 @@ def test_count_is_eq18_on_window_rates() -> None:
 
 
 @pytest.mark.parametrize("estimator", [ThreePhase, TwoPhase])
-@pytest.mark.parametrize("rule", [Trace(), MembraneCount(), EqSpike(300.0)], ids=lambda rule: type(rule).__name__)
+@pytest.mark.parametrize("rule", [Trace(300.0), MembraneCount(), EqSpike(300.0)], ids=lambda rule: type(rule).__name__)
 def test_every_rule_points_where_eq18_points(rule: Rule, estimator: type) -> None:
     network, batch = make_network((16, 6), 8, 6, dtype=torch.float32), make_batch(24, 8, 6, dtype=torch.float32)
-    backend = SpikingBackend(800, 800, 600, 10, trace_tau=300.0, rule=rule)
+    backend = SpikingBackend(800, 800, 600, 10, rule=rule)
     truth = estimator(0.5)(DENSE, network, batch).gradients
     found = estimator(0.5)(backend, network, batch).gradients
     for name, value in truth.items():

@@ -64,7 +64,7 @@ def small(folder: Path, **settings: Any) -> RunConfig:
 def taken(folder: Path) -> tuple[str, str]:
     """The precision in config.toml and the type that environment.json says."""
     environment = json.loads((folder / "environment.json").read_text())
-    return read_toml(folder / "config.toml")["precision"], environment["product_dtype"]
+    return read_toml(folder / "config.toml")["run"]["precision"], environment["product_dtype"]
 
 
 @pytest.mark.parametrize(
@@ -77,14 +77,14 @@ def test_bfloat16_is_chosen_where_it_is_clearly_faster(
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: NATIVE)
     asked = timed_as(monkeypatch, {torch.float32: float32, torch.bfloat16: bfloat16})
     config = configure("imdb", "dense")
-    assert settled(config, IMDB, synthetic(IMDB, 32)).precision == expected
+    assert settled(config, IMDB, synthetic(IMDB, 32)).run.precision == expected
     assert asked == [torch.float32, torch.bfloat16] * (len(asked) // 2) and len(asked) <= 2 * (1 + ROUNDS)
 
 
 def test_timing_ends_where_products_take_long(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: NATIVE)
     asked = timed_as(monkeypatch, {torch.float32: 0.1, torch.bfloat16: 0.05})
-    assert settled(configure("imdb", "dense"), IMDB, synthetic(IMDB, 32)).precision == "bfloat16"
+    assert settled(configure("imdb", "dense"), IMDB, synthetic(IMDB, 32)).run.precision == "bfloat16"
     assert len(asked) == 2 * (1 + 2)  # once to warm up, two rounds
 
 
@@ -94,13 +94,13 @@ def test_nothing_is_timed_where_there_is_nothing_to_choose(given: str, monkeypat
     asked = timed_as(monkeypatch, {})
     monkeypatch.setattr(torch.cpu, "get_capabilities", dict)
     config = configure("imdb", "dense", precision=given)
-    assert settled(config, IMDB, synthetic(IMDB, 32)).precision == ("float32" if given == "auto" else given)
+    assert settled(config, IMDB, synthetic(IMDB, 32)).run.precision == ("float32" if given == "auto" else given)
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: NATIVE)
     for name in ("mini", "digits"):
         config = configure(name, "dense", precision=given)
         data = load_dataset(config.data)
         batch = random_batch(config, data, config.learning.batch)
-        assert settled(config, shape_of(config, data), batch).precision == ("float32" if given == "auto" else given)
+        assert settled(config, shape_of(config, data), batch).run.precision == ("float32" if given == "auto" else given)
     assert not asked
 
 
@@ -124,12 +124,9 @@ def test_the_lengths_are_those_of_the_texts_and_not_those_there_is_room_for(word
     assert sample(Shape(600, 100, (256, 40), 2), short) is None
 
 
-@pytest.mark.parametrize(("first", "written"), [(True, "bfloat16"), (True, "auto"), (False, "float32")])
-def test_a_run_keeps_what_it_chose(first: bool, written: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Interrupted, and continued where the other type is faster, it comes to what it would have come to.
-
-    Also where config.toml says auto, as an earlier eqspike wrote it; environment.json has the type.
-    """
+@pytest.mark.parametrize("first", [True, False])
+def test_a_run_keeps_what_it_chose(first: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Interrupted, and continued where the other type is faster, it comes to what it would have come to."""
     name = "bfloat16" if first else "float32"
     run(small(tmp_path / "whole", precision=name), Reporter(quiet=True))
     chosen_at_once(monkeypatch, first)
@@ -143,23 +140,17 @@ def test_a_run_keeps_what_it_chose(first: bool, written: str, tmp_path: Path, mo
         patch.setattr(Trainer, "train_batch", interrupted)
         run(small(tmp_path / "parts"), Reporter(quiet=True))
     assert taken(tmp_path / "parts") == (name, f"torch.{name}")
-    settings = (tmp_path / "parts/config.toml").read_text()
-    (tmp_path / "parts/config.toml").write_text(settings.replace(f'"{name}"', f'"{written}"'))
     chosen_at_once(monkeypatch, not first)
     run(small(tmp_path / "parts", resume="auto"), Reporter(quiet=True))
-    assert taken(tmp_path / "parts") == (written, f"torch.{name}")
+    assert taken(tmp_path / "parts") == (name, f"torch.{name}")
     mine, theirs = (read_tensors(tmp_path / f / "checkpoint/model.safetensors") for f in ("parts", "whole"))
     assert all(torch.equal(mine[key], theirs[key]) for key in theirs)
 
 
-@pytest.mark.parametrize("written", ["bfloat16", "auto"])
 def test_a_rerun_takes_what_the_run_took(
-    written: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Also where config.toml says auto, as those under results/ do; environment.json has the type."""
     run(small(tmp_path / "run", precision="bfloat16"), Reporter(quiet=True))
-    settings = (tmp_path / "run/config.toml").read_text()
-    (tmp_path / "run/config.toml").write_text(settings.replace('"bfloat16"', f'"{written}"'))
     chosen_at_once(monkeypatch, False)
     with pytest.raises(SystemExit) as ended:
         command("rerun", tmp_path / "run")
@@ -169,11 +160,13 @@ def test_a_rerun_takes_what_the_run_took(
 
 def test_all_processes_take_what_the_first_one_chose(tmp_path: Path) -> None:
     choice = """
+from dataclasses import replace
+
 from eqspike_seq.learning import training
 
 def settled(config, *_):
     assert os.environ["RANK"] == "0", "another process chooses"
-    return varied(config, precision="bfloat16")
+    return replace(config, run=replace(config.run, precision="bfloat16"))
 
 training.settled = settled
 made = training.Trainer.__init__

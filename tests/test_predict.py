@@ -155,8 +155,6 @@ def test_words_are_those_of_the_runs_tokeniser(runs: dict[str, Path], tmp_path: 
     for now, words in (("ascii", ("plot", "sch", "n")), ("unicode", ("plot", "schön"))):
         (tmp_path / "run/config.toml").write_text(config.replace('"ascii"', f'"{now}"'))
         assert Predictor.open(tmp_path / "run").predict("plot schön").words == words
-    (tmp_path / "run/config.toml").write_text(config.replace('tokeniser = "ascii"\n', ""))
-    assert Predictor.open(tmp_path / "run").predict("plot schön").words == ("plot", "sch", "n")
 
 
 def test_words_are_the_darker_the_more_attention_beyond_an_even_share_they_get(runs: dict[str, Path]) -> None:

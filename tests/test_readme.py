@@ -118,7 +118,7 @@ def test_figure_is_that_of_its_result_file(number: int) -> None:
     if file.endswith("result.json"):
         result = json.loads((ROOT / file).read_text())
         config = tomllib.loads((ROOT / file).with_name("config.toml").read_text())
-        assert result["complete"] and result["limit"] is None and result["seed"] == config["seed"] == 0
+        assert result["complete"] and result["limit"] is None and result["seed"] == config["run"]["seed"] == 0
 
 
 def test_figures_said_in_words_are_those_of_the_files() -> None:

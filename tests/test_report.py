@@ -140,7 +140,7 @@ def test_attention_of_a_text_is_that_of_its_real_words(folders: list[Path]) -> N
 )
 def test_the_command_shown_makes_the_same_settings(arguments: str) -> None:
     config = parse_run(arguments.split())
-    assert parse_run(command_of(config.model_dump()).split()[2:]) == config
+    assert parse_run(command_of(config.settings()).split()[2:]) == config
 
 
 def test_same_runs_same_page(folders: list[Path]) -> None:

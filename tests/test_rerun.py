@@ -29,6 +29,8 @@ KINDS = [
     ["spiking", "--neuron", "sigma-delta", "--circuit", "wta"],
 ]
 
+PICKLED = 'embeddings = "a.kv"\ntrust_pickle = true'
+
 
 def small(out: Path, *flags: object) -> Path:
     command("run", "mini", "--limit", 32, "--epochs", 1, "--batch", 16, "--out", out, *flags)
@@ -169,7 +171,12 @@ def test_other_versions_threads_and_processes_are_told_before_it_starts_and_afte
         (lambda path: (path / "environment.json").write_text("[]"), "environment.json is not of a run"),
         (changed_json("result.json", lambda t: t.replace("true", "false")), "the run has not ended"),
         (changed_json("config.toml", lambda t: t + "colour = 3\n"), "unknown setting 'colour'"),
-        (changed_json("config.toml", lambda t: t.replace("pickle = false", "pickle = true")), "are a pickle"),
+        (
+            changed_json(
+                "config.toml", lambda t: t.replace('embeddings = "random"', 'embeddings = "a.kv"\ntrust_pickle = true')
+            ),
+            "are a pickle",
+        ),
         (
             changed_json("environment.json", lambda t: t.replace('"data_sha256": "', '"data_sha256": "0')),
             "its texts and labels were others",

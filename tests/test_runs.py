@@ -36,7 +36,7 @@ def small(out: Path | None, backend: str = "dense", **settings: object) -> RunCo
         "checkpoint_every": 2,
         "free_steps": 60,
         "nudge_steps": 60,
-        "window": 40,
+        **({"window": 40} if backend == "spiking" and settings.get("neuron") != "sigma-delta" else {}),
     }
     return configure("mini", backend, out=out, **(fixed | settings))
 

@@ -5,8 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from eqspike.build import configure, make_backend
-from eqspike_seq.config.settings import RunConfig
+from eqspike.build import configure, make_backend, varied
 from eqspike_seq.data.dataset import load_dataset
 from eqspike_seq.learning.estimators import ThreePhase
 from eqspike_seq.learning.evaluation import evaluate
@@ -233,7 +232,7 @@ def test_low_precision_leaves_the_contrast_intact() -> None:
 def test_without_dither_nothing_is_learnt_and_without_offset_nudges_are_dear() -> None:
     """Real training from scratch on ``mini``, with nudges as coarse as a fifth of a unit's range."""
     config = configure("mini", "spiking", neuron="sigma-delta", rule="count", limit=800, epochs=8)
-    config = RunConfig(**{**config.model_dump(), "nudge_threshold": 0.1, "projection_nudge_threshold": 0.2})
+    config = varied(config, nudge_threshold=0.1, projection_nudge_threshold=0.2)
     data = load_dataset(config.data)
     found: dict[str, float] = {}
     nudges: dict[str, float] = {}

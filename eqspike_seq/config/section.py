@@ -87,7 +87,11 @@ def _field_docstrings(kind: type) -> dict[str, str]:
     """The docstring under each field of a class and its bases."""
     found = {}
     for base in reversed([base for base in kind.__mro__ if issubclass(base, Section) and base is not Section]):
-        body = ast.parse(textwrap.dedent(inspect.getsource(base))).body[0].body  # type: ignore[attr-defined]
+        try:
+            source = inspect.getsource(base)
+        except (OSError, TypeError):  # of a class that was typed into a shell: its fields are no settings
+            continue
+        body = ast.parse(textwrap.dedent(source)).body[0].body  # type: ignore[attr-defined]
         for field, after in pairwise(body):
             if isinstance(field, ast.AnnAssign) and isinstance(after, ast.Expr):
                 found[field.target.id] = inspect.cleandoc(after.value.value)  # type: ignore[union-attr, attr-defined]

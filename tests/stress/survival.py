@@ -16,7 +16,8 @@ from eqspike_seq.progress import Reporter
 
 ROOT = Path(__file__).parents[2]
 SETTINGS: dict[str, Any] = {"limit": 192, "batch": 32, "epochs": 2, "checkpoint_every": 2}
-SETTINGS |= {"free_steps": 60, "nudge_steps": 60, "window": 40}
+SETTINGS |= {"free_steps": 60, "nudge_steps": 60}
+WINDOW: dict[str, dict[str, Any]] = {"dense": {}, "spiking": {"window": 40}}
 BATCHES = 4  # of the run in this process
 MEASURED = {"seconds", "train_seconds", "test_seconds", "joules", "measured_joules", "peak_memory_bytes"}
 
@@ -38,12 +39,14 @@ class Outcome:
 
 def config(out: Path, backend: str = "dense", **settings: Any) -> RunConfig:
     """The run, in ``out``, with fewer texts: two epochs of two batches, a checkpoint after each."""
-    return configure("mini", backend, out=out, **{**SETTINGS, "limit": 64, "checkpoint_every": 1, **settings})
+    return configure(
+        "mini", backend, out=out, **{**SETTINGS, **WINDOW[backend], "limit": 64, "checkpoint_every": 1, **settings}
+    )
 
 
 def flags(backend: str) -> list[str]:
     """The run for the command line."""
-    given = ((f"--{name.replace('_', '-')}", str(value)) for name, value in SETTINGS.items())
+    given = ((f"--{name.replace('_', '-')}", str(value)) for name, value in {**SETTINGS, **WINDOW[backend]}.items())
     return ["run", "mini", "--backend", backend, *itertools.chain.from_iterable(given)]
 
 
