@@ -48,7 +48,7 @@ from eqspike_seq.files import read_json, save_arrays
 from eqspike_seq.learning.trainer import Trainer
 from eqspike_seq.runs.folder import RunFolder
 from neuromorphic.pricing import read_table
-from tests.test_pairs import DEV, GOOD, archive, json_lines, pairs
+from tests.eqspike_seq.test_pairs import DEV, GOOD, archive, json_lines, pairs
 
 INPUTS = int(os.environ.get("EQSPIKE_FUZZ", 20))
 LONG = "EQSPIKE_FUZZ" in os.environ

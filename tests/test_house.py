@@ -1,6 +1,7 @@
 """How the code is laid out: which room may import which, and how large its parts may be."""
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -105,3 +106,14 @@ def test_the_public_api_is_there_by_name() -> None:
     assert dir(eqspike) == sorted(eqspike.__all__) and all(getattr(eqspike, name) for name in eqspike.__all__)
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = eqspike.nothing
+
+
+def test_tests_lie_in_the_room_of_what_they_test() -> None:
+    """Those of what has no room (documentation, packaging, all of it) lie beside this one."""
+    assert {path.name for path in (ROOT / "tests").iterdir() if path.is_dir()} - {"__pycache__"} == {*ROOMS, "stress"}
+    for room in ROOMS:
+        for path in (ROOT / "tests" / room).glob("test_*.py"):
+            used = {
+                name.split(".")[0] for name in re.findall(r"^(?:from|import) ([\w.]+)", path.read_text(), re.MULTILINE)
+            }
+            assert room in used, path

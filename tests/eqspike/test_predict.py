@@ -22,7 +22,7 @@ from eqspike_seq.data.dataset import load_dataset
 from eqspike_seq.errors import EqspikeError, RunError
 from eqspike_seq.progress import Reporter
 from neuromorphic.pricing import price, read_table, total
-from tests.test_runs import small
+from tests.eqspike_seq.test_runs import small
 
 KINDS = {
     "dense": {},
@@ -208,7 +208,7 @@ def test_output_that_nobody_reads_any_more_is_no_fault(runs: dict[str, Path]) ->
 
 
 def test_what_cannot_be_answered_is_said(runs: dict[str, Path], tmp_path: Path) -> None:
-    results = Path(__file__).parent.parent / "results"
+    results = Path(__file__).parents[2] / "results"
     (tmp_path / "empty").mkdir()
     latin = tmp_path / "latin"
     latin.write_bytes(b"fine\ncaf\xe9\n")
@@ -265,7 +265,7 @@ def test_weights_of_another_network_are_refused(runs: dict[str, Path], tmp_path:
 
 
 def test_example_of_the_documentation_runs(runs: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
-    page = (Path(__file__).parent.parent / "docs/how-to/predict.md").read_text()
+    page = (Path(__file__).parents[2] / "docs/how-to/predict.md").read_text()
     (example,) = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
     exec(example.replace("runs/spiking", str(runs["if"])), {})
     assert capsys.readouterr().out.startswith(("negative {'negative':", "positive {'negative':"))

@@ -23,7 +23,7 @@ from eqspike_seq.learning.trainer import Trainer
 from eqspike_seq.model.network import Batch, Shape
 from eqspike_seq.progress import Reporter
 from tests.conftest import command
-from tests.test_parallel import SCRIPT, torchrun
+from tests.eqspike_seq.test_parallel import SCRIPT, torchrun
 
 IMDB = Shape(256, 100, (256, 40), 2)
 NATIVE = {"avx512_bf16": True}

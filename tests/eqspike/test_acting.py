@@ -22,7 +22,7 @@ from eqspike_seq.errors import ConfigError
 from eqspike_seq.learning.estimators import make_estimator
 from tests.conftest import command
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 CHANGES = {"backend": "spiking", "neuron": "sigma-delta"}
 OTHERS: dict[str, Any] = {  # another value of each setting whose effect a gradient of one batch can show
     "tokens": 20,

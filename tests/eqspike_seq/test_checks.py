@@ -36,7 +36,7 @@ from eqspike_seq.relaxation.dense import DenseBackend
 from eqspike_seq.runs.schema import Agreement, ConvergenceCheck, GradientCheck
 from tests.conftest import is_whole, make_batch, make_clamped, make_network
 
-RESULTS = Path(__file__).parent.parent / "results"
+RESULTS = Path(__file__).parents[2] / "results"
 DENSE = sorted(path.parent for path in RESULTS.glob("*/config.toml") if run_settings(path.parent)["backend"] == "dense")
 EXACT = DenseBackend(free_steps=500, tolerance=1e-14, dtype=torch.float64)
 

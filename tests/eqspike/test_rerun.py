@@ -17,7 +17,7 @@ from analysis.repetition import compare, report
 from eqspike_seq.errors import RunError
 from eqspike_seq.files import read_arrays, save_arrays
 from tests.conftest import command
-from tests.test_own_data import made, write
+from tests.eqspike_seq.test_own_data import made, write
 
 EQSPIKE = [sys.executable, "-m", "eqspike"]
 KINDS = [

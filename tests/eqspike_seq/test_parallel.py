@@ -209,7 +209,7 @@ def test_one_process_needs_nobody() -> None:
 
 
 def test_the_seconds_foretold_are_those_of_the_model() -> None:
-    found = json.loads((Path(__file__).parent.parent / "results/scaling.json").read_text())
+    found = json.loads((Path(__file__).parents[2] / "results/scaling.json").read_text())
     size, (a, b, c) = found["bytes_of_gradients"], found["model"].values()
     for p, seconds in found["seconds_foretold"]["this machine"].items():
         assert seconds == pytest.approx(a + b * 128 / int(p) + 2 * (int(p) - 1) / int(p) * size * c)
