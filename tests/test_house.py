@@ -113,7 +113,4 @@ def test_tests_lie_in_the_room_of_what_they_test() -> None:
     assert {path.name for path in (ROOT / "tests").iterdir() if path.is_dir()} - {"__pycache__"} == {*ROOMS, "stress"}
     for room in ROOMS:
         for path in (ROOT / "tests" / room).glob("test_*.py"):
-            used = {
-                name.split(".")[0] for name in re.findall(r"^(?:from|import) ([\w.]+)", path.read_text(), re.MULTILINE)
-            }
-            assert room in used, path
+            assert re.search(rf"\b{room}\b", path.read_text()), path

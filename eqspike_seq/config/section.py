@@ -12,9 +12,10 @@ the keys of a TOML file, the arguments of ``eqspike.configure``.
 
 import ast
 import inspect
-import textwrap
+import sys
 from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass, fields
+from functools import cache
 from itertools import pairwise
 from typing import Annotated, Any, ClassVar, TypeVar, get_args, get_origin, get_type_hints
 
@@ -87,15 +88,20 @@ def _field_docstrings(kind: type) -> dict[str, str]:
     """The docstring under each field of a class and its bases."""
     found = {}
     for base in reversed([base for base in kind.__mro__ if issubclass(base, Section) and base is not Section]):
-        try:
-            source = inspect.getsource(base)
-        except (OSError, TypeError):  # of a class that was typed into a shell: its fields are no settings
-            continue
-        body = ast.parse(textwrap.dedent(source)).body[0].body  # type: ignore[attr-defined]
-        for field, after in pairwise(body):
+        for field, after in pairwise(_classes_of(base.__module__).get(base.__name__, [])):
             if isinstance(field, ast.AnnAssign) and isinstance(after, ast.Expr):
                 found[field.target.id] = inspect.cleandoc(after.value.value)  # type: ignore[union-attr, attr-defined]
     return found
+
+
+@cache
+def _classes_of(module: str) -> dict[str, list[ast.stmt]]:
+    """The bodies of a module's classes by name; none of classes that were typed into a shell."""
+    try:
+        source = inspect.getsource(sys.modules[module])
+    except (OSError, TypeError, KeyError):
+        return {}
+    return {node.name: node.body for node in ast.parse(source).body if isinstance(node, ast.ClassDef)}
 
 
 def flat(section: Section) -> dict[str, Any]:

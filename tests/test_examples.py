@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 SAYS = {
     "own_texts": ("right that were not trained on", "drips: water"),
     "own_neuron": ("step 40: 100% right", "spikes"),
