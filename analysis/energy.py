@@ -160,14 +160,22 @@ def priced(run: Run, table: CostTable, dense: Ledgers | None, accuracies: str) -
 
 
 def classifiers(ledger: Ledger, table: CostTable, scores: Json) -> list[Json]:
-    """Logistic regression on the same texts, priced on ``table``: bags of words, and means of word vectors."""
+    """Logistic regression on the same texts, priced on ``table``: on TF-IDF, and on means of word vectors.
+
+    TF-IDF has two n-grams a token. Each is looked up: its inverse document frequency and a weight for each class are
+    read; a product weights it, one is its part of the norm, one goes into each class.
+    """
     row, texts = ledger.counts.get("input", {}).get(Phase.FREE, {}), ledger.samples[Phase.FREE]
     if not row.get("lookup_reads"):
         return []
     tokens, words, classes = (row["io_bytes"] - texts) // 4, row["lookup_reads"], ledger.sizes[-1]
     last, load = texts * (words // max(1, tokens)) * classes, {"io_bytes": row["io_bytes"]}
     rows = (
-        ("bag of words", "logistic_bag_of_words", {"accumulates": tokens * classes, "weight_reads": tokens * classes}),
+        (
+            "TF-IDF of words and word pairs",
+            "tfidf_logistic",
+            {"multiply_accumulates": 2 * tokens * (2 + classes), "weight_reads": 2 * tokens * (1 + classes)},
+        ),
         (
             "mean of word vectors",
             "logistic_mean_vectors",

@@ -28,7 +28,7 @@ VARIANTS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("spiking", CHANGES),
     *(("spiking", {**CHANGES, "projection_threshold": threshold}) for threshold in (0.25, 1.0, 1.5)),
     *(("spiking", {**CHANGES, "attention_threshold": threshold}) for threshold in (0.1, 0.2, 0.4)),
-    ("spiking", {**CHANGES, "baseline": (0.0,), "threshold": (1.0,)}),
+    ("spiking", {**CHANGES, "origin": (0.0,), "threshold": (1.0,)}),
     ("spiking", {**CHANGES, "circuit": "wta"}),
 )
 

@@ -24,7 +24,7 @@ def refuse_idle(settings: Mapping[str, Any], given: Mapping[str, Any], condition
     needs."""
     lines = []
     for name, value in given.items():
-        if name in settings:
+        if name in settings or value is None:  # None is what a setting that nobody gives would have
             continue
         said = " ".join(as_flag(name, value))
         if (alternatives := needs_of(name, settings, conditions)) is None:

@@ -134,6 +134,12 @@ class Reporter:
         share = result["test_accuracy"]
         table.add_row("test accuracy", f"{share:.2%} of {result['n_test']:,} texts")
         table.add_row("validation accuracy", f"{result['validation_accuracy']:.2%}")
+        if (simple := result["baseline"]) is not None:
+            table.add_row(
+                "baseline",
+                f"{simple['test_accuracy']:.2%} by logistic regression on TF-IDF of words and word pairs, "
+                f"in {simple['seconds']:.1f} s",
+            )
         if result["neuron"]:
             table.add_row(
                 "spikes",

@@ -53,7 +53,7 @@ class _Kept:
 class SigmaDeltaBackend(Backend):
     """Change-coded phases of at most ``free_steps`` and ``nudge_steps`` steps.
 
-    Hidden neurons are taken to have transmitted ``baseline`` before the free phase, the output ½, s¹ nothing. θ is
+    Hidden neurons are taken to have transmitted ``origin`` before the free phase, the output ½, s¹ nothing. θ is
     ``projection_threshold`` at s¹, ``threshold`` in hidden layers, ``output_threshold`` at the output; θ' is
     ``projection_nudge_threshold`` at s¹, ``nudge_threshold`` above. ``events`` "graded" counts the units that a neuron
     sends at once as one event with a payload, and so as products. ``dither`` and ``offset`` False take away what makes
@@ -74,7 +74,7 @@ class SigmaDeltaBackend(Backend):
     """How far, in thresholds, s1 or a hidden neuron may be off what it has sent before it sends."""
     output_threshold: Threshold = 0.05
     """Change of the output's activation that one spike stands for."""
-    baseline: Annotated[tuple[Annotated[float, Field(ge=0, le=1)], ...], PerLayer()] = (0.5,)
+    origin: Annotated[tuple[Annotated[float, Field(ge=0, le=1)], ...], PerLayer()] = (0.5,)
     """What neurons are taken to have transmitted at first: for all hidden layers, or each."""
     nudge_threshold: Threshold = 0.01
     """Change of activation above s1 that one spike stands for in the nudges."""
@@ -101,12 +101,12 @@ class SigmaDeltaBackend(Backend):
             )
 
     def free(self, network: Network, batch: Batch, record: bool = False) -> PhaseEnd[_Kept]:
-        """From s¹ = 0 and ``baseline`` until all are silent."""
+        """From s¹ = 0 and ``origin`` until all are silent."""
         layer, rest = Layer.of(network, batch, self.dtype), network.rest(len(batch))
         thetas = self.thresholds(len(rest.layers))
         circuit = self.circuit if network.shape.attention else None
         projection = (FreeProjection if circuit is None else circuit.projection)(layer, batch)
-        origins = [*for_each(self.baseline, len(rest.layers) - 1), 0.5]
+        origins = [*for_each(self.origin, len(rest.layers) - 1), 0.5]
         start = tuple(torch.full_like(s, origin) for s, origin in zip(rest.layers, origins, strict=True))
         before = State(rest.projection, start)
         neurons = FreeNeurons(projection, before, self.projection_threshold, thetas, self.deadband)

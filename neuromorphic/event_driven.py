@@ -99,7 +99,7 @@ class EventDriven:
         self.wires = Wires(up, down, np.array(in_turn(layers)))
         thetas, one, theta1 = settings.thresholds(layers), self.type.type, settings.projection_threshold
         margins = [*[1 - settings.deadband] * (layers - 1), 0.5]
-        origins = [*for_each(settings.baseline, layers - 1), 0.5]
+        origins = [*for_each(settings.origin, layers - 1), 0.5]
         inverses = [1 / theta for theta in thetas]
         self.codes = Codes(*(np.array(values, dtype=self.type) for values in (thetas, inverses, margins, origins)))
         self.code = Code(one(theta1), one(1 / theta1), one(1 - settings.deadband))

@@ -59,7 +59,7 @@ def label(backend: str, settings: dict[str, Any]) -> str:
     shown = {
         "projection_threshold": "θ of s¹",
         "attention_threshold": "θ of rows",
-        "baseline": "from",
+        "origin": "from",
         "threshold": "θ",
     }
     values = {name: np.ravel(settings[name]).tolist() for name in shown if name in settings}  # one, or one a layer

@@ -31,7 +31,8 @@ HEADS = ("", "test", "validation", "training", "peak memory", "spikes per synaps
 BASELINES = (
     ("LSTM, backpropagation", "lstm"),
     ("logistic regression, mean vectors", "logistic_mean_vectors"),
-    ("logistic regression, bag of words", "logistic_bag_of_words"),
+    ("TF-IDF, logistic regression", "tfidf_logistic"),
+    ("naive-Bayes ratios, logistic regression (NB-LR)", "nb_logistic"),
 )
 
 

@@ -237,7 +237,7 @@ def _validation(out: Path, number: int, seed: int, config: RunConfig, reporter: 
     folder = out / f"{_name(number)}-seed{seed}"
     result = completed(folder)
     if result is None:
-        placed = replace(config.run, seed=seed, out=folder, resume="auto")
+        placed = replace(config.run, seed=seed, out=folder, resume="auto", baseline=False)
         result = run(replace(config, run=placed), reporter)
     return float(result["validation_accuracy"])
 

@@ -9,7 +9,7 @@ import torch
 from pydantic import Field, SkipValidation
 from pydantic_core import to_jsonable_python
 
-from eqspike_seq.config.examples import Images, Texts
+from eqspike_seq.config.examples import ONLY_TEXTS, Images, Texts
 from eqspike_seq.config.section import Needs, PerLayer, Positive, Section, as_flag, flat, names_in, settings_of
 from eqspike_seq.errors import ConfigError
 from eqspike_seq.learning.optimisers import OptimizerName
@@ -19,7 +19,8 @@ from eqspike_seq.relaxation.equilibrium import Backend
 FORMAT = 2  # of every file of a run folder
 OWN = "own"  # the preset of texts of one's own
 SIDES = "ab"  # the first and the second text of a pair
-WHERE = {"out", "resume", "data_dir", "device", "tensorboard"}  # say how and where a run happens, not what it computes
+# These say how and where a run happens, not what it computes.
+WHERE = {"out", "resume", "data_dir", "device", "tensorboard", "baseline"}
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,8 @@ class Run(Section):
     """Batches between two checkpoints."""
     tensorboard: bool = False
     """Log to RUN/tensorboard too (needs the package tensorboard)."""
+    baseline: Annotated[bool, ONLY_TEXTS] = True
+    """At the end, say what logistic regression on TF-IDF of words and word pairs reaches on the same split."""
 
 
 @dataclass(frozen=True)

@@ -50,12 +50,16 @@ def load_corpus(data: Images | Texts, progress: Progress = lambda _: None) -> Co
     return named(corpus, data.class_names) if data.class_names else corpus
 
 
+def load_splits(data: Images | Texts, progress: Progress = lambda _: None) -> Corpus:
+    """The corpus, validation cut from training unless it is there, at most ``data.limit`` texts of each split."""
+    corpus = split(load_corpus(data, progress))
+    return corpus if data.limit is None else limited(corpus, data.limit)
+
+
 def load_dataset(data: Images | Texts, progress: Progress = lambda _: None) -> Dataset:
     """Find, split, vectorise and encode what ``data`` names."""
     progress(f"reading {data.dataset}")
-    corpus = split(load_corpus(data, progress))
-    if data.limit is not None:
-        corpus = limited(corpus, data.limit)
+    corpus = load_splits(data, progress)
     assert corpus.validation is not None
     for name, part in (("training", corpus.train), ("validation", corpus.validation), ("test", corpus.test)):
         if len(part) == 0:

@@ -7,10 +7,12 @@ from typing import Any
 
 import torch
 
+from eqspike_seq.config.examples import Texts
 from eqspike_seq.config.settings import FORMAT, RunConfig
 from eqspike_seq.data.batches import random_batch
-from eqspike_seq.data.dataset import Dataset, load_dataset, shape_of
+from eqspike_seq.data.dataset import Dataset, load_dataset, load_splits, shape_of
 from eqspike_seq.files import save_arrays
+from eqspike_seq.learning.baseline import tfidf_logistic
 from eqspike_seq.learning.estimators import MakeBackend
 from eqspike_seq.learning.evaluation import Evaluation, dense_reference, evaluate, prediction_columns, samples
 from eqspike_seq.learning.metrics import Window
@@ -24,7 +26,7 @@ from eqspike_seq.progress import Reporter
 from eqspike_seq.runs.board import board, check_board
 from eqspike_seq.runs.environment import environment
 from eqspike_seq.runs.folder import RunFolder
-from eqspike_seq.runs.schema import LedgerFile, MeasuredJoules, Metrics, Result
+from eqspike_seq.runs.schema import Baseline, LedgerFile, MeasuredJoules, Metrics, Result
 
 
 @torch.no_grad()
@@ -102,8 +104,17 @@ def conclude(trainer: Trainer, folder: RunFolder, metrics: list[Metrics], report
     test, columns = finish(trainer, folder, reporter)
     result = summary(trainer, metrics, test)
     _write_predictions(folder, columns)
+    result = result.model_copy(update={"baseline": baseline(trainer.config, reporter)})
     folder.write_json("result.json", result.content())
     return result
+
+
+def baseline(config: RunConfig, reporter: Reporter) -> Baseline | None:
+    """What ``tfidf_logistic`` reaches on the texts of a run, which are read again; None where it is not asked for."""
+    if not config.run.baseline or not isinstance(config.data, Texts):
+        return None
+    reporter.status("baseline: logistic regression on TF-IDF of words and word pairs")
+    return tfidf_logistic(load_splits(config.data), config.data.tokeniser)
 
 
 def train(trainer: Trainer, folder: RunFolder, metrics: list[Metrics], reporter: Reporter) -> None:

@@ -65,6 +65,15 @@ class MeasuredJoules(Schema):
     testing: Amount | None
 
 
+class Baseline(Schema):
+    """What ``learning.baseline`` reached on the same split, as shares of the texts."""
+
+    validation_accuracy: Share
+    test_accuracy: Share
+    c: Amount
+    seconds: Amount
+
+
 class Result(Schema):
     """result.json: the figures of a run. Those of spikes are None for dense ones."""
 
@@ -88,6 +97,8 @@ class Result(Schema):
     test_seconds: Amount
     peak_memory_bytes: Natural
     measured_joules: MeasuredJoules | None = None
+    baseline: Baseline | None = None
+    """None with --no-baseline, and of images."""
     free_steps: Amount | None = None
     """Steps or sweeps of the free phase, mean over the test texts."""
     test_converged: Share | None = None

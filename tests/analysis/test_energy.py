@@ -225,13 +225,14 @@ def test_a_table_of_ones_own_by_path(runs: dict[str, Path], tmp_path: Path, caps
 
 def test_cheap_classifiers_by_hand(runs: dict[str, Path], tmp_path: Path) -> None:
     scores = tmp_path / "scores.json"
-    scores.write_text(json.dumps({"logistic_bag_of_words": {"test_accuracy": 0.7}}))
+    scores.write_text(json.dumps({"tfidf_logistic": {"test_accuracy": 0.7}}))
     bag, mean = report.energy(runs["spiking"], [], None, scores)["baselines"][-2:]
     ledger = open_run(runs["spiking"]).ledgers.inference
     texts, row = ledger.samples["free"], ledger.counts["input"]["free"]
     tokens = row["lookup_reads"] / 32 / texts  # D = 32
     prices = read_table("horowitz-45nm-fp32").prices
-    each = 2 * (prices["accumulates"].value + prices["weight_reads"].value) + 4 * prices["io_bytes"].value  # 2 classes
+    ngrams = 2 * (4 * prices["multiply_accumulates"].value + 3 * prices["weight_reads"].value)  # 2 a token, 2 classes
+    each = ngrams + 4 * prices["io_bytes"].value
     assert bag["joules"]["value"] == pytest.approx((tokens * each + prices["io_bytes"].value) * 1e-12)
     assert bag["test_accuracy"] == 0.7 and mean["test_accuracy"] is None
 

@@ -15,7 +15,7 @@ import torch
 from eqspike.build import config_of, configure, make_backend
 from eqspike.classifier import EqSpikeClassifier
 from eqspike.flags import everything, parse_run
-from eqspike_seq.config.section import flat
+from eqspike_seq.config.section import flat, names_in
 from eqspike_seq.data.batches import random_batch
 from eqspike_seq.data.dataset import Dataset, load_dataset, shape_of
 from eqspike_seq.errors import ConfigError
@@ -56,13 +56,14 @@ OTHERS: dict[str, Any] = {  # another value of each setting whose effect a gradi
     "common_noise": False,
     "threshold": (0.2,),
     "projection_threshold": 0.2,
-    "baseline": (0.2,),
+    "origin": (0.2,),
     "deadband": 0.8,
     "output_threshold": 0.2,
     "nudge_threshold": 0.1,
     "projection_nudge_threshold": 0.3,
 }
 UNSEEN = {  # act on what is read, kept or counted, which other tests look at
+    "baseline",
     "class_names",
     "data_dir",
     "events",
@@ -139,6 +140,13 @@ def test_each_setting_acts_somewhere(name: str) -> None:
         if any(before[key].shape != after[key].shape or not torch.equal(before[key], after[key]) for key in before):
             return
     pytest.fail(f"{name} changes nothing where it is said to act")
+
+
+@pytest.mark.parametrize("context", CONTEXTS)
+def test_no_name_means_two_things_in_one_run(context: str) -> None:
+    dataset, settings = CONTEXTS[context]
+    names = names_in(configure(dataset, **settings))
+    assert len(names) == len(set(names))
 
 
 def test_each_setting_is_looked_at() -> None:

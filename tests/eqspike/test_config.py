@@ -117,7 +117,7 @@ def test_a_neuron_has_its_own_part_of_a_preset() -> None:
         ({"backend": "spiking", "neuron": "hodgkin-huxley"}, "--neuron"),
         ({"backend": "spiking", "rule": "hebb"}, "--rule"),
         ({**CHANGES, "threshold": (0.0,)}, "--threshold"),
-        ({**CHANGES, "baseline": (0.1, 0.2, 0.3)}, "--baseline: got 3 values, expected 1 or 2"),
+        ({**CHANGES, "origin": (0.1, 0.2, 0.3)}, "--origin: got 3 values, expected 1 or 2"),
         ({**CHANGES, "deadband": 0.4}, "--deadband"),
         ({"neurons": 5}, "unknown setting 'neurons'"),
     ],

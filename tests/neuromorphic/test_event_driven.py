@@ -24,12 +24,12 @@ SMALL = SigmaDeltaBackend(
 CASES = {
     "as it is": ({}, {}),
     "rows anew where the query moved": ({"circuit": Gated(attention_threshold=0.05)}, {}),
-    "silent at first": ({"baseline": (0.0, 0.5), "circuit": Gated(attention_threshold=0.03)}, {}),
-    "coarse s²": ({"threshold": (0.7, 0.05), "baseline": (0.0, 0.5)}, {}),
+    "silent at first": ({"origin": (0.0, 0.5), "circuit": Gated(attention_threshold=0.03)}, {}),
+    "coarse s²": ({"threshold": (0.7, 0.05), "origin": (0.0, 0.5)}, {}),
     "one hidden layer": ({"circuit": Gated(attention_threshold=0.05)}, {"hidden": (9,)}),
     "three hidden layers": ({}, {"hidden": (9, 7, 5)}),
     "wide deadband": ({"deadband": 0.8, "circuit": Gated(attention_threshold=0.02)}, {}),
-    "no attention": ({"baseline": (0.0, 0.5), "deadband": 0.6}, {"attention": False}),
+    "no attention": ({"origin": (0.0, 0.5), "deadband": 0.6}, {"attention": False}),
     "no attention, one hidden layer": ({}, {"attention": False, "hidden": (9,)}),
     "few steps": ({"free_steps": 2}, {}),
 }

@@ -1,0 +1,89 @@
+"""The baseline against its formula, against scikit-learn on ready-made columns, and at its edges."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
+
+from benchmarks.baselines import Ratios, naive_bayes
+from eqspike_seq.data.corpus import BORDER, Corpus, Split
+from eqspike_seq.learning.baseline import Features, tfidf_logistic, words_and_pairs
+from tests.conftest import command
+
+TEXTS = ["good good film", "bad film", "not good", "not bad film !", "good", "bad bad bad"]
+LABELS = np.array([1, 0, 0, 1, 1, 0])
+
+
+def corpus(*rows: tuple[str, int], inputs: int = 1) -> Corpus:
+    """Train, validation and test alike."""
+    part = Split([text for text, _ in rows], np.array([label for _, label in rows]))
+    return Corpus("c", ("no", "yes"), part, part, validation=part, inputs=inputs)
+
+
+def test_features_are_those_of_the_formula() -> None:
+    split = Split(TEXTS, LABELS)
+    make = Features(TfidfVectorizer, split, "unicode", 1, sublinear_tf=True)
+    columns = make.sides[0].vocabulary_
+    found = make(split).toarray()
+    documents = [words_and_pairs(text.split()) for text in TEXTS]
+    assert set(columns) == {gram for grams in documents for gram in grams}
+    expected = np.zeros_like(found)
+    for row, grams in enumerate(documents):
+        for gram in set(grams):
+            held = sum(gram in other for other in documents)
+            expected[row, columns[gram]] = (1 + np.log(grams.count(gram))) * (1 + np.log((1 + 6) / (1 + held)))
+    np.testing.assert_allclose(found, expected / np.linalg.norm(expected, axis=1, keepdims=True), rtol=1e-12)
+
+
+def test_pairs_of_words_tell_what_single_words_cannot() -> None:
+    """not good and not bad: two classes with the same words."""
+    rows = [("it was good not bad", 1), ("it was bad not good", 0)] * 10
+    assert tfidf_logistic(corpus(*rows), "unicode").test_accuracy == 1.0
+    alone = CountVectorizer().fit_transform([text for text, _ in rows])
+    assert (
+        LogisticRegression().fit(alone, [label for _, label in rows]).score(alone, [label for _, label in rows]) == 0.5
+    )
+
+
+def test_each_text_of_a_pair_has_columns_of_its_own() -> None:
+    """One word in the first text or in the second."""
+    rows = [(f"yes{BORDER}thing", 1), (f"thing{BORDER}yes", 0)] * 10
+    assert tfidf_logistic(corpus(*rows, inputs=2), "unicode").test_accuracy == 1.0
+
+
+def test_naive_bayes_ratios_by_hand() -> None:
+    """r = log of (1 + texts of the class with the n-gram)/their sum, less the same of the others."""
+    features = CountVectorizer(binary=True, analyzer=str.split).fit_transform(TEXTS).astype(float)
+    model = Ratios(1.0).fit(features, LABELS)
+    dense = features.toarray()
+    p, q = 1 + dense[LABELS == 1].sum(0), 1 + dense[LABELS == 0].sum(0)
+    np.testing.assert_allclose(model.ratios[1].diagonal(), np.log((p / p.sum()) / (q / q.sum())))
+    np.testing.assert_allclose(model.ratios[0].diagonal(), -model.ratios[1].diagonal())
+    rows = [("it was good not bad", 1), ("it was bad not good", 0)] * 10
+    assert naive_bayes(corpus(*rows), "unicode")["test_accuracy"] == 1.0
+
+
+@pytest.mark.parametrize(("dataset", "flags"), [("mini", ["--no-baseline"]), ("digits", [])])
+def test_a_run_may_do_without(
+    dataset: str, flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command("run", dataset, "--limit", "40", "--epochs", "1", "--out", tmp_path / "run", *flags)
+    assert json.loads((tmp_path / "run/result.json").read_text())["baseline"] is None
+    assert "TF-IDF" not in capsys.readouterr().out
+
+
+def test_a_run_says_what_the_baseline_has(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """On the texts of the run: its split, its limit, its tokeniser."""
+    rows = "".join(f"{'fine' if i % 2 else 'poor'} thing number {i},{i % 2}\n" for i in range(60))
+    (tmp_path / "own.csv").write_text("text,label\n" + rows)
+    command("run", tmp_path / "own.csv", "--epochs", "1", "--out", tmp_path / "run")
+    found = json.loads((tmp_path / "run/result.json").read_text())["baseline"]
+    assert found["test_accuracy"] == found["validation_accuracy"] == 1.0
+    assert "100.00% by logistic regression on TF-IDF of words and word pairs" in " ".join(
+        capsys.readouterr().out.split()
+    )
+    command("report", tmp_path / "run", "--out", tmp_path / "report.html")
+    assert "Logistic regression on TF-IDF of words and word pairs has 100.00%" in (tmp_path / "report.html").read_text()
