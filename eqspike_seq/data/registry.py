@@ -84,8 +84,3 @@ DATASETS = {
 def pixels_of(dataset: str) -> int:
     """The pixels of an image of the data set; 0 where it is texts."""
     return DATASETS[dataset].pixels if dataset in DATASETS else 0
-
-
-def is_searched(dataset: str) -> bool:
-    """Whether the data set has a name and is looked for on the disk, and downloaded."""
-    return dataset in DATASETS and not DATASETS[dataset].embedded
