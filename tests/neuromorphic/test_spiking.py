@@ -158,7 +158,7 @@ def test_same_random_numbers_in_both_nudges_rescue_stochastic_neurons() -> None:
     truth = ThreePhase(0.5)(DENSE, network, batch).gradients
     cosines = {}
     for common in (True, False):
-        backend = replace(SPIKING, neuron=Bernoulli(), common_noise=common)
+        backend = replace(SPIKING, neuron=Bernoulli(common))
         found = ThreePhase(0.5)(backend, network, batch).gradients
         cosines[common] = float(torch.cosine_similarity(found["w3"].flatten(), truth["w3"].flatten(), 0))
     assert cosines[True] > 0.9 and cosines[True] > cosines[False] + 0.05, cosines

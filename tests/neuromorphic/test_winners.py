@@ -125,7 +125,7 @@ def test_gradient_by_winners_is_that_of_the_softmax_in_the_mean(sampler: str) ->
     fine = {"nudge_threshold": 1e-3, "projection_nudge_threshold": 1e-3, "threshold": (0.1,)}
     common: dict[str, Any] = {**fine, "projection_threshold": 0.1, "dtype": torch.float64}
     truth = ThreePhase(0.5)(SigmaDeltaBackend(**common), network, batch).gradients
-    circuit = GatedWinners(sampler, winners=256)
+    circuit = GatedWinners(sampler=sampler, winners=256)
     found = ThreePhase(0.5)(SigmaDeltaBackend(circuit=circuit, **common), network, many).gradients
     for name in ("w2", "w3", "w4"):
         assert torch.nn.functional.cosine_similarity(found[name].flatten(), truth[name].flatten(), 0) > 0.9, name
