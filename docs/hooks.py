@@ -113,30 +113,34 @@ def help_of(*command: str) -> str:
 
 
 def run_flags() -> str:
-    """Every setting of a run as a table, each with what it needs in order to act."""
+    """Every setting of a run as a table, each with its default and what it needs in order to act."""
     from eqspike.build import BACKENDS, every_kind
     from eqspike.flags import everything
     from eqspike.idle import conditions_of, joined
     from eqspike_seq.config.section import settings_of
 
     kinds = list(every_kind())
-    rows = ["| flag | takes | default | acts with | what it is |", "| --- | --- | --- | --- | --- |"]
+    rows = ["| flag | takes | what it is |", "| --- | --- | --- |"]
     for name, setting in everything().items():
         flag = name.replace("_", "-")
-        switch = f"--{flag}, --no-{flag}" if setting.kind is bool else f"--{flag}"
-        shown = "DATASET" if name == "dataset" else switch
+        shown = (
+            f"`--{flag}`, `--no-{flag}`"
+            if setting.bare is bool
+            else "`DATASET`"
+            if name == "dataset"
+            else f"`--{flag}`"
+        )
         defaults = {settings_of(kind)[name].default for kind, _ in kinds if name in settings_of(kind)} or {
             setting.default
         }
-        default = "" if name == "dataset" or defaults == {None} else said(setting.default)
-        about = setting.help.replace("\n", " ").replace("|", "\\|")
+        about = " ".join(setting.help.split()).replace("|", "\\|")
+        if len(defaults) == 1 and name != "dataset" and not defaults & {None, "", ()}:
+            about = f"{about.rstrip('.')}. Default: {said(setting.default)}." if "Default:" not in about else about
         conditions = conditions_of(name, kinds)
-        brings = code(joined(conditions)) if len(conditions) <= len(BACKENDS) else ""  # more of them are all
-        rows.append(
-            f"| `{shown}` | {takes(setting.kind)} | {default if len(defaults) == 1 else ''} | {brings} | {about} |"
-        )
-    about = "A TOML file of settings, as `config.toml` of a run folder; flags override it"
-    rows.append(f"| `--config` | path | | | {about} |")
+        if any(conditions) and len(conditions) <= len(BACKENDS):  # more of them are all
+            about += f" *With {code(joined(conditions))}.*"
+        rows.append(f"| {shown} | {takes(setting.kind)} | {about} |")
+    rows.append("| `--config` | path | A TOML file of settings, as `config.toml` of a run folder; flags override it |")
     return "\n".join(rows)
 
 

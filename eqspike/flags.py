@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, field, fields, make_dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal
 
 import tyro
 from pydantic import TypeAdapter, ValidationError
@@ -152,8 +152,7 @@ def flags_for(settings: Settings) -> type:
     for title, held in sections(settings).items():
         flags = []
         for name, (setting, value) in held.items():
-            kind = get_args(setting.kind)[0] if get_origin(setting.kind) is Annotated else setting.kind
-            about = tyro.conf.arg(help=" ".join(setting.help.split()))
+            kind, about = setting.bare, tyro.conf.arg(help=" ".join(setting.help.split()))
             if name == "dataset":
                 about = tyro.conf.arg(metavar="{" + ",".join(DATASETS) + "}|FILE|FOLDER", help=SOURCES)
                 kind = tyro.conf.Positional[str]
@@ -199,18 +198,12 @@ def raw_flags(arguments: Iterable[str]) -> dict[str, Any]:
     raw: dict[str, Any] = {}
     for name, values in found.items():
         setting = everything().get(name)
-        several = setting is not None and takes_several(setting)
+        several = setting is not None and setting.several
         if not values and name.startswith("no_") and name.removeprefix("no_") in everything():
             raw[name.removeprefix("no_")] = False
         else:
             raw[name] = values if several else values[0] if values else True
     return raw
-
-
-def takes_several(setting: Setting) -> bool:
-    """Whether a flag takes all values that follow it."""
-    kind = get_args(setting.kind)[0] if get_origin(setting.kind) is Annotated else setting.kind
-    return get_origin(kind) is tuple
 
 
 def positional(arguments: list[str]) -> str | None:
@@ -220,8 +213,8 @@ def positional(arguments: list[str]) -> str | None:
         if is_flag(argument):
             name = argument.lstrip("-").partition("=")[0].replace("-", "_")
             setting = everything().get(name)
-            one = int((setting is not None and setting.kind is not bool) or name == "config")
-            values = 0 if "=" in argument else len(arguments) if setting and takes_several(setting) else one
+            one = int((setting is not None and setting.bare is not bool) or name == "config")
+            values = 0 if "=" in argument else len(arguments) if setting and setting.several else one
         elif values == 0:
             return argument
         else:
@@ -239,10 +232,10 @@ def without(arguments: list[str], names: Iterable[str]) -> list[str]:
             setting = everything().get(plain)
             if plain not in names:
                 skipped = 0
-            elif "=" in argument or (setting is not None and setting.kind is bool):
+            elif "=" in argument or (setting is not None and setting.bare is bool):
                 continue
             else:
-                skipped = len(arguments) if setting is not None and takes_several(setting) else 1
+                skipped = len(arguments) if setting is not None and setting.several else 1
                 continue
         elif skipped:
             skipped -= 1

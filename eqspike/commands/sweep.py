@@ -24,7 +24,7 @@ from optuna.trial import TrialState
 
 from analysis import sweep_report
 from eqspike.build import run
-from eqspike.flags import everything, parse_run, raw_flags, takes_several
+from eqspike.flags import everything, parse_run, raw_flags
 from eqspike.provenance import command
 from eqspike_seq.config.settings import FORMAT, WHERE, RunConfig
 from eqspike_seq.errors import ConfigError, DivergenceError, RunError
@@ -153,12 +153,12 @@ def flags_of(point: Point) -> list[str]:
     flags = []
     for name, value in point.items():
         flag, setting = name.replace("_", "-"), everything()[name]
-        if setting.kind is bool:
+        if setting.bare is bool:
             if value not in ("true", "false"):
                 raise ConfigError(f"--vary {flag}: got {value!r}, expected true or false")
             flags.append(f"--{flag}" if value == "true" else f"--no-{flag}")
         else:
-            flags += [f"--{flag}", *(value.split("x") if takes_several(setting) else [value])]
+            flags += [f"--{flag}", *(value.split("x") if setting.several else [value])]
     return flags
 
 

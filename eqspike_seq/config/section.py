@@ -62,6 +62,16 @@ class Setting:
     help: str
 
     @property
+    def bare(self) -> Any:
+        """Its type alone."""
+        return get_args(self.kind)[0] if get_origin(self.kind) is Annotated else self.kind
+
+    @property
+    def several(self) -> bool:
+        """Whether it takes several values."""
+        return get_origin(self.bare) is tuple
+
+    @property
     def marks(self) -> tuple[Any, ...]:
         """What annotates it."""
         return get_args(self.kind)[1:] if get_origin(self.kind) is Annotated else ()
