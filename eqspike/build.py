@@ -32,6 +32,7 @@ from eqspike_seq.progress import Reporter
 from eqspike_seq.relaxation.dense import DenseBackend
 from eqspike_seq.relaxation.equilibrium import Backend
 from neuromorphic.attention.clocked import Clocked
+from neuromorphic.attention.gated import Circuit as ChangeCircuit
 from neuromorphic.attention.gated import Gated
 from neuromorphic.attention.winners import GatedWinners, Winners
 from neuromorphic.brian import BrianBackend
@@ -131,6 +132,7 @@ def every_kind() -> Iterator[tuple[type[Section], str]]:
     yield from ((SigmaDeltaBackend, "--neuron sigma-delta"), (BrianBackend, "--backend brian2"))
     yield from ((kind, f"--neuron {name}") for name, kind in NEURONS.items())
     yield from ((kind, f"--rule {name}") for name, kind in RULES.items())
+    yield ChangeCircuit, "--neuron sigma-delta"
     yield from ((kind, f"--circuit {name}") for name, kind in RATE_CIRCUITS.items())
     yield from ((kind, f"--neuron sigma-delta --circuit {name}") for name, kind in CHANGE_CIRCUITS.items())
 

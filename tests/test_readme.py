@@ -142,8 +142,8 @@ def test_figures_said_in_words_are_those_of_the_files() -> None:
         assert said(pattern) == round(found["dense_over_this"][part]["value"], 1)
     assert said(r"sample, at ([\d.]+) points") == round(100 * (dense.test_accuracy - changes.test_accuracy), 2)
     cheap = {row["name"]: row.get("inference", row)["joules"]["value"] for row in priced["baselines"]}
-    bags = cheap["logistic regression, bag of words"]
-    assert min(found["inference"]["joules"]["value"], found["dense"]["inference"]["joules"]["value"]) > 2000 * bags
+    bags = cheap["logistic regression, TF-IDF of words and word pairs"]
+    assert min(found["inference"]["joules"]["value"], found["dense"]["inference"]["joules"]["value"]) > 200 * bags
     assert "tens of events" in words and 20 <= rates.spikes_per_synapse_per_inference < 100
     assert "need less than one, all three phases" in words and changes.spikes_per_synapse_per_training_sample < 1
     assert said(r"(\d+) % in less than a minute") == round(100 * digits["test_accuracy"])

@@ -31,8 +31,8 @@ HEADS = ("", "test", "validation", "training", "peak memory", "spikes per synaps
 BASELINES = (
     ("LSTM, backpropagation", "lstm"),
     ("logistic regression, mean vectors", "logistic_mean_vectors"),
-    ("TF-IDF, logistic regression", "tfidf_logistic"),
-    ("naive-Bayes ratios, logistic regression (NB-LR)", "nb_logistic"),
+    ("logistic regression, TF-IDF", "tfidf_logistic"),
+    ("logistic regression, naive-Bayes ratios (NB-LR)", "nb_logistic"),
 )
 
 
