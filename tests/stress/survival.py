@@ -89,10 +89,15 @@ def content(path: Path) -> Any:
     """Of a file, less what is measured and where it lies."""
     if path.suffix in (".json", ".jsonl"):
         lines = path.read_text().splitlines() if path.suffix == ".jsonl" else [path.read_text()]
-        return [{name: value for name, value in json.loads(line).items() if name not in MEASURED} for line in lines]
+        return [json.loads(line, object_hook=unmeasured) for line in lines]
     if path.name == "config.toml":
         return [line for line in path.read_text().splitlines() if not line.startswith(("out =", "resume ="))]
     return path.read_bytes()
+
+
+def unmeasured(values: dict[str, Any]) -> dict[str, Any]:
+    """What no clock and no meter gave, of one object in JSON."""
+    return {name: value for name, value in values.items() if name not in MEASURED}
 
 
 def remains(*folders: Path) -> list[str]:
