@@ -1,4 +1,5 @@
 import math
+from collections.abc import Callable
 from dataclasses import fields, replace
 
 import pytest
@@ -52,39 +53,40 @@ def by_event(post_times: list[int], pre_times: list[int], post: list[float], pre
     return total
 
 
-def test_eqspike_is_the_sum_over_single_events_between_spiking_layers() -> None:
-    post, pre = spiking_side(4, 0), spiking_side(3, 1)
+def assert_sums_by_event(
+    post: Side, pre: Side, pre_times: Callable[[int, int], list[int]], course: torch.Tensor
+) -> None:
+    """Of EqSpike: each synapse is the sum over texts of its events.
+
+    Presynaptic ones are at ``pre_times(text, unit)`` and leave the traces ``course`` (steps, texts, units).
+    """
     found = EqSpike(TAU).synapse(post, pre).whole()
-    assert post.spikes is not None and pre.spikes is not None and post.course is not None and pre.course is not None
+    assert post.spikes is not None and post.course is not None
     for i in range(4):
         for j in range(3):
             expected = 0.0
             for text in range(TEXTS):
                 expected += by_event(
                     [t + 1 for t in range(STEPS) if post.spikes[t, text, i]],
-                    [t + 1 for t in range(STEPS) if pre.spikes[t, text, j]],
-                    [float(post.trace0[text, i]), *post.course[:, text, i].tolist()],
-                    [float(pre.trace0[text, j]), *pre.course[:, text, j].tolist()],
-                )
-            assert float(found[i, j]) == pytest.approx(expected, abs=1e-10)
-
-
-def test_eqspike_is_the_sum_over_single_events_under_held_values() -> None:
-    post, pre = spiking_side(4, 2), held_side(3, 3)
-    found = EqSpike(TAU).synapse(post, pre).whole()
-    assert post.spikes is not None and post.course is not None and pre.held is not None
-    course = traced((pre.trace0 + pre.held).repeat_interleave(TICK, 0), pre.trace0)
-    for i in range(4):
-        for j in range(3):
-            expected = 0.0
-            for text in range(TEXTS):
-                expected += by_event(
-                    [t + 1 for t in range(STEPS) if post.spikes[t, text, i]],
-                    list(range(TICK, STEPS + 1, TICK)),
+                    pre_times(text, j),
                     [float(post.trace0[text, i]), *post.course[:, text, i].tolist()],
                     [float(pre.trace0[text, j]), *course[:, text, j].tolist()],
                 )
             assert float(found[i, j]) == pytest.approx(expected, abs=1e-10)
+
+
+def test_eqspike_is_the_sum_over_single_events_between_spiking_layers() -> None:
+    post, pre = spiking_side(4, 0), spiking_side(3, 1)
+    spikes, course = pre.spikes, pre.course
+    assert spikes is not None and course is not None
+    assert_sums_by_event(post, pre, lambda text, j: [t + 1 for t in range(STEPS) if spikes[t, text, j]], course)
+
+
+def test_eqspike_is_the_sum_over_single_events_under_held_values() -> None:
+    post, pre = spiking_side(4, 2), held_side(3, 3)
+    assert pre.held is not None
+    course = traced((pre.trace0 + pre.held).repeat_interleave(TICK, 0), pre.trace0)
+    assert_sums_by_event(post, pre, lambda text, j: list(range(TICK, STEPS + 1, TICK)), course)
 
 
 def test_spiking_all_the_time_eqspike_telescopes_to_the_endpoints() -> None:
