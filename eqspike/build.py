@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from eqspike.idle import refuse_idle
+from eqspike import idle
 from eqspike_seq.config.examples import Examples, FoundImages, FoundTexts, Images, OwnTexts, Texts
 from eqspike_seq.config.presets import preset_settings, run_settings
 from eqspike_seq.config.section import Kinds, Section, flat, made, settings_of
@@ -137,6 +137,11 @@ def every_kind() -> Iterator[tuple[type[Section], str]]:
     yield from ((kind, f"--neuron sigma-delta --circuit {name}") for name, kind in CHANGE_CIRCUITS.items())
 
 
+def refuse_idle(acting: Settings, given: Settings) -> None:
+    """Raises ConfigError that names each setting of ``given`` that is not among those ``acting``, and what it needs."""
+    idle.refuse(acting, given, list(every_kind()))
+
+
 def configured(dataset: str, backend: str, preset: str, given: Settings) -> RunConfig:
     """The settings of a run: those ``given``, else those chosen from one's own texts, else the preset's, else defaults.
 
@@ -158,7 +163,7 @@ def configure(dataset: str, backend: str = "dense", preset: str = "", **settings
     Raises ConfigError, also for a setting that has no effect with the others; DataError for texts that cannot be read.
     """
     config = configured(dataset, backend, preset, settings)
-    refuse_idle(flat(config), settings, list(every_kind()))
+    refuse_idle(flat(config), settings)
     return config
 
 

@@ -11,8 +11,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
-from eqspike.build import configured, every_kind, make_backend
-from eqspike.idle import refuse_idle
+from eqspike.build import configured, make_backend, refuse_idle
 from eqspike_seq.config.examples import Texts
 from eqspike_seq.config.section import flat
 from eqspike_seq.config.settings import WHERE, RunConfig
@@ -157,7 +156,7 @@ class EqSpikeClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             raise ConfigError(f"backend: got {self.backend!r}, expected 'spiking' or 'dense'")
         config = configured("mini", self.backend, "", chosen)
         given = dict(self.settings or {}) | ({"neuron": self.neuron} if self.neuron != "if" else {})
-        refuse_idle(flat(config), given, list(every_kind()))
+        refuse_idle(flat(config), given)
         return config
 
 

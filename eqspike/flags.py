@@ -1,15 +1,25 @@
 """The settings of a run as flags: grouped by section, those that act with the data set and the backend named."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import MISSING, field, fields, make_dataclass
+import math
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import MISSING, dataclass, field, fields, make_dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tyro
 from pydantic import TypeAdapter, ValidationError
 
-from eqspike.build import BACKENDS, CHANGE_CIRCUITS, KINDS, NEURONS, RATE_CIRCUITS, RULES, configured, every_kind
-from eqspike.idle import refuse_idle
+from eqspike.build import (
+    BACKENDS,
+    CHANGE_CIRCUITS,
+    KINDS,
+    NEURONS,
+    RATE_CIRCUITS,
+    RULES,
+    configured,
+    every_kind,
+    refuse_idle,
+)
 from eqspike_seq.config.examples import SOURCES
 from eqspike_seq.config.presets import preset_settings, read_toml, saved_by_a_run
 from eqspike_seq.config.section import Section, Setting, explain, flat, settings_of
@@ -78,7 +88,7 @@ def parse_run(arguments: list[str], checked: bool = True) -> RunConfig:
     offered = {name: value for section in sections(settings).values() for name, (_, value) in section.items()}
     idle = {name: value for name, value in said.items() if name in everything() and name not in offered}
     if checked:
-        refuse_idle(offered, {**by_hand, **idle}, list(every_kind()))
+        refuse_idle(offered, {**by_hand, **idle})
     flags = tyro.cli(
         tyro.conf.OmitArgPrefixes[flags_for(settings)],  # type: ignore[misc]
         args=without(arguments, {"config", *idle}),
@@ -89,7 +99,7 @@ def parse_run(arguments: list[str], checked: bool = True) -> RunConfig:
     given = {name: value for name, value in parsed.items() if name in said}
     config = configured(dataset, backend, preset, {**kept, **given})
     if checked:
-        refuse_idle(flat(config), {**by_hand, **given}, list(every_kind()))
+        refuse_idle(flat(config), {**by_hand, **given})
     return config
 
 
@@ -184,61 +194,57 @@ def is_flag(argument: str) -> bool:
     return argument.startswith("-") and not argument[1:2].isdigit()
 
 
-def raw_flags(arguments: Iterable[str]) -> dict[str, Any]:
-    """{setting: as it was typed}: one value, a list of several, or True or False of --name or --no-name."""
-    found: dict[str, list[str]] = {}
-    name = ""
+@dataclass
+class Typed:
+    """A flag with its values; without a ``name``, an argument that belongs to no flag. ``words`` are as typed."""
+
+    name: str | None
+    values: list[str]
+    words: list[str]
+
+
+def typed(arguments: Iterable[str]) -> list[Typed]:
+    """The arguments of a run by flag: each takes as many values as its setting has; one that nobody knows, none."""
+    known, found = everything(), list[Typed]()
+    takes: float = 0  # how many values the last flag still takes
     for argument in arguments:
         if is_flag(argument):
             flag, equals, value = argument.lstrip("-").partition("=")
             name = flag.replace("-", "_")
-            found[name] = [value] if equals else []
-        elif name:
-            found[name].append(argument)
-    raw: dict[str, Any] = {}
-    for name, values in found.items():
-        setting = everything().get(name)
-        several = setting is not None and setting.several
-        if not values and name.startswith("no_") and name.removeprefix("no_") in everything():
-            raw[name.removeprefix("no_")] = False
+            setting = known.get(name)
+            one = name == "config" or (setting is not None and setting.bare is not bool)
+            takes = 0 if equals else math.inf if setting is not None and setting.several else int(one)
+            found.append(Typed(name, [value] if equals else [], [argument]))
+        elif takes:
+            found[-1].values.append(argument)
+            found[-1].words.append(argument)
+            takes -= 1
         else:
-            raw[name] = values if several else values[0] if values else True
+            found.append(Typed(None, [argument], [argument]))
+    return found
+
+
+def raw_flags(arguments: Iterable[str]) -> dict[str, Any]:
+    """{setting: as it was typed}: one value, a list of several, or True or False of --name or --no-name."""
+    known, raw = everything(), dict[str, Any]()
+    for each in typed(arguments):
+        if each.name is None:
+            continue
+        plain = each.name.removeprefix("no_")
+        if plain != each.name and plain in known:
+            raw[plain] = False
+        else:
+            several = each.name in known and known[each.name].several
+            raw[each.name] = each.values if several else each.values[0] if each.values else True
     return raw
 
 
-def positional(arguments: list[str]) -> str | None:
+def positional(arguments: Iterable[str]) -> str | None:
     """The first argument that is neither a flag nor the value of one."""
-    values = 0  # how many the last flag still takes
-    for argument in arguments:
-        if is_flag(argument):
-            name = argument.lstrip("-").partition("=")[0].replace("-", "_")
-            setting = everything().get(name)
-            one = int((setting is not None and setting.bare is not bool) or name == "config")
-            values = 0 if "=" in argument else len(arguments) if setting and setting.several else one
-        elif values == 0:
-            return argument
-        else:
-            values -= 1
-    return None
+    return next((each.values[0] for each in typed(arguments) if each.name is None), None)
 
 
-def without(arguments: list[str], names: Iterable[str]) -> list[str]:
+def without(arguments: Iterable[str], names: Collection[str]) -> list[str]:
     """``arguments`` less the flags of these settings and their values."""
-    kept, skipped = [], 0
-    for argument in arguments:
-        if is_flag(argument):
-            name = argument.lstrip("-").partition("=")[0].replace("-", "_")
-            plain = name if name in names else name.removeprefix("no_")
-            setting = everything().get(plain)
-            if plain not in names:
-                skipped = 0
-            elif "=" in argument or (setting is not None and setting.bare is bool):
-                continue
-            else:
-                skipped = len(arguments) if setting is not None and setting.several else 1
-                continue
-        elif skipped:
-            skipped -= 1
-            continue
-        kept.append(argument)
-    return kept
+    kept = (each for each in typed(arguments) if not {each.name, (each.name or "").removeprefix("no_")} & set(names))
+    return [word for each in kept for word in each.words]

@@ -19,7 +19,7 @@ CHOICES = {  # and what each needs
 SPIKING = re.compile(r"(a )?--(neuron|rule|circuit)\b")  # needs that themselves need --backend spiking
 
 
-def refuse_idle(settings: Mapping[str, Any], given: Mapping[str, Any], conditions: Conditions) -> None:
+def refuse(settings: Mapping[str, Any], given: Mapping[str, Any], conditions: Conditions) -> None:
     """Raises ConfigError that names each setting of ``given`` that is not among the ``settings`` that act, and what it
     needs."""
     lines = []

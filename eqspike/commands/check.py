@@ -9,8 +9,7 @@ import tyro
 from rich.table import Table
 
 from analysis.check_pictures import pictures
-from eqspike.build import config_of, configure, configured, every_kind, make_backend, varied
-from eqspike.idle import refuse_idle
+from eqspike.build import config_of, configure, configured, make_backend, refuse_idle, varied
 from eqspike_seq.checks.gradients import Extent, FineNudges, Rival, check_gradients
 from eqspike_seq.config.presets import run_settings
 from eqspike_seq.config.section import flat, settings_of
@@ -62,7 +61,7 @@ class Subject:
             config = in_spikes(saved, given)
         else:
             config = config_of(self.run, **given)
-        refuse_idle(flat(config), given, list(every_kind()))
+        refuse_idle(flat(config), given)
         return config
 
     def folder(self) -> Path:

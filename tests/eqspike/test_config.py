@@ -153,3 +153,12 @@ def test_unknown_preset_and_missing_file(tmp_path: Path) -> None:
 def test_every_setting_has_help() -> None:
     """A field without one is no setting, so what is missing here cannot be set at all."""
     assert len(everything()) > 60 and all(setting.help for setting in everything().values())
+
+
+@pytest.mark.parametrize(
+    "flags",
+    ["--no-attention", "--shuffle-words", "--beta=0.3", "--hidden 7 --beta 0.3", "--backend spiking --rule count"],
+)
+def test_flags_say_the_same_before_the_data_set_and_after_it(flags: str) -> None:
+    before, after = parse_run([*flags.split(), "mini"]), parse_run(["mini", *flags.split()])
+    assert before == after != parse_run(["mini"])
