@@ -15,6 +15,7 @@ and of others that hold an n-gram, plus 1; here one against the rest, with logis
 """
 
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -36,7 +37,7 @@ from eqspike_seq.data.corpus import Corpus, Split
 from eqspike_seq.data.dataset import load_dataset, load_splits
 from eqspike_seq.data.tokens import TokeniserName
 from eqspike_seq.files import write_json
-from eqspike_seq.learning.baseline import Features, logistic, tfidf_logistic
+from eqspike_seq.learning.baseline import features, logistic, tfidf_logistic
 from eqspike_seq.progress import Reporter
 from eqspike_seq.runs.environment import environment
 from eqspike_seq.runs.schema import Baseline
@@ -149,8 +150,8 @@ def joined(one: Split, other: Split) -> Split:
 def tfidf(corpus: Corpus, tokeniser: TokeniserName) -> dict[str, Any]:
     """The baseline of every run, and refitted."""
     found, both = tfidf_logistic(corpus, tokeniser), joined(corpus.train, corpus.validation or corpus.test)
-    make = Features(TfidfVectorizer, both, tokeniser, corpus.inputs, sublinear_tf=True)
-    again = logistic([make(both), make(corpus.test), make(corpus.test)], labels_of(both, corpus), 0.0, [found.c])
+    train, test = features(TfidfVectorizer, (both, corpus.test), tokeniser, corpus.inputs, sublinear_tf=True)
+    again = logistic([train, test, test], labels_of(both, corpus), 0.0, [found.c])
     return written(found, again.test_accuracy)
 
 
@@ -158,16 +159,17 @@ def naive_bayes(corpus: Corpus, tokeniser: TokeniserName) -> dict[str, Any]:
     """NB-LR, its C chosen on validation, and refitted."""
     validation, both = corpus.validation or corpus.test, joined(corpus.train, corpus.validation or corpus.test)
     started = time.perf_counter()
-    make = Features(CountVectorizer, corpus.train, tokeniser, corpus.inputs, binary=True)
-    train, held, test = (make(part).astype(np.float64) for part in (corpus.train, validation, corpus.test))
+    counted = partial(
+        features, CountVectorizer, tokeniser=tokeniser, inputs=corpus.inputs, binary=True, dtype=np.float64
+    )
+    train, held, test = counted((corpus.train, validation, corpus.test))
     models = {c: Ratios(c).fit(train, corpus.train.labels) for c in STRENGTHS}
     accuracies = {c: model.score(held, validation.labels) for c, model in models.items()}
     c = max(accuracies, key=lambda strength: accuracies[strength])
     tested = models[c].score(test, corpus.test.labels)
     seconds = time.perf_counter() - started
-    make = Features(CountVectorizer, both, tokeniser, corpus.inputs, binary=True)
-    again = Ratios(c).fit(make(both).astype(np.float64), both.labels)
-    refitted = again.score(make(corpus.test).astype(np.float64), corpus.test.labels)
+    train, test = counted((both, corpus.test))
+    refitted = Ratios(c).fit(train, both.labels).score(test, corpus.test.labels)
     found = Baseline(validation_accuracy=accuracies[c], test_accuracy=tested, c=c, seconds=seconds)
     return written(found, refitted)
 
@@ -193,8 +195,8 @@ def mean_vectors(part: Part, table: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def means(parts: list[Part], table: NDArray[np.float32]) -> dict[str, Any]:
     """Logistic regression on mean vectors, its C chosen on validation."""
-    started, features = time.perf_counter(), [mean_vectors(part, table) for part in parts]
-    found = logistic(features, [labels for _, labels in parts], started, STRENGTHS)
+    started, means = time.perf_counter(), [mean_vectors(part, table) for part in parts]
+    found = logistic(means, [labels for _, labels in parts], started, STRENGTHS)
     return {**found.model_dump(exclude={"seconds"}), "train_seconds": found.seconds}
 
 

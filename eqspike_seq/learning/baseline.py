@@ -32,38 +32,34 @@ def words_and_pairs(tokens: Sequence[str]) -> list[str]:
     return [*tokens, *(f"{first} {second}" for first, second in zip(tokens, tokens[1:], strict=False))]
 
 
-class Features:
-    """The columns that training texts have, ``kind`` one of scikit-learn's vectorisers; ``inputs`` texts an example."""
+def features(
+    kind: Any, parts: Sequence[Split], tokeniser: TokeniserName, inputs: int, **settings: Any
+) -> list[csr_matrix]:
+    """(texts, columns) of each part, with the columns of the first, which is training's.
 
-    def __init__(self, kind: Any, train: Split, tokeniser: TokeniserName, inputs: int, **settings: Any) -> None:
-        self.inputs, least = inputs, 2 if len(train) >= FEW else 1
-        self.sides = [
-            kind(analyzer=lambda text: words_and_pairs(tokenise(text, tokeniser)), min_df=least, **settings)
-            for _ in range(inputs)
-        ]
-        for side, vectoriser in enumerate(self.sides):
-            vectoriser.fit(self._of(train, side))
-
-    def _of(self, part: Split, side: int) -> list[str]:
-        return part.texts if self.inputs == 1 else [text.split(BORDER)[side] for text in part.texts]
-
-    def __call__(self, part: Split) -> csr_matrix:
-        """(texts, columns)."""
-        found = [vectoriser.transform(self._of(part, side)) for side, vectoriser in enumerate(self.sides)]
-        return csr_matrix(hstack(found))
+    ``kind`` is one of scikit-learn's vectorisers, ``inputs`` how many texts make an example.
+    """
+    least, columns = 2 if len(parts[0]) >= FEW else 1, []
+    for side in range(inputs):
+        vectoriser = kind(analyzer=lambda text: words_and_pairs(tokenise(text, tokeniser)), min_df=least, **settings)
+        train, *others = (
+            part.texts if inputs == 1 else [text.split(BORDER)[side] for text in part.texts] for part in parts
+        )
+        columns.append([vectoriser.fit_transform(train), *map(vectoriser.transform, others)])
+    return [csr_matrix(hstack(sides)).sorted_indices() for sides in zip(*columns, strict=True)]
 
 
-def logistic(features: Sequence[Any], labels: Sequence[Rows], started: float, strengths: Sequence[float]) -> Baseline:
+def logistic(parts: Sequence[Any], labels: Sequence[Rows], started: float, strengths: Sequence[float]) -> Baseline:
     """Logistic regression on (training, validation, test), each features (n, columns) and labels (n,)."""
     from sklearn.linear_model import LogisticRegression
 
     solver = "liblinear" if len(np.unique(labels[0])) == 2 else "lbfgs"
     tried = []
     for c in strengths:
-        model = LogisticRegression(C=c, solver=solver, max_iter=1000).fit(features[0], labels[0])
-        tried.append((float(model.score(features[1], labels[1])), c, model))
+        model = LogisticRegression(C=c, solver=solver, max_iter=1000).fit(parts[0], labels[0])
+        tried.append((float(model.score(parts[1], labels[1])), c, model))
     accuracy, c, model = max(tried, key=lambda entry: entry[0])
-    tested = float(model.score(features[2], labels[2]))
+    tested = float(model.score(parts[2], labels[2]))
     return Baseline(validation_accuracy=accuracy, test_accuracy=tested, c=c, seconds=time.perf_counter() - started)
 
 
@@ -73,5 +69,5 @@ def tfidf_logistic(corpus: Corpus, tokeniser: TokeniserName) -> Baseline:
 
     assert corpus.validation is not None
     started, parts = time.perf_counter(), (corpus.train, corpus.validation, corpus.test)
-    make = Features(TfidfVectorizer, corpus.train, tokeniser, corpus.inputs, sublinear_tf=True)
-    return logistic([make(part) for part in parts], [part.labels for part in parts], started, STRENGTHS)
+    found = features(TfidfVectorizer, parts, tokeniser, corpus.inputs, sublinear_tf=True)
+    return logistic(found, [part.labels for part in parts], started, STRENGTHS)

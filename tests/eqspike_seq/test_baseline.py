@@ -10,7 +10,7 @@ from sklearn.linear_model import LogisticRegression
 
 from benchmarks.baselines import Ratios, naive_bayes
 from eqspike_seq.data.corpus import BORDER, Corpus, Split
-from eqspike_seq.learning.baseline import Features, tfidf_logistic, words_and_pairs
+from eqspike_seq.learning.baseline import features, tfidf_logistic, words_and_pairs
 from tests.conftest import command
 
 TEXTS = ["good good film", "bad film", "not good", "not bad film !", "good", "bad bad bad"]
@@ -25,17 +25,18 @@ def corpus(*rows: tuple[str, int], inputs: int = 1) -> Corpus:
 
 def test_features_are_those_of_the_formula() -> None:
     split = Split(TEXTS, LABELS)
-    make = Features(TfidfVectorizer, split, "unicode", 1, sublinear_tf=True)
-    columns = make.sides[0].vocabulary_
-    found = make(split).toarray()
+    found = features(TfidfVectorizer, (split, split), "unicode", 1, sublinear_tf=True)
+    fitted, again = (part.toarray() for part in found)
+    np.testing.assert_array_equal(fitted, again)
     documents = [words_and_pairs(text.split()) for text in TEXTS]
-    assert set(columns) == {gram for grams in documents for gram in grams}
-    expected = np.zeros_like(found)
+    columns = {gram: place for place, gram in enumerate(sorted({gram for grams in documents for gram in grams}))}
+    assert fitted.shape == (len(TEXTS), len(columns))
+    expected = np.zeros_like(fitted)
     for row, grams in enumerate(documents):
         for gram in set(grams):
             held = sum(gram in other for other in documents)
             expected[row, columns[gram]] = (1 + np.log(grams.count(gram))) * (1 + np.log((1 + 6) / (1 + held)))
-    np.testing.assert_allclose(found, expected / np.linalg.norm(expected, axis=1, keepdims=True), rtol=1e-12)
+    np.testing.assert_allclose(fitted, expected / np.linalg.norm(expected, axis=1, keepdims=True), rtol=1e-12)
 
 
 def test_pairs_of_words_tell_what_single_words_cannot() -> None:
