@@ -9,7 +9,7 @@ run: $(INSTALLED)
 	$(VENV)/bin/eqspike run mini --backend spiking
 
 test: $(INSTALLED) lint docs
-	$(VENV)/bin/python -m pytest -q
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -q -n auto
 
 lint: $(INSTALLED)
 	$(VENV)/bin/ruff check .
