@@ -6,7 +6,7 @@ from analysis.folders import Json
 from analysis.picture import Picture
 from analysis.style import COLOURS, figure, key, legend, logarithmic
 from eqspike_seq.phases import Phase
-from eqspike_seq.runs.schema import ConvergenceCheck, GradientCheck
+from eqspike_seq.runs.findings import ConvergenceCheck, GradientCheck
 
 STYLES = {Phase.FREE: ("-", "free phase"), Phase.PLUS: ("--", "nudge +β"), Phase.MINUS: (":", "nudge −β")}
 
@@ -14,7 +14,7 @@ STYLES = {Phase.FREE: ("-", "free phase"), Phase.PLUS: ("--", "nudge +β"), Phas
 def pictures(found: GradientCheck | ConvergenceCheck) -> list[Picture]:
     """All of a check."""
     if isinstance(found, GradientCheck):
-        return [*curves(found), *fidelity(found)]
+        return [*curves(found), *nudges(found), *fidelity(found)]
     return [phases(found), hopfield(found)]
 
 
@@ -41,6 +41,31 @@ def curves(found: GradientCheck) -> list[Picture]:
         caption = f"−Δθ after t nudged steps for four weights of each parameter, {stage}: EP as lines, BPTT as dots."
         made.append(Picture(f"gradients-over-time-{stage}", caption, drawn, rows))
     return made
+
+
+def nudges(found: GradientCheck) -> list[Picture]:
+    """The error of EP to BPTT over β, both converged, a panel a stage."""
+    stages = {stage: sizes for stage, sizes in found.over_beta.items() if sizes.texts}
+    if not stages:
+        return []
+    drawn, axes = figure(1, len(stages))
+    rows: list[Json] = []
+    for axis, (stage, sizes) in zip(axes[0], stages.items(), strict=True):
+        for place, (name, errors) in enumerate(sizes.relative_rmse.items()):
+            known = [(beta, error) for beta, error in zip(sizes.betas, errors, strict=True) if error]
+            style = "o-" if place < len(COLOURS) else "s--"
+            axis.plot(*zip(*known, strict=True), style, color=COLOURS[place % len(COLOURS)], label=name)
+            rows += [{"stage": stage, "parameter": name, "beta": beta, "relative_rmse": error} for beta, error in known]
+        square = [(beta, (beta / sizes.betas[0]) ** 2 * 1e-2) for beta in sizes.betas]
+        axis.plot(*zip(*square, strict=True), ":", color="dimgrey", label="slope 2")
+        axis.set(title=stage, xlabel="β")
+        logarithmic(axis, "x", "y")
+    axes[0, 0].set_ylabel("relative error of EP to BPTT")
+    legend(drawn)
+    caption = (
+        "How three-phase EP meets BPTT as β falls, both converged, in texts in which no unit crosses a corner of σ."
+    )
+    return [Picture("gradients-over-beta", caption, drawn, rows)]
 
 
 def fidelity(found: GradientCheck) -> list[Picture]:
@@ -83,6 +108,8 @@ def phases(found: ConvergenceCheck) -> Picture:
     for row, (stage, about) in zip(axes, stages.items(), strict=True):
         networks = (("HopAttn", about.hopattn), ("no HopAttn", about.no_hopattn))
         for colour, (label, courses) in zip(COLOURS, networks, strict=False):
+            if courses is None:
+                continue
             free = courses[Phase.FREE]
             steps = len(free.phi)
             row[0].plot(range(1, steps + 1), free.phi, color=colour, label=label)
@@ -101,7 +128,9 @@ def phases(found: ConvergenceCheck) -> Picture:
         logarithmic(row[1], "y")
     lines = axes[0][0].get_legend_handles_labels()[0]
     legend(drawn, [*lines, *(key(label, ls=style) for style, label in STYLES.values())])
-    caption = "φ and the largest change of a unit over the free phase and both nudges, with and without HopAttn; dense."
+    both = any(about.no_hopattn for about in stages.values())
+    caption = "φ and the largest change of a unit over the free phase and both nudges, dense"
+    caption += ", with and without HopAttn." if both else "."
     return Picture("convergence", caption, drawn, rows)
 
 

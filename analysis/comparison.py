@@ -51,6 +51,7 @@ def reference(run: Run, runs: Iterable[Run]) -> Run | None:
         and run.result.backend != "dense"
         and all(getattr(other.result, key) == getattr(result, key) for key in ALIKE)
         and other.words_shuffled == run.words_shuffled
+        and other.task["network"] == run.task["network"]
     ]
     return next((other for other in same if other.result.seed == result.seed), same[0] if same else None)
 

@@ -15,22 +15,20 @@ from eqspike_seq.config.presets import flattened
 from eqspike_seq.config.settings import FORMAT, WHERE
 from eqspike_seq.data.registry import pixels_of
 from eqspike_seq.errors import ConfigError
+from eqspike_seq.runs.findings import ConvergenceCheck, GradientCheck
 from eqspike_seq.runs.samples import check_samples
-from eqspike_seq.runs.schema import (
-    Amount,
-    ConvergenceCheck,
-    Curves,
-    GradientCheck,
-    LedgerFile,
-    Metrics,
-    Positive,
-    Result,
-    Schema,
-)
+from eqspike_seq.runs.schema import Amount, Curves, LedgerFile, Metrics, Positive, Result, Schema
 
 Json = dict[str, Any]
 EVERY = ("aa", "ab", "ba", "bb")  # projections of pairs
-TASK = ("dataset", "attention", "masked", "tokens", "keep", "estimator", "limit", "shuffle_words")
+TASK = ("dataset", "network", "attention", "masked", "tokens", "ngrams", "keep", "estimator", "limit", "shuffle_words")
+VARIANTS = (  # of networks with pooling queries: (setting, value, what a legend says of it)
+    ("fixed_embeddings", True, "fixed vectors"),
+    ("uniform_attention", True, "uniform attention"),
+    ("readout", "softmax", "softmax readout"),
+    ("naive_bayes", 0.0, "no naive-Bayes start"),
+    ("ngrams", 1, "single words"),
+)
 Read = TypeVar("Read")
 
 
@@ -69,7 +67,8 @@ class Run:
     @property
     def task(self) -> Json:
         """What another run has to share for its energy to be compared."""
-        return {name: self.saved.get(name) for name in TASK}
+        found = {name: self.saved.get(name) for name in TASK}
+        return found | {"network": found["network"] or "tokens"}  # before there were others
 
     @property
     def words_shuffled(self) -> bool:
@@ -91,7 +90,10 @@ class Run:
     def label(self) -> str:
         """What a legend calls it; the seed is left out."""
         result = self.result
-        parts = [f"{result.backend} EP", result.neuron, result.rule]
+        kind = "backpropagation" if self.saved.get("estimator") == "bptt" else f"{result.backend} EP"
+        parts = [kind, result.neuron, result.rule]
+        if self.saved.get("network") == "pooling":
+            parts += ["pooling", *(said for name, value, said in VARIANTS if self.saved.get(name) == value)]
         if result.circuit == "wta":
             parts.append("wta")
         if not result.attention and not pixels_of(result.dataset):

@@ -63,9 +63,11 @@ def raster(run: Run) -> Picture | None:
 
 
 def received(samples: dict[str, Any], text: int) -> tuple[Any, Any]:
-    """(the real words of a text, the attention that each gets from all of them; 1 is an even share)."""
+    """(the real words of a text, the attention that each gets from all that asks; 1 is an even share)."""
     real = samples["mask"][text]
-    return samples["tokens"][text][real], samples["attention"][text].astype(np.float64)[real][:, real].sum(0)
+    asks = samples["asks"][text] if "asks" in samples else real  # files of an earlier eqspike: every token asks
+    shares = samples["attention"][text].astype(np.float64)[asks][:, real]
+    return samples["tokens"][text][real], shares.sum(0) * real.sum() / max(1, asks.sum())
 
 
 def attention(run: Run) -> Picture | None:
@@ -84,7 +86,7 @@ def attention(run: Run) -> Picture | None:
     axis.grid(axis="x", visible=False)
     rows = [{"word": str(words[i]), "place": int(i), "attention": float(shares[i])} for i in chosen]
     caption = (
-        f"{run.name}: attention that the words of the same text get from all its words at the end of the free phase, "
+        f"{run.name}: attention that the words of the same text get at the end of the free phase, "
         f"in reading order; 1 is what all would get of an even share. The {len(chosen)} that get most."
     )
     return Picture("attention", caption, drawn, rows)

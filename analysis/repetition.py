@@ -14,7 +14,9 @@ from rich.table import Table
 from eqspike_seq.data.tables import ROWS_AT_ONCE
 from eqspike_seq.errors import RunError
 from eqspike_seq.files import read_arrays, read_json, read_json_lines, read_tensors
+from eqspike_seq.runs.weights import read_rows, row_files
 
+LEARNT = "checkpoint/rows-*.safetensors"  # several files, of which later ones hold for a row
 COMPARED = {
     "result.json": "accuracies, spikes",
     "metrics.jsonl": "what was written while it trained",
@@ -23,6 +25,7 @@ COMPARED = {
     "predictions.parquet": "labels, answers, rates",
     "samples.npz": "16 texts, step by step",
     "checkpoint/model.safetensors": "weights",
+    LEARNT: "vectors of patterns that have been learnt",
 }
 OWN = {"seconds", "train_seconds", "test_seconds", "peak_memory_bytes", "measured_joules"}  # each run has its own
 LARGEST_TABLE = 1_000_000_000  # bytes; a million answers take a tenth
@@ -67,9 +70,9 @@ def report(before: Path, after: Path, changed: list[str]) -> int:
 
 def compare(name: str, before: Path, after: Path) -> Comparison | None:
     """One file of both folders; None where the first has not kept it."""
-    if not (before / name).is_file():
+    if not any(before.glob(name)):
         return None
-    mine, theirs = values(before / name), values(after / name)
+    mine, theirs = ((learnt if name == LEARNT else values)(folder / name) for folder in (before, after))
     total, differ, first = 0, 0, ""
     for key in dict.fromkeys([*mine, *theirs]):
         was, now = mine.get(key), theirs.get(key)
@@ -103,6 +106,15 @@ def values(path: Path) -> Arrays:
         return {name: np.array(json.dumps(value)) for start, line in named for name, value in _leaves(start, line)}
     except Exception as error:  # each format has its own
         raise RunError(f"{path} cannot be read, so it cannot be compared: {error}") from error
+
+
+def learnt(path: Path) -> Arrays:
+    """The rows of the table of patterns that ``LEARNT`` files hold. Raises RunError where they cannot be read."""
+    try:
+        rows = read_rows(row_files(path.parent))
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path} cannot be read, so it cannot be compared: {error}") from error
+    return {} if rows is None else {"ids": rows.ids.numpy(), "vectors": rows.vectors.numpy()}
 
 
 def _columns(path: Path) -> Arrays:

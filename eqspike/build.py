@@ -17,10 +17,21 @@ from eqspike import idle
 from eqspike_seq.config.examples import Examples, FoundImages, FoundTexts, Images, OwnTexts, Texts
 from eqspike_seq.config.presets import preset_settings, run_settings
 from eqspike_seq.config.section import Kinds, Section, flat, made, settings_of
-from eqspike_seq.config.settings import OWN, Backpropagation, Layers, Learning, PairNetwork, Run, RunConfig, TextNetwork
+from eqspike_seq.config.settings import (
+    OWN,
+    Backpropagation,
+    Layers,
+    Learning,
+    PairNetwork,
+    PoolingNetwork,
+    Run,
+    RunConfig,
+    TextNetwork,
+)
 from eqspike_seq.data.dataset import Dataset
 from eqspike_seq.data.own import sizes_for
 from eqspike_seq.data.registry import DATASETS
+from eqspike_seq.data.sight import CountedPatterns, Sight, TokenSequence
 from eqspike_seq.data.vectors import EMBEDDINGS, FileVectors, PickledVectors, Vectors
 from eqspike_seq.errors import ConfigError, EqspikeError
 from eqspike_seq.learning import training
@@ -48,6 +59,7 @@ NEURONS: dict[str, type[Section]] = {
     "bernoulli": Bernoulli,
     "sigma-delta": SigmaDelta,
 }
+NETWORKS: dict[str, type[Layers]] = {"tokens": TextNetwork, "pooling": PoolingNetwork}  # of texts
 RULES: dict[str, type[Rule]] = {"count": Count, "trace": Trace, "eqspike": EqSpike, "membrane": MembraneCount}
 RATE_CIRCUITS: dict[str, type[Section]] = {"clocked": Clocked, "wta": Winners}  # for neurons that send rates
 CHANGE_CIRCUITS: dict[str, type[Section]] = {"clocked": Gated, "wta": GatedWinners}  # for those that send changes
@@ -77,12 +89,18 @@ def data_kind(settings: Settings) -> type[Images | Texts]:
 
 
 def network_kind(settings: Settings) -> type[Layers]:
-    """With a HopAttn layer for texts, with several for pairs of them."""
+    """With the HopAttn layer of that name for texts, with several for pairs of them."""
     if issubclass(data_kind(settings), Images):
         return Layers
     known, columns = DATASETS.get(settings["dataset"]), settings.get("text_column", ())
     pairs = known.inputs == 2 if known else isinstance(columns, (list, tuple)) and len(columns) == 2
-    return PairNetwork if pairs else TextNetwork
+    kind: type[Layers] = named("network", NETWORKS, "tokens", settings)
+    return PairNetwork if pairs else kind
+
+
+def sight_kind(settings: Settings) -> type[Sight]:
+    """What the network sees of texts."""
+    return CountedPatterns if network_kind(settings) is PoolingNetwork else TokenSequence
 
 
 def embeddings_kind(settings: Settings) -> type[Vectors]:
@@ -109,6 +127,7 @@ def circuit_kind(settings: Settings) -> type[Section] | None:
 KINDS: Kinds = {
     "run": lambda _: Run,
     "data": data_kind,
+    "sight": sight_kind,
     "embeddings": embeddings_kind,
     "network": network_kind,
     "learning": lambda settings: Backpropagation if settings.get("estimator") == "bptt" else Learning,
@@ -126,7 +145,9 @@ def every_kind() -> Iterator[tuple[type[Section], str]]:
     yield from ((kind, "a data set that is looked for") for kind in (FoundTexts, FoundImages))
     yield from ((kind, f"--embeddings {name}") for name, kind in EMBEDDINGS.items())
     yield PickledVectors, "--embeddings FILE.kv"
-    yield from ((Layers, ""), (TextNetwork, "texts"), (PairNetwork, "pairs of texts"))
+    yield from ((TokenSequence, "--network tokens"), (CountedPatterns, "--network pooling"))
+    yield from ((Layers, ""), (TextNetwork, "--network tokens"), (PairNetwork, "pairs of texts"))
+    yield PoolingNetwork, "--network pooling"
     yield from ((Learning, ""), (Backpropagation, "--estimator bptt"))
     yield from ((DenseBackend, "--backend dense"), (SpikingBackend, "a --neuron other than sigma-delta"))
     yield from ((SigmaDeltaBackend, "--neuron sigma-delta"), (BrianBackend, "--backend brian2"))
@@ -150,11 +171,15 @@ def configured(dataset: str, backend: str, preset: str, given: Settings) -> RunC
     named("backend", BACKENDS, "dense", {"backend": backend})
     settings = preset_settings(dataset, backend, preset, given)
     if settings["preset"] == OWN and dataset not in DATASETS:
-        sizes = sizes_for(made(OwnTexts, {**settings, **given}, KINDS))
+        asked = {**settings, **given}
+        sizes = sizes_for(made(OwnTexts, asked, KINDS), network_kind(asked).name)
         if len(given.get("hidden", sizes["hidden"])) != len(sizes["hidden"]):  # the preset's one rate for all layers
             del sizes["learning_rate"]
         settings |= sizes
-    return made(RunConfig, {**settings, **given}, KINDS)
+    config = made(RunConfig, {**settings, **given}, KINDS)
+    if isinstance(config.network, PairNetwork) and given.get("network", "tokens") != "tokens":
+        raise ConfigError(f"--network {given['network']}: pairs of texts need tokens, which ask each other")
+    return config
 
 
 def configure(dataset: str, backend: str = "dense", preset: str = "", **settings: Any) -> RunConfig:
@@ -243,4 +268,7 @@ def run(
     check: Callable[[Dataset], None] = lambda _: None,
 ) -> dict[str, Any]:
     """``training.run`` with the backend that ``config`` names; progress goes to standard error."""
-    return training.run(config, make_backend, reporter or Reporter(), job, check)
+    reporter, entry = reporter or Reporter(), DATASETS.get(config.data.dataset)
+    if entry is not None and config.backend.name != "dense" and config.run.preset == entry.tokens:
+        reporter.status(f"preset {entry.tokens}, with token queries: spikes have no pooling queries yet")
+    return training.run(config, make_backend, reporter, job, check)

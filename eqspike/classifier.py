@@ -1,6 +1,7 @@
 """The network as a scikit-learn classifier of texts: in memory, without a word, without a run folder."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,13 +16,11 @@ from eqspike.build import configured, make_backend, refuse_idle
 from eqspike_seq.config.examples import Texts
 from eqspike_seq.config.section import flat
 from eqspike_seq.config.settings import WHERE, RunConfig
-from eqspike_seq.data.batches import Batches
+from eqspike_seq.data.batches import batches_of
 from eqspike_seq.data.corpus import Corpus, Split
 from eqspike_seq.data.dataset import Dataset
-from eqspike_seq.data.embeddings import Embeddings
-from eqspike_seq.data.encoding import Encoded, known_ids
 from eqspike_seq.data.sizes import sizes
-from eqspike_seq.data.tokens import TokeniserName, tokenise
+from eqspike_seq.data.tokens import tokenise
 from eqspike_seq.errors import ConfigError, DataError
 from eqspike_seq.learning.evaluation import evaluate
 from eqspike_seq.learning.trainer import Trainer
@@ -37,6 +36,7 @@ OF_RUNS = (
     "class_names",
     "limit",
     "shuffle_words",
+    "patience",  # nothing is held out for validation
 )  # no other's
 
 
@@ -44,12 +44,12 @@ class EqSpikeClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """Classify texts by Equilibrium Propagation, on spiking neurons or dense rates.
 
     ``backend`` "spiking" or "dense"; ``neuron`` what spikes ("if", "lif", "bernoulli", "sigma-delta"); ``beta`` β, the
-    influence factor of the nudges; ``epochs`` passes over the texts, None: as many as make 480 steps (5 to 100);
+    influence factor of the nudges; ``epochs`` passes over the texts, None: 5 to 100, more over few of them;
     ``random_state`` an integer, a RandomState or None (other weights each time); ``settings`` any other setting of
     ``eqspike run`` by its name, as {"hidden": (32,)}. What is not set follows from the texts (``data.sizes``).
 
-    After ``fit``: ``classes_`` (C,) sorted labels; ``network_`` the parameters; ``embeddings_`` the word vectors;
-    ``config_`` all settings. The same texts, labels and integer give the same network on one machine.
+    After ``fit``: ``classes_`` (C,) sorted labels; ``network_`` the parameters; ``reading_`` the vocabulary and its
+    vectors; ``config_`` all settings. The same texts, labels and integer give the same network on one machine.
     """
 
     def __init__(
@@ -96,18 +96,17 @@ class EqSpikeClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         names = tuple(str(label) for label in classes)
         config = self._configured(texts, len(classes))
         seen = _texts(config)
-        embeddings = seen.embeddings.embed(
-            Corpus("texts", names, split, none), seen.tokeniser, seen.min_count, lambda _: None
-        )
-        train = encoded(split.texts, split.labels, embeddings, seen.tokeniser)
-        empty = encoded([], none.labels, embeddings, seen.tokeniser)
-        data = Dataset("texts", names, False, "given", embeddings, train, empty, empty, [], {})
+        corpus = Corpus("texts", names, split, none, none)
+        read = seen.sight.read(corpus, seen.tokeniser, seen.embeddings, None)
+        train, empty = read.encoded["train"], read.encoded["test"]
+        data = Dataset("texts", names, False, "given", read.embeddings, train, empty, empty, [], {}, ratios=read.ratios)
         trainer = Trainer(config, data, make_backend(config))
         with torch.no_grad():
             while trainer.step < trainer.total:
                 trainer.train_batch()
         self.classes_, self.config_ = classes, config
-        self.network_, self.embeddings_ = trainer.network, embeddings
+        learnt = replace(read.embeddings, table=trainer.gather.table.cpu().numpy())
+        self.network_, self.reading_ = trainer.network, replace(read, embeddings=learnt)
         return self
 
     def predict(self, X: Iterable[str]) -> NDArray[Any]:
@@ -129,9 +128,8 @@ class EqSpikeClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """Output rates, (n, C)."""
         check_is_fitted(self)
         texts, seen = texts_of(X), _texts(self.config_)
-        labels = np.zeros(len(texts), dtype=np.int64)
-        part = encoded(texts, labels, self.embeddings_, seen.tokeniser)
-        gather = Batches(torch.from_numpy(self.embeddings_.table), seen.tokens, seen.keep)
+        part = seen.sight.encode(texts, self.reading_, seen.tokeniser)
+        gather = batches_of(self.config_, self.reading_.embeddings.table)
         backend = make_backend(self.config_)
         return evaluate(backend, self.network_, gather, part, self.config_.learning.batch).rates.astype(np.float64)
 
@@ -141,7 +139,9 @@ class EqSpikeClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         lengths = [len(tokenise(text, tokeniser)) for text in texts]
         if not any(lengths):
             raise DataError(f"fit: none of the {len(texts)} texts holds a word; expected words, numbers or emoji")
-        chosen = {"tokeniser": tokeniser, **sizes(lengths, classes, len(texts)), **(self.settings or {})}
+        network = (self.settings or {}).get("network", "pooling" if self.backend == "dense" else "tokens")
+        chosen = {"network": network, "tokeniser": tokeniser, **(self.settings or {})}
+        chosen = {**sizes(lengths, classes, len(texts), network=network), **chosen}
         if both := sorted(set(GIVEN) & set(self.settings or {})):
             raise ConfigError(
                 f"settings: got {', '.join(both)}, which are parameters of their own. Give them as those."
@@ -177,9 +177,3 @@ def texts_of(X: Iterable[str]) -> list[str]:
         if not isinstance(text, str):
             raise DataError(f"X: got {type(text).__name__} in row {row}, expected a string in each row")
     return [str(text) for text in texts]
-
-
-def encoded(texts: list[str], labels: NDArray[np.int64], embeddings: Embeddings, tokeniser: TokeniserName) -> Encoded:
-    """Texts as token ids."""
-    read = known_ids(texts, embeddings, tokeniser)
-    return Encoded.of(read.ids, read.lengths, labels)

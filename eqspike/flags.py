@@ -13,11 +13,13 @@ from eqspike.build import (
     BACKENDS,
     CHANGE_CIRCUITS,
     KINDS,
+    NETWORKS,
     NEURONS,
     RATE_CIRCUITS,
     RULES,
     configured,
     every_kind,
+    network_kind,
     refuse_idle,
 )
 from eqspike_seq.config.examples import SOURCES
@@ -29,7 +31,7 @@ from eqspike_seq.errors import ConfigError, DataError
 
 Settings = Mapping[str, Any]
 PLACED = ("dataset", "backend", "preset", "out", "resume")  # not taken over from a file of settings
-DECIDING = ("neuron", "rule", "circuit", "estimator", "embeddings", "attention", "text_column")  # what others there are
+DECIDING = ("network", "neuron", "rule", "circuit", "estimator", "embeddings", "attention", "text_column")  # on others
 HELP = {"-h", "--help"}
 
 
@@ -45,6 +47,12 @@ def choices() -> dict[str, Setting]:
             "dense",
             "dense: rates relaxed to the fixed point. spiking: the neurons of --neuron. brian2: the same in Brian2, "
             "slowly.",
+        ),
+        "network": one_of(
+            NETWORKS,
+            "tokens",
+            "What asks in HopAttn. tokens: every token of a text. pooling: a few learnt queries, which look at all its "
+            "words and n-grams.",
         ),
         "neuron": one_of(
             NEURONS,
@@ -152,6 +160,8 @@ def sections(settings: Settings) -> dict[str, dict[str, tuple[Setting, Any]]]:
         return {name: (known[name], settings.get(name, known[name].default))} if name in known else {}
 
     known = choices()
+    if "network" in known and not network_kind(settings).name:
+        del known["network"]  # of images
     kinds = {each.name: KINDS[each.name](settings) for each in fields(RunConfig)}
     return {name: chosen(name) | inside(kind) for name, kind in kinds.items() if kind is not None}
 

@@ -12,6 +12,7 @@ Conditions = Sequence[tuple[type[Section], str]]  # kinds of sections, and what 
 CHOICES = {  # and what each needs
     "backend": "",
     "embeddings": "texts",
+    "network": "texts",
     "neuron": "--backend spiking",
     "rule": "--backend spiking",
     "circuit": "--backend spiking",
@@ -33,7 +34,7 @@ def refuse(settings: Mapping[str, Any], given: Mapping[str, Any], conditions: Co
         needed = joined(alternatives)
         flags = dict.fromkeys(flag.replace("-", "_") for flag in re.findall(r"--([a-z-]+)", needed))
         got = ", ".join(" ".join(as_flag(flag, settings[flag])) for flag in flags if flag in settings)
-        typed = " or " not in needed and needed.startswith("--") and needed.islower()
+        typed = needed.startswith("--") and needed.islower() and not re.search(" (or|without|above) ", needed)
         remedy = f"Add {needed} or leave it out." if typed else "Leave it out."
         lines.append(f"{said}: acts with {needed} only; got {got or name_of(settings['dataset'])}. {remedy}")
     if lines:
@@ -49,6 +50,8 @@ def needs_of(name: str, settings: Mapping[str, Any], conditions: Conditions) -> 
     found = list(dict.fromkeys(unmet)) or found
     if name == "circuit" and settings["backend"] == "spiking":
         return ["--attention" if "attention" in settings else "texts"]
+    if found[0].startswith("--network") and "network" not in settings:
+        return ["texts"]
     if settings["backend"] != "spiking" and SPIKING.match(found[0]):
         return [f"--backend spiking {'and ' if found[0].startswith('a ') else ''}{found[0]}"]
     return found

@@ -5,7 +5,7 @@ from typing import Any
 
 from analysis.folders import Run
 from eqspike.build import KINDS
-from eqspike_seq.config.presets import preset_settings
+from eqspike_seq.config.presets import default_preset, preset_settings
 from eqspike_seq.config.section import as_flag, flat, made
 from eqspike_seq.config.settings import WHERE, RunConfig
 from eqspike_seq.errors import ConfigError
@@ -28,11 +28,12 @@ def command_of(saved: dict[str, Any]) -> str:
     """
     config = made(RunConfig, saved, KINDS)
     settings, (dataset, backend, preset) = flat(config), (config.data.dataset, config.backend.name, config.run.preset)
-    named, chosen = of_preset(dataset, backend, preset, {}), dict[str, Any]()
+    named = of_preset(dataset, backend, preset, {})
+    chosen: dict[str, Any] = {} if preset == default_preset(dataset, backend) else {"preset": preset}
     for name in ("neuron", "circuit"):  # a preset has a part for each
         if name in settings and settings[name] != named.get(name):
             chosen[name] = settings[name]
-    preset_has = of_preset(dataset, backend, preset, chosen)
+    preset_has = of_preset(dataset, backend, preset, {n: v for n, v in chosen.items() if n != "preset"})
     changed = {
         name: value for name, value in settings.items() if name not in LEFT_OUT and value != preset_has.get(name)
     }

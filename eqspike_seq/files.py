@@ -177,7 +177,7 @@ def read_arrays(path: Path, most: int = LARGEST_ARRAYS) -> dict[str, NDArray[Any
 
 
 def read_tensors(path: Path) -> "dict[str, Tensor]":
-    """Every tensor of a safetensors file, all of them of finite floating-point numbers."""
+    """Every tensor of a safetensors file, all of them of finite floating-point numbers; those named ids of int64."""
     import torch
     from safetensors.torch import load_file
 
@@ -188,6 +188,8 @@ def read_tensors(path: Path) -> "dict[str, Tensor]":
     except Exception as error:  # SafetensorError is of no other kind; torch adds its own
         raise ValueError(str(error) or type(error).__name__) from error
     for name, tensor in tensors.items():
+        if name.split(".")[-1] == "ids" and tensor.dtype == torch.int64:
+            continue
         if tensor.dtype not in (torch.float32, torch.float64) or not tensor.numel():
             raise ValueError(f"{name} has {tensor.numel()} values of {tensor.dtype}, expected some of float32")
         if not bool(tensor.isfinite().all()):

@@ -1,11 +1,11 @@
 """Event counts per layer and phase: what the modelled hardware does for one text at a time, never joules.
 
-A *connection* joins two neighbouring layers and is counted in both directions; only rows of real tokens count. Weights
-are fetched at each use (no batch to share them with), except w₁, which stays while the tokens of a text pass;
-stored patterns are fetched once for all rows that are computed together.
+``mask`` (B, inputs, N) says which places of each text hold a token, or with pooling queries a pattern: equal ones are
+stored once, with their count. A *connection* joins two neighbouring layers and is counted in both directions; only rows
+of real tokens count. Weights are fetched at each use (no batch to share them with), except w₁, which stays while the
+tokens of a text pass; stored patterns are fetched once for all rows that are computed together.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Annotated
 
@@ -14,7 +14,6 @@ from pydantic import ConfigDict, Field
 from torch import Tensor
 
 from eqspike_seq.errors import RunError
-from eqspike_seq.learning.optimisers import OPTIMIZERS
 from eqspike_seq.model.network import Shape
 from eqspike_seq.phases import Phase
 
@@ -170,13 +169,16 @@ def dense_ledger(
             once = int(units.sum()) * shape.sizes[1]  # w₂ x
             ledger.add("s2", phase, multiply_accumulates=once, weight_reads=once, state_reads=int(units.sum()))
     turns, looks = steps * rounds, steps if still is None else steps - still
-    if shape.attention:
+    if shape.attention and not shape.uniform:
         HopAttnActivity(looks.unsqueeze(1) * row_tokens(shape, mask)[0], looks).count(ledger, shape, mask, phase)
     swept = 0 if shape.clamped else int((looks * units).sum())
     ledger.add("s1", phase, neuron_updates=swept, state_writes=swept)
     below, taken, products = units, looks, layer_products(shape, mask)
     for index, size in enumerate(shape.sizes[1:], start=2):
         uses, active = int((taken * products[f"s{index}"]).sum()), int(turns.sum()) * size
+        if shape.softmax and index == len(shape.sizes):
+            ledger.add(f"s{index}", phase, exponentials=active, divisions=active)
+            uses = uses // 2 if phase == Phase.FREE else uses  # what it reads does not feel it, unless it is nudged
         read = active + (0 if index == 2 and shape.clamped else int((taken * below).sum()))
         ledger.add(
             f"s{index}",
@@ -191,116 +193,50 @@ def dense_ledger(
     return ledger
 
 
-def training_ledger(
-    shape: Shape, mask: Tensor, phases: Iterable[Ledger], optimizer: str | None, bptt_steps: int = 0
-) -> Ledger:
-    """All that learning from a batch takes: its phases, then ``update_ledger``."""
-    whole = Ledger()
-    for phase in phases:
-        whole += phase
-    whole += update_ledger(shape, mask, whole, optimizer, bptt_steps)
-    return whole
-
-
-def update_ledger(shape: Shape, mask: Tensor, relaxed: Ledger, optimizer: str | None, bptt_steps: int = 0) -> Ledger:
-    """What learning from a batch takes once its phases are over.
-
-    EP: each synapse adds d_post s̄_pre + s̄_post d_pre to what it has gathered, two products, one word read and written;
-    unless ``relaxed`` shows that its synapses learnt at each event. Backpropagation: ``bptt_steps`` sweeps forward and
-    back. Then the optimiser, once for all texts; None where another process that shares the batch counts it.
-    """
-    phase, count = Phase.UPDATE, len(mask)
-    ledger = Ledger(samples={phase: count}, sizes=list(shape.sizes))
-    ledger.add("input", phase, io_bytes=count)  # the label
-    units = real_units(shape, mask)
-    by_event = relaxed.total("plasticity_writes") > 0
-    if bptt_steps:
-        _add_backpropagation(ledger, shape, mask, bptt_steps)
-    parameters = {} if shape.clamped else {"w1": len(shape.projections) * shape.dim**2}
-    if not shape.clamped:
-        gathered = count * parameters["w1"]
-        products = int(units.sum()) * shape.dim
-        ledger.add("w1", phase, multiply_accumulates=products, plasticity_reads=gathered, plasticity_writes=gathered)
-    below, flat = units, shape.flat
-    for index, size in enumerate(shape.sizes[1:], start=2):
-        pairs = 0 if by_event or bptt_steps else int(below.sum()) * size
-        gathered = pairs + count * size  # with the biases
-        ledger.add(
-            f"w{index}",
-            phase,
-            accumulates=count * size,
-            multiply_accumulates=2 * pairs,
-            plasticity_reads=gathered,
-            plasticity_writes=gathered,
-        )
-        parameters[f"w{index}"] = flat * size + size
-        below, flat = torch.full_like(below, size), size
-    if optimizer is None:
-        return ledger
-    step = OPTIMIZERS[optimizer]
-    for layer, number in parameters.items():
-        ledger.add(
-            layer,
-            phase,
-            optimiser_reads=step.reads * number,
-            optimiser_writes=step.writes * number,
-            multiply_accumulates=step.products * number,
-            divisions=step.divisions * number,
-        )
-    return ledger
-
-
-def _add_backpropagation(ledger: Ledger, shape: Shape, mask: Tensor, steps: int) -> None:
-    """``steps`` sweeps forward, all activations kept, and back: a product for the error and one for the weight, each.
-
-    Every step's gradient of every weight is added to what the synapse has gathered.
-    """
-    taken = torch.full_like(mask[:, 0].sum(-1), steps)
-    forward = dense_ledger(shape, mask, taken, Phase.UPDATE)
-    kept = forward.total("state_writes")
-    for layer, phases in forward.counts.items():
-        for kinds in phases.values():
-            uses = kinds["multiply_accumulates"]
-            ledger.add(layer, Phase.UPDATE, **{**kinds, "multiply_accumulates": 3 * uses})
-            if layer != "hopattn":
-                ledger.add(layer, Phase.UPDATE, weight_reads=uses, plasticity_reads=uses, plasticity_writes=uses)
-    ledger.add("s1", Phase.UPDATE, state_reads=kept)
-
-
 def load(ledger: Ledger, shape: Shape, mask: Tensor) -> None:
-    """A text comes in: vectors are looked up and stored as patterns, x w₁ is formed and kept; the label goes out."""
+    """A text comes in: vectors are looked up and stored as patterns, x w₁ is formed, or q fetched, and kept; the label
+    goes out. A counted pattern is a number of four bytes and a count of one."""
     tokens, units = int(mask.sum()), int(real_units(shape, mask).sum())
     if shape.clamped:
         ledger.add("input", Phase.FREE, io_bytes=units + len(mask), state_writes=units)
         return
-    ledger.add("input", Phase.FREE, io_bytes=4 * tokens + len(mask), lookup_reads=tokens * shape.dim)
-    ledger.add(
-        "w1",
-        Phase.FREE,
-        multiply_accumulates=units * shape.dim,
-        weight_reads=len(mask) * len(shape.projections) * shape.dim**2,
-        state_reads=units,
-        state_writes=units,
-    )
+    each = 5 if shape.pooling else 4
+    ledger.add("input", Phase.FREE, io_bytes=each * tokens + len(mask), lookup_reads=tokens * shape.dim)
+    if shape.pooling:
+        ledger.add("q", Phase.FREE, weight_reads=units, state_writes=units)
+    else:
+        ledger.add(
+            "w1",
+            Phase.FREE,
+            multiply_accumulates=units * shape.dim,
+            weight_reads=len(mask) * len(shape.projections) * shape.dim**2,
+            state_reads=units,
+            state_writes=units,
+        )
     if shape.attention:
-        ledger.add("hopattn", Phase.FREE, pattern_writes=int(row_tokens(shape, mask)[1].sum()) * shape.dim)
+        stored = int(row_tokens(shape, mask)[1].sum()) * shape.dim
+        means = (
+            {"multiply_accumulates": stored, "pattern_reads": stored} if shape.uniform else {"pattern_writes": stored}
+        )
+        ledger.add("hopattn", Phase.FREE, **means)
 
 
 def real_units(shape: Shape, mask: Tensor) -> Tensor:
     """Units of s¹ that belong to real tokens (all, where it is clamped), by text, (B,); ``mask`` (B, inputs, N).
 
-    Where padding is not masked, it is computed as tokens are.
+    Where padding is not masked, it is computed as tokens are. Pooling queries are all real.
     """
     tokens = _tokens(shape, mask)
-    if shape.clamped:
+    if shape.clamped or shape.pooling:
         return torch.full_like(tokens[:, 0], shape.flat)
     return sum((tokens[:, query] for query in shape.queries), tokens.new_zeros(len(tokens))) * shape.dim
 
 
 def row_tokens(shape: Shape, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """(token rows, stored patterns) of each projection, for each text; both (B, P)."""
+    """(rows that ask, stored patterns) of each projection, for each text; both (B, P)."""
     tokens = _tokens(shape, mask)
-    return tokens[:, shape.queries], tokens[:, shape.keys]
+    asking, stored = tokens[:, shape.queries], tokens[:, shape.keys]
+    return torch.full_like(asking, shape.rows) if shape.pooling else asking, stored
 
 
 def _tokens(shape: Shape, mask: Tensor) -> Tensor:
@@ -313,7 +249,7 @@ def layer_products(shape: Shape, mask: Tensor, rounds: int = 1) -> dict[str, Ten
     Those above s² ``rounds`` times. Where s¹ is clamped, w₂ is not used in a sweep: w₂ x is formed once a text.
     """
     products = {}
-    if shape.attention:
+    if shape.attention and not shape.uniform:
         rows, patterns = row_tokens(shape, mask)
         products["hopattn"] = 2 * shape.dim * (rows * patterns).sum(1)
     below, uses = real_units(shape, mask), 0 if shape.clamped else 2

@@ -54,7 +54,8 @@ class Reporter:
         self._letters(counts)
         unknown, tokens = counts["train_tokens_without_vector"], counts["train_tokens"]
         self.status(
-            f"vectors: {len(dataset.embeddings.index):,} words × {dataset.embeddings.dim}, "
+            f"vectors: {len(dataset.embeddings.index):,} {'words' if dataset.grams is None else 'words and n-grams'} × "
+            f"{dataset.embeddings.dim}, "
             f"{dataset.embeddings.source}; {unknown / max(tokens, 1):.2%} of the training tokens have none"
         )
         if empty := counts["train_texts_without_known_token"]:

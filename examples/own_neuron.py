@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from eqspike_seq.learning.estimators import ThreePhase
-from eqspike_seq.model.network import Batch, Network, Shape, sigma
+from eqspike_seq.model.batch import Batch
+from eqspike_seq.model.network import Network, Shape, sigma
 from neuromorphic.neurons import Membrane, Neuron
 from neuromorphic.plasticity import MembraneCount
 from neuromorphic.rate_code import SpikingBackend
@@ -45,7 +46,7 @@ def main() -> float:
     ids = torch.randint(2, 12, (32, 4), generator=generator)
     ids[torch.arange(32), torch.randint(4, (32,), generator=generator)] = labels
     batch = Batch(words[ids].unsqueeze(1), torch.ones(32, 1, 4, dtype=torch.bool), labels)
-    network = Network.create(Shape(tokens=4, dim=8, hidden=(16,), classes=2), generator)
+    network = Network.create(Shape(rows=4, dim=8, hidden=(16,), classes=2), generator)
     backend = SpikingBackend(100, 100, window=80, neuron=LowThreshold(), rule=MembraneCount())
     parameters = dict(network.named())
     optimizer = torch.optim.Adam(list(parameters.values()), lr=1e-2)

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from eqspike_seq.ledger import PAYLOAD_BITS, HopAttnActivity, Ledger, load, real_units
-from eqspike_seq.model.network import Batch, Network
+from eqspike_seq.model.batch import Batch
+from eqspike_seq.model.network import Network
 from eqspike_seq.phases import Phase
 
 

@@ -18,7 +18,8 @@ from pydantic import SkipValidation
 
 from eqspike_seq.errors import ConfigError
 from eqspike_seq.ledger import HopAttnActivity, row_tokens
-from eqspike_seq.model.network import Batch, Network, State
+from eqspike_seq.model.batch import Batch
+from eqspike_seq.model.network import Network, State
 from eqspike_seq.model.synapses import Rates
 from eqspike_seq.phases import Phase
 from eqspike_seq.relaxation.equilibrium import PhaseEnd
@@ -176,18 +177,18 @@ class _Core:
     def __init__(self, network: Network, batch: Batch) -> None:
         self.shape, self.w2 = network.shape, network.weights[0].double().numpy()
         self.x, self.mask = batch.x.double().numpy(), batch.mask.numpy()
-        self.w1 = network.w1.double().numpy()
+        self.w1 = network.asking.double().numpy()
 
     def output(self, feedback: Array) -> Array:
         """s¹ (B, P, N, D) from the low-passed spikes of s² (B, H)."""
         shape = self.shape
-        down = (feedback @ self.w2).reshape(len(feedback), len(shape.projections), shape.tokens, shape.dim)
+        down = (feedback @ self.w2).reshape(len(feedback), len(shape.projections), shape.rows, shape.dim)
         result = np.zeros(down.shape)
         for text in range(len(down)):
             for place, (query_input, key_input) in enumerate(shape.projections):
-                keys = np.ones(shape.tokens, dtype=bool) if not shape.masked else self.mask[text, key_input]
+                keys = np.ones(shape.rows, dtype=bool) if not shape.masked else self.mask[text, key_input]
                 patterns = self.x[text, key_input][keys]
-                for row in range(shape.tokens):
+                for row in range(shape.rows):
                     if not len(patterns) or (shape.masked and not self.mask[text, query_input, row]):
                         continue
                     query = self.x[text, query_input, row] @ self.w1[place] + down[text, place, row]

@@ -26,7 +26,8 @@ from torch import Tensor
 from eqspike_seq.config.examples import ONLY_TEXTS
 from eqspike_seq.config.section import PerLayer, Positive
 from eqspike_seq.errors import ConfigError
-from eqspike_seq.model.network import Batch, Network, State, phi
+from eqspike_seq.model.batch import Batch
+from eqspike_seq.model.network import Network, State, phi
 from eqspike_seq.model.projection import Layer
 from eqspike_seq.model.synapses import ByRule
 from eqspike_seq.phases import Phase

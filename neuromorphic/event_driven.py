@@ -23,7 +23,8 @@ from torch import Tensor
 
 from eqspike_seq.errors import EqspikeError
 from eqspike_seq.ledger import HopAttnActivity, Ledger
-from eqspike_seq.model.network import Batch, Network
+from eqspike_seq.model.batch import Batch
+from eqspike_seq.model.network import Network
 from eqspike_seq.phases import Phase
 from eqspike_seq.relaxation.stack import in_turn
 from neuromorphic.activity import Activity, ProjectionActivity
@@ -69,8 +70,8 @@ class Relaxed:
         Rows of HopAttn are ``rows`` though rows of the same word were computed once: hardware has no such table.
         """
         shape = network.shape
-        mask = (torch.arange(shape.tokens) < self.tokens).view(1, 1, -1)
-        batch = Batch(torch.empty(1, 1, shape.tokens, 0), mask, torch.zeros(1, dtype=torch.int64))
+        mask = (torch.arange(shape.rows) < self.tokens).view(1, 1, -1)
+        batch = Batch(torch.empty(1, 1, shape.rows, 0), mask, torch.zeros(1, dtype=torch.int64))
         units = [torch.from_numpy(column).unsqueeze(1) for column in self.spikes.T]
         retrievals = torch.tensor([self.retrievals])
         took = HopAttnActivity(torch.tensor([[self.rows]]), retrievals) if shape.attention else None
@@ -90,9 +91,9 @@ class EventDriven:
         self.attention_threshold = circuit.attention_threshold if network.shape.attention else 0.0
         shape, layers, stacked = network.shape, len(network.weights), network.weights[1:]
         self.shape, self.settings = shape, settings
-        self.type = np.dtype(str(network.w1.dtype).removeprefix("torch."))
+        self.type = np.dtype(str(network.dtype).removeprefix("torch."))
         self.patterns = self._array(table)
-        self.drive = self._array(table.to(network.w1) @ network.w1[0])  # x w₁ of every word
+        self.drive = self._array(table.to(network.asking) @ network.asking[0])  # x w₁ of every word
         self.w2 = self._array(network.weights[0])  # row j: what a spike of s² adds to the queries
         self.columns = self._array(network.weights[0].T)  # row (i, d): what a spike of s¹ adds to s²
         up, down = (tuple(self._array(w) for w in ws) for ws in ([w.T for w in stacked], stacked))
@@ -105,7 +106,7 @@ class EventDriven:
         self.code = Code(one(theta1), one(1 / theta1), one(1 - settings.deadband))
         pairs = zip(network.biases, self.codes.origins, strict=True)
         rest = [torch.full_like(bias, float(origin)) for bias, origin in pairs]
-        self.feedback = self._array(rest[0] @ network.weights[0]).reshape(shape.tokens, shape.dim)
+        self.feedback = self._array(rest[0] @ network.weights[0]).reshape(shape.rows, shape.dim)
         self.inputs = []  # of s², s³, … before anybody has sent anything
         for index, bias in enumerate(network.biases):
             u = bias.clone()
@@ -123,7 +124,7 @@ class EventDriven:
 
         Raises EqspikeError where there are more than N of them, or one that is no word's.
         """
-        tokens = self.shape.tokens
+        tokens = self.shape.rows
         if len(ids) > tokens:
             raise EqspikeError(f"got a text of {len(ids)} words, expected at most {tokens}: cut it first")
         if len(ids) and not 0 < ids.min() <= ids.max() < len(self.patterns):

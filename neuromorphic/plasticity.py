@@ -27,7 +27,8 @@ from pydantic import Field
 from torch import Tensor
 
 from eqspike_seq.config.section import Section
-from eqspike_seq.model.network import Batch, Network, Product
+from eqspike_seq.model.batch import Batch
+from eqspike_seq.model.network import Network, Product
 from eqspike_seq.model.projection import static_products
 from eqspike_seq.model.synapses import Products
 

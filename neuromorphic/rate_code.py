@@ -18,7 +18,8 @@ from torch import Tensor
 from eqspike_seq.config.examples import ONLY_TEXTS
 from eqspike_seq.config.section import Positive
 from eqspike_seq.errors import ConfigError
-from eqspike_seq.model.network import Batch, Network, State, phi
+from eqspike_seq.model.batch import Batch
+from eqspike_seq.model.network import Network, State, phi
 from eqspike_seq.model.projection import Layer
 from eqspike_seq.model.synapses import ByRule, Products
 from eqspike_seq.phases import Phase
@@ -242,7 +243,7 @@ class SpikingBackend(RateCode):
         The residual is the largest change of such a rate since the tick before; at first, from the middle of σ.
         """
         raster = counts.chain.layers(torch.stack([z[:, group].bool() for z in counts.spikes]))
-        drive = course.projection.layer.inputs.drive.to(network.w1.dtype)
+        drive = course.projection.layer.inputs.drive.to(network.dtype)
         layers = [
             torch.stack([tick.to(drive).mean(0) for tick in spikes.split(self.tick_steps)]) for spikes in raster
         ]  # each (ticks, B, Hᵢ)

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from eqspike_seq.config.settings import FORMAT
-from eqspike_seq.model.network import Batch, Network, Shape
+from eqspike_seq.model.batch import Batch
+from eqspike_seq.model.network import Network, Shape
 from eqspike_seq.progress import Reporter
 from eqspike_seq.runs.schema import Schema
 

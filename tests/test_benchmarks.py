@@ -99,6 +99,6 @@ def test_quantised_weights_are_few_values_symmetric_and_near(bits: int) -> None:
 def test_coarser_networks_have_a_step_for_each_layer_and_keep_their_biases() -> None:
     network = Network.create(Shape(6, 4, (8,), 2), torch.Generator().manual_seed(0))
     found = coarser(network, 3)
-    for before, after in zip([network.w1, *network.weights], [found.w1, *found.weights], strict=True):
+    for before, after in zip([network.asking, *network.weights], [found.asking, *found.weights], strict=True):
         assert torch.equal(after, quantised(before, 3))
     assert found.biases is network.biases and coarser(network, None) is network

@@ -11,7 +11,8 @@ from rich.table import Table
 from analysis.check_pictures import pictures
 from eqspike.build import config_of, configure, configured, make_backend, refuse_idle, varied
 from eqspike_seq.checks.gradients import Extent, FineNudges, Rival, check_gradients
-from eqspike_seq.config.presets import run_settings
+from eqspike_seq.config.examples import Images
+from eqspike_seq.config.presets import preset_settings, run_settings
 from eqspike_seq.config.section import flat, settings_of
 from eqspike_seq.config.settings import FORMAT, RunConfig, TextNetwork
 from eqspike_seq.data.dataset import load_dataset
@@ -21,7 +22,7 @@ from eqspike_seq.progress import Reporter
 from eqspike_seq.relaxation.dense import DenseBackend
 from eqspike_seq.relaxation.equilibrium import Backend
 from eqspike_seq.runs.environment import environment
-from eqspike_seq.runs.schema import ConvergenceCheck, GradientCheck
+from eqspike_seq.runs.findings import ConvergenceCheck, GradientCheck, NudgeSizes
 from neuromorphic.rate_code import RateCode
 
 
@@ -34,7 +35,7 @@ class Subject:
     dataset: str | None = None
     """Without a run folder: the data set. Default: imdb."""
     preset: str | None = None
-    """Without a run folder: the preset. Default: cpu for imdb, else the data set's own."""
+    """Without a run folder: the preset. Default: paper-small for imdb, else the data set's own."""
     seed: int | None = None
     """Without a run folder: seed of the weights. Default: 0."""
     texts: int = 128
@@ -53,11 +54,18 @@ class Subject:
             given["data_dir"] = self.data_dir
         if self.run is None:
             settings = {"seed": self.seed or 0, **given}
-            return configure(self.dataset or "imdb", settings.pop("backend", "spiking"), self.preset or "", **settings)
+            dataset, preset = self.dataset or "imdb", self.preset or ""
+            backend = settings.pop("backend", "spiking")
+            if pools(preset_settings(dataset, backend, preset, {})):
+                backend = "dense"
+            return configure(dataset, backend, preset, **settings)
         if idle := [name for name in ("dataset", "preset", "seed") if getattr(self, name) is not None]:
             raise ConfigError(f"--{idle[0]}: has no effect with {self.run}, which has its own. Leave it out.")
         saved = run_settings(self.run)
-        if saved.get("backend") == "dense" != given.get("backend", "dense"):
+        if pools(saved):
+            given.pop("backend", None)
+            config = config_of(self.run, **given)
+        elif saved.get("backend") == "dense" != given.get("backend", "dense"):
             config = in_spikes(saved, given)
         else:
             config = config_of(self.run, **given)
@@ -67,6 +75,11 @@ class Subject:
     def folder(self) -> Path:
         """Where the figures go."""
         return self.out or (Path("checks") if self.run is None else self.run / "checks")
+
+
+def pools(settings: dict[str, Any]) -> bool:
+    """Whether these are of a network with pooling queries, which has no spiking backend."""
+    return settings.get("network") == "pooling"
 
 
 def in_spikes(saved: dict[str, Any], given: dict[str, Any]) -> RunConfig:
@@ -82,7 +95,7 @@ def in_spikes(saved: dict[str, Any], given: dict[str, Any]) -> RunConfig:
 class GradientFlags(Subject):
     """Compare gradients: EP with BPTT over time, and a spiking rule with converged dense Eq. 18.
 
-    The spikes of a dense run's network are those of the run's preset.
+    The spikes of a dense run's network are those of the run's preset. With pooling queries: EP with BPTT, also over β.
     """
 
     neuron: str | None = None
@@ -158,7 +171,7 @@ def gradients(flags: GradientFlags) -> GradientCheck:
     for stage, about in found.stages.items():
         if about.note is not None:
             reporter.warn(f"{stage}: {about.note}")
-    names = [n for n in dict.fromkeys(record.parameter for record in found.records) if n.startswith("w")]
+    names = [n for n in dict.fromkeys(record.parameter for record in found.records) if not n.startswith("b")]
     for title in ("cosine", "relative RMSE"):
         table = Table(box=None, pad_edge=False, title=title)
         for heading in ("stage", "reference", "β", "window"):
@@ -174,15 +187,31 @@ def gradients(flags: GradientFlags) -> GradientCheck:
         for key, row in rows.items():
             table.add_row(*key, *(row[name] for name in names))
         reporter.out.print(table)
+    for stage, sizes in found.over_beta.items():
+        reporter.out.print(over_beta(stage, sizes))
     reporter.out.print(f"biases, settings and curves: {flags.folder() / 'gradients.json'}")
     return found
+
+
+def over_beta(stage: str, sizes: NudgeSizes) -> Table:
+    """Relative error of each parameter's gradient by EP to that by BPTT, both converged, for each β."""
+    title = f"{stage}: relative RMSE of EP to BPTT, both converged, {sizes.texts} texts"
+    table = Table(box=None, pad_edge=False, title=title)
+    table.add_column("β")
+    for beta in sizes.betas:
+        table.add_column(f"{beta:g}", justify="right")
+    for name, errors in sizes.relative_rmse.items():
+        table.add_row(name, *("zero" if error is None else f"{error:.1e}" for error in errors))
+    table.add_row("texts with a unit that crosses 0 or 1", *(f"{share:.1%}" for share in sizes.crossing))
+    return table
 
 
 def windows_of(flags: GradientFlags, config: RunConfig) -> tuple[int, ...]:
     """Those asked for, else half the run's in whole ticks, the run's and twice it. Raises ConfigError."""
     if not isinstance(config.backend, RateCode):
         if flags.windows:
-            raise ConfigError("--windows: has no effect with --neuron sigma-delta. Leave it out.")
+            where = "--neuron sigma-delta" if config.backend.name == "spiking" else "--network pooling"
+            raise ConfigError(f"--windows: has no effect with {where}. Leave it out.")
         return ()
     tick, window = config.backend.tick_steps, config.backend.window
     if wrong := [asked for asked in flags.windows if asked < tick or asked % tick]:
@@ -199,6 +228,8 @@ def rivals(config: RunConfig, windows: tuple[int, ...]) -> tuple[Rival, ...]:
         about = {name: settings.get(name) for name in ("free_steps", "nudge_steps", "neuron", "circuit", "rule")}
         return Rival(make_backend(config), about, window, own)
 
+    if isinstance(config.backend, DenseBackend):
+        return ()
     if isinstance(config.backend, RateCode):
         return tuple(rival(scaled_to_window(config, config.backend, window), window) for window in windows)
     fine = varied(
@@ -225,11 +256,11 @@ def convergence(flags: ConvergenceFlags) -> ConvergenceCheck:
 
     reporter = Reporter()
     config = flags.config()
-    if not isinstance(config.network, TextNetwork):
+    if isinstance(config.data, Images):
         raise ConfigError(
             f"check convergence: {config.data.dataset} is images, without HopAttn; expected texts, or a run on texts"
         )
-    if not config.network.attention:
+    if isinstance(config.network, TextNetwork) and not config.network.attention:
         reporter.warn("this run was trained without HopAttn; what is said of it holds for its weights all the same")
     dataset = load_dataset(config.data, reporter.status)
     found = check_convergence(config, make_backend, dataset, flags.run, flags.texts, reporter)
@@ -239,10 +270,15 @@ def convergence(flags: ConvergenceFlags) -> ConvergenceCheck:
         table.add_column(heading)
     for stage, about in found.stages.items():
         for courses, text in ((about.hopattn, "yes"), (about.no_hopattn, "no")):
-            for phase, course in courses.items():
+            for phase, course in (courses or {}).items():
                 table.add_row(stage, text, phase, f"{course.phi[-1]:.4g}", f"{course.residual[-1]:.2g}")
     reporter.out.print(table)
     for stage, about in found.stages.items():
+        if (loop := about.loop) is not None:
+            reporter.out.print(
+                f"{stage}: loop gain {loop.gain_mean:.2f} in the mean of {loop.texts} texts, {loop.gain:.2f} at most; "
+                f"{loop.apart:.1%} of them end elsewhere from s2 = 1 than from s2 = 0"
+            )
         if (twice := about.hopattn_twice) is not None:
             reporter.out.print(
                 f"{stage}: HopAttn moves a query by {twice.first_less_query_mean:.1%} of its norm, "

@@ -12,22 +12,52 @@ from eqspike.build import config_of
 from eqspike_seq.config.settings import FORMAT, RunConfig
 from eqspike_seq.errors import ConfigError, RunError
 from eqspike_seq.files import read_json, write_atomically, write_json
-from eqspike_seq.model.network import Network
-from eqspike_seq.runs.weights import network_of, read_weights
+from eqspike_seq.model.network import Network, Shape
+from eqspike_seq.runs.weights import network_of, read_table, read_weights
 from neuromorphic.rate_code import SpikingBackend
 
-AXES = {"w1": ["projection", "D, of x", "D, of s1"], "w2": ["s2", "F(s1)"]}
-EQUATIONS = {
-    "phi": "s1 . (x w1) + s2^T w2 F(s1) + sum_{i>=2} s_{i+1}^T w_{i+1} s_i + sum_{i>=2} b_i^T s_i",
+AXES = {
+    "w1": ["projection", "D, of x", "D, of s1"],
+    "q": ["projection", "query", "D"],
+    "X": ["pattern", "D"],
+    "w2": ["s2", "F(s1)"],
+}
+STACK = {
     "sigma": "sigma(u) = clip(u/2, 0, 1)",
     "s_i": "sigma(w_i s_{i-1} + w_{i+1}^T s_{i+1} + b_i), i >= 2, and w2 F(s1) in place of w_2 s_1",
-    "s1": "HopAttn(x w1 + F^-1(w2^T s2), x); without attention sigma of the same; padding rows 0",
-    "HopAttn": "HopAttn(q, K) = softmax(q K^T / sqrt(D)) K, padding left out if masked",
-    "F": "rows of s1, D numbers a token, end to end: column n D + d is component d of token n",
-    "input": "x, the word vectors of the first N tokens that `keep` leaves, standardised; rows of 0 after the end",
-    "clamped": "where there is no w1 the input itself is s1, held fast: grey values / 255 of images",
+    "F": "rows of s1, D numbers each, end to end: column n D + d is component d of row n",
     "answer": "the class of the largest output at the fixed point without a nudge",
 }
+PHI = "s2^T w2 F(s1) + sum_{i>=2} s_{i+1}^T w_{i+1} s_i + sum_{i>=2} b_i^T s_i"
+
+
+def equations(shape: Shape) -> dict[str, str]:
+    """What the tensors of a network of this shape mean."""
+    found = dict(STACK)
+    if shape.softmax:
+        last = len(shape.sizes)
+        found["readout"] = f"s_{last} = softmax(w_{last} s_{last - 1} + b_{last}), which has no part in phi"
+    if shape.clamped:
+        return {"phi": PHI, "s1": "the input itself, held fast: grey values / 255 of images", **found}
+    if shape.pooling:
+        scores = "log(counts)" if shape.uniform else "(q + F^-1(w2^T s2) / tau) X^T / sqrt(D) + log(counts)"
+        return {
+            "phi": f"tau s1 . q + {PHI}",
+            "s1": f"softmax({scores}) X over the patterns of a text, counts of each in it",
+            "tau": f"{shape.temperature:g}, by which the tensor q is divided already",
+            "X": "row i is the vector of pattern i, of those listed from 1; row 0 is padding",
+            "input": "the ids of the different patterns of a text, and the count of each",
+            **found,
+        }
+    query = "x w1 + F^-1(w2^T s2)"
+    if shape.attention:
+        found["HopAttn"] = "HopAttn(q, K) = softmax(q K^T / sqrt(D)) K, padding left out if masked"
+    return {
+        "phi": f"s1 . (x w1) + {PHI}",
+        "s1": f"HopAttn({query}, x); padding rows 0" if shape.attention else f"sigma({query}); padding rows 0",
+        "input": "x, the word vectors of the first N tokens that `keep` leaves, standardised; rows of 0 after the end",
+        **found,
+    }
 
 
 def main(arguments: list[str]) -> None:
@@ -56,8 +86,9 @@ def trained(run: Path) -> tuple[RunConfig, Network]:
             f"{run} has no weights (no checkpoint/model.safetensors), expected a run's own folder. Repeat it."
         )
     saved = read_weights(path)
-    w1, last = (saved.get(name, torch.zeros(0, 1, 1)) for name in ("w1", f"b{len(config.network.hidden) + 2}"))
-    return config, network_of(config.network.shape(config.data.tokens, w1.shape[-1:].numel(), last.numel()), path)
+    asking = saved.get("w1", saved.get("q", torch.zeros(0, 1, 1)))
+    last = saved.get(f"b{len(config.network.hidden) + 2}", torch.zeros(0))
+    return config, network_of(config.network.shape(config.data.rows, asking.shape[-1], last.numel()), path)
 
 
 def write_nir(run: Path, config: RunConfig, network: Network, out: Path) -> list[Path]:
@@ -83,30 +114,39 @@ def write_weights(run: Path, config: RunConfig, network: Network, out: Path) -> 
     if beside == out:
         raise ConfigError(f"--out: got {out}, expected another suffix than .json, which the description has")
     tensors = {name: tensor.contiguous() for name, tensor in network.named()}
+    if network.shape.pooling:
+        tensors["X"] = read_table(run, run / "checkpoint" / "model.safetensors")
     write_atomically(out, lambda path: save_file(tensors, path))
-    write_json(beside, description(run, config, network))
+    write_json(beside, description(run, config, network.shape, tensors))
     return [out, beside]
 
 
-def description(run: Path, config: RunConfig, network: Network) -> dict[str, Any]:
+def description(run: Path, config: RunConfig, shape: Shape, tensors: dict[str, Tensor]) -> dict[str, Any]:
     """What a reader of the weights needs: shapes, axes, equations, settings, and where the word vectors came from."""
 
     def of(name: str, tensor: Tensor) -> dict[str, Any]:
-        layer = int(name[1:])
-        axes = AXES.get(name, [f"s{layer}", f"s{layer - 1}"] if name[0] == "w" else [f"s{layer}"])
+        layer = name[1:]
+        axes = AXES.get(name) or ([f"s{layer}", f"s{int(layer) - 1}"] if name[0] == "w" else [f"s{layer}"])
         return {"shape": list(tensor.shape), "dtype": str(tensor.dtype).removeprefix("torch."), "axes": axes}
 
-    place, shape = run / "environment.json", network.shape
+    place = run / "environment.json"
     try:
         made = read_json(place) if place.is_file() else {}
-    except (OSError, ValueError) as error:
-        raise RunError(f"{place} cannot be read ({error}). Repeat the run.") from error
+        patterns = read_json(run / "vocabulary.json")["words"] if "X" in tensors else None
+    except (OSError, ValueError, KeyError) as error:
+        raise RunError(f"{run}: {place.name} or vocabulary.json cannot be read ({error}). Repeat the run.") from error
     return {
         "format": FORMAT,
-        "tensors": {name: of(name, tensor) for name, tensor in network.named()},
-        "sizes": {"N": shape.tokens, "D": shape.dim, "hidden": list(shape.hidden), "C": shape.classes},
+        "tensors": {name: of(name, tensor) for name, tensor in tensors.items()},
+        "sizes": {
+            "Q" if shape.pooling else "N": shape.rows,
+            "D": shape.dim,
+            "hidden": list(shape.hidden),
+            "C": shape.classes,
+        },
+        **({} if patterns is None else {"patterns": patterns}),
         "classes": class_names(run),
-        "equations": EQUATIONS,
+        "equations": equations(shape),
         "embeddings": {"source": made.get("embeddings"), "sha256": made.get("embedding_sha256")},
         "settings": config.computed(),
     }

@@ -20,21 +20,23 @@ from torch import Tensor
 
 from eqspike_seq.checks.gradients import stages
 from eqspike_seq.config.settings import RunConfig
-from eqspike_seq.data.batches import random_batch
 from eqspike_seq.data.dataset import Dataset
 from eqspike_seq.learning.estimators import MakeBackend
 from eqspike_seq.model.attention import hopattn
-from eqspike_seq.model.network import Batch, Network
+from eqspike_seq.model.batch import Batch
+from eqspike_seq.model.network import Network
 from eqspike_seq.model.projection import prepare
 from eqspike_seq.phases import RELAXED
 from eqspike_seq.progress import Reporter
 from eqspike_seq.relaxation.dense import DenseBackend
 from eqspike_seq.relaxation.equilibrium import Backend, Equilibrium
-from eqspike_seq.runs.schema import (
+from eqspike_seq.relaxation.loop import loop_of
+from eqspike_seq.runs.findings import (
     ConvergenceCheck,
     ConvergenceStage,
     Course,
     HopAttnTwice,
+    LoopCheck,
     PhaseName,
     StageName,
     TemperatureSweep,
@@ -43,12 +45,13 @@ from eqspike_seq.runs.schema import (
 FREE_STEPS, NUDGE_STEPS = 50, 25
 TEMPERATURES = tuple(float(t) for t in np.logspace(-2.5, 1.5, 17))  # β̂·√D: 1 is HopAttn's
 UPDATES = 10
+MOST_PATTERNS = 2000  # of a text that is swept
 
 
 def over_time(network: Network, batch: Batch, beta: float) -> dict[PhaseName, Course]:
     """Mean φ and largest residual of every synchronous step of the three dense phases, float64, no early stop."""
     backend = DenseBackend(FREE_STEPS, NUDGE_STEPS, tolerance=-1.0, dtype=torch.float64, order="synchronous")
-    network, batch = network.to(torch.float64), Batch(batch.x.double(), batch.mask, batch.labels)
+    network, batch = network.to(torch.float64), batch.to(torch.float64)
     return {
         name: Course(phi=found.trace["phi"].mean(1).tolist(), residual=found.trace["residual"].amax(1).tolist())
         for name, found in relaxed(backend, network, batch, beta).items()
@@ -76,7 +79,7 @@ def relaxed(backend: Backend, network: Network, batch: Batch, beta: float) -> di
 
 def applied_twice(network: Network, batch: Batch) -> HopAttnTwice:
     """‖HopAttn(HopAttn(q)) − HopAttn(q)‖ / ‖HopAttn(q)‖ at the free fixed point, mean and largest over token rows."""
-    inputs = prepare(network, batch, network.w1.dtype)
+    inputs = prepare(network, batch, network.dtype)
     free = DenseBackend(FREE_STEPS, tolerance=1e-4).free(network, batch).rates
     query = inputs.drive + (free.layers[0] @ network.weights[0]).view(inputs.drive.shape)
     first = hopattn(query, inputs.patterns, inputs.bias)
@@ -89,6 +92,13 @@ def applied_twice(network: Network, batch: Batch) -> HopAttnTwice:
         second_less_first_max=float(moved.max()),
         first_less_query_mean=float(from_query.mean()),
     )
+
+
+def loop_check(network: Network, batch: Batch) -> LoopCheck:
+    """What the loop through HopAttn does to these texts."""
+    loop = loop_of(network, batch)
+    gain, apart = loop.gain, float(loop.apart.double().mean())
+    return LoopCheck(texts=len(batch), gain_mean=float(gain.mean()), gain=float(gain.max()), apart=apart)
 
 
 def hopfield_energy(state: Tensor, patterns: Tensor, inverse_temperature: float) -> Tensor:
@@ -106,7 +116,7 @@ def temperature_sweep(text: Tensor, scale: float) -> TemperatureSweep:
     ``retrieved`` the share of states that ended nearest to their own pattern, at a distance below half its norm.
     """
     generator = torch.Generator().manual_seed(0)
-    text = text.double().unique(dim=0)
+    text = text.double().unique(dim=0)[:MOST_PATTERNS]
     noise = torch.randn(text.shape, generator=generator, dtype=torch.float64)
     start = text + 0.1 * text.norm(dim=-1, keepdim=True) * noise / noise.norm(dim=-1, keepdim=True)
     names = ("effective_patterns", "retrieved", "second_less_first", "largest_rise_of_energy")
@@ -134,20 +144,25 @@ def temperature_sweep(text: Tensor, scale: float) -> TemperatureSweep:
 def check_convergence(
     config: RunConfig, make_backend: MakeBackend, dataset: Dataset, run: Path | None, texts: int, reporter: Reporter
 ) -> ConvergenceCheck:
-    """For each stage φ and residual with and without HopAttn, and what HopAttn does when it is applied again."""
-    batch = random_batch(config, dataset, texts)
+    """For each stage φ and the residual; of token queries also without HopAttn, and HopAttn applied again; of pooling
+    queries the loop."""
     found = stages(config, dataset, run)
+    rows = np.random.default_rng(config.run.seed).permutation(len(dataset.train))[:texts]
     checked: dict[StageName, ConvergenceStage] = {}
-    with reporter.checking(3 * len(found)) as advance:
+    with reporter.checking(2 * len(found)) as advance:
         for stage in found:
-            about: dict[str, Any] = {}
-            for name, attention in (("hopattn", True), ("no_hopattn", False)):
-                network = replace(stage.network, shape=replace(stage.network.shape, attention=attention))
-                about[name] = over_time(network, batch, config.learning.beta)
-                advance()
+            batch, shape = stage.gather(dataset.train, rows), stage.network.shape
+            about: dict[str, Any] = {"hopattn": over_time(stage.network, batch, config.learning.beta)}
+            advance()
+            if shape.pooling and not shape.uniform:
+                about["loop"] = loop_check(stage.network, batch)
+            elif not shape.pooling:
+                without = replace(stage.network, shape=replace(shape, attention=False))
+                about["no_hopattn"] = over_time(without, batch, config.learning.beta)
+                about["hopattn_twice"] = applied_twice(stage.network, batch)
             if config.backend.name == "spiking":
                 about["spiking"] = over_readings(make_backend(config), stage.network, batch, config.learning.beta)
-            checked[stage.name] = ConvergenceStage(**about, hopattn_twice=applied_twice(stage.network, batch))
+            checked[stage.name] = ConvergenceStage(**about)
             advance()
     lengths = batch.mask[:, 0].sum(1)
     longest = int(lengths.argmax())

@@ -1,12 +1,6 @@
 """How good are the gradients? EP against BPTT over time, and spiking updates against converged dense Eq. 18.
 
-The records say for each parameter, with g the gradient examined and r the reference,
-
-    cosine = g·r/(‖g‖‖r‖),   relative RMSE = ‖g − r‖/‖r‖.
-
-*bptt*: EP with nudges ±β, cut off after t = 1, 2, … steps, against BPTT through the last t steps: the
-gradient-descending updates of Bal & Sengupta (2023), Eq. 5–6 and Fig. 2a (Ernoult et al. 2019). Synchronous updates,
-float64, no early stop.
+*bptt*: EP against BPTT, see ``bptt``.
 *eq18*: a spiking neuron, circuit and rule against Eq. 18 on dense rates that have converged, at the same β.
 *offset*: sigma-delta against Eq. 18 of its own network, that of the coarse state it settled in: the same free phase,
 as many steps of each nudge, but of size 10⁻⁵, with HopAttn itself in place of winners.
@@ -17,35 +11,39 @@ which enough still *teach* it; where there are too few, it is left out and ``sta
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from eqspike_seq.checks.bptt import CURVE_BETA, CURVE_STEPS, CURVE_TEXTS, against_bptt, compare, over_betas
 from eqspike_seq.config.settings import RunConfig
-from eqspike_seq.data.batches import Batches, random_batch
+from eqspike_seq.data.batches import Batches
 from eqspike_seq.data.dataset import Dataset, shape_of
 from eqspike_seq.learning.estimators import ThreePhase
-from eqspike_seq.model.network import Batch, Network, State
-from eqspike_seq.model.projection import DenseProjection
-from eqspike_seq.model.synapses import Gradients, local_update
+from eqspike_seq.model.batch import Batch
+from eqspike_seq.model.network import Network
 from eqspike_seq.progress import Reporter
-from eqspike_seq.relaxation.dense import DenseBackend, sweep
+from eqspike_seq.relaxation.dense import DenseBackend
 from eqspike_seq.relaxation.equilibrium import Backend, PhaseEnd
-from eqspike_seq.runs.schema import Agreement, GradientCheck, GradientCurves, GradientRecord, StageName, StageTexts
-from eqspike_seq.runs.weights import network_of
+from eqspike_seq.runs.findings import (
+    Agreement,
+    GradientCheck,
+    GradientCurves,
+    GradientRecord,
+    NudgeSizes,
+    StageName,
+    StageTexts,
+)
+from eqspike_seq.runs.weights import network_of, read_table
 
-CURVE_TEXTS = 16  # in float64
-CURVE_STEPS, CURVE_BETA = 30, 0.01
 EXACT = DenseBackend(free_steps=300, nudge_steps=300, tolerance=1e-6)
 TEACHES = 0.01  # |s⁺ − s⁻|/2β of an output unit from which a text teaches; with an error e it is e/2 unless clipped
 ENOUGH = 1 / 8  # share of the texts drawn that have to teach
 SEARCHED = 16  # times as many texts are searched for others
-FOLLOWED = 4  # single weights of each parameter whose updates over time are kept
 
 
 @dataclass(frozen=True)
@@ -54,19 +52,24 @@ class Stage:
 
     name: StageName
     network: Network
+    gather: Batches
 
 
 def stages(config: RunConfig, dataset: Dataset, run: Path | None) -> list[Stage]:
     """The network before training and, of a run folder, in the middle and at the end. Raises RunError."""
-    shape = shape_of(config, dataset)
-    found = [Stage("initial", config.network.create(shape, config.run.seed))]
+    shape, gather = shape_of(config, dataset), Batches.of(config, dataset)
+    found = [Stage("initial", config.network.create(shape, config.run.seed), gather)]
     if run is None:
         return found
     saved: dict[StageName, Path] = {
         "halfway": run / "halfway.safetensors",
         "end": run / "checkpoint" / "model.safetensors",
     }
-    return found + [Stage(name, network_of(shape, path)) for name, path in saved.items() if path.is_file()]
+    for name, path in saved.items():
+        if path.is_file():
+            learnt = replace(gather, table=read_table(run, path)) if shape.learnt else gather
+            found.append(Stage(name, network_of(shape, path), learnt))
+    return found
 
 
 def teaching(network: Network, batch: Batch) -> tuple[Tensor, float]:
@@ -85,7 +88,7 @@ def texts_of(stage: Stage, config: RunConfig, dataset: Dataset, count: int) -> t
     those that do among ``SEARCHED`` times as many, if they suffice for the curves.
     """
     order = np.random.default_rng(config.run.seed).permutation(len(dataset.train))[: SEARCHED * count]
-    gather, first = Batches.of(config, dataset), random_batch(config, dataset, count)
+    gather, first = stage.gather, stage.gather(dataset.train, order[:count])
     teaches, right = teaching(stage.network, first)
     teaching_texts = int(teaches.sum())
 
@@ -136,88 +139,9 @@ class FineNudges(Backend):
         return self.fine.nudge(network, batch, start, betas, record)
 
 
-def compare(found: Gradients, truth: Gradients) -> list[Agreement]:
-    """How well each parameter's gradient agrees; cosine and error are None where the reference is zero."""
-    agreements = []
-    for name, value in truth.items():
-        g, r = found[name].double().flatten(), value.double().flatten()
-        cosine, error = None, None
-        if bool(r.any()):
-            cosine, error = float(F.cosine_similarity(g, r, 0)), float((g - r).norm() / r.norm())
-        agreements.append(Agreement(parameter=name, cosine=cosine, relative_rmse=error))
-    return agreements
-
-
 def recorded(agreements: list[Agreement], **about: Any) -> list[GradientRecord]:
     """Records of these parameters, the other fields of each from ``about``."""
     return [GradientRecord(**vars(agreement), **about) for agreement in agreements]
-
-
-def ep_course(projection: DenseProjection, batch: Batch, free: State, beta: float, steps: int) -> list[Gradients]:
-    """−Δθ of Eq. 18 as it stands after 1, 2, … steps of both nudges, synchronous."""
-    plus, minus, course = free, free, []
-    for _ in range(steps):
-        plus = sweep(projection, plus, beta, order="synchronous")
-        minus = sweep(projection, minus, -beta, order="synchronous")
-        difference, mean = plus + minus.scaled(-1), (plus + minus).scaled(0.5)
-        course.append(local_update(projection.network, batch, difference, mean, scale=1 / (2 * beta)))
-    return course
-
-
-def bptt_course(network: Network, batch: Batch, free: State, steps: int) -> list[Gradients]:
-    """−dL/dθ through the last 1, 2, … steps before the fixed point ``free``, each a synchronous sweep.
-
-    At a fixed point all steps have the same Jacobians, so one recorded sweep is pulled back through again and again.
-    """
-    held = network.shape.clamped  # then s¹ is the input and no state
-    names, values = zip(*network.named(), strict=True)
-    parameters = [value.detach().clone().requires_grad_() for value in values]
-    stack = parameters if held else parameters[1:]  # w2, b2, w3, b3, …
-    traced = Network(network.shape, network.w1 if held else parameters[0], stack[::2], stack[1::2])
-    state = [layer.detach().clone().requires_grad_() for layer in (*(() if held else (free.projection,)), *free.layers)]
-    with torch.enable_grad():
-        projection = DenseProjection.of(traced, batch, network.w1.dtype)
-        before = State(free.projection, tuple(state)) if held else State(state[0], tuple(state[1:]))
-        after = sweep(projection, before, order="synchronous")
-    outputs = [*(() if held else (after.projection,)), *after.layers]
-    pulled = [torch.zeros_like(layer) for layer in outputs]
-    pulled[-1] = (free.output - projection.inputs.target) / len(batch)
-    total = [torch.zeros_like(parameter) for parameter in parameters]
-    course = []
-    for _ in range(steps):
-        found = torch.autograd.grad(
-            outputs, [*state, *parameters], pulled, retain_graph=True, allow_unused=True, materialize_grads=True
-        )
-        pulled = list(found[: len(state)])
-        total = [sum_ + step for sum_, step in zip(total, found[len(state) :], strict=True)]
-        course.append(dict(zip(names, total, strict=True)))
-    return course
-
-
-def against_bptt(
-    network: Network, batch: Batch, beta: float, steps: int
-) -> tuple[list[Agreement], dict[str, GradientCurves]]:
-    """(agreement after ``steps`` steps, curves over time of every parameter) of EP and BPTT."""
-    network = network.to(torch.float64)
-    few = Batch(batch.x[:CURVE_TEXTS].double(), batch.mask[:CURVE_TEXTS], batch.labels[:CURVE_TEXTS])
-    backend = DenseBackend(free_steps=1000, tolerance=1e-13, dtype=torch.float64)
-    free = backend.free(network, few).rates
-    ep = ep_course(DenseProjection.of(network, few, torch.float64), few, free, beta, steps)
-    bptt = bptt_course(network, few, free, steps)
-    by_step = [{r.parameter: r for r in compare(e, b)} for e, b in zip(ep, bptt, strict=True)]
-    rng = np.random.default_rng(0)
-    curves = {}
-    for name, value in bptt[-1].items():
-        largest = value.abs().flatten().topk(min(100, value.numel())).indices.numpy()
-        followed = rng.choice(largest, min(FOLLOWED, len(largest)), replace=False)
-        curves[name] = GradientCurves(
-            cosine=[agreements[name].cosine for agreements in by_step],
-            relative_rmse=[agreements[name].relative_rmse for agreements in by_step],
-            followed=followed.tolist(),
-            ep=[e[name].flatten()[followed].tolist() for e in ep],
-            bptt=[b[name].flatten()[followed].tolist() for b in bptt],
-        )
-    return list(by_step[-1].values()), curves
 
 
 @dataclass(frozen=True)
@@ -266,10 +190,11 @@ def records_of(stage: Stage, batch: Batch, extent: Extent) -> Iterator[list[Grad
 def check_gradients(
     config: RunConfig, dataset: Dataset, run: Path | None, extent: Extent, reporter: Reporter
 ) -> GradientCheck:
-    """Records of both comparisons at every stage, curves of the first."""
+    """Records of both comparisons at every stage, curves of the first over time and, with pooling queries, over β."""
     records: list[GradientRecord] = []
     curves: dict[StageName, dict[str, GradientCurves]] = {}
     about: dict[StageName, StageTexts] = {}
+    over_beta: dict[StageName, NudgeSizes] = {}
     found = stages(config, dataset, run)
     none = {"window": None, "beta": CURVE_BETA, "neuron": None, "circuit": None, "rule": None}
     with reporter.checking(len(found) * extent.steps) as advance:
@@ -281,6 +206,8 @@ def check_gradients(
                 continue
             short, curves[stage.name] = against_bptt(stage.network, batch, CURVE_BETA, CURVE_STEPS)
             records += recorded(short, reference="bptt", stage=stage.name, **none)
+            if stage.network.shape.pooling:
+                over_beta[stage.name] = over_betas(stage.network, batch)
             advance()
             for more in records_of(stage, batch, extent):
                 records += more
@@ -292,4 +219,5 @@ def check_gradients(
         texts=extent.texts,
         curve_texts=min(extent.texts, CURVE_TEXTS),
         stages=about,
+        over_beta=over_beta,
     )

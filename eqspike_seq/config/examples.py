@@ -4,12 +4,13 @@ import difflib
 import os.path
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import AfterValidator, Field, SkipValidation
 
-from eqspike_seq.config.section import Needs, Positive, Section
+from eqspike_seq.config.section import Needs, Section
 from eqspike_seq.data.registry import DATASETS, pixels_of
+from eqspike_seq.data.sight import Sight, TokenSequence
 from eqspike_seq.data.tokens import TokeniserName
 from eqspike_seq.data.vectors import Vectors, Word2VecVectors
 from eqspike_seq.errors import ConfigError
@@ -18,7 +19,7 @@ SOURCES = (
     "".join(f"{name}: {known.about}. " for name, known in DATASETS.items())
     + "A file of texts and labels (.csv, .tsv, .jsonl or .parquet), or a folder with train and test files: your own."
 )
-ONLY_TEXTS = Needs("texts", lambda settings: "tokens" in settings)  # nothing is fed back to pixels
+ONLY_TEXTS = Needs("texts", lambda settings: "tokeniser" in settings)  # nothing is fed back to pixels
 
 
 def name_of(dataset: str) -> str:
@@ -69,8 +70,8 @@ class Images(Examples):
     """Images, whose pixels are the first layer."""
 
     @property
-    def tokens(self) -> int:
-        """Pixels of an image."""
+    def rows(self) -> int:
+        """Pixels of an image: what asks in the network."""
         return pixels_of(self.dataset)
 
 
@@ -94,18 +95,16 @@ class FoundImages(Images):
 class Texts(Examples):
     """Texts, or pairs of them, as the network sees them."""
 
-    tokens: Annotated[int, Field(ge=1, le=100_000)] = 256
-    """N, the tokens of a text that the network sees."""
     tokeniser: TokeniserName = "unicode"
     """What a word is. unicode: of letters of any script; of scripts without spaces each letter; each emoji. ascii: of a
     to z and digits, as in the recorded runs. Default: ascii for imdb, snli and mini, else unicode."""
-    keep: Literal["ends", "head", "tail"] = "ends"
-    """Which tokens of a longer text: its first and last half of N, its first N or its last N."""
-    shuffle_words: bool = False
-    """Put the words of every text in random order (a control: what is left without word order)."""
+    sight: SkipValidation[Sight] = TokenSequence()
     embeddings: SkipValidation[Vectors] = Word2VecVectors()
-    min_count: Positive = 5
-    """Words rarer than this in the training texts get no vector."""
+
+    @property
+    def rows(self) -> int:
+        """What asks of a text by itself."""
+        return self.sight.rows
 
 
 @dataclass(frozen=True)

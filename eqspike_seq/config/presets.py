@@ -25,16 +25,26 @@ def preset_settings(dataset: str, backend: str, preset: str, given: Mapping[str,
         got = {**given, "dataset": dataset, "backend": backend, "preset": preset}.get(flag, "")
         if not isinstance(got, str):
             raise ConfigError(f"--{flag}: got {got!r}, expected a name")
-    name = preset or (DATASETS[dataset].preset if dataset in DATASETS else OWN)
+    entry = DATASETS.get(dataset)
+    name = preset or default_preset(dataset, backend, given.get("network"))
     if name not in presets():
         raise ConfigError(f"--preset: got {name!r}, expected one of {', '.join(presets())}")
     parts = tomllib.loads((resources.files("eqspike_seq") / "presets" / f"{name}.toml").read_text())
-    part = parts["dense"] if backend == "dense" else {**parts["spiking"], **parts.get(backend, {})}
-    known = {"tokeniser": DATASETS[dataset].tokeniser} if dataset in DATASETS else {}
+    part = parts["dense"] if backend == "dense" else {**parts.get("spiking", {}), **parts.get(backend, {})}
+    known = {} if entry is None else {"tokeniser": entry.tokeniser}
     found = {**known, **parts["common"], **{key: value for key, value in part.items() if not isinstance(value, dict)}}
     for choice in ("neuron", "circuit"):
         found |= part.get(given.get(choice, found.get(choice)), {})
     return {**found, "dataset": dataset, "backend": backend, "preset": name}
+
+
+def default_preset(dataset: str, backend: str, network: Any = None) -> str:
+    """The preset of a data set on a backend, with the kind of ``network`` that is asked for, if one is."""
+    if dataset not in DATASETS:
+        return OWN
+    entry = DATASETS[dataset]
+    tokens = backend != "dense" or network == "tokens"  # spikes have no pooling queries yet
+    return entry.tokens if entry.tokens and tokens else entry.preset
 
 
 def read_toml(path: Path) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import tomli_w
 import torch
@@ -20,6 +20,9 @@ FORMAT = 2  # of every file of a run folder
 OWN = "own"  # the preset of texts of one's own
 SIDES = "ab"  # the first and the second text of a pair
 # These say how and where a run happens, not what it computes.
+LEARNT_PATTERNS = Needs(
+    "--network pooling without --fixed-embeddings", lambda settings: settings.get("fixed_embeddings") is False
+)
 WHERE = {"out", "resume", "data_dir", "device", "tensorboard", "baseline"}
 
 
@@ -28,8 +31,9 @@ class Run(Section):
     """Where and how the run happens."""
 
     preset: str = ""
-    """Named settings to start from: mini, mnist, digits, cpu, paper, snli-cpu, snli-paper or own. Default: cpu for
-    imdb, snli-cpu for snli, own for texts of your own (its sizes chosen from them), else the data set's."""
+    """Named settings to start from: imdb, imdb-small, paper-small, paper, mini, mnist, digits, snli-cpu, snli-paper or
+    own. Default: snli-cpu for snli, own for texts of your own (its sizes chosen from them), else that of the data
+    set's name; paper-small for imdb with --backend spiking, which has no pooling queries yet."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """Seed of the initial weights and of the order of the texts."""
     device: Literal["cpu", "cuda"] = "cpu"
@@ -63,14 +67,16 @@ class Layers(Section):
     gain: Annotated[float, Field(gt=0)] = 1.0
     """w2 starts uniform in ±gain/√fan-in: above 1 where most of the input is near zero, as pixels are."""
 
+    first: ClassVar[str] = ""  # what learns below w₂, in a message
+
     @property
     def weight_matrices(self) -> int:
-        """How many there are: w₁ (unless the input is s¹ itself), w₂, …"""
-        return len(self.hidden) + 1
+        """How many have a learning rate: w₁, or q (none where the input is s¹ itself), w₂, …"""
+        return len(self.hidden) + 1 + bool(self.first)
 
-    def shape(self, tokens: int, dim: int, classes: int) -> Shape:
-        """The network's shape for ``tokens`` rows of ``dim`` components."""
-        return Shape(tokens, dim, self.hidden, classes, projections=(), attention=False)
+    def shape(self, rows: int, dim: int, classes: int) -> Shape:
+        """The network's shape for ``rows`` pixels, or tokens, of ``dim`` components."""
+        return Shape(rows, dim, self.hidden, classes, projections=(), attention=False)
 
     def create(self, shape: Shape, seed: int) -> Network:
         """The network that training starts from."""
@@ -79,8 +85,10 @@ class Layers(Section):
 
 @dataclass(frozen=True)
 class TextNetwork(Layers):
-    """A HopAttn layer below fully connected ones."""
+    """A HopAttn layer in which every token asks, below fully connected ones (Bal & Sengupta 2023)."""
 
+    name: ClassVar[str] = "tokens"
+    first: ClassVar[str] = "w1 and "
     attention: bool = True
     """HopAttn in the projection layer; without it, σ (the paper's baseline)."""
     recall: Annotated[float, Field(ge=0)] = 0.0
@@ -93,14 +101,9 @@ class TextNetwork(Layers):
         """(query, key) of each projection layer by the place of a text in its example."""
         return ((0, 0),)
 
-    @property
-    def weight_matrices(self) -> int:
-        """How many there are: w₁, w₂, …"""
-        return len(self.hidden) + 2
-
-    def shape(self, tokens: int, dim: int, classes: int) -> Shape:
-        """The network's shape for texts of ``tokens`` words of ``dim`` components."""
-        return Shape(tokens, dim, self.hidden, classes, self.layout, self.attention, self.masked)
+    def shape(self, rows: int, dim: int, classes: int) -> Shape:
+        """The network's shape for texts of ``rows`` words of ``dim`` components."""
+        return Shape(rows, dim, self.hidden, classes, self.layout, self.attention, self.masked)
 
     def create(self, shape: Shape, seed: int) -> Network:
         """The network that training starts from."""
@@ -126,6 +129,39 @@ class PairNetwork(TextNetwork):
 
 
 @dataclass(frozen=True)
+class PoolingNetwork(Layers):
+    """A HopAttn layer in which a few learnt queries ask, below fully connected ones."""
+
+    name: ClassVar[str] = "pooling"
+    first: ClassVar[str] = "q and "
+    queries: Annotated[int, Field(ge=1, le=10_000)] = 8
+    """Q, the queries that look at a text."""
+    temperature: Annotated[float, Field(ge=1, le=1e6)] = 8.0
+    """τ of HopAttn: weakens what comes back from s2 to the queries, and nothing else."""
+    fixed_embeddings: bool = False
+    """Leave the vectors of the patterns as they start, in place of learning them."""
+    readout: Literal["rates", "softmax"] = "rates"
+    """rates: the output is a layer of rates and learns by squared error. softmax: a softmax reads it, and it learns by
+    cross-entropy."""
+    uniform_attention: bool = False
+    """Let each pattern have a share by its count, whatever the queries are (a control)."""
+
+    def shape(self, rows: int, dim: int, classes: int) -> Shape:
+        """The network's shape for texts of patterns of ``dim`` components."""
+        return Shape(
+            self.queries,
+            dim,
+            self.hidden,
+            classes,
+            pooling=True,
+            temperature=self.temperature,
+            learnt=not self.fixed_embeddings,
+            uniform=self.uniform_attention,
+            softmax=self.readout == "softmax",
+        )
+
+
+@dataclass(frozen=True)
 class Learning(Section):
     """How the network learns."""
 
@@ -136,13 +172,17 @@ class Learning(Section):
     batch: Positive = 128
     """Texts in a batch."""
     epochs: Positive = 4
-    """Passes over the training texts."""
+    """Passes over the training texts; with --patience at most."""
     word_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Probability with which a word of a training text is left out (the rest closes up), or a pixel goes dark."""
+    """Probability with which a word or n-gram of a training text is left out, or a pixel goes dark."""
     optimizer: OptimizerName = "adam"
     """adam, or sgd without momentum: no state at the synapse but its weight."""
     learning_rate: tuple[Annotated[float, Field(gt=0)], ...] = (3e-4,)
-    """The optimiser's step size: one for all layers, or one for each of w1, w2, … (biases go with their layer)."""
+    """The optimiser's step size: one for all layers, or one for each of w1 or q, w2, … (biases go with their layer)."""
+    pattern_rate: Annotated[float, Field(gt=0), LEARNT_PATTERNS] = 0.01
+    """The same of the vectors of patterns, in root mean squares of their gradient."""
+    patience: Annotated[int, Field(ge=0)] = 0
+    """Stop after so many epochs that were no better on validation, and take the best one; 0: make all --epochs."""
 
     @property
     def unrolled(self) -> int:
@@ -179,7 +219,7 @@ class RunConfig(Section):
         if len(rates) not in (1, layers):
             raise ConfigError(
                 f"--learning-rate: got {len(rates)} values, expected 1 or {layers} "
-                f"({'w1 and ' if isinstance(self.network, TextNetwork) else ''}one for each layer above the first, "
+                f"({self.network.first}one for each layer above the first, "
                 f"with --hidden {hidden})"
             )
         for part in (self.network, self.backend):
@@ -190,6 +230,12 @@ class RunConfig(Section):
                         f"{as_flag(name, ())[0]}: got {len(values)} values, expected 1 or {len(hidden)} "
                         "(one for each of --hidden)"
                     )
+        if isinstance(self.network, PoolingNetwork) and self.backend.name != "dense":
+            raise ConfigError(
+                f"--backend {self.backend.name}: it has no pooling queries. Take --network tokens, or --backend dense."
+            )
+        if isinstance(self.network, PoolingNetwork) and self.network.readout == "softmax" and not hidden:
+            raise ConfigError("--readout softmax: got no hidden layer for it to read, expected one or more in --hidden")
         if self.learning.unrolled and self.backend.name != "dense":
             raise ConfigError(
                 "--estimator bptt: there is no backpropagation through spikes here. "

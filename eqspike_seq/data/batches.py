@@ -1,16 +1,20 @@
 """Batches: rows of a split as vectors."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from eqspike_seq.config.examples import Texts
 from eqspike_seq.config.settings import RunConfig
 from eqspike_seq.data.dataset import Dataset
 from eqspike_seq.data.encoding import Encoded
-from eqspike_seq.model.network import Batch
+from eqspike_seq.data.naive_bayes import NaiveBayes
+from eqspike_seq.data.sight import TokenSequence
+from eqspike_seq.model.batch import Batch, Lookup
 
 
 def fit(text: NDArray[np.int32], tokens: int, keep: str) -> NDArray[np.int32]:
@@ -30,15 +34,13 @@ class Batches:
 
     table: torch.Tensor
     tokens: int
-    keep: str
+    keep: str = "ends"
     images: bool = False
 
-    @classmethod
-    def of(cls, config: RunConfig, dataset: Dataset, device: torch.device | str = "cpu") -> "Batches":
+    @staticmethod
+    def of(config: RunConfig, dataset: Dataset, device: torch.device | str = "cpu") -> "Batches":
         """Those of a data set, as ``config`` wants them."""
-        table = torch.from_numpy(dataset.embeddings.table).to(device)
-        keep = config.data.keep if isinstance(config.data, Texts) else "ends"
-        return cls(table, config.data.tokens, keep, dataset.images)
+        return batches_of(config, dataset.embeddings.table, dataset.ratios, device)
 
     def ids(
         self, part: Encoded, rows: NDArray[np.int64], dropout: float = 0.0, rng: np.random.Generator | None = None
@@ -64,23 +66,97 @@ class Batches:
         lengths, row = np.array([len(ids)]) if lengths is None else lengths, np.zeros(1, dtype=np.int64)
         return self(Encoded.of(ids, lengths, row, len(lengths)), row)
 
-    def __call__(
+    def __call__(self, part: Encoded, rows: NDArray[np.int64]) -> Batch:
+        """The texts ``rows`` of ``part`` as x (B, inputs, N, D), mask (B, inputs, N), labels (B,)."""
+        return self.lookup(part, rows).whole()
+
+    def lookup(
         self,
         part: Encoded,
         rows: NDArray[np.int64],
         dropout: float = 0.0,
         rng: np.random.Generator | None = None,
         share: slice = slice(None),
-    ) -> Batch:
-        """The texts ``rows`` of ``part`` as x (B, inputs, N, D), mask (B, inputs, N), labels (B,).
+    ) -> Lookup:
+        """The same before their vectors are looked up, words left out as by ``ids``.
 
         Seeded by ``rng`` or row. Of them the ``share``, as it is in the whole batch.
         """
-        found = self.ids(part, rows, dropout, rng)[share]
-        ids = torch.from_numpy(found).to(self.table.device).long()
-        labels = torch.from_numpy(part.labels[rows[share]]).to(self.table.device)
-        seed = int(rows[0]) if rng is None else int(rng.integers(2**62))
-        return Batch(self.table[ids], ids > 0, labels, seed)
+        ids = self.on_device(self.ids(part, rows, dropout, rng)[share]).long()
+        return Lookup(self.table, ids, self.on_device(part.labels[rows[share]]), seed_of(rows, rng))
+
+    def on_device(self, array: NDArray[Any]) -> Tensor:
+        """As a tensor where the table is."""
+        return torch.from_numpy(array).to(self.table.device)
+
+
+@dataclass(frozen=True)
+class CountedBatches(Batches):
+    """The same of counted patterns, all that a text has; ``ratios`` are among the components of their vectors."""
+
+    tokens: int = 0
+    ratios: NaiveBayes | None = None
+
+    def lookup(
+        self,
+        part: Encoded,
+        rows: NDArray[np.int64],
+        dropout: float = 0.0,
+        rng: np.random.Generator | None = None,
+        share: slice = slice(None),
+    ) -> Lookup:
+        """With ``rng`` counts are thinned: c ← Binomial(c, 1 − dropout). A text with a part in the ratios has those
+        that all others give."""
+        assert part.counts is not None
+        lengths = np.diff(part.starts).reshape(-1, part.inputs)[rows].ravel()
+        owner = np.repeat(np.arange(len(lengths)), lengths)
+        first = part.starts[:-1].reshape(-1, part.inputs)[rows].ravel()
+        places = np.arange(len(owner)) + np.repeat(first - np.cumsum(lengths) + lengths, lengths)
+        ids, counts = part.ids[places], part.counts[places]
+        if rng is not None and dropout > 0:
+            counts = thinned(counts, dropout, rng)
+            ids, owner, counts = ids[counts > 0], owner[counts > 0], counts[counts > 0]
+        lengths = np.bincount(owner, minlength=len(lengths))
+        inside = np.arange(len(owner)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+        found = np.zeros((2, len(lengths), max(1, int(lengths.max(initial=0)))), dtype=np.int64)
+        found[:, owner, inside] = ids, counts
+        padded = self.on_device(found.reshape(2, len(rows), part.inputs, -1)[:, share])
+        return Lookup(
+            self.table,
+            padded[0],
+            self.on_device(part.labels[rows[share]]),
+            seed_of(rows, rng),
+            padded[1].to(self.table.dtype),
+            self.ratios.own if self.ratios is not None and part.in_ratios else None,
+        )
+
+
+def batches_of(
+    config: RunConfig,
+    table: NDArray[np.float32],
+    ratios: NaiveBayes | None = None,
+    device: torch.device | str = "cpu",
+) -> Batches:
+    """Batches of vectors of ``table`` (V + 1, D), as ``config`` wants them."""
+    vectors = torch.from_numpy(table).to(device)
+    if not isinstance(config.data, Texts):
+        return Batches(vectors, config.data.rows, images=True)
+    if isinstance(config.data.sight, TokenSequence):
+        return Batches(vectors, config.data.sight.tokens, config.data.sight.keep)
+    return CountedBatches(vectors, ratios=ratios and ratios.to(device))
+
+
+def thinned(counts: NDArray[np.int32], dropout: float, rng: np.random.Generator) -> NDArray[np.int32]:
+    """c ← Binomial(c, 1 − dropout): of c equal patterns each is left out by itself."""
+    kept = (rng.random(len(counts)) >= dropout).astype(counts.dtype)
+    several = np.flatnonzero(counts > 1)
+    kept[several] = rng.binomial(counts[several], 1 - dropout)
+    return kept
+
+
+def seed_of(rows: NDArray[np.int64], rng: np.random.Generator | None) -> int:
+    """Of a batch: drawn, or that of its first row."""
+    return int(rows[0]) if rng is None else int(rng.integers(2**62))
 
 
 def random_batch(config: RunConfig, dataset: Dataset, texts: int) -> Batch:

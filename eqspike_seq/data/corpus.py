@@ -88,3 +88,14 @@ def held_out(part: Split, share: float) -> NDArray[np.bool_]:
     held = np.zeros(len(part), dtype=bool)
     held[chosen] = True
     return held
+
+
+def parts_of(corpus: Corpus) -> dict[str, Split]:
+    """The splits by name."""
+    assert corpus.validation is not None
+    return {"train": corpus.train, "validation": corpus.validation, "test": corpus.test}
+
+
+def single(texts: list[str], inputs: int) -> list[str]:
+    """All texts one after the other, those of pairs too."""
+    return texts if inputs == 1 else [one for pair in texts for one in pair.split(BORDER)]

@@ -8,11 +8,14 @@ import numpy as np
 
 from eqspike_seq.config.examples import FoundImages, FoundTexts, Images, OwnTexts, Texts
 from eqspike_seq.config.settings import RunConfig
-from eqspike_seq.data.corpus import BORDER, SPLIT_SEED, Corpus, Split, held_out, without
+from eqspike_seq.data.corpus import SPLIT_SEED, Corpus, Split, held_out, parts_of, without
 from eqspike_seq.data.embeddings import Embeddings, grey_values
-from eqspike_seq.data.encoding import Encoded, Progress, pixels, shuffled, token_ids
+from eqspike_seq.data.encoding import Encoded, Progress, pixels
+from eqspike_seq.data.naive_bayes import NaiveBayes
 from eqspike_seq.data.own import load_own, named
+from eqspike_seq.data.patterns import NGrams
 from eqspike_seq.data.registry import DATASETS
+from eqspike_seq.data.sight import Reading
 from eqspike_seq.errors import DataError
 from eqspike_seq.files import sha256_of
 from eqspike_seq.model.network import Shape
@@ -36,6 +39,8 @@ class Dataset:
     counts: dict[str, int]
     images: bool = False
     digest: str = ""
+    ratios: NaiveBayes | None = None
+    grams: NGrams | None = None
 
     def words(self) -> list[str]:
         """Words by id; id 0 is padding."""
@@ -72,36 +77,42 @@ def load_dataset(data: Images | Texts, progress: Progress = lambda _: None) -> D
             f"{corpus.name}: the training texts hold one class only ({corpus.train.labels[0]}); "
             "expected at least two, so that there is something to tell apart"
         )
-    if isinstance(data, Images):
-        embeddings = grey_values()
+    progress(f"encoding {sum(map(len, parts_of(corpus).values())):,} {'images' if corpus.images else 'texts'}")
+    if isinstance(data, Texts):
+        read = data.sight.read(corpus, data.tokeniser, data.embeddings, progress)
     else:
-        embeddings = data.embeddings.embed(corpus, data.tokeniser, data.min_count, progress)
-    counts = dict(corpus.counts)
-    encoded: dict[str, Encoded] = {}
-    for name, part in (("train", corpus.train), ("validation", corpus.validation), ("test", corpus.test)):
-        progress(f"encoding {len(part):,} {name} {'images' if corpus.images else 'texts'}")
-        texts = part.texts if corpus.inputs == 1 else [one for pair in part.texts for one in pair.split(BORDER)]
-        read = pixels(texts) if isinstance(data, Images) else token_ids(texts, embeddings, data.tokeniser, progress)
-        found = Encoded.of(read.ids, read.lengths, part.labels, corpus.inputs)
+        read = read_pixels(corpus)
+    counts = corpus.counts | {"vocabulary": len(read.embeddings.index)}
+    for name, part in parts_of(corpus).items():
+        found = read.statistics[name]
         counts[f"{name}_texts"] = len(part)
-        counts[f"{name}_tokens"] = int(len(read.ids)) + read.unknown
-        counts[f"{name}_tokens_without_vector"] = read.unknown
+        counts[f"{name}_tokens"], counts[f"{name}_tokens_without_vector"] = found.tokens, found.unknown
         if not corpus.images:
-            counts[f"{name}_letters"], counts[f"{name}_letters_in_no_token"] = read.letters, read.lost
-        counts[f"{name}_texts_without_known_token"] = int((found.lengths() == 0).sum())
-        encoded[name] = shuffled(found) if isinstance(data, Texts) and data.shuffle_words else found
+            counts[f"{name}_letters"], counts[f"{name}_letters_in_no_token"] = found.letters, found.lost
+        counts[f"{name}_texts_without_known_token"] = int((read.encoded[name].lengths() == 0).sum())
     return Dataset(
         name=corpus.name,
         classes=corpus.classes,
         synthetic=corpus.synthetic,
         source=corpus.source,
-        embeddings=embeddings,
-        **encoded,
+        embeddings=read.embeddings,
+        **read.encoded,
         test_texts=corpus.test.texts,
         counts=counts,
         images=corpus.images,
         digest=digest_of(corpus),
+        ratios=read.ratios,
+        grams=read.grams,
     )
+
+
+def read_pixels(corpus: Corpus) -> Reading:
+    """Images as their grey values."""
+    encoded, statistics = {}, {}
+    for name, part in parts_of(corpus).items():
+        ids = pixels(part.texts)
+        encoded[name], statistics[name] = Encoded.of(ids.ids, ids.lengths, part.labels), ids.statistics()
+    return Reading(grey_values(), encoded, statistics)
 
 
 def digest_of(corpus: Corpus) -> str:
@@ -114,7 +125,7 @@ def digest_of(corpus: Corpus) -> str:
 
 def shape_of(config: RunConfig, dataset: Dataset) -> Shape:
     """The network's shape for a data set."""
-    return config.network.shape(config.data.tokens, dataset.embeddings.dim, len(dataset.classes))
+    return config.network.shape(config.data.rows, dataset.embeddings.dim, len(dataset.classes))
 
 
 def split(corpus: Corpus) -> Corpus:

@@ -104,7 +104,7 @@ def train_word2vec(
                     if tokens := tokenise(text, tokeniser):
                         print(*tokens, file=file)
             if corpus.stat().st_size == 0:
-                raise no_word(min_count, any_word=False)
+                raise no_word("--min-count", min_count, any_word=False)
             words, vectors = _fit(corpus, len(texts), settings, progress)
         return {"words": np.array(words), "vectors": vectors}
 
@@ -142,17 +142,15 @@ def _fit(
     try:
         model = Word2Vec(corpus_file=str(corpus), callbacks=[Report()], **settings)
     except RuntimeError as error:
-        raise no_word(settings["min_count"]) from error
+        raise no_word("--min-count", settings["min_count"]) from error
     return list(model.wv.index_to_key), model.wv.vectors
 
 
-def no_word(min_count: int, any_word: bool = True) -> DataError:
+def no_word(flag: str, least: int, any_word: bool = True) -> DataError:
     """The error for training texts that leave no vocabulary: words that are too rare, or none at all."""
     if any_word:
-        return DataError(
-            f"no word occurs {min_count} times in the training texts. Lower --min-count, or give vectors with "
-            "--embeddings."
-        )
+        where = f"in {least} training texts" if flag == "--min-texts" else f"{least} times in the training texts"
+        return DataError(f"no word occurs {where}. Lower {flag}, or give vectors with --embeddings.")
     return DataError(
         "the training texts hold no word at all: no letter, number or emoji that --tokeniser reads. Is it the right "
         "column? --tokeniser unicode reads every script, ascii a to z."
@@ -164,7 +162,7 @@ def random_vectors(texts: list[str], dim: int, min_count: int, tokeniser: Tokeni
     counts = Counter(token for text in texts for token in tokenise(text, tokeniser))
     words = sorted(word for word, count in counts.items() if count >= min_count)
     if not words:
-        raise no_word(min_count, any_word=bool(counts))
+        raise no_word("--min-count", min_count, any_word=bool(counts))
     vectors = np.random.default_rng(SPLIT_SEED).standard_normal((len(words), dim))
     return standardise(words, vectors, f"random, seed {SPLIT_SEED}")
 

@@ -24,13 +24,16 @@ class Encoded:
     """A split as token ids: those of all texts end to end, number i from ``starts[i]`` to ``starts[i + 1]``.
 
     A pair is two such texts, ``inputs`` 2. ``ids`` int32 (all tokens,), ``starts`` int64 (n · inputs + 1,), ``labels``
-    int64 (n,).
+    int64 (n,). Of counted patterns ``ids`` are the different ones of each text, and ``counts`` int32 goes with them;
+    ``in_ratios``: vectors start at class ratios in which the labels of these texts have a part.
     """
 
     ids: NDArray[np.int32]
     starts: NDArray[np.int64]
     labels: NDArray[np.int64]
     inputs: int = 1
+    counts: NDArray[np.int32] | None = None
+    in_ratios: bool = False
 
     @classmethod
     def of(
@@ -43,7 +46,7 @@ class Encoded:
         return len(self.labels)
 
     def lengths(self) -> NDArray[np.int64]:
-        """Tokens of each text, or of the longer one of a pair, (n,)."""
+        """Tokens or patterns of each text, or of the longer one of a pair, (n,)."""
         return np.diff(self.starts).reshape(-1, self.inputs).max(1)
 
     def text(self, row: int, place: int = 0) -> NDArray[np.int32]:
@@ -63,6 +66,19 @@ class Ids(NamedTuple):
     unknown: int
     letters: int = 0
     lost: int = 0
+
+    def statistics(self) -> "Statistics":
+        """What became of the words."""
+        return Statistics(len(self.ids) + self.unknown, self.unknown, self.letters, self.lost)
+
+
+class Statistics(NamedTuple):
+    """Of the texts of a split: their tokens, how many of these are not known; their letters, how many no token has."""
+
+    tokens: int
+    unknown: int
+    letters: int
+    lost: int
 
 
 def token_ids(

@@ -96,28 +96,29 @@ def named(corpus: Corpus, names: tuple[str, ...]) -> Corpus:
     return replace(corpus, classes=names)
 
 
-def sizes_for(data: OwnTexts) -> dict[str, Any]:
-    """Settings that suit these texts. Raises DataError."""
+def sizes_for(data: OwnTexts, network: str) -> dict[str, Any]:
+    """Settings that suit these texts and a kind of network. Raises DataError."""
     path = Path(data.dataset)
     changed = tuple(file.stat().st_mtime_ns for file in _files(path).values())
-    return dict(_sizes(path, data.text_column, data.label_column, data.strict, data.tokeniser, changed))
+    found = _measured(path, data.text_column, data.label_column, data.strict, data.tokeniser, changed)
+    return sizes(*found, network=network)
 
 
 @lru_cache(maxsize=1)
-def _sizes(
+def _measured(
     path: Path,
     text_column: tuple[str, ...],
     label_column: str,
     strict: bool,
     tokeniser: TokeniserName,
     _: tuple[int, ...],
-) -> dict[str, Any]:
-    """Once for all points of a sweep."""
+) -> tuple[list[int], int, int, int]:
+    """(lengths of some texts, classes, training texts, texts of an example), once for all points of a sweep."""
     corpus = load_own(path, text_column, label_column, strict)
     texts = corpus.train.texts
     sample = texts[:: max(1, len(texts) // SAMPLE)]
     lengths = [len(tokenise(part, tokeniser)) for text in sample for part in text.split(BORDER)]
-    return sizes(lengths, len(corpus.classes), len(texts), corpus.inputs)
+    return lengths, len(corpus.classes), len(texts), corpus.inputs
 
 
 def read_table(path: Path, text_column: tuple[str, ...], label_column: str, strict: bool = False) -> Table:

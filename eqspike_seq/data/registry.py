@@ -17,8 +17,9 @@ from eqspike_seq.data.snli import find_snli, load_snli
 class DataSet:
     """``load`` takes the folder of --data-dir; ``find`` too, and says where the data lies, for `eqspike data`.
 
-    ``preset`` is the default one, ``about`` a few words for the help, ``contents`` more of them for `eqspike data`,
-    ``download`` its size. ``inputs`` texts make an example, or the ``pixels`` of an image.
+    ``preset`` is the default one, ``tokens`` that with token queries if another, ``about`` a few words for the help,
+    ``contents`` more of them for `eqspike data`, ``download`` its size. ``inputs`` texts make an example, or the
+    ``pixels`` of an image.
     """
 
     load: Callable[[Path | None], Corpus]
@@ -30,17 +31,19 @@ class DataSet:
     inputs: int = 1
     pixels: int = 0
     embedded: bool = False  # comes with eqspike: nothing is looked for
+    tokens: str = ""
     tokeniser: str = "unicode"  # "ascii" where results were recorded with it
 
 
 DATASETS = {
     "imdb": DataSet(
         load_imdb,
-        "cpu",
+        "imdb",
         "50,000 film reviews",
         "25,000 + 25,000 film reviews, 50,000 unlabelled (Maas et al. 2011)",
         find_imdb,
         "84 MB",
+        tokens="paper-small",
         tokeniser="ascii",
     ),
     "snli": DataSet(

@@ -9,20 +9,51 @@ from numpy.typing import NDArray
 
 FEW = 5000  # texts below which the embedded set's network serves, and word vectors are drawn at random
 STEPS = 480  # of the optimiser, at least
+PATTERNS_OF = 25_000  # texts, of which one more has to hold a pattern
 LONG = 128  # tokens from which few texts are learnt by heart, unless words are left out
 
 
-def sizes(lengths: Sequence[int] | NDArray[np.int64], classes: int, texts: int, inputs: int = 1) -> dict[str, Any]:
-    """Settings of a run for ``texts`` training texts of ``lengths`` words and so many ``classes``.
+def sizes(
+    lengths: Sequence[int] | NDArray[np.int64], classes: int, texts: int, inputs: int = 1, network: str = "tokens"
+) -> dict[str, Any]:
+    """Settings of a run for ``texts`` training texts of ``lengths`` words and so many ``classes``."""
+    if network == "pooling":
+        return of_patterns(classes, texts)
+    return of_tokens(lengths, classes, texts, inputs)
+
+
+def of_patterns(classes: int, texts: int) -> dict[str, Any]:
+    """Those of a network with pooling queries."""
+    copies = 4 if classes == 2 else 1
+    ratios, batch = copies * (1 if classes == 2 else classes), min(64, max(8, texts // 64))
+    return {
+        "embeddings": "random",
+        "dim": max(32, 2 * ratios),
+        "min_texts": 1 if texts < FEW else max(2, texts // PATTERNS_OF),  # or there are millions of them
+        "naive_bayes": 8.0,
+        "naive_bayes_copies": copies,
+        "temperature": 32.0,
+        "hidden": (max(64, 4 * classes),),
+        "batch": batch,
+        "epochs": min(100, max(5, math.ceil(4 * STEPS / math.ceil(max(1, texts) / batch)))),
+        "patience": 3 if texts >= FEW else 5,
+        "checkpoint_every": max(50, math.ceil(texts / batch)),
+        "word_dropout": 0.5,
+        "learning_rate": (1e-3, 1e-3, 1e-3),
+    }
+
+
+def of_tokens(lengths: Sequence[int] | NDArray[np.int64], classes: int, texts: int, inputs: int = 1) -> dict[str, Any]:
+    """Those of a network with token queries, for texts of these ``lengths``.
 
         N = the length that 95 % do not exceed, a multiple of 16, at most 256
         learning rate of w₂ = 2.56/(P·N·D)
 
     P is 1, or 4 where a text is a pair (``inputs`` 2), whose N is that of each. Adam moves each of the P·N·D weights
-    into a unit by the learning rate, so their sum moves the unit by as much whatever these are. All else is that of the
-    preset ``mini`` for few texts and of ``cpu`` for many; what N and the learning rate are for ``mini`` and IMDB is
-    what those presets have. Small batches and more epochs see to it that few texts, too, make ``STEPS`` steps (100
-    epochs at most). Few texts teach word2vec little: on ``mini``, neuron ``if``, random vectors gave 91.6 % on
+    into a unit by the learning rate, so their sum moves the unit by as much whatever these are. All else is that of
+    the preset ``mini`` for few texts and of ``paper-small`` for many; what N and the learning rate are for ``mini`` and
+    IMDB is what those presets have. Small batches and more epochs see to it that few texts, too, make ``STEPS`` steps
+    (100 epochs at most). Few texts teach word2vec little: on ``mini``, neuron ``if``, random vectors gave 91.6 % on
     validation with 600 training texts, word2vec 59.0 %; with 200, 73.2 and 77.6 %.
     """
     longest = float(np.percentile(np.asarray(lengths), 95)) if len(lengths) else 0.0

@@ -1,6 +1,7 @@
 """From a text to its tokens: words, numbers, emoji, ! and ?. On ASCII text both tokenisers give the same."""
 
 import re
+import string
 import unicodedata
 from collections.abc import Iterable
 from functools import cache
@@ -8,6 +9,7 @@ from typing import Literal
 
 TokeniserName = Literal["unicode", "ascii"]
 ASCII = re.compile(r"[a-z0-9]+(?:'[a-z]+)?|[!?]")
+ASCII_LETTERS = string.ascii_letters.encode()
 LONGEST_TOKEN = 64  # characters; longer runs of letters are no words
 SPACELESS = {  # blocks of the scripts that put no space between words
     "Thai": ((0x0E00, 0x0E7F),),
@@ -68,7 +70,10 @@ def split(text: str, tokeniser: TokeniserName) -> list[str]:
 
 def letters(texts: Iterable[str]) -> int:
     """How many characters of ``texts`` are letters (of a Unicode category L)."""
-    return sum(sum(map(str.isalpha, text)) for text in texts)
+    whole = "".join(texts)
+    if whole.isascii():  # fifty times as fast
+        return len(whole) - len(whole.encode().translate(None, ASCII_LETTERS))
+    return sum(map(str.isalpha, whole))
 
 
 @cache

@@ -6,12 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import AfterValidator, Field
 
 from eqspike_seq.config.section import Section
-from eqspike_seq.data.corpus import Corpus
+from eqspike_seq.data.corpus import SPLIT_SEED, Corpus
 from eqspike_seq.data.embeddings import Embeddings, google_news, random_vectors, read_vectors, train_word2vec
 from eqspike_seq.data.encoding import Progress
+from eqspike_seq.data.patterns import NGrams
 from eqspike_seq.data.tokens import TokeniserName, tokenise
 
 Dim = Annotated[int, Field(ge=1, le=10_000)]
@@ -24,6 +27,21 @@ class Vectors(Section):
         """Vectors of the words that occur ``min_count`` times, made from training and unlabelled texts, never from
         test. Raises DataError."""
         raise NotImplementedError
+
+    def patterns(
+        self, grams: NGrams, corpus: Corpus, tokeniser: TokeniserName, min_texts: int, progress: Progress
+    ) -> tuple[NDArray[np.float32], str]:
+        """(vectors (V + 1, D) of words and n-grams that ``min_texts`` hold, about of unit variance; row 0, padding, is
+        0; where they are from). That of an n-gram is the sum of those of its words. Raises DataError."""
+        words = self.embed(corpus, tokeniser, min_texts, progress)
+        table = np.zeros((len(grams) + 1, words.dim), dtype=np.float32)
+        for word, number in grams.words.items():
+            table[number] = words.table[words.index.get(word, 0)]
+        for ids, first, last in grams.parts():
+            table[ids] = table[first] + table[last]
+        for ids, _, _ in grams.parts():
+            table[ids] /= (table[ids].std() if len(ids) else 0.0) or 1.0
+        return table, words.source
 
 
 @dataclass(frozen=True)
@@ -53,6 +71,14 @@ class RandomVectors(Vectors):
     def embed(self, corpus: Corpus, tokeniser: TokeniserName, min_count: int, progress: Progress) -> Embeddings:
         """Drawn from a fixed seed."""
         return random_vectors(corpus.train.texts, self.dim, min_count, tokeniser)
+
+    def patterns(
+        self, grams: NGrams, corpus: Corpus, tokeniser: TokeniserName, min_texts: int, progress: Progress
+    ) -> tuple[NDArray[np.float32], str]:
+        """Each pattern drawn by itself."""
+        drawn = np.random.default_rng(SPLIT_SEED).standard_normal((len(grams) + 1, self.dim), dtype=np.float32)
+        drawn[0] = 0
+        return drawn, f"random, seed {SPLIT_SEED}"
 
 
 @dataclass(frozen=True)

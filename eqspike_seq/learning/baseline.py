@@ -18,8 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix, hstack
 
-from eqspike_seq.data.corpus import BORDER, Corpus, Split
-from eqspike_seq.data.tokens import TokeniserName, tokenise
+from eqspike_seq.data.corpus import BORDER, Corpus, Split, parts_of
+from eqspike_seq.data.dataset import Dataset
+from eqspike_seq.data.encoding import Encoded
+from eqspike_seq.data.patterns import counted_patterns
+from eqspike_seq.data.tokens import TokeniserName
 from eqspike_seq.runs.schema import Baseline
 
 STRENGTHS = (1.0, 10.0)  # C, of those tried
@@ -27,26 +30,36 @@ FEW = 5000  # training texts from which on n-grams that occur in one of them onl
 Rows = NDArray[np.int64]
 
 
-def words_and_pairs(tokens: Sequence[str]) -> list[str]:
-    """The tokens, and each with the one that follows."""
-    return [*tokens, *(f"{first} {second}" for first, second in zip(tokens, tokens[1:], strict=False))]
+def counts(parts: dict[str, Split], tokeniser: TokeniserName, inputs: int) -> dict[str, csr_matrix]:
+    """How often each word and word pair occurs in each text of each part, (texts, columns), those of "train".
 
-
-def features(
-    kind: Any, parts: Sequence[Split], tokeniser: TokeniserName, inputs: int, **settings: Any
-) -> list[csr_matrix]:
-    """(texts, columns) of each part, with the columns of the first, which is training's.
-
-    ``kind`` is one of scikit-learn's vectorisers, ``inputs`` how many texts make an example.
+    ``inputs`` texts make an example, with columns of their own. Raises DataError where no training text has a word.
     """
-    least, columns = 2 if len(parts[0]) >= FEW else 1, []
+    sides = []
     for side in range(inputs):
-        vectoriser = kind(analyzer=lambda text: words_and_pairs(tokenise(text, tokeniser)), min_df=least, **settings)
-        train, *others = (
-            part.texts if inputs == 1 else [text.split(BORDER)[side] for text in part.texts] for part in parts
-        )
-        columns.append([vectoriser.fit_transform(train), *map(vectoriser.transform, others)])
-    return [csr_matrix(hstack(sides)).sorted_indices() for sides in zip(*columns, strict=True)]
+        mine = parts
+        if inputs > 1:
+            mine = {
+                name: Split([text.split(BORDER)[side] for text in part.texts], part.labels)
+                for name, part in parts.items()
+            }
+        grams, encoded, _ = counted_patterns(mine, 1, tokeniser, 2, fewest(len(parts["train"])))
+        sides.append({name: matrix(part, len(grams)) for name, part in encoded.items()})
+    return {name: csr_matrix(hstack([side[name] for side in sides])) for name in parts}
+
+
+def fewest(texts: int) -> int:
+    """Training texts, of so many, that hold a word or a word pair with a column."""
+    return 2 if texts >= FEW else 1
+
+
+def matrix(part: Encoded, columns: int) -> csr_matrix:
+    """The counts of the first ``columns`` patterns, (texts, columns)."""
+    assert part.counts is not None
+    kept = part.ids <= columns
+    starts = np.concatenate([[0], np.cumsum(kept)])[part.starts]
+    values = part.counts[kept].astype(np.float64)
+    return csr_matrix((values, part.ids[kept] - 1, starts), shape=(len(part), columns))
 
 
 def logistic(parts: Sequence[Any], labels: Sequence[Rows], started: float, strengths: Sequence[float]) -> Baseline:
@@ -63,11 +76,25 @@ def logistic(parts: Sequence[Any], labels: Sequence[Rows], started: float, stren
     return Baseline(validation_accuracy=accuracy, test_accuracy=tested, c=c, seconds=time.perf_counter() - started)
 
 
-def tfidf_logistic(corpus: Corpus, tokeniser: TokeniserName) -> Baseline:
-    """The baseline on a corpus that has been split. Raises ValueError where no training text holds a word."""
-    from sklearn.feature_extraction.text import TfidfVectorizer
+def weighted(fitted: csr_matrix, *others: csr_matrix) -> list[csr_matrix]:
+    """Counts as TF-IDF, by the document frequencies of those ``fitted``."""
+    from sklearn.feature_extraction.text import TfidfTransformer
 
-    assert corpus.validation is not None
-    started, parts = time.perf_counter(), (corpus.train, corpus.validation, corpus.test)
-    found = features(TfidfVectorizer, parts, tokeniser, corpus.inputs, sublinear_tf=True)
-    return logistic(found, [part.labels for part in parts], started, STRENGTHS)
+    transform = TfidfTransformer(sublinear_tf=True).fit(fitted)
+    return [transform.transform(part) for part in (fitted, *others)]
+
+
+def tfidf_logistic(corpus: Corpus, tokeniser: TokeniserName) -> Baseline:
+    """The baseline on a corpus that has been split. Raises DataError where no training text holds a word."""
+    started, parts = time.perf_counter(), parts_of(corpus)
+    found = counts(parts, tokeniser, corpus.inputs)
+    return logistic(weighted(*found.values()), [part.labels for part in parts.values()], started, STRENGTHS)
+
+
+def tfidf_logistic_of(dataset: Dataset) -> Baseline:
+    """The same on texts that have been read as counted patterns, of which longer n-grams are left out."""
+    assert dataset.grams is not None
+    started, splits = time.perf_counter(), (dataset.train, dataset.validation, dataset.test)
+    columns = len(dataset.grams.words) + sum(len(codes) for codes, _ in dataset.grams.levels[:1])
+    found = [matrix(part, columns) for part in splits]
+    return logistic(weighted(*found), [part.labels for part in splits], started, STRENGTHS)

@@ -17,7 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from eqspike_seq.config.settings import Learning, RunConfig
-from eqspike_seq.model.network import Batch, Network, State, by_token
+from eqspike_seq.model.batch import Batch, Lookup
+from eqspike_seq.model.network import Network, RowProduct, Shape, State, by_token
 from eqspike_seq.model.projection import DenseProjection
 from eqspike_seq.model.synapses import Gradients, Products, learnt, multiplied_out
 from eqspike_seq.relaxation.buckets import buckets, by_bucket, released
@@ -25,6 +26,13 @@ from eqspike_seq.relaxation.dense import Order, sweep
 from eqspike_seq.relaxation.equilibrium import Backend, Equilibrium
 
 MakeBackend = Callable[[RunConfig], Backend]  # the backend that settings name
+
+
+def losses(shape: Shape, output: Tensor, labels: Tensor) -> Tensor:
+    """½‖y − sⁿ‖² of each text, (B,); with the softmax readout −ln sⁿ of its class."""
+    if shape.softmax:
+        return -output.gather(1, labels.unsqueeze(1)).squeeze(1).clamp(min=1e-30).log()
+    return 0.5 * (F.one_hot(labels, shape.classes).to(output.dtype) - output).square().sum(1)
 
 
 @dataclass(frozen=True)
@@ -82,26 +90,32 @@ class BPTT:
     steps: int
     order: Order = "synchronous"
 
+    def start(self, network: Network, free: State) -> State:
+        """Where the unrolled sweeps begin: the fixed point."""
+        return State(free.projection.to(network.dtype), free.layers)
+
     def __call__(self, backend: Backend, network: Network, batch: Batch) -> Estimate:
         """The gradients and the free equilibrium."""
-        free = backend.free(network, batch)
+        free, learnt = backend.free(network, batch), network.shape.learnt and batch.ids is not None
         traced = Network(
             network.shape,
-            network.w1.detach().requires_grad_(),
+            network.asking.detach().requires_grad_(),
             [w.detach().requires_grad_() for w in network.weights],
             [b.detach().requires_grad_() for b in network.biases],
         )
+        x = batch.x.detach().requires_grad_(learnt)
         with torch.enable_grad():
-            projection = DenseProjection.of(traced, batch, network.w1.dtype)
-            state = State(free.rates.projection.to(network.w1.dtype), free.rates.layers)
+            projection = DenseProjection.of(traced, replace(batch, x=x), network.dtype)
+            state = self.start(network, free.rates)
             for _ in range(self.steps):
                 state = sweep(projection, state, order=self.order)
-            target = F.one_hot(batch.labels, network.shape.classes).to(network.w1.dtype)
-            loss = 0.5 * (target - state.output).square().sum(1).mean()
-            names, tensors = zip(*traced.named(), strict=True)
-            found = torch.autograd.grad(loss, tensors, allow_unused=True)
-        pairs = zip(names, tensors, found, strict=True)
-        return Estimate({n: torch.zeros_like(t) if g is None else g for n, t, g in pairs}, [free])
+            loss = losses(network.shape, state.output, batch.labels).mean()
+            tensors = {**dict(traced.named()), **({"X": x} if learnt else {})}
+            found = torch.autograd.grad(loss, list(tensors.values()), allow_unused=True, materialize_grads=True)
+        gradients: Products = dict(zip(tensors, found, strict=True))
+        if batch.ids is not None and "X" in tensors:
+            gradients["X"] = RowProduct.of(batch.ids.flatten(), found[-1].flatten(0, -2))
+        return Estimate(gradients, [free])
 
 
 @dataclass(frozen=True)
@@ -110,29 +124,37 @@ class ByLength:
 
     estimator: GradientEstimator
 
-    def __call__(self, backend: Backend, network: Network, batch: Batch) -> Estimate:
+    def __call__(self, backend: Backend, network: Network, batch: Batch | Lookup) -> Estimate:
         """The gradients of the mean loss of all texts."""
         network = replace(network, large=network.w2(backend.dtype))
         gradients = {name: torch.zeros_like(tensor) for name, tensor in network.named()}
+        patterns: list[RowProduct] = []
 
         def added(narrow: Network, texts: Batch) -> list[Equilibrium]:
             """The equilibria of a bucket whose gradients are added; nothing of the size of s¹ outlives the call."""
             estimate = self.estimator(backend, narrow, texts)
             products, phases = estimate.found, [released(phase, network.shape) for phase in estimate.equilibria]
             del estimate  # before anything is multiplied out
+            share = len(texts) / len(batch)
             for name, gradient in products.items():
-                whole, share = gradients[name], len(texts) / len(batch)
+                if isinstance(gradient, RowProduct):
+                    patterns.append(gradient.scaled(share))
+                    continue
+                whole = gradients[name]
                 if name == "w2":
-                    whole = by_token(network.shape, whole)[:, :, : narrow.shape.tokens]
+                    whole = by_token(network.shape, whole)[:, :, : narrow.shape.rows]
                 pieces = ((slice(None), gradient),) if isinstance(gradient, Tensor) else gradient.pieces()
                 for some, piece in pieces:
                     whole[some].add_(piece.view_as(whole[some]), alpha=share)
             return phases
 
-        return Estimate({**gradients}, by_bucket(buckets(backend, network, batch), added))
+        equilibria, found = by_bucket(buckets(backend, network, batch), added), Products(gradients)
+        if patterns:
+            found["X"] = RowProduct.joined(patterns)
+        return Estimate(found, equilibria)
 
 
-def make_estimator(learning: Learning) -> GradientEstimator:
+def make_estimator(learning: Learning) -> ByLength:
     """The gradient estimator that ``learning`` names, by length."""
     if learning.unrolled:
         return ByLength(BPTT(learning.unrolled))

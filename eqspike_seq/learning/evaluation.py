@@ -1,4 +1,4 @@
-"""A trained network on a split: accuracy, decisions over time, events, and 16 texts in full detail."""
+"""A trained network on a split: accuracy, decisions over time, events."""
 
 import hashlib
 import math
@@ -14,24 +14,22 @@ from torch import Tensor
 
 from eqspike_seq.config.presets import preset_settings
 from eqspike_seq.config.section import made
-from eqspike_seq.config.settings import FORMAT, RunConfig
+from eqspike_seq.config.settings import RunConfig
 from eqspike_seq.data.batches import Batches
 from eqspike_seq.data.encoding import Encoded
 from eqspike_seq.errors import DivergenceError
+from eqspike_seq.learning.cost import training_ledger
 from eqspike_seq.learning.estimators import make_estimator
 from eqspike_seq.learning.precision import product_dtype
-from eqspike_seq.ledger import Ledger, training_ledger
+from eqspike_seq.ledger import Ledger
 from eqspike_seq.meter import Meter
-from eqspike_seq.model.attention import hopattn_and_weights
-from eqspike_seq.model.network import Batch, Network
-from eqspike_seq.model.projection import Layer
-from eqspike_seq.phases import RELAXED
-from eqspike_seq.relaxation.buckets import free_by_bucket, free_by_length, most_texts, trimmed
+from eqspike_seq.model.batch import Batch
+from eqspike_seq.model.network import Network
+from eqspike_seq.relaxation.buckets import free_by_bucket, free_by_length, most_texts, spans, trimmed
 from eqspike_seq.relaxation.dense import DenseBackend
-from eqspike_seq.relaxation.equilibrium import Backend, Equilibrium
+from eqspike_seq.relaxation.equilibrium import Backend
 from eqspike_seq.runs.schema import Curves, DenseLedgers
 
-SAMPLES = 16
 REFERENCE = 512  # texts
 
 
@@ -61,6 +59,12 @@ class Evaluation:
         """Share of texts whose label is predicted."""
         return float((self.predicted == self.labels).mean())
 
+    @property
+    def error(self) -> float:
+        """½‖y − sⁿ‖², mean over the texts."""
+        target = np.eye(self.rates.shape[1], dtype=np.float32)[self.labels]
+        return float(0.5 * np.square(target - self.rates).sum(1).mean())
+
     def curves(self) -> Curves:
         """Accuracy and mean events a text against free-phase steps."""
         return Curves(
@@ -85,12 +89,13 @@ def evaluate(
     """
     started, meter = time.perf_counter(), Meter.begin(gather.table.device.type)
     network = replace(network, large=network.w2(backend.dtype))
-    order = np.argsort(-part.lengths(), kind="stable")
-    most, device = min(batch, most_texts(backend, network.shape, gather.table.device.type)), gather.table.device
+    order, device = np.argsort(-part.lengths(), kind="stable"), gather.table.device
+    most, longest_first = min(batch, most_texts(backend, network.shape, device.type)), part.lengths()[order]
 
     def pieces() -> Iterator[tuple[Tensor, Network, Batch]]:
-        for rows in np.array_split(order, math.ceil(len(order) / most)):
-            yield torch.from_numpy(rows).to(device), *trimmed(network, gather(part, rows))
+        for span in spans(network.shape, torch.from_numpy(longest_first), most, device.type):
+            rows = order[span]
+            yield torch.from_numpy(rows).to(device), *trimmed(network, gather.lookup(part, rows))
             advance(len(rows))
 
     found = free_by_bucket(backend, network, pieces())
@@ -139,8 +144,8 @@ def dense_reference(config: RunConfig, network: Network, gather: Batches, part: 
     rows = np.sort(np.random.default_rng(0).permutation(len(part))[:REFERENCE])
     inference, training, rng = Ledger(), Ledger(), np.random.default_rng(config.run.seed)
     for chunk in np.array_split(rows, math.ceil(len(rows) / learning.batch)):
-        inference += free_by_length(backend, network, gather(part, chunk)).ledger
-        batch = gather(part, chunk, learning.word_dropout, rng)
+        inference += free_by_length(backend, network, gather.lookup(part, chunk)).ledger
+        batch = gather.lookup(part, chunk, learning.word_dropout, rng)
         phases = (found.ledger for found in make_estimator(learning)(backend, network, batch).equilibria)
         training += training_ledger(network.shape, batch.mask, phases, learning.optimizer)
     return DenseLedgers(training_texts=len(rows), inference=inference, training=training)
@@ -158,51 +163,3 @@ def prediction_columns(evaluation: Evaluation, texts: list[str], classes: tuple[
         **rates,
         "stable_steps": evaluation.stable,
     }
-
-
-@torch.no_grad()
-def samples(
-    backend: Backend, network: Network, gather: Batches, part: Encoded, words: list[str], beta: float
-) -> dict[str, NDArray[Any]]:
-    """What ``samples.npz`` holds: 16 fixed texts through all three phases, attention at the end of the free one.
-
-    Raises DivergenceError where a number is not finite.
-    """
-    rows = np.sort(np.random.default_rng(0).permutation(len(part))[:SAMPLES])
-    batch = gather(part, rows)
-    free = backend.free(network, batch, record=True)
-    plus, minus = backend.nudge(network, batch, free, (beta, -beta), record=True)
-    arrays: dict[str, NDArray[Any]] = {
-        "format": np.array(FORMAT),
-        "rows": rows,
-        "labels": part.labels[rows],
-        "tokens": np.array([[words[i] for i in text] for text in gather.ids(part, rows).reshape(len(rows), -1)]),
-        "mask": batch.mask.flatten(1).cpu().numpy(),
-        "reading_steps": np.array(free.reading_steps),
-    }
-    if network.shape.attention:
-        arrays["attention"] = attention_of(network, batch, free).cpu().numpy().astype(np.float16)
-    for phase, found in zip(RELAXED, (free, plus, minus), strict=True):
-        arrays[f"{phase}_outputs"] = found.outputs.cpu().numpy()
-        for name, values in found.trace.items():
-            arrays[f"{phase}_{name}"] = values.cpu().numpy()
-    for name, array in arrays.items():
-        if array.dtype.kind == "f" and not np.isfinite(array).all():
-            raise DivergenceError(f"training diverged: {name} of test texts is not finite. Lower --learning-rate.")
-    return arrays
-
-
-def attention_of(network: Network, batch: Batch, free: Equilibrium) -> Tensor:
-    """softmax(q Kᵀ/√d) at an equilibrium, (B, N, N).
-
-    Of pairs (B, 2N, 2N): both texts end to end as queries and as patterns; 0 where there is no such projection.
-    """
-    layer = Layer.of(network, batch, network.w1.dtype)
-    _, shares = hopattn_and_weights(
-        layer.full_query(free.rates.layers[0]), layer.inputs.patterns, layer.inputs.bias, layer.full
-    )
-    count, sides, tokens = batch.mask.shape
-    whole = shares.new_zeros(count, sides, tokens, sides, tokens)
-    for place, (query, key) in enumerate(network.shape.projections):
-        whole[:, query, :, key] = shares[:, place]
-    return whole.flatten(3).flatten(1, 2)

@@ -3,10 +3,10 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from eqspike_seq.learning.estimators import Estimate
+from eqspike_seq.learning.estimators import Estimate, losses
+from eqspike_seq.model.network import Shape
 from eqspike_seq.phases import RELAXED
 
 SILENT, SATURATED = 0.01, 0.99  # rates beyond which a unit tells nothing
@@ -22,14 +22,13 @@ class Window:
     loss: float = 0.0
     sums: dict[str, float] = field(default_factory=dict)
 
-    def add(self, estimate: Estimate, labels: Tensor, classes: int, share: float = 1.0) -> None:
+    def add(self, estimate: Estimate, labels: Tensor, shape: Shape, share: float = 1.0) -> None:
         """Count a batch, or the ``share`` of one that a process has."""
         free = estimate.equilibria[0]
         rates = free.rates.output
-        target = torch.nn.functional.one_hot(labels, classes).to(rates.dtype)
         self.texts += len(labels)
         self.right += int((free.outputs[-1].argmax(1) == labels).sum())
-        self.loss += float(0.5 * (target - rates).square().sum())
+        self.loss += float(losses(shape, rates, labels).sum())
         values = {}
         for phase, found in zip(RELAXED, estimate.equilibria, strict=False):
             values[f"sweeps/{phase}"] = float(found.steps.double().mean())

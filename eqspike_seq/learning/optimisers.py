@@ -1,11 +1,17 @@
 """Optimisers by name, and what a step of each takes; a new one is one entry."""
 
 import inspect
+import math
 from dataclasses import dataclass
 from typing import Annotated
 
 import torch
 from pydantic import AfterValidator
+from torch import Tensor
+
+from eqspike_seq.runs.weights import Rows
+
+MEMORY = 0.99  # of the mean of squared gradients, a step
 
 
 @dataclass(frozen=True)
@@ -25,6 +31,54 @@ OPTIMIZERS = {
     "adam": Optimizer(torch.optim.Adam, ("step", "exp_avg", "exp_avg_sq"), 4, 4, 6, 2),
     "sgd": Optimizer(torch.optim.SGD, (), 2, 2, 1, 0),
 }
+
+
+class RowDescent:
+    """Gradient descent on those rows of a table that a batch touches:
+
+        x ← x − η g/√v,   v the running mean of g² over all components of all rows touched: one number
+
+    Nothing is kept of a row, and one that few texts have moves little. ``table`` (V + 1, D) is a copy of ``start``.
+    ``touched`` (V + 1,) are the rows that have moved since they were last ``written``, ``moved`` since training began;
+    ``kept`` rows are in files by now.
+    """
+
+    def __init__(self, start: Tensor) -> None:
+        table = start.clone()
+        self.start, self.table, self.square, self.steps, self.kept = start, table, 0.0, 0, 0
+        self.touched, self.moved = (torch.zeros(len(table), dtype=torch.bool, device=table.device) for _ in range(2))
+
+    def step(self, gradient: Tensor, rate: float) -> None:
+        """One step of length ``rate`` along a sparse, coalesced ``gradient``."""
+        ids, values = gradient.indices()[0], gradient.values()
+        if not values.numel():
+            return
+        self.steps += 1
+        self.square += (1 - MEMORY) * (float(values.square().mean()) - self.square)
+        size = math.sqrt(self.square / (1 - MEMORY**self.steps))
+        if size > 0:
+            self.table.index_add_(0, ids, values, alpha=-rate / size)
+        self.touched[ids] = self.moved[ids] = True
+
+    def rows(self) -> "Rows":
+        """Those to write: the rows touched, or where files hold many twice all that have moved, in their place."""
+        whole = self.kept + int(self.touched.sum()) > 2 * len(self.table)
+        ids = (self.moved if whole else self.touched).nonzero().squeeze(1)
+        return Rows(ids, self.table[ids], whole)
+
+    def written(self, rows: "Rows") -> None:
+        """``rows`` are in a file."""
+        self.touched[rows.ids] = False
+        self.kept = len(rows.ids) + (0 if rows.whole else self.kept)
+
+    def restore(self, rows: "Rows | None") -> None:
+        """Go on from the table that files hold: all of ``start`` but ``rows``."""
+        moved = self.moved.nonzero().squeeze(1)
+        self.table[moved], self.kept = self.start[moved], 0
+        self.touched.zero_()
+        self.moved.zero_()
+        if rows is not None:
+            self.table[rows.ids], self.moved[rows.ids], self.kept = rows.vectors.to(self.table), True, len(rows.ids)
 
 
 def _known(name: str) -> str:

@@ -54,17 +54,22 @@ class Job:
         return seed if self.size == 1 else int(np.random.default_rng([seed, self.rank]).integers(2**62))
 
     def mean(self, gradients: "dict[str, Tensor]", weight: float) -> "dict[str, Tensor]":
-        """The mean of all processes' ``gradients``, with their ``weight`` (which add up to 1); the same bits in all."""
+        """The mean of all processes' ``gradients``, with their ``weight`` (which add up to 1); the same bits in all.
+
+        Of sparse ones the rows that any process has are exchanged, over gloo: nccl has no sum of them.
+        """
         if self.size == 1:
             return gradients
         import torch.distributed as dist
 
-        found = {name: (weight * gradient).contiguous() for name, gradient in gradients.items()}
+        found = {name: weight * gradient for name, gradient in gradients.items()}
+        found = {name: each.coalesce().cpu() if each.is_sparse else each.contiguous() for name, each in found.items()}
         self.agree(False)  # over gloo: nccl would wait for a process that has ended, gloo notices
         with _together():
             for work in [dist.all_reduce(gradient, async_op=True) for gradient in found.values()]:
                 work.wait()
-        return found
+        summed = {name: each.coalesce() if each.is_sparse else each for name, each in found.items()}
+        return {name: each.to(gradients[name].device) for name, each in summed.items()}
 
     def total(self, mine: Added) -> Added:
         """The sum of every process's ``mine`` in the first process; the others get theirs back."""

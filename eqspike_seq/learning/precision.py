@@ -17,7 +17,8 @@ from eqspike_seq.config.section import flat
 from eqspike_seq.config.settings import RunConfig
 from eqspike_seq.learning.estimators import ThreePhase
 from eqspike_seq.ledger import sweep_products
-from eqspike_seq.model.network import Batch, Network, Shape
+from eqspike_seq.model.batch import Batch
+from eqspike_seq.model.network import Network, Shape
 from eqspike_seq.relaxation.buckets import buckets
 from eqspike_seq.relaxation.dense import DenseBackend
 
@@ -73,7 +74,8 @@ def faster(config: RunConfig, shape: Shape, batch: Batch) -> bool:
 def sample(shape: Shape, batch: Batch) -> tuple[Shape, Batch] | None:
     """(shape of a network, texts) that stand for the middle one of the batch's buckets; None where that is small.
 
-    Tokens and units of s² are scaled down alike, as HopAttn takes N²·D products a text and w₂ N·D·H₂.
+    Tokens and units of s² are scaled down alike, as HopAttn takes N²·D products a text and w₂ N·D·H₂; with pooling
+    queries the patterns of a text, of which it takes Q·N·D.
     """
     thin = Network.create(replace(shape, hidden=(1,)), torch.Generator())
     found = list(buckets(DenseBackend(), thin, batch))
@@ -82,11 +84,13 @@ def sample(shape: Shape, batch: Batch) -> tuple[Shape, Batch] | None:
     if large_products(whole, texts) < FEWEST:
         return None
     every = -(-len(texts) // DenseBackend.together)
-    texts = Batch(texts.x[::every], texts.mask[::every], texts.labels[::every])
+    places = texts.mask.shape[2]
+    texts = texts.take(slice(None, None, every), places)
     scale = min(1.0, math.sqrt(MOST / large_products(whole, texts)))
-    tokens, units = (math.ceil(scale * size) for size in (whole.tokens, whole.hidden[0]))
-    texts = replace(texts, x=texts.x[:, :, :tokens], mask=texts.mask[:, :, :tokens])
-    return replace(whole, tokens=tokens, hidden=(units, *whole.hidden[1:])), texts
+    if shape.pooling:
+        return whole, texts.take(slice(None), math.ceil(scale**2 * places))
+    tokens, units = (math.ceil(scale * size) for size in (whole.rows, whole.hidden[0]))
+    return replace(whole, rows=tokens, hidden=(units, *whole.hidden[1:])), texts.take(slice(None), tokens)
 
 
 def large_products(shape: Shape, batch: Batch) -> int:

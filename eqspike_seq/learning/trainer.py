@@ -1,7 +1,7 @@
 """What changes during a run: parameters, optimiser, order of the texts, counts; a step of it, and how it is saved."""
 
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,17 +12,32 @@ from eqspike_seq.config.settings import RunConfig
 from eqspike_seq.data.batches import Batches
 from eqspike_seq.data.dataset import Dataset, shape_of
 from eqspike_seq.errors import ConfigError, DivergenceError, NumericalError, RunError
+from eqspike_seq.learning.cost import training_ledger
 from eqspike_seq.learning.estimators import Estimate, make_estimator
+from eqspike_seq.learning.evaluation import Evaluation
 from eqspike_seq.learning.metrics import Window
-from eqspike_seq.learning.optimisers import OPTIMIZERS, make_optimizer
+from eqspike_seq.learning.optimisers import OPTIMIZERS, RowDescent, make_optimizer
 from eqspike_seq.learning.parallel import ALONE, Job
 from eqspike_seq.learning.watch import WORSE, loss_of_alike
-from eqspike_seq.ledger import Ledger, training_ledger
-from eqspike_seq.model.network import LARGEST_WEIGHT
+from eqspike_seq.ledger import Ledger
+from eqspike_seq.model.network import LARGEST_WEIGHT, RowProduct
+from eqspike_seq.model.synapses import Products, multiplied_out
 from eqspike_seq.relaxation.equilibrium import Backend
+from eqspike_seq.relaxation.loop import loop_of
 from eqspike_seq.runs.folder import Checkpoint
+from eqspike_seq.runs.weights import Rows
 
+LOOKED_AT = 256  # validation texts whose loop is measured after an epoch
 ORDINARY_WEIGHT = 100.0  # above it a weight has run away: they start below 1, and trained ones stay near that
+
+
+@dataclass
+class Best:
+    """The epoch that was best on validation so far: by accuracy, where that is the same by ``error``."""
+
+    accuracy: float
+    error: float
+    epoch: int
 
 
 class _Saved(BaseModel):
@@ -34,6 +49,9 @@ class _Saved(BaseModel):
     rng: dict[str, Any]
     window: Window
     ledger: Ledger
+    square: float = Field(0.0, ge=0)
+    square_steps: int = Field(0, ge=0)
+    best: Best | None = None
 
 
 class Trainer:
@@ -44,11 +62,16 @@ class Trainer:
         device = torch_device(config.run.device)
         self.network = config.network.create(shape_of(config, dataset), config.run.seed).to(device)
         self.parameters = dict(self.network.named())
-        rates = dict(zip((name for name in self.parameters if name[0] == "w"), config.learning_rates(), strict=True))
-        self.rates = {name: rates[f"w{name[1:]}"] for name in self.parameters}
+        rates = dict(zip((name for name in self.parameters if name[0] != "b"), config.learning_rates(), strict=True))
+        self.rates = {name: rates[name.replace("b", "w")] for name in self.parameters}
         groups = [{"params": [tensor], "lr": self.rates[name]} for name, tensor in self.parameters.items()]
         self.optimizer = make_optimizer(config.learning.optimizer, groups)
         self.gather = Batches.of(config, dataset, device)
+        self.patterns: RowDescent | None = None
+        if self.network.shape.learnt:
+            self.patterns = RowDescent(self.gather.table)
+            self.gather = replace(self.gather, table=self.patterns.table)
+        self.best: Best | None = None
         self.estimator = make_estimator(config.learning)
         self.rng = np.random.default_rng(config.run.seed)
         self.batches = math.ceil(len(dataset.train) / config.learning.batch)
@@ -59,7 +82,9 @@ class Trainer:
         self.order = self.rng.permutation(len(dataset.train))
 
     def train_batch(self) -> None:
-        """One step of Adam on the next batch, its rate by cosine decay over the whole run.
+        """One step of the optimiser, and of patterns that are learnt, on the next batch.
+
+        Rates decay by a cosine over the whole run.
 
         Of several processes each relaxes its share of the batch; all make the same step.
         """
@@ -70,36 +95,48 @@ class Trainer:
         learning, seed = self.config.learning, self.config.run.seed
         rows = self.order[position * learning.batch : (position + 1) * learning.batch]
         words = np.random.default_rng([seed, self.step])  # which words are left out, anew for each step
-        batch = self.gather(self.dataset.train, rows, learning.word_dropout, words, self.job.share(len(rows)))
+        batch = self.gather.lookup(self.dataset.train, rows, learning.word_dropout, words, self.job.share(len(rows)))
         batch, share = replace(batch, seed=self.job.seed(batch.seed)), len(batch) / len(rows)
         if share:
             estimate = self.estimator(self.backend, self.network, batch)
         else:
-            estimate = Estimate({name: torch.zeros_like(tensor) for name, tensor in self.parameters.items()}, [])
-        gradients = self.job.mean(estimate.gradients, share)
+            estimate = Estimate(self._zero(), [])
+        gradients = self.job.mean(multiplied_out(estimate.found, len(self.gather.table)), share)
         decay = 0.5 * (1 + math.cos(math.pi * self.step / self.total))
         for group, (name, tensor) in zip(self.optimizer.param_groups, self.parameters.items(), strict=True):
             group["lr"] = decay * self.rates[name]
             tensor.grad = gradients[name]
-        if not math.isfinite(sum(float(g.sum()) for g in gradients.values())):
-            self.job.first(self._stop_at, [name for name, g in gradients.items() if not bool(g.isfinite().all())])
+        plain = {name: g.values() if g.is_sparse else g for name, g in gradients.items()}
+        if not math.isfinite(sum(float(g.sum()) for g in plain.values())):
+            self.job.first(self._stop_at, [name for name, g in plain.items() if not bool(g.isfinite().all())])
         self.optimizer.step()
+        if self.patterns is not None:
+            self.patterns.step(gradients["X"], decay * learning.pattern_rate)
         self.step += 1
         first = self.job.rank == 0  # counts what happens once for all processes
         self.window.batches += first
         if not share:
             return
-        self.window.add(estimate, batch.labels, self.network.shape.classes, share)
+        self.window.add(estimate, batch.labels, self.network.shape, share)
         phases = (found.ledger for found in estimate.equilibria)
         optimizer = learning.optimizer if first else None
-        self.ledger += training_ledger(self.network.shape, batch.mask, phases, optimizer, learning.unrolled)
+        seen = gradients["X"].values().shape[0] if self.patterns is not None else 0
+        self.ledger += training_ledger(self.network.shape, batch.mask, phases, optimizer, learning.unrolled, seen)
+
+    def _zero(self) -> Products:
+        """The gradients of no text."""
+        found: Products = {name: torch.zeros_like(tensor) for name, tensor in self.parameters.items()}
+        if self.patterns is not None:
+            table = self.patterns.table
+            found["X"] = RowProduct(torch.zeros(0, dtype=torch.int64, device=table.device), table[:0])
+        return found
 
     def _stop_at(self, names: list[str]) -> None:
         """Raises DivergenceError for gradients that are not finite, NumericalError where nothing led up to them."""
         what = f"the gradient of {', '.join(names) or 'all layers together'} is not finite at step {self.step + 1}"
         largest = max(float(tensor.abs().max()) for tensor in self.parameters.values())
         loss = self.window.loss / self.window.texts if self.window.texts else None
-        alike = loss_of_alike(self.network.shape.classes)
+        alike = loss_of_alike(self.network.shape)
         if largest > ORDINARY_WEIGHT or (loss is not None and loss > WORSE * alike):
             self._diverged(what)
         before = "" if loss is None else f" and the loss ({loss:.3g}; {alike:.3g} for answering all classes alike)"
@@ -120,7 +157,9 @@ class Trainer:
     def check_weights(self) -> None:
         """Raises DivergenceError where one is too large or not finite, or what the optimiser keeps of it."""
         kept = (value for state in self.optimizer.state.values() for value in state.values() if value is not None)
-        large = (not float(tensor.abs().max()) <= LARGEST_WEIGHT for tensor in self.parameters.values())
+        large = [not float(tensor.abs().max()) <= LARGEST_WEIGHT for tensor in self.parameters.values()]
+        if self.patterns is not None and len(moved := self.patterns.rows().vectors):
+            large.append(not float(moved.abs().max()) <= LARGEST_WEIGHT)
         if any(large) or not all(bool(tensor.isfinite().all()) for tensor in kept):
             self._diverged(f"a weight after step {self.step} is not finite, or above {LARGEST_WEIGHT:g}")
 
@@ -150,7 +189,50 @@ class Trainer:
             "window": vars(self.window),
             "ledger": vars(self.ledger),
         }
-        return Checkpoint(self.parameters, moments, state)
+        if self.best is not None:
+            state["best"] = vars(self.best)
+        if self.patterns is None:
+            return Checkpoint(self.parameters, moments, state)
+        state |= {"square": self.patterns.square, "square_steps": self.patterns.steps}
+        return Checkpoint(self.parameters, moments, state, self.patterns.rows())
+
+    def is_better(self, found: Evaluation) -> bool:
+        """Whether the epoch that has ended is the best by what was ``found`` on validation; noted with --patience."""
+        if not self.config.learning.patience:
+            return False
+        best = self.best
+        if best is not None and (found.accuracy, -found.error) <= (best.accuracy, -best.error):
+            return False
+        self.best = Best(found.accuracy, found.error, self.step // self.batches)
+        return True
+
+    @property
+    def ended(self) -> bool:
+        """Whether all epochs are done, or as many since the best one as --patience allows."""
+        epoch, within = divmod(self.step, self.batches)
+        waited = self.best is not None and not within and epoch - self.best.epoch >= self.config.learning.patience
+        return self.step >= self.total or waited
+
+    def loop(self) -> dict[str, float]:
+        """What the loop through HopAttn does to some validation texts; {} without pooling queries, or a loop."""
+        if not self.network.shape.pooling or self.network.shape.uniform:
+            return {}
+        part = self.dataset.validation
+        rows = np.random.default_rng(0).permutation(len(part))[:LOOKED_AT]
+        found = loop_of(self.network, self.gather.lookup(part, rows))
+        return {"gain": float(found.gain.max()), "apart": float(found.apart.double().mean())}
+
+    def moved(self) -> Rows | None:
+        """The patterns that have been learnt, if any are."""
+        if self.patterns is None:
+            return None
+        ids = self.patterns.moved.nonzero().squeeze(1)
+        return Rows(ids, self.patterns.table[ids])
+
+    def written(self, saved: Checkpoint) -> None:
+        """``saved`` is on the disk."""
+        if self.patterns is not None and saved.rows is not None:
+            self.patterns.written(saved.rows)
 
     def restore(self, saved: Checkpoint) -> None:
         """Go on from a checkpoint. Raises RunError if it belongs to another network or is damaged."""
@@ -172,7 +254,10 @@ class Trainer:
             raise RunError(
                 f"checkpoint: it is of step {state.step}, expected at most {self.total}. Start again in another folder."
             )
-        self.step, self.seconds, self.joules = state.step, state.seconds, state.joules
+        self.step, self.seconds, self.joules, self.best = state.step, state.seconds, state.joules, state.best
+        if self.patterns is not None:
+            self.patterns.restore(saved.rows)
+            self.patterns.square, self.patterns.steps = state.square, state.square_steps
         if self.job.rank == 0:
             self.window, self.ledger = state.window, state.ledger
         if not self.ledger.has_all_kinds():
@@ -183,6 +268,10 @@ class Trainer:
 
     def _check(self, saved: Checkpoint) -> None:
         """Raises RunError unless it has every parameter and all that the optimiser keeps of it, in their shapes."""
+        if self.patterns is not None:
+            there = not saved.state.get("square_steps") if saved.rows is None else fits(saved.rows, self.patterns.table)
+            if not there:
+                raise RunError("checkpoint: its rows of patterns are missing, or not of this network's table")
         kept = OPTIMIZERS[self.config.learning.optimizer].kept
         for name, tensor in self.parameters.items():
             sizes = {name: tensor.shape, **{f"{name}.{key}": tensor.shape for key in kept}}
@@ -192,6 +281,12 @@ class Trainer:
                 if found is None or found.shape != size or (key.endswith(("step", "sq")) and bool((found < 0).any())):
                     got = None if found is None else tuple(found.shape)
                     raise RunError(f"checkpoint: parameter {key} has shape {got}, expected {tuple(size)}, none below 0")
+
+
+def fits(rows: Rows, table: torch.Tensor) -> bool:
+    """Whether these are rows of a table."""
+    ids, there = rows.ids, rows.vectors.shape == (len(rows.ids), table.shape[1])
+    return there and ids.dtype == torch.int64 and 0 <= int(ids.min()) <= int(ids.max()) < len(table)
 
 
 def torch_device(name: str) -> torch.device:

@@ -11,15 +11,17 @@ from eqspike_seq.config.examples import Texts
 from eqspike_seq.config.settings import FORMAT, RunConfig
 from eqspike_seq.data.batches import random_batch
 from eqspike_seq.data.dataset import Dataset, load_dataset, load_splits, shape_of
+from eqspike_seq.data.sight import CountedPatterns
 from eqspike_seq.files import save_arrays
-from eqspike_seq.learning.baseline import tfidf_logistic
+from eqspike_seq.learning.baseline import fewest, tfidf_logistic, tfidf_logistic_of
+from eqspike_seq.learning.closeup import samples
 from eqspike_seq.learning.estimators import MakeBackend
-from eqspike_seq.learning.evaluation import Evaluation, dense_reference, evaluate, prediction_columns, samples
+from eqspike_seq.learning.evaluation import Evaluation, dense_reference, evaluate, prediction_columns
 from eqspike_seq.learning.metrics import Window
 from eqspike_seq.learning.parallel import ALONE, Job
 from eqspike_seq.learning.precision import settled
 from eqspike_seq.learning.trainer import Trainer, torch_device
-from eqspike_seq.learning.watch import warn_of_layers, warn_of_loss, warn_of_phases, warn_of_silence
+from eqspike_seq.learning.watch import warn_of_layers, warn_of_loop, warn_of_loss, warn_of_phases, warn_of_silence
 from eqspike_seq.memory import keep_freed_memory, release_freed_memory, resident
 from eqspike_seq.meter import Meter
 from eqspike_seq.progress import Reporter
@@ -52,7 +54,7 @@ def run(
     try:
         config = job.first(folder.continued, config)
         dataset = job.first(load_dataset, config.data, reporter.status)
-        job.first(folder.check_data, config, dataset.source)
+        job.first(folder.check_data, config, dataset.source, dataset.embeddings.digest)
         job.first(check, dataset)
         reporter.dataset(dataset)
         config = job.first(with_precision, config, dataset)
@@ -61,6 +63,8 @@ def run(
         metrics: list[Metrics] = []
         if config.run.resume is not None and (saved := job.first(folder.load_checkpoint)) is not None:
             trainer.restore(saved)
+            if trainer.best is not None and trainer.step == trainer.best.epoch * trainer.batches:
+                job.first(folder.keep_best)  # it may have been killed before it did
             metrics = job.first(folder.read_metrics, trainer.step)
             reporter.status(f"resumed at batch {trainer.step} of {trainer.total}")
         job.first(describe, trainer, folder)
@@ -95,25 +99,31 @@ def describe(trainer: Trainer, folder: RunFolder) -> None:
             "counts": dataset.counts,
         },
     )
-    if not dataset.images:
+    if not dataset.images and trainer.step == 0:  # a resumed run has learnt its vectors in part
         folder.save_vocabulary(dataset.words(), dataset.classes, trainer.gather.table)
 
 
 def conclude(trainer: Trainer, folder: RunFolder, metrics: list[Metrics], reporter: Reporter) -> Result:
     """All that follows on training."""
+    if trainer.best is not None and (best := folder.take_best()) is not None:
+        trainer.restore(best)
     test, columns = finish(trainer, folder, reporter)
     result = summary(trainer, metrics, test)
     _write_predictions(folder, columns)
-    result = result.model_copy(update={"baseline": baseline(trainer.config, reporter)})
+    result = result.model_copy(update={"baseline": baseline(trainer.config, trainer.dataset, reporter)})
     folder.write_json("result.json", result.content())
     return result
 
 
-def baseline(config: RunConfig, reporter: Reporter) -> Baseline | None:
-    """What ``tfidf_logistic`` reaches on the texts of a run, which are read again; None where it is not asked for."""
+def baseline(config: RunConfig, dataset: Dataset, reporter: Reporter) -> Baseline | None:
+    """What ``tfidf_logistic`` reaches on the texts of a run, which are read again unless the run has counted the same
+    patterns; None where it is not asked for."""
     if not config.run.baseline or not isinstance(config.data, Texts):
         return None
     reporter.status("baseline: logistic regression on TF-IDF of words and word pairs")
+    sight = config.data.sight
+    if isinstance(sight, CountedPatterns) and sight.ngrams > 1 and sight.min_texts == fewest(len(dataset.train)):
+        return tfidf_logistic_of(dataset)
     return tfidf_logistic(load_splits(config.data), config.data.tokeniser)
 
 
@@ -129,6 +139,7 @@ def train(trainer: Trainer, folder: RunFolder, metrics: list[Metrics], reporter:
     ):
 
         def record(ended: bool) -> None:
+            better = False
             means, epoch = trainer.window.means(), trainer.step / trainer.batches
             line = Metrics(step=trainer.step, epoch=epoch, seconds=trainer.seconds, **means)
             warn_of_layers(line, warned, reporter)
@@ -138,7 +149,10 @@ def train(trainer: Trainer, folder: RunFolder, metrics: list[Metrics], reporter:
                 part = trainer.dataset.validation
                 found = evaluate(trainer.backend, trainer.network, trainer.gather, part, config.learning.batch)
                 line = line.model_copy(update={"validation_accuracy": found.accuracy})
-                warn_of_loss(line, trainer.network.shape.classes, reporter)
+                better = trainer.is_better(found)
+                line = line.model_copy(update={"loop": trainer.loop()})
+                warn_of_loop(line, warned, reporter)
+                warn_of_loss(line, trainer.network.shape, reporter)
                 reporter.epoch(trainer.step // trainer.batches, line)
             trainer.seconds = time.perf_counter() - started
             trainer.joules += meter.read() or 0.0
@@ -146,24 +160,32 @@ def train(trainer: Trainer, folder: RunFolder, metrics: list[Metrics], reporter:
             log(metrics[-1].content())
             trainer.window = Window()
             folder.write_metrics(metrics)
-            folder.save_checkpoint(trainer.checkpoint())
+            save()
+            if better:
+                folder.keep_best()
 
-        while trainer.step < trainer.total:
+        def save() -> None:
+            checkpoint = trainer.checkpoint()
+            folder.save_checkpoint(checkpoint)
+            trainer.written(checkpoint)
+
+        while not trainer.ended:
             trainer.train_batch()
             trainer.seconds = time.perf_counter() - started
             if trainer.step == trainer.total // 2:
                 job.first(trainer.check_weights)
-                job.first(folder.save_halfway, trainer.parameters)
+                job.first(lambda: folder.save_halfway(trainer.parameters, trainer.moved()))
             ended = trainer.step % trainer.batches == 0
             due = ended or trainer.step % config.run.checkpoint_every == 0
             if due:
                 trainer.collect()
                 job.first(record, ended)
+                trainer.best = job.first(lambda: trainer.best)
                 release_freed_memory()
             if job.agree(interrupted()):
                 if not due:
                     trainer.collect()
-                    job.first(lambda: folder.save_checkpoint(trainer.checkpoint()))
+                    job.first(save)
                 raise KeyboardInterrupt
             advance(trainer.step, trainer.window)
 
@@ -183,7 +205,7 @@ def finish(trainer: Trainer, folder: RunFolder, reporter: Reporter) -> tuple[Eva
         **dense,
     )
     folder.write_json("ledger.json", counted.content())
-    arrays = samples(trainer.backend, *subject, dataset.test, dataset.words(), config.learning.beta)
+    arrays = samples(config, trainer.backend, *subject, dataset)
     folder.write("samples.npz", lambda path: save_arrays(path, arrays))
     return test, prediction_columns(test, dataset.test_texts, dataset.classes)
 
@@ -194,6 +216,7 @@ def summary(trainer: Trainer, metrics: list[Metrics], test: Evaluation) -> Resul
     settings = config.settings()
     phases = tuple(trainer.ledger.samples)
     validation = [line.validation_accuracy for line in metrics if line.validation_accuracy is not None]
+    taken = validation[-1] if trainer.best is None else trainer.best.accuracy
     peak = torch.cuda.max_memory_allocated() if config.run.device == "cuda" else resident()
     return Result(
         dataset=config.data.dataset_name,
@@ -211,7 +234,7 @@ def summary(trainer: Trainer, metrics: list[Metrics], test: Evaluation) -> Resul
         n_validation=len(trainer.dataset.validation),
         n_test=len(trainer.dataset.test),
         test_accuracy=test.accuracy,
-        validation_accuracy=validation[-1],
+        validation_accuracy=taken,
         train_seconds=trainer.seconds,
         test_seconds=test.seconds,
         peak_memory_bytes=peak,

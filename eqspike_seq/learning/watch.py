@@ -1,5 +1,7 @@
 """What a run warns of: layers that cannot learn, silence, a loss that grows."""
 
+import math
+
 from eqspike_seq.config.section import flat
 from eqspike_seq.config.settings import RunConfig
 from eqspike_seq.ledger import Ledger
@@ -9,6 +11,7 @@ from eqspike_seq.progress import Reporter
 from eqspike_seq.runs.schema import Metrics
 
 WORSE = 1.2  # times the loss of answering all classes alike, at which training is told to diverge
+APART = 0.01  # share of texts with more than one fixed point from which a run is warned
 STUCK = 0.95  # share of such units at which a layer is warned of
 
 
@@ -22,6 +25,16 @@ def warn_of_layers(line: Metrics, warned: set[str], reporter: Reporter) -> None:
                     f"layer {layer}: {share:.1%} of its rates are {kind} at step {line.step}; "
                     "it can hardly learn. Try another --learning-rate, --seed or --hidden."
                 )
+
+
+def warn_of_loop(line: Metrics, warned: set[str], reporter: Reporter) -> None:
+    """Say, once, that texts have more than one fixed point."""
+    if line.loop.get("apart", 0.0) > APART and "loop" not in warned:
+        warned.add("loop")
+        reporter.warn(
+            f"{line.loop['apart']:.1%} of the validation texts looked at end elsewhere from other starts at step "
+            f"{line.step} (loop gain up to {line.loop['gain']:.2g}). Raise --temperature."
+        )
 
 
 def warn_of_phases(line: Metrics, config: RunConfig, warned: set[str], reporter: Reporter) -> None:
@@ -72,14 +85,14 @@ def warn_of_silence(
         )
 
 
-def loss_of_alike(classes: int) -> float:
-    """½(1 − 1/C): the loss ½‖y − ŷ‖² of a network whose output is 1/C for every class."""
-    return 0.5 * (1 - 1 / classes)
+def loss_of_alike(shape: Shape) -> float:
+    """½(1 − 1/C): the loss ½‖y − ŷ‖² of a network whose output is 1/C for every class; its cross-entropy is ln C."""
+    return math.log(shape.classes) if shape.softmax else 0.5 * (1 - 1 / shape.classes)
 
 
-def warn_of_loss(line: Metrics, classes: int, reporter: Reporter) -> None:
+def warn_of_loss(line: Metrics, shape: Shape, reporter: Reporter) -> None:
     """Say that an epoch's loss is above that of a network that answers all classes alike."""
-    alike = loss_of_alike(classes)
+    alike = loss_of_alike(shape)
     if line.loss > WORSE * alike:
         reporter.warn(
             f"training diverges: loss {line.loss:.3g} at step {line.step}, where answering all classes alike has "

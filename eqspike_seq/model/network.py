@@ -4,7 +4,11 @@ Bal & Sengupta (IJCAI 2023), Eq. 12, with biases, a list of projections in place
 
     φ(x, s, θ) = Σ_p s¹_p • (x_p w₁_p) + s²ᵀ w₂ F(s¹) + Σ_{i≥2} s^{i+1}ᵀ w_{i+1} sⁱ + Σ_{i≥2} bᵢᵀ sⁱ
 
-Shapes, used everywhere: B texts, P projections, N tokens, D embedding dimensions, Hᵢ units in layer i, C classes.
+*Token queries* are the paper's: the N tokens of a text ask by x w₁. *Pooling queries* are a few learnt ones in their
+place, q (the form is HopfieldPooling of Ramsauer et al. 2021): s¹ • q. HopAttn has a temperature τ there.
+
+Shapes, used everywhere: B texts, P projections, R rows of s¹ in each (N tokens, or Q pooling queries), N stored
+patterns of a text, D embedding dimensions, Hᵢ units in layer i, C classes.
 """
 
 import math
@@ -27,21 +31,34 @@ class Shape:
 
     ``projections`` names for each projection layer (query input, key input); IMDB has the one (0, 0). Without any the
     input itself is s¹, held fast in all phases (*clamped*: pixels), and there is no w₁.
-    ``attention`` False replaces HopAttn by σ; ``masked`` False lets padding take part in the softmax.
+    ``attention`` False replaces HopAttn by σ; ``masked`` False lets padding take part in the softmax. ``rows`` R is N,
+    or with ``pooling`` the number Q of queries; ``temperature`` τ. ``learnt``: the patterns X are learnt too.
+    ``uniform``: the shares of patterns are as their counts, whatever the queries. ``softmax``: the output is read by a
+    softmax, and is no state.
     """
 
-    tokens: int
+    rows: int
     dim: int
     hidden: tuple[int, ...]
     classes: int
     projections: tuple[tuple[int, int], ...] = ((0, 0),)
     attention: bool = True
     masked: bool = True
+    pooling: bool = False
+    temperature: float = 1.0
+    learnt: bool = False
+    uniform: bool = False
+    softmax: bool = False
 
     @property
     def clamped(self) -> bool:
         """Whether s¹ is the input itself."""
         return not self.projections
+
+    @property
+    def asks(self) -> str:
+        """The name of what queries are made by: w1 of tokens, or the pooling queries q themselves."""
+        return "q" if self.pooling else "w1"
 
     @property
     def queries(self) -> list[int]:
@@ -55,12 +72,12 @@ class Shape:
 
     @property
     def flat(self) -> int:
-        """Units of s¹, those of all projection layers together, P·N·D (clamped: N·D): what w₂ reads."""
-        return max(1, len(self.projections)) * self.tokens * self.dim
+        """Units of s¹, those of all projection layers together, P·R·D (clamped: N·D): what w₂ reads."""
+        return max(1, len(self.projections)) * self.rows * self.dim
 
     @property
     def sizes(self) -> tuple[int, ...]:
-        """(P·N·D, H₂, …, C): the layers from s¹ to the output."""
+        """(P·R·D, H₂, …, C): the layers from s¹ to the output."""
         return (self.flat, *self.hidden, self.classes)
 
     @property
@@ -68,7 +85,7 @@ class Shape:
         """The shape of every parameter, in the order of ``Network.named``."""
         found: dict[str, tuple[int, ...]] = {}
         if not self.clamped:
-            found["w1"] = (len(self.projections), self.dim, self.dim)
+            found[self.asks] = (len(self.projections), self.rows if self.pooling else self.dim, self.dim)
         for index, (post, pre) in enumerate(zip(self.sizes[1:], self.sizes[:-1], strict=True), start=2):
             found |= {f"w{index}": (post, pre), f"b{index}": (post,)}
         return found
@@ -76,10 +93,15 @@ class Shape:
 
 @dataclass(frozen=True)
 class State:
-    """Activations: ``projection`` s¹ (B, P, N, D), P = 1 where clamped; ``layers`` s² … sⁿ, each (B, Hᵢ)."""
+    """Activations: ``projection`` s¹ (B, P, R, D), P = 1 where clamped; ``layers`` s² … sⁿ, each (B, Hᵢ).
+
+    At the end of a phase from which patterns learn, ``recall`` is what these need: their shares p (B, P, R, N), and the
+    queries q̂/τ (B, P, R, D).
+    """
 
     projection: Tensor
     layers: tuple[Tensor, ...]
+    recall: tuple[Tensor, ...] = ()
 
     @property
     def output(self) -> Tensor:
@@ -91,39 +113,28 @@ class State:
         return State(self.projection[rows], tuple(layer[rows] for layer in self.layers))
 
     def __add__(self, other: "State") -> "State":
-        pairs = zip(self.layers, other.layers, strict=True)
-        return State(self.projection + other.projection, tuple(a + b for a, b in pairs))
+        layers, recall = (
+            tuple(a + b for a, b in zip(mine, others, strict=True))
+            for mine, others in ((self.layers, other.layers), (self.recall, other.recall))
+        )
+        return State(self.projection + other.projection, layers, recall)
 
     def scaled(self, factor: float) -> "State":
         """Every activation times ``factor``."""
-        return State(factor * self.projection, tuple(factor * layer for layer in self.layers))
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Texts as the network sees them: ``x`` (B, inputs, N, D), ``mask`` (B, inputs, N) bool, ``labels`` (B,).
-
-    ``seed`` is that of whatever is random while they are relaxed: dither, stochastic neurons.
-    """
-
-    x: Tensor
-    mask: Tensor
-    labels: Tensor
-    seed: int = 0
-
-    def __len__(self) -> int:
-        return len(self.labels)
+        layers, recall = (tuple(factor * part for part in parts) for parts in (self.layers, self.recall))
+        return State(factor * self.projection, layers, recall)
 
 
 @dataclass
 class Network:
-    """Parameters: ``w1`` (P, D, D); ``weights`` w₂ … wₙ, each (Hᵢ, Hᵢ₋₁); ``biases`` b₂ … bₙ, each (Hᵢ,).
+    """Parameters: ``asking`` w₁ (P, D, D), or q/τ (P, Q, D) of pooling queries; ``weights`` w₂ … wₙ, each (Hᵢ, Hᵢ₋₁);
+    ``biases`` b₂ … bₙ, each (Hᵢ,).
 
     ``large`` is w₂ in the type of the large products, where it has been made already.
     """
 
     shape: Shape
-    w1: Tensor
+    asking: Tensor
     weights: list[Tensor]
     biases: list[Tensor]
     large: Tensor | None = None
@@ -137,44 +148,49 @@ class Network:
         gain: float = 1.0,
         recall: float = 0.0,
     ) -> "Network":
-        """Weights uniform in ±1/√fan-in, those of w₂ ``gain`` times as wide, w₁ plus ``recall`` times the identity;
-        biases of hidden layers at ``bias`` (one for all, or one each), where 1 is the middle of σ and less makes a
-        sparser code; those of the output at 2/C, a rate of 1/C. Raises ConfigError for more weights than
-        ``MOST_WEIGHTS``."""
+        """Weights uniform in ±1/√fan-in, those of w₂ ``gain`` times as wide, w₁ plus ``recall`` times the identity,
+        pooling queries in ±1/√D; biases of hidden layers at ``bias`` (one for all, or one each), where 1 is the middle
+        of σ and less makes a sparser code; those of the output at 2/C, a rate of 1/C. Raises ConfigError for more
+        weights than ``MOST_WEIGHTS``."""
         count = sum(map(math.prod, shape.parameters.values()))
         if count > MOST_WEIGHTS:
             raise ConfigError(
-                f"--tokens {shape.tokens}, --dim {shape.dim} and --hidden {' '.join(map(str, shape.hidden))} make a "
-                f"network of {count:,} weights, expected at most {MOST_WEIGHTS:,}. Lower one of them."
+                f"--{'pooling' if shape.pooling else 'tokens'} {shape.rows}, --dim {shape.dim} and --hidden "
+                f"{' '.join(map(str, shape.hidden))} make a network of {count:,} weights, expected at "
+                f"most {MOST_WEIGHTS:,}. Lower one of them."
             )
 
         def uniform(*size: int) -> Tensor:
             return (2 * torch.rand(*size, generator=generator) - 1) / math.sqrt(size[-1])
 
-        w1 = 2 * torch.rand(len(shape.projections), shape.dim, shape.dim, generator=generator) - 1
+        asking = 2 * torch.rand(shape.parameters.get(shape.asks, (0, shape.dim, shape.dim)), generator=generator) - 1
         weights = [uniform(post, pre) for post, pre in zip(shape.sizes[1:], shape.sizes[:-1], strict=True)]
         weights[0] *= gain
         starts = (*(bias * len(shape.hidden) if len(bias) == 1 else bias), 2 / shape.classes)
         return cls(
             shape,
-            w1 / math.sqrt(shape.dim) + recall * torch.eye(shape.dim),
+            asking / math.sqrt(shape.dim) + (0 if shape.pooling else recall * torch.eye(shape.dim)),
             weights,
             [torch.full((size,), value) for size, value in zip(shape.sizes[1:], starts, strict=True)],
         )
 
     def named(self) -> Iterator[tuple[str, Tensor]]:
-        """(name, tensor) of every parameter: w1 (unless clamped), w2, b2, w3, b3, …"""
+        """(name, tensor) of every parameter: w1 or q (unless clamped), w2, b2, w3, b3, …"""
         if not self.shape.clamped:
-            yield "w1", self.w1
+            yield self.shape.asks, self.asking
         for index, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True), start=2):
             yield f"w{index}", weight
             yield f"b{index}", bias
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type of the weights."""
+        return self.asking.dtype
+
     def to(self, target: torch.device | torch.dtype) -> "Network":
         """The same network on another device or in another floating-point type."""
-        return Network(
-            self.shape, self.w1.to(target), [w.to(target) for w in self.weights], [b.to(target) for b in self.biases]
-        )
+        weights, biases = ([tensor.to(target) for tensor in part] for part in (self.weights, self.biases))
+        return Network(self.shape, self.asking.to(target), weights, biases)
 
     def w2(self, dtype: torch.dtype) -> Tensor:
         """w₂ in another type."""
@@ -185,13 +201,13 @@ class Network:
         shape = self.shape
         large = None if self.large is None else by_token(shape, self.large)[:, :, :tokens].flatten(1)
         w2 = by_token(shape, self.weights[0])[:, :, :tokens].flatten(1)
-        return replace(self, shape=replace(shape, tokens=tokens), weights=[w2, *self.weights[1:]], large=large)
+        return replace(self, shape=replace(shape, rows=tokens), weights=[w2, *self.weights[1:]], large=large)
 
     def rest(self, batch: int) -> State:
         """The state every free phase starts from: s¹ = 0, hidden and output units in the middle of σ."""
-        shape, like = self.shape, self.w1
+        shape, like = self.shape, self.asking
         return State(
-            like.new_zeros(batch, max(1, len(shape.projections)), shape.tokens, shape.dim),
+            like.new_zeros(batch, max(1, len(shape.projections)), shape.rows, shape.dim),
             tuple(like.new_full((batch, size), 0.5) for size in shape.sizes[1:]),
         )
 
@@ -202,8 +218,8 @@ def gathered(x: Tensor, inputs: list[int]) -> Tensor:
 
 
 def by_token(shape: Shape, w2: Tensor) -> Tensor:
-    """w₂, or a gradient of it, as (H₂, P, N, D): a view."""
-    return w2.unflatten(1, (max(1, len(shape.projections)), shape.tokens, shape.dim))
+    """w₂, or a gradient of it, as (H₂, P, R, D): a view."""
+    return w2.unflatten(1, (max(1, len(shape.projections)), shape.rows, shape.dim))
 
 
 @dataclass(frozen=True)
@@ -228,9 +244,38 @@ class Product:
                 piece = piece + other
             yield rows, piece
 
-    def whole(self) -> Tensor:
+    def whole(self, _: int | None = None) -> Tensor:
         """Multiplied out, (Hᵢ, Hᵢ₋₁)."""
         return torch.cat([piece for _, piece in self.pieces()])
+
+
+@dataclass(frozen=True)
+class RowProduct:
+    """A gradient of the patterns X: ``values`` (M, D) of the rows ``ids`` (M,) of their table, which may come again."""
+
+    ids: Tensor
+    values: Tensor
+
+    @classmethod
+    def of(cls, ids: Tensor, values: Tensor) -> "RowProduct":
+        """Without row 0, which is padding."""
+        real = ids > 0
+        return cls(ids[real], values[real])
+
+    @classmethod
+    def joined(cls, parts: list["RowProduct"]) -> "RowProduct":
+        """The rows of all ``parts``."""
+        return cls(torch.cat([part.ids for part in parts]), torch.cat([part.values for part in parts]))
+
+    def scaled(self, factor: float) -> "RowProduct":
+        """Times ``factor``."""
+        return RowProduct(self.ids, factor * self.values)
+
+    def whole(self, patterns: int | None = None) -> Tensor:
+        """Added up by row, sparse, (``patterns``, D); None: as many as the last one that occurs asks for."""
+        rows = (int(self.ids.max()) + 1 if len(self.ids) else 1) if patterns is None else patterns
+        size = (rows, self.values.shape[1])
+        return torch.sparse_coo_tensor(self.ids.unsqueeze(0), self.values, size, check_invariants=False).coalesce()
 
 
 def sigma(u: Tensor) -> Tensor:
@@ -239,10 +284,13 @@ def sigma(u: Tensor) -> Tensor:
 
 
 def phi(network: Network, drive: Tensor, state: State) -> Tensor:
-    """φ(x, s, θ) for each text, (B,); ``drive`` is x w₁, (B, P, N, D)."""
-    below = state.projection.flatten(1)
-    value = below.new_zeros(len(below)) if network.shape.clamped else (state.projection * drive).flatten(1).sum(1)
-    for weight, bias, layer in zip(network.weights, network.biases, state.layers, strict=True):
+    """φ(x, s, θ) for each text, (B,); ``drive`` is x w₁, or q/τ, (B, P, R, D)."""
+    below, shape = state.projection.flatten(1), network.shape
+    value = below.new_zeros(len(below))
+    if not shape.clamped:
+        value = shape.temperature * (state.projection * drive).flatten(1).sum(1)
+    every = list(zip(network.weights, network.biases, state.layers, strict=True))
+    for weight, bias, layer in every[: len(every) - shape.softmax]:
         value = value + (layer * (below @ weight.T + bias)).sum(1)
         below = layer
     return value

@@ -2,8 +2,15 @@
 
 s¹ ← HopAttn(x w₁ + F⁻¹(w₂ᵀ s²), X)            Bal & Sengupta (2023), Eq. 14; without attention σ of the same
 
-``prepare`` says what asks and what is stored, ``static_products`` what is learnt of it: here is where another kind of
-layer goes. How one answers is up to its circuit. All circuits have the same four methods:
+*Pooling queries* ask by q in place of x w₁ (Ramsauer et al. 2021), and with a temperature τ scores are q̂·x/(τ√d) +
+log(count), q̂ = q + F⁻¹(w₂ᵀ s²). Stored is q/τ, so that τ weakens what comes back from s² and nothing else (weak
+feedback, Xie & Seung 2003). The layer's part of the total potential is G(q̂; X) = τ√d · lse(X q̂/(τ√d) + log count),
+whatever τ: s¹ = ∂G/∂q̂. Its derivatives are what it learns from, all local to a query or a pattern and its share p:
+
+    ∂/∂(q/τ) = τ s¹        ∂/∂x_j = Σ_rows p_j q̂
+
+``prepare`` says what asks and what is stored, ``static_products`` and ``pattern_products`` what is learnt of it: here
+is where another kind of layer goes. How one answers is up to its circuit. All circuits have the same four methods:
 
     free(s²)     s¹ in the free phase                anchor(…)    the same layer in the nudges, from where it ended:
     activity()   what it took, of spikes only        change(δs²)  the change of s¹ since, and its own activity()
@@ -18,8 +25,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from eqspike_seq.model.attention import Retrieval, hopattn, hopattn_and_weights, hopattn_change, key_bias
-from eqspike_seq.model.network import Batch, Network, gathered, sigma
+from eqspike_seq.model.attention import (
+    Retrieval,
+    hopattn,
+    hopattn_and_weights,
+    hopattn_change,
+    key_bias,
+    weights,
+    weights_change,
+)
+from eqspike_seq.model.batch import Batch
+from eqspike_seq.model.network import Network, RowProduct, State, gathered, sigma
 
 SIZES = 16  # texts or units are left out by so many, so that few sizes of products come up: each is compiled once
 
@@ -28,9 +44,10 @@ SIZES = 16  # texts or units are left out by so many, so that few sizes of produ
 class Inputs:
     """A batch made ready for a network: what stays constant over all phases.
 
-    ``patterns`` (B, P, N, D) are the keys, ``bias`` (B, P, 1, N) or None their mask, ``rows`` (B, P, N, 1) or None the
-    mask of the queries, ``drive`` x w₁ (B, P, N, D), ``target`` one-hot labels (B, C). Where s¹ is clamped, ``drive``
-    is 2x, so that σ(drive) = x, and ``current`` (B, H₂) is w₂ x; else it is None.
+    ``patterns`` (B, P, N, D) are the keys, ``bias`` (B, P, 1, N) or None their mask and the logarithms of their counts,
+    ``rows`` (B, P, N, 1) or None the mask of the queries, ``drive`` x w₁ or q/τ (B, P, R, D), ``target`` one-hot labels
+    (B, C). Where s¹ is clamped, ``drive`` is 2x, so that σ(drive) = x, and ``current`` (B, H₂) is w₂ x; else it is
+    None.
     """
 
     patterns: Tensor
@@ -56,26 +73,45 @@ def prepare(network: Network, batch: Batch, dtype: torch.dtype) -> Inputs:
     """Gather queries and keys, project the queries; N·D-sized tensors in ``dtype``, the target as the weights are."""
     shape = network.shape
     x = batch.x.to(dtype)
-    target = F.one_hot(batch.labels, shape.classes).to(network.w1.dtype)
+    target = F.one_hot(batch.labels, shape.classes).to(network.dtype)
     if shape.clamped:
-        current = (x.flatten(1) @ network.w2(dtype).T).to(network.w1.dtype)
+        current = (x.flatten(1) @ network.w2(dtype).T).to(network.dtype)
         return Inputs(x, None, None, 2 * x, target, current)
     mask = batch.mask if shape.masked else None
-    return Inputs(
-        patterns=gathered(x, shape.keys),
-        bias=None if mask is None else key_bias(mask[:, shape.keys], dtype),
-        rows=None if mask is None else mask[:, shape.queries].unsqueeze(-1),
-        drive=gathered(x, shape.queries) @ network.w1.to(dtype),
-        target=target,
-    )
+    bias = None if mask is None else key_bias(mask[:, shape.keys], dtype)
+    if bias is not None and batch.counts is not None:
+        bias += batch.counts[:, shape.keys].clamp(min=1).log().unsqueeze(-2).to(dtype)
+    asking, rows = network.asking.to(dtype), None
+    if shape.pooling:
+        drive = asking.expand(len(batch), -1, -1, -1)
+    else:
+        drive = gathered(x, shape.queries) @ asking
+        rows = None if mask is None else mask[:, shape.queries].unsqueeze(-1)
+    return Inputs(patterns=gathered(x, shape.keys), bias=bias, rows=rows, drive=drive, target=target)
 
 
 def static_products(network: Network, batch: Batch, s1: Tensor) -> dict[str, Tensor]:
-    """Σ x ⊗ s¹ over the batch, for w₁ (P, D, D): what the synapses of static inputs hold; {} where s¹ is clamped."""
-    if network.shape.clamped:
+    """What the synapses of static inputs hold, summed over the batch: x ⊗ s¹ for w₁ (P, D, D), or s¹ for q (P, Q, D),
+    times τ; {} where s¹ is clamped."""
+    shape = network.shape
+    if shape.clamped:
         return {}
-    queries = gathered(batch.x, network.shape.queries).to(s1.dtype)
-    return {"w1": torch.einsum("bpnd,bpne->pde", queries, s1.view(queries.shape))}
+    if shape.pooling:
+        return {"q": shape.temperature * s1.view(-1, *network.asking.shape).sum(0)}
+    queries = gathered(batch.x, shape.queries).to(s1.dtype)
+    return {"w1": shape.temperature * torch.einsum("bpnd,bpne->pde", queries, s1.view(queries.shape))}
+
+
+def pattern_products(network: Network, batch: Batch, difference: State, mean: State) -> dict[str, RowProduct]:
+    """The contrast of p ⊗ q̂ of every pattern, δp q̄ + p̄ δq, τ times that of q̂/τ; {} where X is not learnt."""
+    shape, ids = network.shape, batch.ids
+    if not shape.learnt or ids is None:
+        return {}
+    low = difference.projection.dtype
+    (moved, turned), (shares, queries) = ([part.to(low) for part in each.recall] for each in (difference, mean))
+    values = moved.mT @ queries + shares.mT @ turned  # (B, P, N, D)
+    values = shape.temperature * values.flatten(0, 2).to(network.dtype)
+    return {"X": RowProduct.of(ids[:, shape.keys].flatten(), values)}
 
 
 def in_sizes(wanted: Tensor) -> Tensor:
@@ -99,9 +135,10 @@ def feedback(s2: Tensor, w2: Tensor) -> Tensor:
     return s2.to(w2.dtype) @ w2
 
 
-def down(s2: Tensor, w2: Tensor, rows: tuple[int, ...]) -> Tensor:
-    """F⁻¹(w₂ᵀ s²): (B, H₂) → (B, *rows), or (B, G, H₂) → (B, G, *rows)."""
-    return feedback(s2.flatten(0, -2), w2).view(*s2.shape[:-1], *rows)
+def down(s2: Tensor, w2: Tensor, rows: tuple[int, ...], temperature: float) -> Tensor:
+    """F⁻¹(w₂ᵀ s²)/τ: (B, H₂) → (B, *rows), or (B, G, H₂) → (B, G, *rows)."""
+    found = feedback(s2.flatten(0, -2), w2)
+    return (found if temperature == 1 else found / temperature).view(*s2.shape[:-1], *rows)
 
 
 def real(s1: Tensor, rows: Tensor | None) -> Tensor:
@@ -125,24 +162,31 @@ class Layer:
     @property
     def full(self) -> torch.dtype:
         """The type of the weights."""
-        return self.network.w1.dtype
+        return self.network.dtype
 
     def take(self, keep: Tensor | slice) -> Self:
         """The texts named only."""
         return replace(self, inputs=self.inputs.take(keep))
 
     def down(self, s2: Tensor) -> Tensor:
-        """F⁻¹(w₂ᵀ s²): (B, H₂) → (B, P, N, D), or (B, G, H₂) → (B, G, P, N, D)."""
-        return down(s2, self.w2, self.inputs.drive.shape[1:])
+        """F⁻¹(w₂ᵀ s²)/τ: (B, H₂) → (B, P, R, D), or (B, G, H₂) → (B, G, P, R, D)."""
+        return down(s2, self.w2, self.inputs.drive.shape[1:], self.network.shape.temperature)
 
     def up(self, s1: Tensor) -> Tensor:
-        """w₂ F(s¹): (B, P, N, D) → (B, H₂), or (B, G, P, N, D) → (B, G, H₂), in the type of the weights."""
+        """w₂ F(s¹): (B, P, R, D) → (B, H₂), or (B, G, P, R, D) → (B, G, H₂), in the type of the weights."""
         return (s1.flatten(-3).to(self.w2.dtype) @ self.w2.T).to(self.full)
 
     def full_query(self, s2: Tensor) -> Tensor:
-        """x w₁ + F⁻¹(w₂ᵀ s²) in the precision of the weights, (B, P, N, D); where s¹ is clamped, 2x."""
-        drive = self.inputs.drive.to(self.full)
-        return drive if self.network.shape.clamped else drive + feedback(s2, self.network.weights[0]).view(drive.shape)
+        """q̂/τ = (x w₁ + F⁻¹(w₂ᵀ s²))/τ in the precision of the weights, (B, P, R, D); where s¹ is clamped, 2x."""
+        drive, network = self.inputs.drive.to(self.full), self.network
+        if network.shape.clamped:
+            return drive
+        return drive + down(s2, network.weights[0], drive.shape[1:], network.shape.temperature)
+
+    def scored_query(self, s2: Tensor) -> Tensor:
+        """The same, by which patterns are scored: 0 where shares are as counts."""
+        query = self.full_query(s2)
+        return torch.zeros_like(query) if self.network.shape.uniform else query
 
 
 @dataclass(frozen=True)
@@ -168,8 +212,27 @@ class Found:
         return Found(None if self.rows is None else self.rows[keep], self.start.take(keep))
 
     def change(self, query: Tensor) -> Tensor:
-        """Of s¹, by a change of its query, both (B, G, P, N, D)."""
+        """Of s¹, by a change of its query, both (B, G, P, R, D)."""
         return real(hopattn_change(query, self.start), self.rows)
+
+    def recalled(self, query: Tensor) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+        """((p, q̂/τ), change of each) once the query has changed by ``query`` (B, P, R, D)."""
+        start, change = self.start, weights_change(query, self.start)
+        return (start.shares + change, start.query + query), (change, query)
+
+
+@dataclass(frozen=True)
+class Even(Found):
+    """The same where shares are as counts: s¹ rests, and only what comes back to the queries changes."""
+
+    def change(self, query: Tensor) -> Tensor:
+        """None."""
+        return torch.zeros_like(query)
+
+    def recalled(self, query: Tensor) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+        """((p, q̂/τ), change of each) once the query has changed by ``query`` (B, P, R, D)."""
+        shares = self.start.shares
+        return (shares, self.start.query + query), (torch.zeros_like(shares), query)
 
 
 @dataclass(frozen=True)
@@ -191,12 +254,13 @@ class Sigma:
 
 @dataclass(frozen=True)
 class DenseAnchor:
-    """``s1`` s¹* (B, P, N, D), ``current`` w₂ F(s¹*) (B, H₂) from it at full precision, and changes of s¹."""
+    """``s1`` s¹* (B, P, R, D), ``current`` w₂ F(s¹*) (B, H₂) from it at full precision, and changes of s¹."""
 
     s1: Tensor
     current: Tensor
     start: Found | Sigma
     w2: Tensor
+    temperature: float
 
     def take(self, keep: Tensor | slice) -> "DenseAnchor":
         """The texts named only, for changes."""
@@ -204,19 +268,35 @@ class DenseAnchor:
 
     def change(self, s2: Tensor) -> Tensor:
         """Of s¹, unless it is clamped, by a change of s²."""
-        return self.start.change(down(s2, self.w2, self.s1.shape[1:]))
+        return self.start.change(self.turned(s2))
+
+    def turned(self, s2: Tensor) -> Tensor:
+        """The change of q̂/τ."""
+        return down(s2, self.w2, self.s1.shape[1:], self.temperature)
+
+    def with_recall(self, rates: State, change: State) -> tuple[State, State]:
+        """The state at the end of a nudge, and its ``change``, with what the patterns learn from."""
+        assert isinstance(self.start, Found)
+        held, moved = self.start.recalled(self.turned(change.layers[0]))
+        return replace(rates, recall=held), replace(change, recall=moved)
 
 
 class DenseProjection(Layer):
     """HopAttn of every row, without attention σ; where s¹ is clamped, the input."""
 
     def free(self, s2: Tensor) -> Tensor:
-        """s¹ (B, P, N, D) of s² (B, H₂), padding rows 0."""
+        """s¹ (B, P, R, D) of s² (B, H₂), padding rows 0."""
         inputs, shape = self.inputs, self.network.shape
         if shape.clamped:
             return inputs.patterns
-        query = inputs.drive + self.down(s2)
+        query = torch.zeros_like(inputs.drive) if shape.uniform else inputs.drive + self.down(s2)
         return real(hopattn(query, inputs.patterns, inputs.bias) if shape.attention else sigma(query), inputs.rows)
+
+    def recall(self, s2: Tensor) -> tuple[Tensor, ...]:
+        """What the patterns learn from at s² (B, H₂): (p, q̂/τ), or () where they are not learnt."""
+        if not self.network.shape.learnt:
+            return ()
+        return weights(self.scored_query(s2), self.inputs.patterns, self.inputs.bias), self.full_query(s2)
 
     def up(self, s1: Tensor) -> Tensor:
         """w₂ F(s¹); where s¹ is clamped, it is there already."""
@@ -225,9 +305,9 @@ class DenseProjection(Layer):
     def anchor(self, s2: Tensor, batch: Batch) -> DenseAnchor:
         """What changes are taken from; ``batch`` is the layer's."""
         exact = self if self.w2.dtype == self.full else DenseProjection.of(self.network, batch, self.full)
-        query, rows = exact.full_query(s2), exact.inputs.rows
+        query, rows, temperature = exact.scored_query(s2), exact.inputs.rows, self.network.shape.temperature
         if self.network.shape.attention:
-            s1, found = Found.of(query, exact.inputs, self.w2.dtype)
-            return DenseAnchor(s1.to(self.w2.dtype), exact.up(s1), found.among(self.inputs), self.w2)
+            s1, found = (Even if self.network.shape.uniform else Found).of(query, exact.inputs, self.w2.dtype)
+            return DenseAnchor(s1.to(self.w2.dtype), exact.up(s1), found.among(self.inputs), self.w2, temperature)
         s1 = self.inputs.patterns if self.network.shape.clamped else real(sigma(query), rows)
-        return DenseAnchor(s1.to(self.w2.dtype), exact.up(s1), Sigma(rows, query), self.w2)
+        return DenseAnchor(s1.to(self.w2.dtype), exact.up(s1), Sigma(rows, query), self.w2, temperature)

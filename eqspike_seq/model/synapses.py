@@ -7,13 +7,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from eqspike_seq.model.network import Batch, Network, Product, State
-from eqspike_seq.model.projection import static_products
+from eqspike_seq.model.batch import Batch
+from eqspike_seq.model.network import Network, Product, RowProduct, State
+from eqspike_seq.model.projection import pattern_products, static_products
 
 Gradients = dict[str, Tensor]
-Products = dict[str, Tensor | Product]  # by parameter name
+Products = dict[str, Tensor | Product | RowProduct]  # by parameter name
 
 
 @dataclass(frozen=True)
@@ -67,9 +69,13 @@ def learnt(network: Network, batch: Batch, after: Synapses, before: Synapses, sc
     return found
 
 
-def multiplied_out(found: Mapping[str, Tensor | Product]) -> Gradients:
-    """Gradients as tensors."""
-    return {name: value if isinstance(value, Tensor) else value.whole() for name, value in found.items()}
+def multiplied_out(found: Mapping[str, Tensor | Product | RowProduct], patterns: int | None = None) -> Gradients:
+    """Gradients as tensors; that of X sparse, of a table of so many ``patterns`` (the last one with a gradient)."""
+
+    def whole(value: Tensor | Product | RowProduct) -> Tensor:
+        return value if isinstance(value, Tensor) else value.whole(patterns)
+
+    return {name: whole(value) for name, value in found.items()}
 
 
 def local_update(network: Network, batch: Batch, difference: State, mean: State, scale: float) -> Gradients:
@@ -86,8 +92,13 @@ def local_products(network: Network, batch: Batch, difference: State, mean: Stat
     factor = -scale / len(batch)
     static = static_products(network, batch, difference.projection)
     gradients: Products = {name: factor * value for name, value in static.items()}
+    gradients |= {n: v.scaled(factor) for n, v in pattern_products(network, batch, difference, mean).items()}
     below_d, below_m = difference.projection.flatten(1), mean.projection.flatten(1)
     for index, (d, m) in enumerate(zip(difference.layers, mean.layers, strict=True), start=2):
+        if network.shape.softmax and index == len(network.weights) + 1:  # (sⁿ − y) s^{n−1}ᵀ, by the state itself
+            error = (m - F.one_hot(batch.labels, network.shape.classes)).to(below_m.dtype) / len(batch)
+            gradients[f"w{index}"], gradients[f"b{index}"] = Product(((error, below_m),)), error.sum(0)
+            break
         # one product for both terms: [d; m]ᵀ [pre mean; pre difference]
         post, pre = (factor * torch.cat([d, m])).to(below_d.dtype), torch.cat([below_m, below_d])
         gradients[f"w{index}"] = Product(((post, pre),))

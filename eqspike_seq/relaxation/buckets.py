@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from eqspike_seq.ledger import Ledger
-from eqspike_seq.model.network import Batch, Network, Shape, State
+from eqspike_seq.model.batch import Batch, Lookup
+from eqspike_seq.model.network import Network, Shape, State
 from eqspike_seq.relaxation.equilibrium import Backend, Equilibrium
 
 ON_CUDA = 512  # texts of a bucket, at least; on a processor the backend says
@@ -28,27 +29,48 @@ def lengths(shape: Shape, mask: Tensor) -> Tensor:
     return (mask.any(1) * places).amax(1)
 
 
-def trimmed(network: Network, batch: Batch) -> tuple[Network, Batch]:
-    """Network and texts without the places that are padding in all of them."""
-    longest = max(1, int(lengths(network.shape, batch.mask).max()))
-    tokens = -(-longest // STEP) * STEP
-    if tokens >= network.shape.tokens:
-        return network, batch
-    return network.first(tokens), replace(batch, x=batch.x[:, :, :tokens], mask=batch.mask[:, :, :tokens])
+def trimmed(
+    network: Network, batch: Batch | Lookup, rows: Tensor | slice = slice(None), seed: int | None = None
+) -> tuple[Network, Batch]:
+    """Network and texts, of them the ``rows``, without the places that are padding in all of them."""
+    longest = max(1, int(lengths(network.shape, batch.mask[rows]).max()))
+    places = -(-longest // STEP) * STEP
+    narrow = network if network.shape.pooling or places >= network.shape.rows else network.first(places)
+    return narrow, batch.take(rows, places, batch.seed if seed is None else seed)
 
 
 def most_texts(backend: Backend, shape: Shape, device: str) -> int:
-    """Of a bucket."""
+    """Of a bucket, where patterns are not counted."""
     return max(backend.together if device == "cpu" else ON_CUDA, NUMBERS // shape.flat)
 
 
-def buckets(backend: Backend, network: Network, batch: Batch) -> Iterator[tuple[Tensor, Network, Batch]]:
+def spans(shape: Shape, longest_first: Tensor, most: int, device: str) -> list[slice]:
+    """Which texts make a bucket, of those of these lengths, the longest first.
+
+    Buckets of equal numbers of texts, at ``most`` so many; with pooling queries, whose s¹ is small, of as many as have
+    ``NUMBERS`` components of patterns.
+    """
+    count = len(longest_first)
+    if not shape.pooling:
+        ends = torch.arange(count).tensor_split(math.ceil(count / most))
+        return [slice(int(part[0]), int(part[-1]) + 1) for part in ends]
+    numbers, found, start = NUMBERS if device == "cpu" else 64 * NUMBERS, [], 0
+    while start < count:
+        places = -(-max(1, int(longest_first[start])) // STEP) * STEP
+        end = min(count, start + max(1, numbers // (places * shape.dim)))
+        found.append(slice(start, end))
+        start = end
+    return found
+
+
+def buckets(backend: Backend, network: Network, batch: Batch | Lookup) -> Iterator[tuple[Tensor, Network, Batch]]:
     """(rows, network, texts) of each bucket, the longest texts first; each with a seed of its own."""
-    order = lengths(network.shape, batch.mask).argsort(descending=True, stable=True)
-    number = math.ceil(len(batch) / most_texts(backend, network.shape, batch.x.device.type))
-    for place, rows in enumerate(order.tensor_split(number)):
-        texts = Batch(batch.x[rows], batch.mask[rows], batch.labels[rows], batch.seed + place)
-        yield rows, *trimmed(network, texts)
+    found = lengths(network.shape, batch.mask)
+    order, device = found.argsort(descending=True, stable=True), batch.labels.device.type
+    most = most_texts(backend, network.shape, device)
+    for place, span in enumerate(spans(network.shape, found[order], most, device)):
+        rows = order[span]
+        yield rows, *trimmed(network, batch, rows, batch.seed + place)
 
 
 def by_bucket(
@@ -64,7 +86,7 @@ def by_bucket(
     return [joined(list(phases), inverse) for phases in zip(*found, strict=True)]
 
 
-def free_by_length(backend: Backend, network: Network, batch: Batch) -> Equilibrium:
+def free_by_length(backend: Backend, network: Network, batch: Batch | Lookup) -> Equilibrium:
     """The free phase of a batch, by buckets; ``released``."""
     network = replace(network, large=network.w2(backend.dtype))
     return free_by_bucket(backend, network, buckets(backend, network, batch))

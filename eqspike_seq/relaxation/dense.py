@@ -20,7 +20,8 @@ from torch import Tensor
 
 from eqspike_seq.config.section import Positive
 from eqspike_seq.ledger import dense_ledger, sweep_products
-from eqspike_seq.model.network import Batch, Network, State, phi, sigma
+from eqspike_seq.model.batch import Batch
+from eqspike_seq.model.network import Network, State, phi
 from eqspike_seq.model.projection import DenseAnchor, DenseProjection, in_sizes
 from eqspike_seq.model.synapses import ChangedRates, Rates
 from eqspike_seq.phases import Phase
@@ -77,7 +78,7 @@ class DenseBackend(Backend):
             return sweep(held, state, order=self.order)
 
         def energy(state: State) -> Tensor:
-            return phi(network, drive.to(network.w1.dtype), _float(state))
+            return phi(network, drive.to(network.dtype), _float(state))
 
         settling = _Settling(
             final, self.free_steps, torch.tensor(self.tolerance, dtype=torch.float64), energy if record else None
@@ -110,7 +111,7 @@ class DenseBackend(Backend):
         base = State(anchor.s1, layers)
         anchors = _Anchors(anchor, StackAnchor.of(network, layers, anchor.current, inputs.target))
         count, groups, shape = len(batch), len(betas), network.shape
-        beta = torch.tensor(betas, dtype=network.w1.dtype, device=batch.labels.device).view(1, groups, 1)
+        beta = torch.tensor(betas, dtype=network.dtype, device=batch.labels.device).view(1, groups, 1)
         delta = State(
             base.projection.new_zeros(count, groups, *base.projection.shape[1:]),
             tuple(layer.new_zeros(count, groups, layer.shape[1]) for layer in base.layers),
@@ -127,7 +128,7 @@ class DenseBackend(Backend):
 
         def energy(state: State) -> Tensor:
             states = [_float(base) + _float(_group(state, g)) for g in range(groups)]
-            return torch.stack([phi(network, inputs.drive.to(network.w1.dtype), state) for state in states], 1)
+            return torch.stack([phi(network, inputs.drive.to(network.dtype), state) for state in states], 1)
 
         least = FINER * self.tolerance * beta.abs().view(1, groups)
         settling = _Settling(final, self.nudge_steps, least, energy if record else None)
@@ -142,6 +143,8 @@ class DenseBackend(Backend):
             taken = dense_ledger(shape, batch.mask, steps + once, Phase.of(betas[g]), self.rounds, still)
             change, residual = _group(final, g), settling.residual[:, g]
             rates = base + change
+            if shape.learnt:
+                rates, change = anchor.with_recall(rates, change)
             found.append(
                 PhaseEnd(
                     rates=rates,
@@ -159,7 +162,7 @@ class DenseBackend(Backend):
         return found
 
     def _change_sweep(self, network: Network, anchors: "_Anchors", delta: State, beta: Tensor, moved: bool) -> State:
-        """One sweep of the changes δ, (B, G, …): δs = σ(u* + δu) − σ(u*), δs¹ by ``DenseAnchor.change``.
+        """One sweep of the changes δ, (B, G, …): by ``StackAnchor.changed``, δs¹ by ``DenseAnchor.change``.
 
         Until any unit of s² has ``moved``, s¹ rests too, and none of the large products is formed.
         """
@@ -169,15 +172,10 @@ class DenseBackend(Backend):
             projection = anchors.projection.change(delta.layers[0])
 
         def current_of(s1: Tensor) -> Tensor:
-            return (s1.flatten(2) @ w2.T).to(network.w1.dtype) if large else stack.u[0].new_zeros(())
+            return (s1.flatten(2) @ w2.T).to(network.dtype) if large else stack.u[0].new_zeros(())
 
         def update(current: Tensor, source: tuple[Tensor, ...], index: int) -> Tensor:
-            u = current if index == 0 else source[index - 1] @ network.weights[index].T
-            if index + 1 < len(source):
-                u = u + source[index + 1] @ network.weights[index + 1]
-            else:
-                u = u + beta * (stack.error - source[index])
-            return sigma(stack.u[index] + u) - sigma(stack.u[index])
+            return stack.changed(network, current, source, index, beta)
 
         if self.order == "synchronous":
             current = current_of(delta.projection)

@@ -8,7 +8,8 @@ from torch import Tensor
 
 from eqspike_seq.config.section import Section
 from eqspike_seq.ledger import Ledger
-from eqspike_seq.model.network import Batch, Network, State
+from eqspike_seq.model.batch import Batch
+from eqspike_seq.model.network import Network, State
 from eqspike_seq.model.synapses import Synapses
 
 Kept = TypeVar("Kept", covariant=True)

@@ -3,7 +3,7 @@
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,6 +20,7 @@ from eqspike_seq.config.settings import FORMAT, WHERE, RunConfig
 from eqspike_seq.data.registry import DATASETS
 from eqspike_seq.errors import RunError
 from eqspike_seq.files import (
+    LARGEST_TEXT,
     as_json,
     read_json,
     read_json_lines,
@@ -29,15 +30,19 @@ from eqspike_seq.files import (
     write_bytes,
 )
 from eqspike_seq.runs.schema import Metrics
+from eqspike_seq.runs.weights import Rows, read_rows, row_files
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Weights and optimiser state by name, and ``state``: step, epoch, random state, partial sums."""
+    """Weights and optimiser state by name, ``state``: step, epoch, random state, partial sums; of patterns that are
+    learnt the ``rows`` that have moved, since the last checkpoint when it is written, since the start when it is read.
+    """
 
     model: dict[str, Tensor]
     optimizer: dict[str, Tensor]
     state: dict[str, Any]
+    rows: Rows | None = None
 
 
 @dataclass
@@ -66,9 +71,12 @@ class RunFolder:
             path.mkdir(parents=True, exist_ok=True)
             lock.acquire(timeout=0)
             remove_unfinished(path)
-            shutil.rmtree(path / "checkpoint.new", ignore_errors=True)
-            if (path / "checkpoint").exists():
-                shutil.rmtree(path / "checkpoint.old", ignore_errors=True)
+            for name in ("checkpoint", "best"):
+                shutil.rmtree(path / f"{name}.new", ignore_errors=True)
+                old = path / f"{name}.old"
+                if old.is_dir() and not (path / name).exists():  # killed between two renames
+                    old.rename(path / name)
+                shutil.rmtree(old, ignore_errors=True)
             return cls(path, lock, os.stat(lock.lock_file))
         except Timeout as error:
             raise RunError(f"{path}: another run is writing there. Wait for it or choose another --out.") from error
@@ -137,14 +145,20 @@ class RunFolder:
         except (OSError, ValueError) as error:
             raise RunError(f"--resume: {path} cannot be read ({error}). Start again with another --out.") from error
 
-    def check_data(self, config: RunConfig, source: str) -> None:
-        """Raises RunError where the run here began with other texts of the user's own (``source`` has their hash)."""
-        made = {} if config.data.dataset in DATASETS else self._environment()
-        before = made.get("data")
-        if made and before != source:
+    def check_data(self, config: RunConfig, source: str, vectors: str) -> None:
+        """Raises RunError where the run here began with other texts of the user's own (``source`` has their hash), or
+        with other ``vectors``, by their SHA-256."""
+        made = self._environment()
+        before, began = made.get("data", source), made.get("embedding_sha256", vectors)
+        if config.data.dataset not in DATASETS and before != source:
             raise RunError(
                 f"--resume: {config.data.dataset} has changed since this run began (was {before}; is {source}). "
                 "Put the old file back, or start again with another --out."
+            )
+        if began != vectors:
+            raise RunError(
+                f"--resume: the vectors of the words have changed since this run began (SHA-256 was {began}, is "
+                f"{vectors}). Put the old data or vectors back, or start again with another --out."
             )
 
     def write_config(self, config: RunConfig) -> None:
@@ -172,28 +186,71 @@ class RunFolder:
 
     def save_vocabulary(self, words: list[str], classes: tuple[str, ...], vectors: Tensor) -> None:
         """``vocabulary.json`` and ``vectors.safetensors``: what turns a text into the network's input, and its answer
-        into a name. ``words`` by id, from 0, padding; ``vectors`` (V + 1, D)."""
-        self.write_json("vocabulary.json", {"classes": classes, "words": words[1:]})
+        into a name. ``words`` by id, from 0, padding; ``vectors`` (V + 1, D). Raises RunError where they are too many.
+        """
+        vocabulary = {"format": FORMAT, "classes": classes, "words": words[1:]}
+        written = json.dumps(vocabulary, separators=(",", ":")).encode()
+        if len(written) > LARGEST_TEXT:
+            raise RunError(
+                f"the {len(words) - 1:,} words and n-grams would make a vocabulary.json of {len(written):,} bytes, "
+                f"expected at most {LARGEST_TEXT:,}. Raise --min-texts, or lower --ngrams."
+            )
+        self.write_bytes("vocabulary.json", written)
         self.write("vectors.safetensors", lambda path: save_file(_for_disk({"vectors": vectors}), path))
 
-    def save_halfway(self, model: dict[str, Tensor]) -> None:
+    def save_halfway(self, model: dict[str, Tensor], rows: Rows | None) -> None:
         """``halfway.safetensors``: the weights in the middle of training, for checks of the gradient there."""
-        self.write("halfway.safetensors", lambda path: save_file(_for_disk(model), path))
+        tensors = model if rows is None else {**model, "X": rows.vectors, "X.ids": rows.ids}
+        self.write("halfway.safetensors", lambda path: save_file(_for_disk(tensors), path))
 
     def save_checkpoint(self, checkpoint: Checkpoint) -> None:
-        """Replace ``checkpoint/`` as a whole: written next to it, then renamed; the old one is kept until then."""
-        self.check_held()
-        new, final, old = (self.path / name for name in ("checkpoint.new", "checkpoint", "checkpoint.old"))
-        try:
-            shutil.rmtree(new, ignore_errors=True)
-            new.mkdir()
+        """Replace ``checkpoint/`` as a whole: written next to it, then renamed; the old one is kept until then.
+
+        Of patterns only the rows that have moved since the last checkpoint are written; files with the earlier ones are
+        links to those that are there.
+        """
+
+        def fill(new: Path) -> None:
             save_file(_for_disk(checkpoint.model), new / "model.safetensors")
             save_file(_for_disk(checkpoint.optimizer), new / "optimizer.safetensors")
             (new / "state.json").write_text(json.dumps({"format": FORMAT, **checkpoint.state}, allow_nan=False))
+            if (rows := checkpoint.rows) is not None and len(rows.ids):
+                tensors = _for_disk({"ids": rows.ids, "vectors": rows.vectors})
+                save_file(tensors, new / f"rows-{checkpoint.state['step']:010d}.safetensors")
             for file in new.iterdir():
                 with file.open("rb+") as handle:
                     os.fsync(handle.fileno())
-            if final.exists():  # else a crash has left the old one only
+            if rows is not None and not rows.whole:
+                link(row_files(self.path / "checkpoint"), new)
+
+        self._replace("checkpoint", fill)
+
+    def keep_best(self) -> None:
+        """Let ``best/`` be the checkpoint that was saved last."""
+        self._replace("best", lambda new: link((self.path / "checkpoint").iterdir(), new))
+
+    def take_best(self) -> Checkpoint | None:
+        """Let the checkpoint, if a best one was kept, have the weights of that and its own state: training has ended.
+
+        Returns it.
+        """
+        best = self.path / "best"
+        if best.is_dir():
+            weights = [file for file in best.iterdir() if file.name != "state.json"]
+            state = self.path / "checkpoint" / "state.json"
+            self._replace("checkpoint", lambda new: link([*weights, state], new))
+            shutil.rmtree(best, ignore_errors=True)
+        return self.load_checkpoint()
+
+    def _replace(self, name: str, fill: Callable[[Path], None]) -> None:
+        """Let ``fill`` make a folder that takes the place of ``name``. Raises RunError; the old one is then kept."""
+        self.check_held()
+        new, final, old = (self.path / f"{name}{end}" for end in (".new", "", ".old"))
+        try:
+            shutil.rmtree(new, ignore_errors=True)
+            new.mkdir()
+            fill(new)
+            if final.exists():  # else a kill has left the old one only
                 shutil.rmtree(old, ignore_errors=True)
                 final.rename(old)
             new.rename(final)
@@ -207,17 +264,27 @@ class RunFolder:
 
     def load_checkpoint(self) -> Checkpoint | None:
         """The last whole checkpoint, or None. Raises RunError for one that cannot be read."""
-        path = next((p for name in ("checkpoint", "checkpoint.old") if (p := self.path / name).is_dir()), None)
-        if path is None:
+        path = self.path / "checkpoint"
+        if not path.is_dir():
             return None
         try:
             state = read_json(path / "state.json")
             model, optimizer = (read_tensors(path / f"{name}.safetensors") for name in ("model", "optimizer"))
+            rows = read_rows(row_files(path))
         except (OSError, ValueError) as error:
             raise RunError(f"{path} cannot be read ({error}). Remove it to start afresh.") from error
         if state.pop("format", None) != FORMAT:
             raise RunError(f"{path}/state.json is not of format {FORMAT}. Remove the folder to start afresh.")
-        return Checkpoint(model, optimizer, state)
+        return Checkpoint(model, optimizer, state, rows)
+
+
+def link(files: Iterable[Path], folder: Path) -> None:
+    """Let ``files`` be in ``folder`` too: by hard links where the disk has them, else as copies."""
+    for file in files:
+        try:
+            os.link(file, folder / file.name)
+        except OSError:
+            shutil.copy2(file, folder / file.name)
 
 
 def _for_disk(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

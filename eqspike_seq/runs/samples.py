@@ -32,7 +32,9 @@ def check_samples(arrays: dict[str, NDArray[Any]]) -> None:
     fit("mask", "bn", "b")
     "".join(arrays["tokens"].ravel().tolist()).encode()  # no half characters
     if "attention" in arrays:
-        fit("attention", "bnn", "f")
+        if "asks" in arrays:
+            fit("asks", "bq", "b")
+        fit("attention", "bqn" if "asks" in arrays else "bnn", "f")  # an earlier eqspike: every token asks
     layers = [name.removeprefix("free_") for name in arrays if name.startswith("free_spikes_")]
     for phase in RELAXED:
         fit(f"{phase}_outputs", "rbc", "f", phase)

@@ -4,7 +4,6 @@ A file may hold more. What has a default may be missing: files of an earlier eqs
 """
 
 from dataclasses import fields
-from itertools import chain
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -20,15 +19,11 @@ from pydantic import (
 )
 
 from eqspike_seq.ledger import Ledger, Natural
-from eqspike_seq.phases import Phase
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Amount = Annotated[float, Field(ge=0, le=1e15)]
 Number = Annotated[float, Field(ge=-1e15, le=1e15)]
 Positive = Annotated[int, Field(ge=1, le=2**62)]
-StageName = Literal["initial", "halfway", "end"]  # of training
-PhaseName = Annotated[Phase, Field(strict=False)]
-MOST_WEIGHTS = 7  # of a parameter in one picture: as many as there are colours
 
 
 class Schema(BaseModel):
@@ -125,6 +120,8 @@ class Metrics(Schema):
     rates: dict[str, Number]
     silent: dict[str, Number] = {}
     saturated: dict[str, Number] = {}
+    loop: dict[Literal["gain", "apart"], Amount] = {}
+    """After whole epochs of a network with pooling queries: see ``LoopCheck``."""
     validation_accuracy: Share | None = None
     """After whole epochs only; absent from other lines."""
     seconds: Amount
@@ -186,124 +183,6 @@ class Curves(Schema):
     @model_validator(mode="after")
     def _alike(self) -> Self:
         return self.check_lengths("steps", "accuracy", "events_per_text")
-
-
-class Agreement(Schema):
-    """How well a gradient agrees with its reference; None where that is zero."""
-
-    parameter: str
-    cosine: Number | None
-    relative_rmse: Amount | None = None
-
-
-class GradientRecord(Agreement):
-    """A record of checks/gradients.json: one parameter at one stage of training."""
-
-    reference: str
-    window: Natural | None
-    free_steps: Natural | None = None
-    nudge_steps: Natural | None = None
-    beta: Amount
-    neuron: str | None
-    circuit: str | None
-    rule: str | None
-    stage: str
-
-
-class GradientCurves(Schema):
-    """EP and BPTT over time for single weights of one parameter, (steps, weights)."""
-
-    cosine: list[Number | None]
-    relative_rmse: list[Amount | None] = []
-    followed: list[Natural] = []
-    """Places of these weights in the parameter, flattened."""
-    ep: list[Annotated[list[Number], Field(min_length=1, max_length=MOST_WEIGHTS)]]
-    bptt: list[list[Number]]
-
-    @model_validator(mode="after")
-    def _alike(self) -> Self:
-        if len({len(row) for row in chain(self.ep, self.bptt)}) > 1:
-            raise ValueError("ep and bptt are not of one width")
-        return self.check_lengths("ep", "bptt", "cosine")
-
-
-class StageTexts(Schema):
-    """The texts that a stage was examined with: how many, the share classified correctly, how many still teach."""
-
-    texts: Natural
-    right: Share
-    teaching: Natural
-    note: str | None
-
-
-class GradientCheck(Schema):
-    """checks/gradients.json."""
-
-    settings: dict[str, Any] = {}
-    records: list[GradientRecord]
-    curves: dict[StageName, Annotated[dict[str, GradientCurves], Field(min_length=1)]] = {}
-    texts: Natural = 0
-    curve_texts: Natural = 0
-    stages: dict[StageName, StageTexts] = {}
-
-
-class Course(Schema):
-    """φ and the residual over one phase, a value every ``steps_between`` steps."""
-
-    steps_between: Positive = 1
-    phi: list[Number]
-    residual: list[Amount]
-
-    @model_validator(mode="after")
-    def _alike(self) -> Self:
-        return self.check_lengths("phi", "residual")
-
-
-Courses = Annotated[dict[PhaseName, Course], Field(min_length=3)]
-
-
-class HopAttnTwice(Schema):
-    """Distances between a query, its HopAttn and the HopAttn of that, relative to the norm of what is left."""
-
-    second_less_first_mean: Amount
-    second_less_first_max: Amount
-    first_less_query_mean: Amount
-
-
-class ConvergenceStage(Schema):
-    """The three phases of a network, dense with and without HopAttn, and as the run's own backend relaxes it."""
-
-    hopattn: Courses
-    no_hopattn: Courses
-    spiking: Courses | None = None
-    hopattn_twice: HopAttnTwice | None = None
-
-
-class TemperatureSweep(Schema):
-    """What became of stored patterns, by inverse temperature relative to HopAttn's."""
-
-    relative_inverse_temperature: list[Annotated[float, Field(gt=0, le=1e15)]]
-    patterns: Natural = 0
-    effective_patterns: list[Amount]
-    retrieved: list[Share]
-    second_less_first: list[Amount]
-    largest_rise_of_energy: list[Number] = []
-
-    @model_validator(mode="after")
-    def _alike(self) -> Self:
-        return self.check_lengths(
-            "relative_inverse_temperature", "effective_patterns", "retrieved", "second_less_first"
-        )
-
-
-class ConvergenceCheck(Schema):
-    """checks/convergence.json."""
-
-    settings: dict[str, Any] = {}
-    texts: Natural = 0
-    beta: Amount = 0.0
-    stages: Annotated[dict[StageName, ConvergenceStage], Field(min_length=1)]
-    hopfield: TemperatureSweep
 
 
 class Trial(Schema):

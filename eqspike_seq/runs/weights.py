@@ -1,5 +1,6 @@
 """The weights of a run folder."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -8,6 +9,15 @@ from torch import Tensor
 from eqspike_seq.errors import RunError
 from eqspike_seq.files import read_tensors
 from eqspike_seq.model.network import LARGEST_WEIGHT, Network, Shape
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Vectors (M, D) of the rows ``ids`` (M,) of a table; ``whole``: these are all that differ from how it began."""
+
+    ids: Tensor
+    vectors: Tensor
+    whole: bool = True
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
@@ -32,4 +42,47 @@ def network_of(shape: Shape, path: Path) -> Network:
             raise RunError(f"{path}: parameter {name} is missing or not of shape {size}")
     layers = range(2, len(shape.sizes) + 1)
     weights, biases = ([saved[f"{kind}{index}"].float() for index in layers] for kind in "wb")
-    return Network(shape, saved.get("w1", torch.zeros(0, shape.dim, shape.dim)).float(), weights, biases)
+    return Network(shape, saved.get(shape.asks, torch.zeros(0, shape.dim, shape.dim)).float(), weights, biases)
+
+
+def row_files(checkpoint: Path) -> list[Path]:
+    """The files with rows of learnt patterns, those written first before others."""
+    return sorted(checkpoint.glob("rows-*.safetensors"))
+
+
+def read_rows(files: list[Path]) -> Rows | None:
+    """The rows of ``files``, of one that is in several the last; None without a file. Raises OSError, ValueError."""
+    found: list[Rows] = []
+    for path in files:
+        tensors = read_tensors(path)
+        if set(tensors) != {"ids", "vectors"}:
+            raise ValueError(f"{path.name} has {', '.join(tensors)}, expected ids and vectors")
+        found.append(Rows(tensors["ids"], tensors["vectors"]))
+    return _latest(found) if found else None
+
+
+def _latest(parts: list[Rows]) -> Rows:
+    if len({part.vectors.shape[1:] for part in parts}) > 1:
+        raise ValueError("rows of vectors of different sizes")
+    ids = torch.cat([part.ids for part in parts])
+    vectors = torch.cat([part.vectors for part in parts])
+    if len(parts) == 1:
+        return Rows(ids, vectors)
+    unique, inverse = torch.unique(ids, return_inverse=True)
+    last = torch.zeros(len(unique), dtype=torch.int64).scatter_reduce(0, inverse, torch.arange(len(ids)), "amax")
+    return Rows(unique, vectors[last])
+
+
+def read_table(run: Path, model: Path) -> Tensor:
+    """The vectors of a run's words or patterns (V + 1, D): those it began with, and those that it had learnt when the
+    weights in the file ``model`` were written. Raises RunError."""
+    table = read_weights(run / "vectors.safetensors")["vectors"].float()
+    try:
+        rows, saved = read_rows(row_files(model.parent)), read_tensors(model)
+        if "X" in saved:  # halfway
+            rows = Rows(saved["X.ids"], saved["X"])
+        if rows is not None:
+            table[rows.ids] = rows.vectors.float()
+    except (OSError, ValueError, KeyError, IndexError, RuntimeError) as error:
+        raise RunError(f"{run}: the vectors it has learnt cannot be read ({error}). Repeat the run.") from error
+    return table

@@ -22,7 +22,7 @@ from torch import Tensor
 from eqspike_seq.config.section import Section
 from eqspike_seq.ledger import HopAttnActivity, row_tokens
 from eqspike_seq.model.attention import hopattn
-from eqspike_seq.model.network import Batch
+from eqspike_seq.model.batch import Batch
 from eqspike_seq.model.projection import Found, Layer, real
 from neuromorphic.activity import ProjectionActivity
 from neuromorphic.neurons import Membrane, Neuron, Noise

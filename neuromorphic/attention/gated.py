@@ -21,7 +21,8 @@ from torch import Tensor
 from eqspike_seq.config.section import Needs, Section
 from eqspike_seq.ledger import HopAttnActivity, row_tokens
 from eqspike_seq.model.attention import hopattn
-from eqspike_seq.model.network import Batch, State
+from eqspike_seq.model.batch import Batch
+from eqspike_seq.model.network import State
 from eqspike_seq.model.projection import DenseProjection, Found, Inputs, Layer, Sigma, real
 from neuromorphic.activity import ProjectionActivity
 from neuromorphic.neurons import Threshold, send_dithered, send_on_change

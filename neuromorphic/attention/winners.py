@@ -30,7 +30,7 @@ from pydantic import Field
 from torch import Tensor
 
 from eqspike_seq.model.attention import by_text, weights, weights_change
-from eqspike_seq.model.network import Batch
+from eqspike_seq.model.batch import Batch
 from eqspike_seq.model.projection import Found, Inputs, Layer, real
 from neuromorphic.activity import ProjectionActivity
 from neuromorphic.attention.clocked import Circuit, SpikingProjection, Tick, every_row

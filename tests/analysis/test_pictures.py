@@ -15,7 +15,7 @@ from analysis.pictures import draw_all
 from analysis.style import figure, legend, logarithmic, svg_of
 from analysis.sweep_report import draw
 from docs.tools.markdown import RESULTS
-from eqspike_seq.runs.schema import ConvergenceCheck, GradientCheck
+from eqspike_seq.runs.findings import ConvergenceCheck, GradientCheck
 from neuromorphic.pricing import read_table
 from tests.conftest import MARKUP
 

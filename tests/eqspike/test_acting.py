@@ -15,6 +15,7 @@ import torch
 from eqspike.build import config_of, configure, make_backend
 from eqspike.classifier import EqSpikeClassifier
 from eqspike.flags import everything, parse_run
+from eqspike_seq.checks.bptt import plain
 from eqspike_seq.config.section import flat, names_in
 from eqspike_seq.data.batches import random_batch
 from eqspike_seq.data.dataset import Dataset, load_dataset, shape_of
@@ -24,6 +25,7 @@ from tests.conftest import command
 
 ROOT = Path(__file__).parents[2]
 CHANGES = {"backend": "spiking", "neuron": "sigma-delta"}
+POOLING = {"backend": "dense", "network": "pooling"}
 OTHERS: dict[str, Any] = {  # another value of each setting whose effect a gradient of one batch can show
     "tokens": 20,
     "keep": "head",
@@ -32,6 +34,18 @@ OTHERS: dict[str, Any] = {  # another value of each setting whose effect a gradi
     "embeddings": "word2vec",
     "attention": False,
     "recall": 0.5,
+    "network": "pooling",
+    "ngrams": 1,
+    "min_texts": 4,
+    "start_scale": 0.5,
+    "naive_bayes": 0.5,
+    "naive_bayes_copies": 2,
+    "smoothing": 3.0,
+    "queries": 3,
+    "temperature": 2.0,
+    "fixed_embeddings": True,
+    "uniform_attention": True,
+    "readout": "softmax",
     "masked": False,
     "bptt_steps": 1,
     "order": "synchronous",
@@ -68,6 +82,8 @@ UNSEEN = {  # act on what is read, kept or counted, which other tests look at
     "data_dir",
     "events",
     "label_column",
+    "patience",
+    "pattern_rate",
     "precision",
     "projections",
     "strict",
@@ -86,6 +102,8 @@ CONTEXTS: dict[str, tuple[str, dict[str, Any]]] = {
     "dense": ("mini", {"backend": "dense"}),
     "dense without attention": ("mini", {"backend": "dense", "attention": False}),
     "bptt": ("mini", {"backend": "dense", "estimator": "bptt"}),
+    "queries": ("mini", POOLING),
+    "pooling, no ratios": ("mini", {**POOLING, "naive_bayes": 0.0}),
     "images": ("digits", {"backend": "dense"}),
     "rates": ("mini", {"backend": "spiking"}),
     "rates, count": ("mini", {"backend": "spiking", "rule": "count"}),
@@ -110,13 +128,16 @@ def gradient(dataset: str, settings: dict[str, Any]) -> dict[str, torch.Tensor]:
     """That of the first batch at the start of training, with weights that make hidden units differ."""
     small = {"free_steps": 40, "nudge_steps": 40, "window": 20, "hidden": (6,)}
     small = small if settings["backend"] == "spiking" and settings.get("neuron") != "sigma-delta" else {"hidden": (6,)}
-    config = configure(dataset, **{**small, **({} if dataset == "digits" else {"dim": 6, "tokens": 24}), **settings})
-    kept = ("dim", "min_count", "embeddings")
+    if dataset != "digits":
+        small |= {"dim": 6} | ({} if settings.get("network") == "pooling" else {"tokens": 24})
+    config = configure(dataset, **{**small, **settings})
+    kept = ("network", "dim", "min_count", "embeddings", "ngrams", "min_texts", "start_scale", "smoothing")
+    kept += ("naive_bayes", "naive_bayes_copies")
     data = data_of(dataset, **{name: value for name, value in config.settings().items() if name in kept})
     network = replace(config.network, gain=4.0).create(shape_of(config, data), seed=0)
     batch = random_batch(config, data, 4)
     with torch.no_grad():
-        return make_estimator(config.learning)(make_backend(config), network, batch).gradients
+        return plain(make_estimator(config.learning)(make_backend(config), network, batch).gradients)
 
 
 @pytest.mark.parametrize("context", CONTEXTS)
@@ -137,7 +158,8 @@ def test_each_setting_acts_somewhere(name: str) -> None:
         if name not in flat(configure(dataset, **settings)) or settings.get(name) == OTHERS[name]:
             continue
         before, after = gradient(dataset, settings), gradient(dataset, {**settings, name: OTHERS[name]})
-        if any(before[key].shape != after[key].shape or not torch.equal(before[key], after[key]) for key in before):
+        same = set(before) == set(after) and all(torch.equal(before[key], after[key]) for key in before)
+        if not same:
             return
     pytest.fail(f"{name} changes nothing where it is said to act")
 
@@ -194,6 +216,17 @@ def test_each_setting_is_looked_at() -> None:
         ("mini --label-column label", "acts with a file or folder of your own only; got mini"),
         ("mini --data-dir somewhere", "acts with a data set that is looked for only; got mini"),
         ("digits --min-count 2", "--min-count 2: acts with texts only; got digits"),
+        (
+            "mini --ngrams 3",
+            "--ngrams 3: acts with --network pooling only; got --network tokens. Add --network pooling",
+        ),
+        ("mini --network pooling --tokens 9", "--tokens 9: acts with --network tokens only; got --network pooling"),
+        ("mini --network pooling --naive-bayes 0 --smoothing 2", "acts with --naive-bayes above 0 only"),
+        (
+            "mini --network pooling --fixed-embeddings --pattern-rate 1",
+            "acts with --network pooling without --fixed-embeddings only",
+        ),
+        ("digits --network pooling", "--network pooling: acts with texts only; got digits"),
         ("digits --no-attention", "--no-attention: acts with texts only; got digits"),
     ],
 )

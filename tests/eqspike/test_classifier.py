@@ -125,9 +125,9 @@ def test_takes_labels_of_any_kind(labels: list[Any]) -> None:
 def test_takes_twenty_classes() -> None:
     texts = [f"word{n} again word{n}" for n in range(20) for _ in range(3)]
     labels = [n for n in range(20) for _ in range(3)]
-    model = EqSpikeClassifier(backend="dense", settings={"dim": 16}).fit(texts, labels)
+    model = EqSpikeClassifier(backend="dense").fit(texts, labels)
     assert model.predict_proba(texts).shape == (60, 20)
-    assert model.score(texts, labels) > 0.9
+    assert model.score(texts, labels) > 0.8  # always the same answer has 0.05
 
 
 def test_works_with_the_tools_of_scikit_learn() -> None:
@@ -187,14 +187,14 @@ def test_weights_of_texts_are_refused_by_name_as_no_parameter_of_fit() -> None:
 
 
 def test_sizes_are_those_of_the_presets_where_these_were_chosen() -> None:
-    mini, cpu = configure("mini", "dense"), configure("imdb", "dense")
+    mini, cpu = configure("mini", "dense"), configure("imdb", "dense", "paper-small")
     few = configure("mini", "dense", **sizes([40] * 2000, 2, 2000))
     many = configure("mini", "dense", **sizes([300] * 22500, 2, 22500))
     for found, preset in ((few, mini), (many, cpu)):
         for name in ("embeddings", "dim", "min_count", "hidden", "epochs", "word_dropout"):
             assert found.settings()[name] == preset.settings()[name], name
     assert many.learning.learning_rate == pytest.approx(cpu.learning.learning_rate)
-    longer = mini.data.tokens / few.data.tokens
+    longer = mini.data.rows / few.data.rows
     assert few.learning.learning_rate[1] == pytest.approx(mini.learning.learning_rate[1] * longer)
     assert sizes([], 2, 0)["tokens"] == 16 and sizes([3], 20, 4)["batch"] == 8
 

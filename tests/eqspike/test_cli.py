@@ -36,7 +36,7 @@ def test_run_help_names_the_data_sets_and_explains_every_flag() -> None:
         "--backend",
         "--beta",
         "--resume",
-        "--no-attention",
+        "--queries",
         "influence factor",
     ):
         assert part in found.stdout, part

@@ -21,6 +21,10 @@ def test_every_preset_parses_and_survives_its_own_file(
     preset: str, backend: str, chosen: dict[str, str], tmp_path: Path
 ) -> None:
     dataset = preset if pixels_of(preset) else preset.split("-")[0] if preset.startswith("snli") else "imdb"
+    if backend != "dense" and configure(dataset, "dense", preset).network.name == "pooling" and preset != "own":
+        with pytest.raises(ConfigError, match=f"--backend {backend}: it has no pooling queries. Take --network tokens"):
+            configure(dataset, backend, preset, **chosen)
+        return
     config = configure(dataset, backend, preset, **chosen)
     (tmp_path / "config.toml").write_bytes(config.to_toml())
     assert config_of(tmp_path) == config
@@ -36,7 +40,7 @@ def test_a_run_saves_what_acts_and_nothing_else() -> None:
 
 def test_paper_preset_is_the_papers() -> None:
     config = configure("imdb", "dense", "paper")
-    assert (config.data.tokens, config.settings()["dim"], config.network.hidden, config.learning.beta) == (
+    assert (config.data.rows, config.settings()["dim"], config.network.hidden, config.learning.beta) == (
         600,
         300,
         (1000, 40),
@@ -50,7 +54,7 @@ def test_paper_preset_is_the_papers() -> None:
     )
     assert config.learning.learning_rate == (1e-4, 5e-5, 5e-5, 5e-5)
     config = configure("snli", "dense", "snli-paper")
-    assert (config.data.tokens, config.settings()["dim"], config.network.hidden, config.learning.beta) == (
+    assert (config.data.rows, config.settings()["dim"], config.network.hidden, config.learning.beta) == (
         25,
         300,
         (400,),
@@ -68,15 +72,16 @@ def test_paper_preset_is_the_papers() -> None:
 def test_flags_override_the_file_and_the_file_the_preset(tmp_path: Path) -> None:
     file = tmp_path / "mine.toml"
     file.write_text("beta = 0.3\nepochs = 2\n")
-    config = parse_run(["imdb", "--config", str(file), "--epochs", "7", "--hidden", "12", "5"])
-    assert (config.learning.beta, config.learning.epochs, config.network.hidden, config.data.tokens) == (
+    config = parse_run(["imdb", "--network", "tokens", "--config", str(file), "--epochs", "7", "--hidden", "12", "5"])
+    assert (config.learning.beta, config.learning.epochs, config.network.hidden, config.data.rows) == (
         0.3,
         7,
         (12, 5),
         256,
     )
-    assert parse_run(["--beta", "0.2", "mini"]).data.tokens == 40
-    assert config.run.preset == "cpu" and parse_run(["mini", "--backend", "spiking"]).run.preset == "mini"
+    assert parse_run(["--beta", "0.2", "mini"]).data.rows == 40
+    assert config.run.preset == parse_run(["imdb", "--backend", "spiking"]).run.preset == "paper-small"
+    assert parse_run(["imdb"]).run.preset == "imdb" and parse_run(["mini", "--backend", "spiking"]).run.preset == "mini"
 
 
 def test_paths_hold_from_every_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -104,10 +109,15 @@ def test_a_neuron_has_its_own_part_of_a_preset() -> None:
         ({"beta": 0.0}, "--beta"),
         ({"free_steps": 0}, "--free-steps"),
         ({"nudge_steps": 0}, "--nudge-steps"),
-        ({"tokens": 0}, "--tokens"),
+        ({"network": "tokens", "tokens": 0}, "--tokens"),
+        ({"network": "graph"}, "--network: got 'graph', expected one of tokens, pooling"),
+        ({"queries": 0}, "--queries"),
+        ({"temperature": 0.5}, "--temperature"),
+        ({"ngrams": 4}, "--ngrams"),
+        ({"readout": "softmax", "hidden": (), "learning_rate": (1e-3,)}, "--readout softmax"),
         ({"batch": 0}, "--batch"),
         ({"hidden": (4, 0)}, "--hidden"),
-        ({"learning_rate": (1e-3, 1e-3)}, "--learning-rate: got 2 values, expected 1 or 4"),
+        ({"learning_rate": (1e-3, 1e-3)}, r"--learning-rate: got 2 values, expected 1 or 3 \(q and"),
         ({"backend": "analog"}, "--backend"),
         ({"backend": "spiking", "estimator": "bptt"}, "--estimator bptt"),
         ({"backend": "spiking", "window": 150}, "--window"),
@@ -144,7 +154,7 @@ def test_config_files_that_will_not_do(tmp_path: Path, text: str, says: str) -> 
 
 
 def test_unknown_preset_and_missing_file(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="expected one of cpu, digits, mini, mnist, own, paper, snli-cpu"):
+    with pytest.raises(ConfigError, match="one of digits, imdb, imdb-small, mini, mnist, own, paper, paper-small"):
         parse_run(["imdb", "--preset", "huge"])
     with pytest.raises(ConfigError, match="cannot read"):
         parse_run(["imdb", "--config", str(tmp_path / "none.toml")])

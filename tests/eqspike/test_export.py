@@ -49,7 +49,7 @@ def same_spikes(graph: Any, network: Network, neuron: Neuron) -> None:
 def make_run(folder: Path, **settings: Any) -> tuple[Path, Network]:
     """A run folder as training leaves it, with random weights."""
     config = configure("mini", settings.pop("backend", "spiking"), **settings)
-    shape = Shape(config.data.tokens, config.settings()["dim"], config.network.hidden, 2)
+    shape = Shape(config.data.rows, config.settings()["dim"], config.network.hidden, 2)
     network = Network.create(shape, torch.Generator().manual_seed(0))
     (folder / "checkpoint").mkdir(parents=True)
     (folder / "config.toml").write_bytes(config.to_toml())

@@ -17,7 +17,7 @@ from eqspike_seq.data.encoding import Progress
 from eqspike_seq.data.mini import load_mini
 from eqspike_seq.data.tokens import TokeniserName
 from eqspike_seq.learning import optimisers
-from eqspike_seq.model.network import Batch
+from eqspike_seq.model.batch import Batch
 from eqspike_seq.model.projection import Layer
 from neuromorphic.attention.clocked import Circuit, ClockedProjection, Tick
 from neuromorphic.attention.gated import Gated

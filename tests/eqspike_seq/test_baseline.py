@@ -5,12 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
+from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.linear_model import LogisticRegression
 
 from benchmarks.baselines import Ratios, naive_bayes
 from eqspike_seq.data.corpus import BORDER, Corpus, Split
-from eqspike_seq.learning.baseline import features, tfidf_logistic, words_and_pairs
+from eqspike_seq.data.patterns import counted_patterns
+from eqspike_seq.learning.baseline import counts, tfidf_logistic, weighted
 from tests.conftest import command
 
 TEXTS = ["good good film", "bad film", "not good", "not bad film !", "good", "bad bad bad"]
@@ -25,11 +26,14 @@ def corpus(*rows: tuple[str, int], inputs: int = 1) -> Corpus:
 
 def test_features_are_those_of_the_formula() -> None:
     split = Split(TEXTS, LABELS)
-    found = features(TfidfVectorizer, (split, split), "unicode", 1, sublinear_tf=True)
+    found = weighted(*counts({"train": split, "test": split}, "unicode", 1).values())
     fitted, again = (part.toarray() for part in found)
     np.testing.assert_array_equal(fitted, again)
-    documents = [words_and_pairs(text.split()) for text in TEXTS]
-    columns = {gram: place for place, gram in enumerate(sorted({gram for grams in documents for gram in grams}))}
+    grams, _, _ = counted_patterns({"train": split}, 1, "unicode", 2, 1)
+    columns = {gram: place for place, gram in enumerate(grams.names())}
+    pairs = [text.split() for text in TEXTS]
+    documents = [[*words, *map(" ".join, zip(words, words[1:], strict=False))] for words in pairs]
+    assert columns.keys() == {gram for grams in documents for gram in grams}
     assert fitted.shape == (len(TEXTS), len(columns))
     expected = np.zeros_like(fitted)
     for row, grams in enumerate(documents):

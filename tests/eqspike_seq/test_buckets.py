@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from eqspike_seq.learning.estimators import BPTT, ByLength, Estimate, GradientEstimator, ThreePhase, TwoPhase
-from eqspike_seq.model.network import Batch, Network
+from eqspike_seq.model.batch import Batch
+from eqspike_seq.model.network import Network
 from eqspike_seq.relaxation.buckets import STEP, buckets, lengths, trimmed
 from eqspike_seq.relaxation.dense import DenseBackend
 from neuromorphic.rate_code import SpikingBackend
@@ -100,7 +101,7 @@ def test_a_bucket_is_cut_to_its_longest_text_and_every_text_is_in_one(monkeypatc
     rows, found = [], lengths(network.shape, batch.mask)
     for places, narrow, texts in buckets(DenseBackend(), network, batch):
         longest = int(found[places].max())
-        assert longest <= narrow.shape.tokens == texts.x.shape[2] < longest + STEP
+        assert longest <= narrow.shape.rows == texts.x.shape[2] < longest + STEP
         assert narrow.weights[0].shape[1] == narrow.shape.flat
         assert narrow.weights[0].data_ptr() == network.weights[0].data_ptr()  # no copy
         rows += places.tolist()
@@ -113,5 +114,5 @@ def test_gaps_in_a_mask_are_kept() -> None:
     mask[0, 0, 20], mask[1, 0, :3] = True, True
     assert lengths(network.shape, mask).tolist() == [21, 3]
     narrow, texts = trimmed(network, Batch(batch.x, mask, batch.labels))
-    assert narrow.shape.tokens == 32 and bool(texts.mask[0, 0, 20])
+    assert narrow.shape.rows == 32 and bool(texts.mask[0, 0, 20])
     assert np.prod(texts.x.shape) == 2 * 32 * 4

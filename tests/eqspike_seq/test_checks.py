@@ -12,28 +12,21 @@ from eqspike.build import configure
 from eqspike.cli import main
 from eqspike.commands.check import GradientFlags
 from eqspike_seq.checks import gradients as gradcheck
+from eqspike_seq.checks.bptt import CURVE_TEXTS, bptt_course, compare, ep_course
 from eqspike_seq.checks.convergence import hopfield_energy, over_time, temperature_sweep
-from eqspike_seq.checks.gradients import (
-    CURVE_TEXTS,
-    SEARCHED,
-    Stage,
-    bptt_course,
-    compare,
-    ep_course,
-    teaching,
-    texts_of,
-)
+from eqspike_seq.checks.gradients import SEARCHED, Stage, teaching, texts_of
 from eqspike_seq.config.presets import run_settings
 from eqspike_seq.config.section import flat
 from eqspike_seq.config.settings import FORMAT
-from eqspike_seq.data.batches import random_batch
+from eqspike_seq.data.batches import Batches, random_batch
 from eqspike_seq.data.dataset import load_dataset
 from eqspike_seq.learning.estimators import BPTT
 from eqspike_seq.model.attention import hopattn
-from eqspike_seq.model.network import Batch, Network
+from eqspike_seq.model.batch import Batch
+from eqspike_seq.model.network import Network
 from eqspike_seq.model.projection import DenseProjection
 from eqspike_seq.relaxation.dense import DenseBackend
-from eqspike_seq.runs.schema import Agreement, ConvergenceCheck, GradientCheck
+from eqspike_seq.runs.findings import Agreement, ConvergenceCheck, GradientCheck
 from tests.conftest import is_whole, make_batch, make_clamped, make_network
 
 RESULTS = Path(__file__).parents[2] / "results"
@@ -199,7 +192,7 @@ def test_where_few_texts_teach_others_that_do_are_looked_for(
         return torch.tensor([row % every == 0 for row in rows(batch)]), 0.5
 
     monkeypatch.setattr(gradcheck, "teaching", teaching)
-    batch, about = texts_of(Stage("end", make_network()), config, data, 32)
+    batch, about = texts_of(Stage("end", make_network(), Batches.of(config, data)), config, data, 32)
     assert about.texts == taken and (batch is None) == (taken == 0)
     searched = min(SEARCHED * 32, len(data.train))
     if says is None:

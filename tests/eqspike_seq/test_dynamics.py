@@ -3,7 +3,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from eqspike_seq.model.network import Batch, State, phi, sigma
+from eqspike_seq.model.batch import Batch
+from eqspike_seq.model.network import State, phi, sigma
 from eqspike_seq.model.projection import DenseProjection, prepare
 from eqspike_seq.relaxation.dense import DenseBackend
 from tests.conftest import make_batch, make_network

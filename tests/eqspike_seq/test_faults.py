@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from eqspike_seq.data.cache import kept
 from eqspike_seq.data.locate import cache_dir
 from eqspike_seq.errors import DataError, RunError
 from eqspike_seq.runs.folder import Checkpoint, RunFolder
+from eqspike_seq.runs.weights import Rows
 from tests.stress import faults
 from tests.stress.survival import Outcome, config, quietly, remains
 
@@ -60,25 +62,34 @@ def killed_after(steps: int) -> Iterator[None]:
 
 @pytest.mark.parametrize("left", ["checkpoint", "checkpoint.old"])
 def test_kill_after_kill_there_is_a_whole_checkpoint(tmp_path: Path, left: str) -> None:
-    """Of two kills in a row the first may have left the older checkpoint only."""
+    """Of two kills in a row the first may have left the older checkpoint only; so too of the best one."""
 
     def save(folder: RunFolder, step: int) -> None:
-        weights = {"w1": torch.full((3,), float(step))}
-        folder.save_checkpoint(Checkpoint(weights, weights, {"step": step}))
+        weights, rows = {"w1": torch.full((3,), float(step))}, Rows(torch.tensor([step]), torch.ones(1, 2))
+        folder.save_checkpoint(Checkpoint(weights, weights, {"step": step}, replace(rows, whole=False)))
+        folder.keep_best()
 
     for steps in itertools.count():
         folder = RunFolder.open(config(tmp_path / str(steps)))
         save(folder, 1)
         if left == "checkpoint.old":
             (folder.path / "checkpoint").rename(folder.path / left)
+            folder.close()
+            folder = RunFolder.open(config(tmp_path / str(steps)))
         ended = False
         with suppress(Killed), killed_after(steps):
             save(folder, 2)
             ended = True
-        found = folder.load_checkpoint()
-        assert found is not None and found.model["w1"].tolist() == [found.state["step"]] * 3
+        folder.close()
+        folder = RunFolder.open(config(tmp_path / str(steps)))
+        for found in (folder.load_checkpoint(), folder.take_best()):
+            assert found is not None and found.rows is not None
+            step = int(found.model["w1"][0])
+            assert found.model["w1"].tolist() == [step] * 3
+            assert found.rows.ids.tolist() == [1, 2][:step]
+        folder.close()
         if ended:
-            assert steps > 6 and found.state["step"] == 2
+            assert steps > 12 and step == 2
             break
 
 

@@ -21,7 +21,8 @@ from eqspike_seq.learning.estimators import Estimate, ThreePhase
 from eqspike_seq.learning.trainer import Trainer
 from eqspike_seq.ledger import KINDS, Ledger
 from eqspike_seq.model.attention import weights
-from eqspike_seq.model.network import Batch, Network
+from eqspike_seq.model.batch import Batch
+from eqspike_seq.model.network import Network
 from eqspike_seq.relaxation.dense import DenseBackend
 from eqspike_seq.relaxation.equilibrium import Backend
 from eqspike_seq.relaxation.stack import largest_change
@@ -191,6 +192,7 @@ def test_a_phase_is_said_to_have_converged_if_another_sweep_would_not_move_it(
 
 
 SMALL = {"limit": 24, "epochs": 1, "batch": 12, "hidden": (6,), "tokens": 8, "dim": 4, "learning_rate": (1e-2,)}
+OWN = {"limit": 24, "epochs": 2, "batch": 12, "hidden": (6,), "dim": 8, "learning_rate": (1e-2,)}
 RATES = {"free_steps": 20, "nudge_steps": 20, "window": 10, "tick_steps": 10}
 CHANGES = {"neuron": "sigma-delta", "rule": "count"}
 EDGES = (
@@ -213,6 +215,32 @@ EDGES = (
     ),
     ("spiking", {**CHANGES, "nudge_threshold": 1e12, "projection_nudge_threshold": 1e12}, "nudges: silent"),
 )
+
+
+POOLING_EDGES = (
+    ({"beta": 1e-4}, ""),
+    ({"beta": 5.0, "readout": "softmax"}, ""),
+    ({"temperature": 1.0, "naive_bayes": 1e3}, ""),
+    ({"temperature": 1e6, "queries": 1}, ""),
+    ({"naive_bayes": 0.0, "start_scale": 0.0}, ""),
+    ({"naive_bayes": 0.0, "start_scale": 1e6}, ""),
+    ({"word_dropout": 0.99, "smoothing": 1e-9}, ""),
+    ({"ngrams": 3, "min_texts": 12, "batch": 10_000, "patience": 1}, ""),
+    ({"pattern_rate": 1e6, "epochs": 4}, ""),
+    ({"estimator": "two-phase", "uniform_attention": True}, ""),
+    ({"estimator": "bptt", "fixed_embeddings": True, "embeddings": "word2vec"}, ""),
+    ({"learning_rate": (1e3,), "epochs": 4}, "training diverges: loss"),
+)
+
+
+@pytest.mark.parametrize(("changes", "says"), POOLING_EDGES)
+def test_pooling_at_its_edges_ends_in_numbers_too(tmp_path: Path, changes: dict[str, object], says: str) -> None:
+    listener = Listener()
+    config = configure("mini", "dense", out=tmp_path / "run", network="pooling", **{**OWN, **changes})
+    result = run(config, listener)
+    assert result["complete"] and 0 <= result["test_accuracy"] <= 1
+    assert not says or any(says in line for line in listener.said), listener.said
+    finite(tmp_path / "run")
 
 
 @pytest.mark.parametrize(("backend", "changes", "says"), EDGES)
@@ -288,7 +316,7 @@ def test_one_text_with_opposite_labels(tmp_path: Path) -> None:
         load_own(path)
     path.write_text("text,label\n" + "".join(f"text {i},yes\ntext {i},no\n" for i in range(40)))
     listener = Listener()
-    result = run(configure(str(path), "dense", out=tmp_path / "run", **{**SMALL, "embeddings": "random"}), listener)
+    result = run(configure(str(path), "dense", out=tmp_path / "run", **OWN), listener)
     assert any("texts occur with different labels" in line for line in listener.said) and result["complete"]
     finite(tmp_path / "run")
     assert json.loads((tmp_path / "run" / "environment.json").read_text())["counts"]["texts_with_several_labels"] == 40

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from eqspike_seq.learning.estimators import BPTT, Gradients, ThreePhase, TwoPhase
-from eqspike_seq.model.network import Batch, Network, Shape
+from eqspike_seq.model.batch import Batch
+from eqspike_seq.model.network import Network, Shape
 from eqspike_seq.relaxation.dense import DenseBackend
 from tests.conftest import make_batch, make_network
 
@@ -65,7 +66,7 @@ def test_bias_falls_with_beta_at_the_order_of_theory(estimator: type, order: int
 def smooth_network() -> Network:
     """Weights so small that every unit stays between the kinks of σ."""
     network = make_network()
-    return Network(network.shape, network.w1, [0.4 * w for w in network.weights], network.biases)
+    return Network(network.shape, network.asking, [0.4 * w for w in network.weights], network.biases)
 
 
 def inside(layers: tuple[torch.Tensor, ...]) -> bool:

@@ -6,8 +6,10 @@ import pytest
 import torch
 
 from eqspike_seq.errors import RunError
-from eqspike_seq.ledger import KINDS, Ledger, update_ledger
-from eqspike_seq.model.network import Batch, Network, Shape
+from eqspike_seq.learning.cost import update_ledger
+from eqspike_seq.ledger import KINDS, Ledger
+from eqspike_seq.model.batch import Batch
+from eqspike_seq.model.network import Network, Shape
 from eqspike_seq.phases import RELAXED, Phase
 from eqspike_seq.relaxation.dense import DenseBackend
 from neuromorphic.activity import woken

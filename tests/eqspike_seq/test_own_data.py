@@ -260,7 +260,7 @@ def test_each_data_set_has_its_tokeniser(tmp_path: Path, monkeypatch: pytest.Mon
     file = write(tmp_path / "a.csv", made())
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.toml").write_text('dataset = "a.csv"\nepochs = 2\n')
-    for line in ([str(file)], [str(file), "--preset", "cpu"], ["--config", "mine.toml"]):
+    for line in ([str(file)], [str(file), "--preset", "paper-small"], ["--config", "mine.toml"]):
         assert parse_run(line).settings()["tokeniser"] == "unicode"
     for line in (["imdb"], ["snli"], ["mini"], ["imdb", "--preset", "paper"], ["snli", "--preset", "snli-paper"]):
         assert parse_run(line).settings()["tokeniser"] == "ascii"
@@ -368,25 +368,26 @@ def test_places_that_are_no_data_set(tmp_path: Path) -> None:
 @pytest.mark.parametrize("length", [0, 12, 300])
 @pytest.mark.parametrize("backend", ["dense", "spiking"])
 def test_sizes_are_settings_that_fit(texts: int, length: int, backend: str) -> None:
-    found = sizes([length] * 50, 20, texts)
+    network = "pooling" if backend == "dense" else "tokens"
+    found = sizes([length] * 50, 20, texts, network=network)
     config = configure("imdb", backend, "own", **found)
-    assert (
-        8 <= config.data.tokens <= 256 and config.data.tokens >= min(length, 256) and 5 <= config.learning.epochs <= 100
-    )
+    assert config.network.name == network and 5 <= config.learning.epochs <= 100
+    if network == "tokens":
+        assert 8 <= config.data.rows <= 256 and config.data.rows >= min(length, 256)
 
 
 def test_sizes_come_from_the_texts_unless_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path / "a.csv", made())
     monkeypatch.chdir(tmp_path)
     config = parse_run(["--epochs", "3", "a.csv", "--backend", "spiking"])
-    assert config.run.preset == "own" and (config.data.tokens, config.learning.batch, config.learning.epochs) == (
+    assert config.run.preset == "own" and (config.data.rows, config.learning.batch, config.learning.epochs) == (
         16,
         8,
         3,
     )
     assert config.data.dataset == str(tmp_path / "a.csv") and config.data.dataset_name == "a"
     assert parse_run(["a.csv", "--hidden", "9", "5"]).network.weight_matrices == 4
-    assert parse_run(["a.csv", "--preset", "cpu"]).data.tokens == 256
+    assert parse_run(["a.csv", "--preset", "paper-small"]).data.rows == 256
     (tmp_path / "mine.toml").write_text('dataset = "a.csv"\nhidden = [7]\n')
     assert parse_run(["--config", "mine.toml"]).network.hidden == (7,)
     assert parse_run(["--config", "mine.toml"]).data.dataset == str(tmp_path / "a.csv")

@@ -29,7 +29,7 @@ from eqspike_seq.data.encoding import Encoded
 from eqspike_seq.data.own import load_own
 from eqspike_seq.data.snli import CLASSES, find_snli, load_snli
 from eqspike_seq.errors import ConfigError, DataError, RunError
-from eqspike_seq.learning.evaluation import attention_of
+from eqspike_seq.learning.closeup import attention_of
 from eqspike_seq.model.network import Network
 from eqspike_seq.relaxation.dense import DenseBackend
 from tests.conftest import command
@@ -232,11 +232,11 @@ def test_from_file_to_answer(own: Path, tmp_path: Path, flags: str, capsys: pyte
         assert predictor.classes.index(str(found.label)) == saved["predicted"][row]
         assert found.words[: found.first] == tuple(text.split("\x1f")[0].split())
         assert sum(found.attention) == pytest.approx(len(found.read), rel=1e-4)
-    samples, tokens = open_run(out).samples, 2 * predictor.config.data.tokens
+    samples, tokens = open_run(out).samples, 2 * predictor.config.data.rows
     assert samples["attention"].shape[1:] == (tokens, tokens) and samples["mask"].shape[1] == tokens
     assert np.allclose(samples["attention"][samples["mask"]].sum(-1), 2, atol=1e-2)  # a row of each key text
     dim = predictor.config.settings()["dim"]
-    assert trained(out)[1].w1.shape == (4, dim, dim)  # a projection layer each
+    assert trained(out)[1].asking.shape == (4, dim, dim)  # a projection layer each
     capsys.readouterr()
     command("predict", out, "young man 1 eats in the park", "nobody eats", "--explain")
     assert "contradiction" in capsys.readouterr().out.split("(")[0] or flags == "--backend spiking"
@@ -253,10 +253,12 @@ def test_from_file_to_answer(own: Path, tmp_path: Path, flags: str, capsys: pyte
 
 def test_projections_can_be_left_out() -> None:
     config = configure("snli", "dense", projections=("ab", "bb"))
-    assert config.network.layout == ((0, 1), (1, 1)) and configure("imdb", "dense").network.layout == ((0, 0),)
+    assert config.network.layout == ((0, 1), (1, 1)) and configure("mini", "dense").network.layout == ((0, 0),)
     for wrong in ({"projections": ()}, {"projections": ("ab", "ab")}, {"text_column": ("a", "b")}):
         with pytest.raises(ConfigError):
             configure("snli", "dense", **wrong)
+    with pytest.raises(ConfigError, match="--network pooling: pairs of texts need tokens"):
+        configure("snli", "dense", network="pooling")
     with pytest.raises(ConfigError, match="pairs of texts only"):
         configure("imdb", "dense", projections=("ab",))
 

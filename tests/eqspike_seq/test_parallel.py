@@ -88,10 +88,10 @@ def test_a_share_is_the_same_texts_with_the_same_words_left_out() -> None:
     config = configure("mini", "dense", limit=20)
     data = load_dataset(config.data)
     gather, rows = Batches.of(config, data), np.array([7, 2, 11, 5, 3])
-    whole = gather(data.train, rows, 0.3, np.random.default_rng(1))
+    whole = gather.lookup(data.train, rows, 0.3, np.random.default_rng(1)).whole()
     for rank in range(2):
         share = Job(rank, 2).share(5)
-        part = gather(data.train, rows, 0.3, np.random.default_rng(1), share)
+        part = gather.lookup(data.train, rows, 0.3, np.random.default_rng(1), share).whole()
         assert (part.x == whole.x[share]).all() and (part.mask == whole.mask[share]).all()
         assert (part.labels == whole.labels[share]).all() and part.seed == whole.seed
 

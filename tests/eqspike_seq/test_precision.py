@@ -20,7 +20,8 @@ from eqspike_seq.files import read_tensors, read_toml
 from eqspike_seq.learning import precision
 from eqspike_seq.learning.precision import FEWEST, MOST, ROUNDS, large_products, sample, settled
 from eqspike_seq.learning.trainer import Trainer
-from eqspike_seq.model.network import Batch, Shape
+from eqspike_seq.model.batch import Batch
+from eqspike_seq.model.network import Shape
 from eqspike_seq.progress import Reporter
 from tests.conftest import command
 from tests.eqspike_seq.test_parallel import SCRIPT, torchrun
@@ -76,7 +77,7 @@ def test_bfloat16_is_chosen_where_it_is_clearly_faster(
 ) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: NATIVE)
     asked = timed_as(monkeypatch, {torch.float32: float32, torch.bfloat16: bfloat16})
-    config = configure("imdb", "dense")
+    config = configure("imdb", "dense", "paper-small")
     assert settled(config, IMDB, synthetic(IMDB, 32)).run.precision == expected
     assert asked == [torch.float32, torch.bfloat16] * (len(asked) // 2) and len(asked) <= 2 * (1 + ROUNDS)
 
@@ -84,7 +85,7 @@ def test_bfloat16_is_chosen_where_it_is_clearly_faster(
 def test_timing_ends_where_products_take_long(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: NATIVE)
     asked = timed_as(monkeypatch, {torch.float32: 0.1, torch.bfloat16: 0.05})
-    assert settled(configure("imdb", "dense"), IMDB, synthetic(IMDB, 32)).run.precision == "bfloat16"
+    assert settled(configure("imdb", "dense", "paper-small"), IMDB, synthetic(IMDB, 32)).run.precision == "bfloat16"
     assert len(asked) == 2 * (1 + 2)  # once to warm up, two rounds
 
 
@@ -93,7 +94,7 @@ def test_nothing_is_timed_where_there_is_nothing_to_choose(given: str, monkeypat
     """A precision was given, the processor has no bfloat16, or the products are small: of digits there are none."""
     asked = timed_as(monkeypatch, {})
     monkeypatch.setattr(torch.cpu, "get_capabilities", dict)
-    config = configure("imdb", "dense", precision=given)
+    config = configure("imdb", "dense", "paper-small", precision=given)
     assert settled(config, IMDB, synthetic(IMDB, 32)).run.precision == ("float32" if given == "auto" else given)
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: NATIVE)
     for name in ("mini", "digits"):
@@ -107,9 +108,9 @@ def test_nothing_is_timed_where_there_is_nothing_to_choose(given: str, monkeypat
 def test_what_is_timed_is_a_small_network_with_the_shares_of_the_whole_one() -> None:
     """HopAttn takes N² D products twice, w₂ N D H₂ twice: scaled down alike their ratio, H₂/N, stays."""
     shape, texts = sample(IMDB, synthetic(IMDB, 128)) or pytest.fail("nothing is timed")
-    assert len(texts) == 32 and texts.x.shape[2] == texts.mask.shape[2] == shape.tokens < 256
-    assert shape.hidden[0] / shape.tokens == pytest.approx(1, rel=0.02) and shape.dim == 100
-    by_hand = 32 * (2 * shape.tokens**2 * 100 + 2 * shape.tokens * 100 * shape.hidden[0])
+    assert len(texts) == 32 and texts.x.shape[2] == texts.mask.shape[2] == shape.rows < 256
+    assert shape.hidden[0] / shape.rows == pytest.approx(1, rel=0.02) and shape.dim == 100
+    by_hand = 32 * (2 * shape.rows**2 * 100 + 2 * shape.rows * 100 * shape.hidden[0])
     assert large_products(shape, texts) == by_hand == pytest.approx(MOST, rel=0.05)
 
 
@@ -118,7 +119,7 @@ def test_the_lengths_are_those_of_the_texts_and_not_those_there_is_room_for(word
     full = synthetic(Shape(600, 100, (256, 40), 2), 64)
     mask = torch.arange(600).expand(64, 1, 600) < words
     shape, texts = sample(Shape(600, 100, (256, 40), 2), Batch(full.x, mask, full.labels)) or pytest.fail("none")
-    assert shape.tokens <= longest and texts.mask.sum() <= 32 * words
+    assert shape.rows <= longest and texts.mask.sum() <= 32 * words
     short = Batch(full.x, torch.arange(600).expand(64, 1, 600) < 4, full.labels)
     assert 32 * (2 * 4**2 * 100 + 2 * 4 * 100 * 256) < FEWEST
     assert sample(Shape(600, 100, (256, 40), 2), short) is None

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from eqspike_seq.errors import EqspikeError
-from eqspike_seq.model.network import Batch, Network
+from eqspike_seq.model.batch import Batch
+from eqspike_seq.model.network import Network
 from neuromorphic.attention.gated import Gated
 from neuromorphic.attention.winners import GatedWinners
 from neuromorphic.change_code import SigmaDeltaBackend
@@ -43,7 +44,7 @@ def words(seed: int) -> torch.Tensor:
 
 def batched(backend: SigmaDeltaBackend, network: Network, table: torch.Tensor, ids: np.ndarray) -> list[Any]:
     """From batches of one: signed units of s¹ (steps, n, D), s², … (steps, Hᵢ) in each step, outputs, the ledger."""
-    full = torch.zeros(1, 1, network.shape.tokens, dtype=torch.int64)
+    full = torch.zeros(1, 1, network.shape.rows, dtype=torch.int64)
     full[0, 0, : len(ids)] = torch.from_numpy(ids)
     batch = Batch(table[full], full > 0, torch.zeros(1, dtype=torch.int64))
     whole = backend.free(network, batch, record=True)

@@ -10,7 +10,8 @@ from eqspike_seq.data.dataset import load_dataset
 from eqspike_seq.learning.estimators import ThreePhase
 from eqspike_seq.learning.evaluation import evaluate
 from eqspike_seq.learning.trainer import Trainer
-from eqspike_seq.model.network import Batch, Network, Shape, sigma
+from eqspike_seq.model.batch import Batch
+from eqspike_seq.model.network import Network, Shape, sigma
 from eqspike_seq.model.projection import DenseProjection, prepare
 from eqspike_seq.relaxation.dense import DenseBackend
 from neuromorphic.change_code import SigmaDeltaBackend
@@ -88,7 +89,7 @@ def shifted_gradient(network: Network, batch: Batch, backend: SigmaDeltaBackend)
         e1, e = h.projection - own1, [a - b for a, b in zip(h.layers, own, strict=True)]
     traced = Network(
         network.shape,
-        network.w1.clone().requires_grad_(),
+        network.asking.clone().requires_grad_(),
         [w.clone().requires_grad_() for w in network.weights],
         [b.clone().requires_grad_() for b in network.biases],
     )

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from eqspike_seq.learning.estimators import ThreePhase
-from eqspike_seq.model.network import Batch, Network, Shape
+from eqspike_seq.model.batch import Batch
+from eqspike_seq.model.network import Network, Shape
 from eqspike_seq.relaxation.dense import DenseBackend
 from neuromorphic.neurons import Bernoulli, LeakyIntegrateAndFire, Neuron
 from neuromorphic.rate_code import SpikingBackend

@@ -10,7 +10,7 @@ import torch
 from eqspike.build import CHANGE_CIRCUITS, RATE_CIRCUITS, configure, make_backend
 from eqspike_seq.learning.estimators import ThreePhase
 from eqspike_seq.model.attention import hopattn, weights
-from eqspike_seq.model.network import Batch
+from eqspike_seq.model.batch import Batch
 from neuromorphic.attention.winners import (
     SAMPLERS,
     GatedWinners,

@@ -1,0 +1,273 @@
+"""Texts as counted patterns: words and n-grams, runs of up to n words, that enough training texts hold.
+
+A text is its distinct patterns and how often each occurs in it; the order of words is in its n-grams and nowhere else.
+Patterns have ids from 1: words first, then n-grams of 2 words, of 3, those of most texts first. An n-gram occurs at
+least as rarely as its parts, so that one of n words is known by (id of its first n − 1 words, id of its last word).
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import chain
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from eqspike_seq.data.cache import Arrays, kept
+from eqspike_seq.data.corpus import Split, single
+from eqspike_seq.data.embeddings import no_word
+from eqspike_seq.data.encoding import Encoded, Progress, Statistics
+from eqspike_seq.data.locate import cache_dir
+from eqspike_seq.data.tokens import TokeniserName, letters, normalised
+from eqspike_seq.data.tokens import split as split_into_tokens
+from eqspike_seq.files import sha256_of
+
+Ints = NDArray[np.int64]
+TOGETHER = 4096  # texts whose patterns are sorted at once
+
+
+@dataclass(frozen=True)
+class Words:
+    """Texts as numbers of words: ``ids`` of all words end to end, 0 for one that is not known, ``lengths`` (n,) of each
+    text; how many letters the texts have, and how many of them are in no word."""
+
+    ids: Ints
+    lengths: Ints
+    letters: int
+    lost: int
+
+
+@dataclass(frozen=True)
+class NGrams:
+    """``words`` (W) and, for n-grams of 2, 3, … words, (codes in rising order, the id of each)."""
+
+    words: dict[str, int]
+    levels: tuple[tuple[Ints, Ints], ...]
+
+    def __len__(self) -> int:
+        return len(self.words) + sum(len(codes) for codes, _ in self.levels)
+
+    def code(self, first: Ints, last: Ints) -> Ints:
+        """Of n-grams whose first n − 1 words have the id ``first``, and whose last one ``last``."""
+        return first * (len(self.words) + 1) + last
+
+    @classmethod
+    def of(cls, names: list[str]) -> "NGrams":
+        """From the ``names`` of its patterns. Raises ValueError where they are not those of n-grams."""
+        parts = [name.split(" ") for name in names]
+        words = {name: number for number, name in enumerate(names, start=1) if " " not in name}
+        if list(words.values()) != list(range(1, len(words) + 1)):
+            raise ValueError("words after n-grams, or one twice")
+        found, number = cls(words, ()), {name: place for place, name in enumerate(names, start=1)}
+        for length in range(2, max(map(len, parts), default=1) + 1):
+            mine = [place for place, each in enumerate(parts) if len(each) == length]
+            try:
+                first = np.array([number[" ".join(parts[place][:-1])] for place in mine], dtype=np.int64)
+                last = np.array([words[parts[place][-1]] for place in mine], dtype=np.int64)
+            except KeyError as error:
+                raise ValueError(f"an n-gram without its part {error}") from error
+            codes, ids = found.code(first, last), np.array(mine, dtype=np.int64) + 1
+            order = np.argsort(codes)
+            found = cls(words, (*found.levels, (codes[order], ids[order])))
+        return found
+
+    def names(self) -> list[str]:
+        """Each pattern as its words with spaces between, by id from 1."""
+        words = list(self.words)
+        names = [*words, *[""] * (len(self) - len(words))]
+        for codes, ids in self.levels:
+            first, last = np.divmod(codes, len(words) + 1)
+            for number, start, end in zip(ids.tolist(), first.tolist(), last.tolist(), strict=True):
+                names[number - 1] = f"{names[start - 1]} {words[end - 1]}"
+        return names
+
+    def parts(self) -> Iterator[tuple[Ints, Ints, Ints]]:
+        """(ids, id of the first n − 1 words, id of the last word) of the n-grams of 2 words, of 3, …"""
+        for codes, ids in self.levels:
+            yield ids, *np.divmod(codes, len(self.words) + 1)
+
+    def found(self, ids: Ints, owner: Ints) -> Iterator[tuple[Ints, Ints]]:
+        """(ids, place of the first word) of the patterns of 1 word, of 2, … that occur in words ``ids`` (T,) of the
+        texts ``owner`` (T,); a place for each occurrence."""
+        start, first = np.flatnonzero(ids), ids
+        yield ids[start], start
+        for length, (codes, numbers) in enumerate(self.levels, start=2):
+            inside = np.zeros(len(ids), dtype=bool)
+            inside[: 1 - length] = owner[: 1 - length] == owner[length - 1 :]
+            start = np.flatnonzero(inside & (first > 0))
+            start = start[ids[start + length - 1] > 0]
+            wanted = self.code(first[start], ids[start + length - 1])
+            place = np.minimum(np.searchsorted(codes, wanted), max(0, len(codes) - 1))
+            known = codes[place] == wanted if len(codes) else np.zeros(len(start), dtype=bool)
+            start, place = start[known], place[known]
+            first = np.zeros_like(ids)
+            first[start] = numbers[place]
+            yield first[start], start
+
+
+def as_words(texts: list[str], tokeniser: TokeniserName, known: dict[str, int], grow: bool = False) -> Words:
+    """Texts as numbers of the words that are ``known``; with ``grow`` new ones are added to them."""
+    ids, lengths, written, held = [np.zeros(0, dtype=np.int64)], np.zeros(len(texts), dtype=np.int64), 0, 0
+    for row, text in enumerate(texts):
+        text = normalised(text, tokeniser)
+        tokens = split_into_tokens(text, tokeniser)
+        lengths[row], written, held = len(tokens), written + letters([text]), held + letters(tokens)
+        if grow:
+            numbers = [known.setdefault(token, len(known) + 1) for token in tokens]
+        else:
+            numbers = [known.get(token, 0) for token in tokens]
+        ids.append(np.array(numbers, dtype=np.int64))
+    return Words(np.concatenate(ids), lengths, written, written - held)
+
+
+def vocabulary(read: Words, words: dict[str, int], longest: int, least: int) -> tuple[NGrams, Ints]:
+    """(the patterns of up to ``longest`` words that ``least`` of the texts hold, the new number of each word)."""
+    owner = np.repeat(np.arange(len(read.lengths)), read.lengths)
+    values, texts = in_texts(read.ids, owner)
+    kept = values[texts >= least][np.argsort(-texts[texts >= least], kind="stable")]
+    renumbered = np.zeros(len(words) + 1, dtype=np.int64)
+    renumbered[kept] = np.arange(1, len(kept) + 1)
+    names = ["", *words]
+    grams = NGrams({names[old]: new for new, old in enumerate(kept.tolist(), start=1)}, ())
+    ids = renumbered[read.ids]
+    for length in range(2, longest + 1):
+        first = np.zeros_like(ids)
+        for numbers, start in grams.found(ids, owner):
+            first[:], first[start] = 0, numbers  # of the longest that are known so far
+        inside = np.flatnonzero(owner[: 1 - length] == owner[length - 1 :]) if len(ids) >= length else owner[:0]
+        start = inside[(first[inside] > 0) & (ids[inside + length - 1] > 0)]
+        codes, texts = in_texts(grams.code(first[start], ids[start + length - 1]), owner[start])
+        codes, texts = codes[texts >= least], texts[texts >= least]
+        numbers = np.empty(len(codes), dtype=np.int64)
+        numbers[np.argsort(-texts, kind="stable")] = np.arange(len(grams) + 1, len(grams) + 1 + len(codes))
+        grams = NGrams(grams.words, (*grams.levels, (codes, numbers)))
+    return grams, renumbered
+
+
+Counted = tuple[NGrams, dict[str, Encoded], dict[str, Statistics]]
+
+
+def counted_patterns(
+    parts: dict[str, Split],
+    inputs: int,
+    tokeniser: TokeniserName,
+    longest: int,
+    least: int,
+    progress: Progress | None = None,
+) -> Counted:
+    """(the patterns of up to ``longest`` words that ``least`` training texts hold; each split as these, counted; what
+    became of its words). With ``progress`` cached by content. Raises DataError where there is no pattern."""
+    if progress is None:
+        return _counted(parts, inputs, tokeniser, longest, least)
+    texts = (text.encode("utf-8", "replace") for part in parts.values() for text in part.texts)
+    about = [tokeniser.encode(), f"{inputs} {longest} {least} {[len(part) for part in parts.values()]}".encode()]
+    path = cache_dir() / "patterns" / f"{sha256_of(chain(about, texts))[:32]}.npz"
+    return kept(
+        path,
+        lambda: _as_arrays(_counted(parts, inputs, tokeniser, longest, least)),
+        lambda arrays: _from_arrays(arrays, parts, inputs),
+        progress,
+    )
+
+
+def _as_arrays(found: Counted) -> Arrays:
+    grams, encoded, statistics = found
+    arrays: Arrays = {"names": np.frombuffer("\n".join(grams.names()).encode(), dtype=np.uint8)}
+    for name, part in encoded.items():
+        assert part.counts is not None
+        arrays |= {f"{name}_ids": part.ids, f"{name}_counts": part.counts, f"{name}_lengths": np.diff(part.starts)}
+        arrays[f"{name}_statistics"] = np.array(statistics[name])
+    return arrays
+
+
+def _from_arrays(arrays: Arrays, parts: dict[str, Split], inputs: int) -> Counted:
+    """Raises ValueError unless they can be those of such parts."""
+    grams, encoded, statistics = NGrams.of(arrays["names"].tobytes().decode().split("\n")), {}, {}
+    for name, part in parts.items():
+        ids, counts, lengths = (arrays[f"{name}_{kind}"] for kind in ("ids", "counts", "lengths"))
+        whole = (ids.dtype, counts.dtype, lengths.shape) == (np.int32, np.int32, (len(part) * inputs,))
+        if not whole or ids.shape != counts.shape or (lengths < 0).any() or lengths.sum() != len(ids):
+            raise ValueError("the patterns are not those of the texts")
+        if len(ids) and not (1 <= ids.min() <= ids.max() <= len(grams) and counts.min() > 0):
+            raise ValueError("patterns that there are not")
+        encoded[name] = replace(Encoded.of(ids, lengths, part.labels, inputs), counts=counts)
+        statistics[name] = Statistics(*(int(number) for number in arrays[f"{name}_statistics"]))
+    return grams, encoded, statistics
+
+
+def _counted(parts: dict[str, Split], inputs: int, tokeniser: TokeniserName, longest: int, least: int) -> Counted:
+    known: dict[str, int] = {}
+    train = as_words(single(parts["train"].texts, inputs), tokeniser, known, grow=True)
+    grams, renumbered = vocabulary(train, known, longest, least)
+    if not len(grams):
+        raise no_word("--min-texts", least, any_word=bool(known))
+    encoded, statistics = {}, {}
+    for name, part in parts.items():
+        if name == "train":
+            read = replace(train, ids=renumbered[train.ids])
+        else:
+            read = as_words(single(part.texts, inputs), tokeniser, grams.words)
+        ids, counts, lengths = counted(grams, read)
+        encoded[name] = replace(Encoded.of(ids, lengths, part.labels, inputs), counts=counts)
+        statistics[name] = Statistics(len(read.ids), int((read.ids == 0).sum()), read.letters, read.lost)
+    return grams, encoded, statistics
+
+
+def class_counts(train: Encoded, classes: int, patterns: int) -> tuple[Tensor, Tensor]:
+    """(texts of each class that hold a pattern, (V + 1, C); texts of each class, (C,)); a pair is two texts."""
+    labels = np.repeat(train.labels, train.inputs)
+    found = np.bincount(
+        train.ids.astype(np.int64) * classes + np.repeat(labels, np.diff(train.starts)),
+        minlength=(patterns + 1) * classes,
+    )
+    totals = np.bincount(labels, minlength=classes)
+    return torch.from_numpy(found.reshape(-1, classes)).float(), torch.from_numpy(totals).float()
+
+
+def in_texts(values: Ints, owner: Ints) -> tuple[Ints, Ints]:
+    """(the different ``values`` in rising order, in how many texts each occurs); ``owner`` rises."""
+    order = np.argsort(values, kind="stable")
+    values, owner = values[order], owner[order]
+    new = np.ones(len(values), dtype=bool)
+    new[1:] = values[1:] != values[:-1]
+    other = new.copy()
+    other[1:] |= owner[1:] != owner[:-1]
+    place = np.flatnonzero(new)
+    return values[place], np.add.reduceat(other, place, dtype=np.int64) if len(place) else place
+
+
+def counted(grams: NGrams, read: Words) -> tuple[NDArray[np.int32], NDArray[np.int32], Ints]:
+    """(ids of the patterns of each text, in rising order, end to end; how often each occurs; how many a text has)."""
+    ends, parts = np.cumsum(read.lengths), []
+    for start in range(0, max(1, len(ends)), TOGETHER):
+        lengths = read.lengths[start : start + TOGETHER]
+        first = int(ends[start] - lengths[0]) if len(ends) else 0
+        parts.append(_counted_some(grams, read.ids[first : first + int(lengths.sum())], lengths))
+    ids, counts, found = (np.concatenate(each) for each in zip(*parts, strict=True))
+    return ids, counts, found
+
+
+def _counted_some(grams: NGrams, ids: Ints, lengths: Ints) -> tuple[NDArray[np.int32], NDArray[np.int32], Ints]:
+    owner = np.repeat(np.arange(len(lengths)), lengths)
+    keys = np.concatenate([owner[start] * (len(grams) + 1) + numbers for numbers, start in grams.found(ids, owner)])
+    keys.sort()
+    place = np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1]])) if len(keys) else keys
+    texts, numbers = np.divmod(keys[place], len(grams) + 1)
+    times = np.diff(np.append(place, len(keys)))
+    return numbers.astype(np.int32), times.astype(np.int32), np.bincount(texts, minlength=len(lengths))
+
+
+def spread(grams: NGrams, words: Ints, ids: Ints, shares: NDArray[Any]) -> NDArray[Any]:
+    """What each of the ``words`` (T,) of one text gets of the ``shares`` (Q, N) of its patterns ``ids`` (N,), (Q, T):
+    the share of a pattern is divided among its occurrences, and there among its words."""
+    column = np.zeros(len(grams) + 1, dtype=np.int64)
+    column[ids] = np.arange(len(ids))
+    found, owner = np.zeros((len(shares), len(words))), np.zeros(len(words), dtype=np.int64)
+    for length, (numbers, start) in enumerate(grams.found(words, owner), start=1):
+        times = np.bincount(numbers, minlength=len(column))[numbers]
+        each = shares[:, column[numbers]] * np.isin(numbers, ids) / (times * length)
+        for place in range(length):
+            found[:, start + place] += each
+    return found

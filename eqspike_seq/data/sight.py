@@ -1,0 +1,137 @@
+"""What the network sees of a text: its tokens in their order, or all its words and n-grams with their counts."""
+
+from dataclasses import dataclass, replace
+from typing import Annotated, ClassVar, Literal
+
+import numpy as np
+from pydantic import Field
+
+from eqspike_seq.config.section import Needs, Positive, Section
+from eqspike_seq.data.corpus import Corpus, parts_of, single
+from eqspike_seq.data.embeddings import Embeddings
+from eqspike_seq.data.encoding import Encoded, Progress, Statistics, known_ids, shuffled, token_ids
+from eqspike_seq.data.naive_bayes import NaiveBayes
+from eqspike_seq.data.patterns import NGrams, as_words, class_counts, counted, counted_patterns
+from eqspike_seq.data.tokens import TokeniserName
+from eqspike_seq.data.vectors import Vectors
+from eqspike_seq.errors import DataError
+from eqspike_seq.files import sha256_of
+
+WITH_RATIOS = Needs("--naive-bayes above 0", lambda settings: settings.get("naive_bayes", 0) > 0)
+
+
+def silent(_: str) -> None:
+    """No progress is shown."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """The splits of a corpus by name, what became of their words, and the vectors of words or patterns; of patterns
+    maybe the ``ratios`` that some components start at."""
+
+    embeddings: Embeddings
+    encoded: dict[str, Encoded]
+    statistics: dict[str, Statistics]
+    ratios: NaiveBayes | None = None
+    grams: NGrams | None = None
+
+
+class Sight(Section):
+    """What the network sees of a text. ``rows`` of it ask."""
+
+    rows: ClassVar[int] = 0
+
+    def read(self, corpus: Corpus, tokeniser: TokeniserName, vectors: Vectors, progress: Progress | None) -> Reading:
+        """All splits as ids, with the vectors of these; without ``progress`` no ids are kept in the cache. Raises
+        DataError."""
+        raise NotImplementedError
+
+    def encode(self, texts: list[str], reading: Reading, tokeniser: TokeniserName) -> Encoded:
+        """Other texts, as single ones and without labels, as the ids of ``reading``."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class TokenSequence(Sight):
+    """The tokens of a text in their order, each of which asks."""
+
+    tokens: Annotated[int, Field(ge=1, le=100_000)] = 256
+    """N, the tokens of a text that the network sees."""
+    keep: Literal["ends", "head", "tail"] = "ends"
+    """Which tokens of a longer text: its first and last half of N, its first N or its last N."""
+    shuffle_words: bool = False
+    """Put the words of every text in random order (a control: what is left without word order)."""
+    min_count: Positive = 5
+    """Words rarer than this in the training texts get no vector."""
+
+    @property
+    def rows(self) -> int:  # type: ignore[override]
+        """N."""
+        return self.tokens
+
+    def read(self, corpus: Corpus, tokeniser: TokeniserName, vectors: Vectors, progress: Progress | None) -> Reading:
+        """Each text as the ids of those of its tokens that have a vector."""
+        embeddings = vectors.embed(corpus, tokeniser, self.min_count, progress or silent)
+        encoded, read = {}, {}
+        for name, part in parts_of(corpus).items():
+            texts = single(part.texts, corpus.inputs)
+            if progress is None:
+                read[name] = ids = known_ids(texts, embeddings, tokeniser)
+            else:
+                read[name] = ids = token_ids(texts, embeddings, tokeniser, progress)
+            found = Encoded.of(ids.ids, ids.lengths, part.labels, corpus.inputs)
+            encoded[name] = shuffled(found) if self.shuffle_words else found
+        return Reading(embeddings, encoded, {name: ids.statistics() for name, ids in read.items()})
+
+    def encode(self, texts: list[str], reading: Reading, tokeniser: TokeniserName) -> Encoded:
+        """Each text as the ids of those of its tokens that have a vector."""
+        ids = known_ids(texts, reading.embeddings, tokeniser)
+        return Encoded.of(ids.ids, ids.lengths, np.zeros(len(texts), dtype=np.int64))
+
+
+@dataclass(frozen=True)
+class CountedPatterns(Sight):
+    """All words and n-grams of a text, each with its count."""
+
+    ngrams: Annotated[int, Field(ge=1, le=3)] = 2
+    """The longest n-gram, in words, that is a pattern."""
+    min_texts: Positive = 2
+    """Words and n-grams that fewer training texts hold are no patterns."""
+    start_scale: Annotated[float, Field(ge=0)] = 0.1
+    """Standard deviation of the vectors at the start."""
+    naive_bayes: Annotated[float, Field(ge=0)] = 2.0
+    """Some components start at the pattern's log-count ratios of the classes, of this root mean square; 0: none do."""
+    naive_bayes_copies: Annotated[Positive, WITH_RATIOS] = 4
+    """Components of each ratio. Of two classes there is one, else one a class."""
+    smoothing: Annotated[float, Field(gt=0), WITH_RATIOS] = 1.0
+    """Pseudo-counts of the ratios: texts of each class that are taken to hold every pattern."""
+
+    def read(self, corpus: Corpus, tokeniser: TokeniserName, vectors: Vectors, progress: Progress | None) -> Reading:
+        """Each text as the ids of its different patterns, with their counts."""
+        parts = parts_of(corpus)
+        asked = (tokeniser, self.ngrams, self.min_texts, progress)
+        grams, encoded, statistics = counted_patterns(parts, corpus.inputs, *asked)
+        start, source = vectors.patterns(grams, corpus, tokeniser, self.min_texts, progress or silent)
+        start *= self.start_scale
+        ratios = None
+        if self.naive_bayes:
+            counts, totals = class_counts(encoded["train"], len(corpus.classes), len(grams))
+            ratios = NaiveBayes.of(counts, totals, self.smoothing, self.naive_bayes, self.naive_bayes_copies)
+            if ratios.components > start.shape[1]:
+                raise DataError(
+                    f"vectors of {start.shape[1]} components, expected at least {ratios.components}, for "
+                    f"--naive-bayes-copies {self.naive_bayes_copies} of each of {ratios.ratios} class ratio(s). Raise "
+                    "--dim, take longer vectors, or lower --naive-bayes-copies."
+                )
+            start[:, : ratios.components] = ratios.vectors().numpy()
+            encoded["train"] = replace(encoded["train"], in_ratios=True)
+        names = grams.names()
+        index = {name: number for number, name in enumerate(names, start=1)}
+        digest = sha256_of(["\n".join(names).encode(), start.tobytes()])
+        return Reading(Embeddings(start, index, digest, source), encoded, statistics, ratios, grams)
+
+    def encode(self, texts: list[str], reading: Reading, tokeniser: TokeniserName) -> Encoded:
+        """Each text as the ids of its different patterns, with their counts."""
+        assert reading.grams is not None
+        ids, counts, lengths = counted(reading.grams, as_words(texts, tokeniser, reading.grams.words))
+        return replace(Encoded.of(ids, lengths, np.zeros(len(texts), dtype=np.int64)), counts=counts)

@@ -1,0 +1,105 @@
+"""Sixteen test texts in full detail: all three phases, and where HopAttn looks."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from eqspike_seq.config.examples import Texts
+from eqspike_seq.config.settings import FORMAT, RunConfig
+from eqspike_seq.data.batches import Batches
+from eqspike_seq.data.dataset import Dataset
+from eqspike_seq.data.patterns import NGrams, spread
+from eqspike_seq.data.tokens import tokenise
+from eqspike_seq.errors import DivergenceError
+from eqspike_seq.model.attention import hopattn_and_weights
+from eqspike_seq.model.batch import Batch
+from eqspike_seq.model.network import Network
+from eqspike_seq.model.projection import Layer
+from eqspike_seq.phases import RELAXED
+from eqspike_seq.relaxation.equilibrium import Backend, Equilibrium
+
+SAMPLES = 16
+MOST_WORDS = 2000  # of a text
+
+
+@torch.no_grad()
+def samples(
+    config: RunConfig, backend: Backend, network: Network, gather: Batches, dataset: Dataset
+) -> dict[str, NDArray[Any]]:
+    """What ``samples.npz`` holds: fixed test texts through all three phases, attention at the end of the free one.
+
+    Raises DivergenceError where a number is not finite.
+    """
+    part, beta = dataset.test, config.learning.beta
+    rows = np.sort(np.random.default_rng(0).permutation(len(part))[:SAMPLES])
+    batch = gather(part, rows)
+    free = backend.free(network, batch, record=True)
+    plus, minus = backend.nudge(network, batch, free, (beta, -beta), record=True)
+    arrays: dict[str, NDArray[Any]] = {
+        "format": np.array(FORMAT),
+        "rows": rows,
+        "labels": part.labels[rows],
+        "reading_steps": np.array(free.reading_steps),
+    }
+    if dataset.grams is not None and isinstance(config.data, Texts):
+        texts = [tokenise(dataset.test_texts[row], config.data.tokeniser)[:MOST_WORDS] for row in rows]
+        assert batch.ids is not None
+        shares = shares_of(network, batch, free)[:, 0].cpu().numpy()
+        arrays |= in_words(dataset.grams, texts, batch.ids[:, 0].cpu().numpy(), shares)
+    else:
+        words = dataset.words()
+        ids = gather.ids(part, rows).reshape(len(rows), -1)
+        arrays["tokens"] = np.array([[words[i] for i in text] for text in ids])
+        arrays["mask"] = arrays["asks"] = batch.mask.flatten(1).cpu().numpy()
+        if network.shape.attention:
+            arrays["attention"] = attention_of(network, batch, free).cpu().numpy().astype(np.float16)
+    for phase, found in zip(RELAXED, (free, plus, minus), strict=True):
+        arrays[f"{phase}_outputs"] = found.outputs.cpu().numpy()
+        for name, values in found.trace.items():
+            arrays[f"{phase}_{name}"] = values.cpu().numpy()
+    for name, array in arrays.items():
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise DivergenceError(f"training diverged: {name} of test texts is not finite. Lower --learning-rate.")
+    return arrays
+
+
+def shares_of(network: Network, batch: Batch, free: Equilibrium) -> Tensor:
+    """p = softmax(q Kᵀ/√d) at an equilibrium, (B, P, R, N)."""
+    layer = Layer.of(network, batch, network.dtype)
+    query = layer.scored_query(free.rates.layers[0])
+    return hopattn_and_weights(query, layer.inputs.patterns, layer.inputs.bias, layer.full)[1]
+
+
+def attention_of(network: Network, batch: Batch, free: Equilibrium) -> Tensor:
+    """p of token queries at an equilibrium, (B, N, N).
+
+    Of pairs (B, 2N, 2N): both texts end to end as queries and as patterns; 0 where there is no such projection.
+    """
+    shares = shares_of(network, batch, free)
+    count, sides, tokens = batch.mask.shape
+    whole = shares.new_zeros(count, sides, tokens, sides, tokens)
+    for place, (query, key) in enumerate(network.shape.projections):
+        whole[:, query, :, key] = shares[:, place]
+    return whole.flatten(3).flatten(1, 2)
+
+
+def in_words(
+    grams: NGrams, texts: list[list[str]], ids: NDArray[np.int64], shares: NDArray[Any]
+) -> dict[str, NDArray[Any]]:
+    """The words of ``texts``, and the share that each pooling query gives to each word, (B, Q, words), from the
+    ``shares`` (B, Q, N) of the patterns ``ids`` (B, N)."""
+    longest = max(1, *map(len, texts))
+    mask = np.array([[place < len(text) for place in range(longest)] for text in texts])
+    found = np.zeros((len(texts), shares.shape[1], longest), dtype=np.float16)
+    for row, text in enumerate(texts):
+        words = np.array([grams.words.get(word, 0) for word in text], dtype=np.int64)
+        found[row, :, : len(text)] = spread(grams, words, ids[row], shares[row])
+    return {
+        "tokens": np.array([[*text, *[""] * (longest - len(text))] for text in texts]),
+        "mask": mask,
+        "asks": np.ones(shares.shape[:2], dtype=bool),
+        "attention": found,
+    }

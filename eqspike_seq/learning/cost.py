@@ -1,0 +1,106 @@
+"""What learning from a batch takes: its phases, what synapses and patterns gather, the optimiser."""
+
+import math
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+from eqspike_seq.learning.optimisers import OPTIMIZERS
+from eqspike_seq.ledger import Ledger, dense_ledger, real_units, row_tokens
+from eqspike_seq.model.network import Shape
+from eqspike_seq.phases import Phase
+
+
+def training_ledger(
+    shape: Shape, mask: Tensor, phases: Iterable[Ledger], optimizer: str | None, bptt_steps: int = 0, patterns: int = 0
+) -> Ledger:
+    """All that learning from a batch takes: its phases, then ``update_ledger``."""
+    whole = Ledger()
+    for phase in phases:
+        whole += phase
+    whole += update_ledger(shape, mask, whole, optimizer, bptt_steps, patterns)
+    return whole
+
+
+def update_ledger(
+    shape: Shape, mask: Tensor, relaxed: Ledger, optimizer: str | None, bptt_steps: int = 0, patterns: int = 0
+) -> Ledger:
+    """What learning from a batch takes once its phases are over.
+
+    EP: each synapse adds d_post s̄_pre + s̄_post d_pre to what it has gathered, two products, one word read and written;
+    unless ``relaxed`` shows that its synapses learnt at each event. Backpropagation: ``bptt_steps`` sweeps forward and
+    back. Then the optimiser, once for all texts; None where another process that shares the batch counts it. Of the
+    patterns X, where they are learnt, so many different ones, ``patterns``, occur in the batch.
+    """
+    phase, count = Phase.UPDATE, len(mask)
+    ledger = Ledger(samples={phase: count}, sizes=list(shape.sizes))
+    ledger.add("input", phase, io_bytes=count)  # the label
+    units = real_units(shape, mask)
+    by_event = relaxed.total("plasticity_writes") > 0
+    if bptt_steps:
+        _add_backpropagation(ledger, shape, mask, bptt_steps)
+    parameters = {} if shape.clamped else {shape.asks: math.prod(shape.parameters[shape.asks])}
+    if shape.pooling:
+        gathered = count * parameters["q"]
+        ledger.add("q", phase, accumulates=gathered, plasticity_reads=gathered, plasticity_writes=gathered)
+    elif not shape.clamped:
+        gathered = count * parameters["w1"]
+        products = int(units.sum()) * shape.dim
+        ledger.add("w1", phase, multiply_accumulates=products, plasticity_reads=gathered, plasticity_writes=gathered)
+    if shape.learnt:
+        _add_patterns(ledger, shape, mask)
+    below, flat = units, shape.flat
+    for index, size in enumerate(shape.sizes[1:], start=2):
+        pairs = 0 if by_event or bptt_steps else int(below.sum()) * size
+        gathered = pairs + count * size  # with the biases
+        ledger.add(
+            f"w{index}",
+            phase,
+            accumulates=count * size,
+            multiply_accumulates=2 * pairs,
+            plasticity_reads=gathered,
+            plasticity_writes=gathered,
+        )
+        parameters[f"w{index}"] = flat * size + size
+        below, flat = torch.full_like(below, size), size
+    if optimizer is None:
+        return ledger
+    if shape.learnt:  # one word a component: no moments
+        touched, products = shape.dim * patterns, 2 * shape.dim * patterns  # its square, and the step
+        ledger.add("X", phase, optimiser_reads=2 * touched, optimiser_writes=2 * touched, multiply_accumulates=products)
+    step = OPTIMIZERS[optimizer]
+    for layer, number in parameters.items():
+        ledger.add(
+            layer,
+            phase,
+            optimiser_reads=step.reads * number,
+            optimiser_writes=step.writes * number,
+            multiply_accumulates=step.products * number,
+            divisions=step.divisions * number,
+        )
+    return ledger
+
+
+def _add_patterns(ledger: Ledger, shape: Shape, mask: Tensor) -> None:
+    """Every pattern of a text adds δp q̄ + p̄ δq of each row that sees it to what it has gathered."""
+    rows, stored = row_tokens(shape, mask)
+    seen, own = int((rows * stored).sum()) * shape.dim, int(stored.sum()) * shape.dim
+    ledger.add("X", Phase.UPDATE, multiply_accumulates=2 * seen, plasticity_reads=own, plasticity_writes=own)
+
+
+def _add_backpropagation(ledger: Ledger, shape: Shape, mask: Tensor, steps: int) -> None:
+    """``steps`` sweeps forward, all activations kept, and back: a product for the error and one for the weight, each.
+
+    Every step's gradient of every weight is added to what the synapse has gathered.
+    """
+    taken = torch.full_like(mask[:, 0].sum(-1), steps)
+    forward = dense_ledger(shape, mask, taken, Phase.UPDATE)
+    kept = forward.total("state_writes")
+    for layer, phases in forward.counts.items():
+        for kinds in phases.values():
+            uses = kinds["multiply_accumulates"]
+            ledger.add(layer, Phase.UPDATE, **{**kinds, "multiply_accumulates": 3 * uses})
+            if layer != "hopattn":
+                ledger.add(layer, Phase.UPDATE, weight_reads=uses, plasticity_reads=uses, plasticity_writes=uses)
+    ledger.add("s1", Phase.UPDATE, state_reads=kept)

@@ -1,0 +1,77 @@
+"""Texts on their way into the network: as ids of patterns in a table, then with the vectors of these."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+Shift = Callable[[Tensor, Tensor], Tensor]  # ids (B, inputs, N), labels (B,) → (B, inputs, N, K)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Texts as the network sees them: ``x`` (B, inputs, N, D), ``mask`` (B, inputs, N) bool, ``labels`` (B,).
+
+    ``seed`` is that of whatever is random while they are relaxed: dither, stochastic neurons. Where patterns are stored
+    with ``counts`` (B, inputs, N) of how often they occur, 1 or more, and not one by one, log(count) is added to their
+    scores. ``ids`` (B, inputs, N) are theirs in the table that X is learnt in, 0 for padding.
+    """
+
+    x: Tensor
+    mask: Tensor
+    labels: Tensor
+    seed: int = 0
+    counts: Tensor | None = None
+    ids: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, rows: Tensor | slice, places: int, seed: int = 0) -> "Batch":
+        """The texts named, cut to their first ``places``."""
+        counts, ids = (None if part is None else part[rows, :, :places] for part in (self.counts, self.ids))
+        x, mask = self.x[rows, :, :places], self.mask[rows, :, :places]
+        return Batch(x, mask, self.labels[rows], seed, counts, ids)
+
+    def to(self, dtype: torch.dtype) -> "Batch":
+        """With vectors of another type."""
+        return replace(self, x=self.x.to(dtype))
+
+
+@dataclass(frozen=True)
+class Lookup:
+    """Texts before their vectors are looked up: ``ids`` (B, inputs, N) of rows of ``table`` (V + 1, D), 0 for padding.
+
+    ``counts``, ``labels`` and ``seed`` as in ``Batch``. ``shift``, if any, is added to the first K components of the
+    vectors of each text: it depends on the text's own label.
+    """
+
+    table: Tensor
+    ids: Tensor
+    labels: Tensor
+    seed: int = 0
+    counts: Tensor | None = None
+    shift: Shift | None = None
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def mask(self) -> Tensor:
+        """Which places hold a pattern, (B, inputs, N)."""
+        return self.ids > 0
+
+    def take(self, rows: Tensor | slice, places: int, seed: int = 0) -> Batch:
+        """The texts named, cut to their first ``places``, with their vectors."""
+        ids, labels = self.ids[rows, :, :places], self.labels[rows]
+        counts = None if self.counts is None else self.counts[rows, :, :places]
+        x = self.table.index_select(0, ids.flatten()).view(*ids.shape, -1)
+        if self.shift is not None:
+            own = self.shift(ids, labels)
+            x[..., : own.shape[-1]] += own
+        return Batch(x, ids > 0, labels, seed, counts, ids)
+
+    def whole(self) -> Batch:
+        """All of them, with their vectors."""
+        return self.take(slice(None), self.ids.shape[2], self.seed)
