@@ -25,7 +25,8 @@ from eqspike_seq.config.settings import FORMAT
 from eqspike_seq.data.batches import Batches
 from eqspike_seq.data.dataset import load_dataset
 from eqspike_seq.files import write_json
-from eqspike_seq.model.network import Batch, Network, State
+from eqspike_seq.model.batch import Batch
+from eqspike_seq.model.network import Network, State
 from eqspike_seq.model.projection import DenseProjection
 from eqspike_seq.progress import Reporter
 from eqspike_seq.relaxation import stack
@@ -49,7 +50,8 @@ def main(run: tyro.conf.Positional[Path], json_file: JsonFile) -> None:
     by_name = {stage.name: stage.network for stage in stages(config, dataset, run)}
     rows = np.random.default_rng(config.run.seed).permutation(len(dataset.train))[: config.learning.batch]
     gather = Batches.of(config, dataset)
-    now, before = (gather(dataset.train, rows, config.learning.word_dropout, np.random.default_rng(k)) for k in (1, 0))
+    rngs = (np.random.default_rng(k) for k in (1, 0))
+    now, before = (gather.lookup(dataset.train, rows, config.learning.word_dropout, rng).whole() for rng in rngs)
     network, rest = by_name["end"], by_name["end"].rest(len(rows)).layers
     found: dict[str, Any] = {}
     for tolerance in TOLERANCES:
@@ -76,7 +78,7 @@ def sweeps(
     network: Network, batch: Batch, start: tuple[Tensor, ...], tolerance: float, depth: int
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
     """(sweeps until each text has converged (B,), its layers then)."""
-    projection = DenseProjection.of(network, batch, network.w1.dtype)
+    projection = DenseProjection.of(network, batch, network.dtype)
     sizes = [layer.shape[1] for layer in start]
 
     def g(z: Tensor) -> Tensor:

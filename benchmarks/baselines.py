@@ -15,7 +15,6 @@ and of others that hold an n-gram, plus 1; here one against the rest, with logis
 """
 
 import time
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,7 +23,6 @@ import torch
 import tyro
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix, diags
-from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
@@ -37,7 +35,7 @@ from eqspike_seq.data.corpus import Corpus, Split
 from eqspike_seq.data.dataset import load_dataset, load_splits
 from eqspike_seq.data.tokens import TokeniserName
 from eqspike_seq.files import write_json
-from eqspike_seq.learning.baseline import features, logistic, tfidf_logistic
+from eqspike_seq.learning.baseline import counts, logistic, tfidf_logistic, weighted
 from eqspike_seq.progress import Reporter
 from eqspike_seq.runs.environment import environment
 from eqspike_seq.runs.schema import Baseline
@@ -150,7 +148,7 @@ def joined(one: Split, other: Split) -> Split:
 def tfidf(corpus: Corpus, tokeniser: TokeniserName) -> dict[str, Any]:
     """The baseline of every run, and refitted."""
     found, both = tfidf_logistic(corpus, tokeniser), joined(corpus.train, corpus.validation or corpus.test)
-    train, test = features(TfidfVectorizer, (both, corpus.test), tokeniser, corpus.inputs, sublinear_tf=True)
+    train, test = weighted(*counts({"train": both, "test": corpus.test}, tokeniser, corpus.inputs).values())
     again = logistic([train, test, test], labels_of(both, corpus), 0.0, [found.c])
     return written(found, again.test_accuracy)
 
@@ -159,16 +157,17 @@ def naive_bayes(corpus: Corpus, tokeniser: TokeniserName) -> dict[str, Any]:
     """NB-LR, its C chosen on validation, and refitted."""
     validation, both = corpus.validation or corpus.test, joined(corpus.train, corpus.validation or corpus.test)
     started = time.perf_counter()
-    counted = partial(
-        features, CountVectorizer, tokeniser=tokeniser, inputs=corpus.inputs, binary=True, dtype=np.float64
-    )
-    train, held, test = counted((corpus.train, validation, corpus.test))
+
+    def present(**parts: Split) -> list[csr_matrix]:
+        return [part.sign() for part in counts(parts, tokeniser, corpus.inputs).values()]
+
+    train, held, test = present(train=corpus.train, validation=validation, test=corpus.test)
     models = {c: Ratios(c).fit(train, corpus.train.labels) for c in STRENGTHS}
     accuracies = {c: model.score(held, validation.labels) for c, model in models.items()}
     c = max(accuracies, key=lambda strength: accuracies[strength])
     tested = models[c].score(test, corpus.test.labels)
     seconds = time.perf_counter() - started
-    train, test = counted((both, corpus.test))
+    train, test = present(train=both, test=corpus.test)
     refitted = Ratios(c).fit(train, both.labels).score(test, corpus.test.labels)
     found = Baseline(validation_accuracy=accuracies[c], test_accuracy=tested, c=c, seconds=seconds)
     return written(found, refitted)
@@ -217,7 +216,7 @@ def main(
         data_dir: Where the data lies.
     """
     reporter = Reporter()
-    config = configure(dataset, "dense", data_dir=data_dir)
+    config = configure(dataset, "dense", network="tokens", data_dir=data_dir)
     data = load_dataset(config.data, reporter.status)
     table, corpus = data.embeddings.table, load_splits(config.data)
     assert isinstance(config.data, Texts)

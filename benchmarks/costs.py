@@ -3,9 +3,9 @@
 python -m benchmarks.costs --json results/costs.json
 
 **HopAttn.** Seconds, multiply-accumulates (of the ledger) and peak memory of a training batch with and without it, at
-the ``cpu`` preset and at half of the paper's tokens and hidden units with all its D (tokens per hidden unit, on which
-the ratio of HopAttn's products to those of w₂ depends, are the paper's). Both take T and K sweeps, all of them. Bal &
-Sengupta (2023) state about 17 % more for HopAttn.
+the ``paper-small`` preset and at half of the paper's tokens and hidden units with all its D (tokens per hidden unit, on
+which the ratio of HopAttn's products to those of w₂ depends, are the paper's). Both take T and K sweeps, all of them.
+Bal & Sengupta (2023) state about 17 % more for HopAttn.
 
 **Memory over time.** Peak memory of a training batch with T sweeps unrolled by backpropagation through time, against EP
 with T free sweeps and T of each nudge, in fp32; and bytes a step, the slope of the line through the points. Bal &
@@ -84,16 +84,16 @@ def main(json_file: JsonFile, batch: int = 128, unrolled_batch: int = 16, repeat
 
     Args:
         json_file: Where the figures go.
-        batch: Texts in a batch at the cpu preset; a quarter of it at the reduced size of the paper.
+        batch: Texts in a batch at the preset paper-small; a quarter of it at the reduced size of the paper.
         unrolled_batch: Texts in a batch where memory over time is measured.
         repeats: How often each process trains on its batch; the median counts.
         rounds: Processes with and without HopAttn.
     """
     reporter = Reporter()
-    cpu = configure("imdb", "dense", "cpu", batch=batch, free_steps=20, nudge_steps=10)
+    cpu = configure("imdb", "dense", "paper-small", batch=batch, free_steps=20, nudge_steps=10)
     half: dict[str, Any] = {"tokens": 300, "hidden": (500, 40), "free_steps": 10, "nudge_steps": 5}
     paper = configure("imdb", "dense", "paper", batch=max(1, batch // 4), **half)
-    unrolled = configure("imdb", "dense", "cpu", batch=unrolled_batch, precision="float32")
+    unrolled = configure("imdb", "dense", "paper-small", batch=unrolled_batch, precision="float32")
     result: dict[str, Any] = {"format": FORMAT, "command": command(), "environment": environment()}
     tasks = {
         "hopattn_cpu": lambda: with_and_without(as_trained(cpu), repeats, rounds),

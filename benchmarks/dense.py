@@ -1,6 +1,6 @@
 """Dense EP against the paper's Algorithm 2 as written (``benchmarks.literal``): time, memory, gradients.
 
-python -m benchmarks.dense --preset cpu --json results/speed-cpu.json
+python -m benchmarks.dense --preset paper-small --json results/speed-paper-small.json
 
 Both take the same real training batch at initialisation, and again after training (an epoch, or ``--train-batches``).
 ``ratio_to_literal`` is seconds of literal's free phase, nudges and Eq. 18, all T + 2K steps of them, over ours, the
@@ -29,7 +29,8 @@ from eqspike_seq.learning.estimators import ByLength, ThreePhase, make_estimator
 from eqspike_seq.learning.trainer import Trainer
 from eqspike_seq.learning.training import with_precision
 from eqspike_seq.memory import keep_freed_memory, resident
-from eqspike_seq.model.network import Batch, Network, Shape, State
+from eqspike_seq.model.batch import Batch
+from eqspike_seq.model.network import Network, Shape, State
 from eqspike_seq.model.synapses import Gradients, local_update
 from eqspike_seq.progress import Reporter
 from eqspike_seq.relaxation.buckets import free_by_length
@@ -45,7 +46,7 @@ CPU = torch.device("cpu")
 @torch.no_grad()
 def main(
     json_file: JsonFile,
-    preset: Literal["cpu", "paper"] = "cpu",
+    preset: Literal["paper-small", "paper"] = "paper-small",
     limit: int | None = None,
     train_batches: int | None = None,
     repeats: int = 5,
@@ -108,9 +109,8 @@ def next_batch(trainer: Trainer, index: int) -> Batch:
     """Batch ``index`` of the first epoch, words left out as in training."""
     config = trainer.config
     rows = trainer.order[index * config.learning.batch : (index + 1) * config.learning.batch]
-    return trainer.gather(
-        trainer.dataset.train, rows, config.learning.word_dropout, np.random.default_rng([config.run.seed, index])
-    )
+    rng = np.random.default_rng([config.run.seed, index])
+    return trainer.gather.lookup(trainer.dataset.train, rows, config.learning.word_dropout, rng).whole()
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""EP against BPTT in every parameter of the ``cpu`` network on real reviews: β = 0.01, converged, float64.
+"""EP against BPTT in every parameter of the ``paper-small`` network on real reviews: β = 0.01, converged, float64.
 
 python -m benchmarks.gradients imdb --json results/imdb-gradients.json
 """
@@ -42,7 +42,7 @@ def main(
         data_dir: Where the data lies.
     """
     reporter = Reporter()
-    config = configure(dataset, "dense", data_dir=data_dir, seed=seed)
+    config = configure(dataset, "dense", network="tokens", data_dir=data_dir, seed=seed)
     data = load_dataset(config.data, reporter.status)
     batch = random_batch(config, data, TEXTS)
     batch = replace(batch, x=batch.x.double())

@@ -73,7 +73,7 @@ def sized(tokens: int, dim: int, hidden: int, batch: int, free_steps: int) -> Ru
     """Settings of a dense batch of these sizes, in float32: another type from some size on would bend the curve."""
     steps: dict[str, Any] = {"free_steps": free_steps, "nudge_steps": max(1, free_steps // 2), "precision": "float32"}
     settings: dict[str, Any] = {"tokens": tokens, "dim": dim, "hidden": (hidden, ABOVE), "batch": batch}
-    return configure("imdb", "dense", "cpu", **settings, **steps)
+    return configure("imdb", "dense", "paper-small", **settings, **steps)
 
 
 def grow(name: str, sizes: tuple[int, ...], repeats: int) -> dict[str, Any]:
@@ -102,15 +102,15 @@ def gemm_rates(shape: Shape, batch: int, dtype: torch.dtype, repeats: int) -> di
     def drawn(*size: int) -> torch.Tensor:
         return torch.rand(*size).to(dtype)
 
-    flat, hidden, some = shape.flat, shape.hidden[0], min(batch, texts_at_once(shape.tokens, shape.tokens))
+    flat, hidden, some = shape.flat, shape.hidden[0], min(batch, texts_at_once(shape.rows, shape.rows))
     w2, first, below = drawn(hidden, flat), drawn(batch, hidden), drawn(batch, flat)
-    x, p = drawn(some, shape.tokens, shape.dim), drawn(some, shape.tokens, shape.tokens)
+    x, p = drawn(some, shape.rows, shape.dim), drawn(some, shape.rows, shape.rows)
     square = drawn(2048, 2048)
     tasks: dict[str, Any] = {
         "w2_up": (lambda: below @ w2.T, batch * flat * hidden),
         "w2_down": (lambda: first @ w2, batch * flat * hidden),
-        "scores": (lambda: x @ x.mT, some * shape.tokens**2 * shape.dim),
-        "mix": (lambda: p @ x, some * shape.tokens**2 * shape.dim),
+        "scores": (lambda: x @ x.mT, some * shape.rows**2 * shape.dim),
+        "mix": (lambda: p @ x, some * shape.rows**2 * shape.dim),
         "square_2048": (lambda: square @ square, 2048**3),
     }
     seconds = medians(alternately({name: task for name, (task, _) in tasks.items()}, repeats))
@@ -132,7 +132,7 @@ def roofline(config: RunConfig, repeats: int) -> dict[str, Any]:
     rates = {name: gemm_rates(shape, config.learning.batch, kind, repeats) for name, kind in types.items()}
     bandwidth = copy_rate(repeats)
     one = in_fresh_process(training_batch, config, 1)
-    one_text = int(sweep_products(shape, synthetic(Shape(shape.tokens, 1, (1,), 2), 1).mask, ROUNDS)[0])
+    one_text = int(sweep_products(shape, synthetic(Shape(shape.rows, 1, (1,), 2), 1).mask, ROUNDS)[0])
     moved = dtype.itemsize * (2 * shape.flat * shape.hidden[0] + PASSES * config.learning.batch * shape.flat)
     intensity = 2 * config.learning.batch * one_text / moved
     name = str(dtype).removeprefix("torch.")

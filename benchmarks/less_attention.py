@@ -49,8 +49,8 @@ def main(run: tyro.conf.Positional[Path], json_file: JsonFile) -> None:
     data = load_dataset(config.data, reporter.status)
     gather = Batches.of(config, data)
     network = stages(config, data, run)[-1].network
-    tokens = torch.tensor(data.validation.starts[1:] - data.validation.starts[:-1]).clamp(max=config.data.tokens)
-    mask = torch.arange(config.data.tokens) < tokens.view(-1, 1, 1)
+    tokens = torch.tensor(data.validation.starts[1:] - data.validation.starts[:-1]).clamp(max=config.data.rows)
+    mask = torch.arange(config.data.rows) < tokens.view(-1, 1, 1)
     full = layer_products(network.shape, mask)["hopattn"].double()  # one softmax, by text
     rows: list[dict[str, Any]] = []
     every_sweep = 0.0

@@ -49,7 +49,7 @@ def gradients(network: Network, x: Tensor, state: State) -> list[Tensor]:
     """∂φ/∂s of s¹ (B, P, N, D) and of s², … sⁿ, each (B, Hᵢ), by autograd."""
     with torch.enable_grad():
         units = [layer.detach().requires_grad_() for layer in (state.projection, *state.layers)]
-        drive = x[:, network.shape.queries] @ network.w1.detach()
+        drive = x[:, network.shape.queries] @ network.asking.detach()
         value = phi(network, drive, State(units[0], tuple(units[1:]))).sum()
         return [gradient.detach() for gradient in torch.autograd.grad(value, units)]
 

@@ -16,12 +16,13 @@ import tyro
 
 from eqspike.build import make_backend
 from eqspike_seq.config.settings import RunConfig
+from eqspike_seq.learning.cost import training_ledger
 from eqspike_seq.learning.estimators import Estimate, make_estimator
 from eqspike_seq.learning.parallel import ALONE, Job
 from eqspike_seq.learning.precision import settled
-from eqspike_seq.ledger import training_ledger
 from eqspike_seq.memory import keep_freed_memory, resident
-from eqspike_seq.model.network import Batch, Network, Shape
+from eqspike_seq.model.batch import Batch
+from eqspike_seq.model.network import Network, Shape
 
 JsonFile = Annotated[Path, tyro.conf.arg(aliases=["--json"])]  # where a benchmark writes its figures
 
@@ -83,14 +84,14 @@ def _answer(pipe: Connection, threads: int, function: Callable[..., Any], argume
 def synthetic(shape: Shape, texts: int, seed: int = 0) -> Batch:
     """Texts without padding, of random vectors about as long as those of words are."""
     generator = torch.Generator().manual_seed(seed)
-    x = torch.randn(texts, 1, shape.tokens, shape.dim, generator=generator)
+    x = torch.randn(texts, 1, shape.rows, shape.dim, generator=generator)
     labels = torch.randint(0, shape.classes, (texts,), generator=generator)
-    return Batch(x, torch.ones(texts, 1, shape.tokens, dtype=torch.bool), labels)
+    return Batch(x, torch.ones(texts, 1, shape.rows, dtype=torch.bool), labels)
 
 
 def shape_for(config: RunConfig) -> Shape:
     """The network's shape for two classes and word vectors that are made here."""
-    return config.network.shape(config.data.tokens, config.settings()["dim"], 2)
+    return config.network.shape(config.data.rows, config.settings()["dim"], 2)
 
 
 def as_trained(config: RunConfig) -> RunConfig:

@@ -23,7 +23,8 @@ from eqspike_seq.files import write_json
 from eqspike_seq.learning.estimators import make_estimator
 from eqspike_seq.learning.precision import settled
 from eqspike_seq.memory import keep_freed_memory
-from eqspike_seq.model.network import Batch, Shape
+from eqspike_seq.model.batch import Batch
+from eqspike_seq.model.network import Shape
 from eqspike_seq.progress import Reporter
 from eqspike_seq.runs.environment import environment
 

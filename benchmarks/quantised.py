@@ -45,7 +45,7 @@ def coarser(network: Network, bits: int | None) -> Network:
     if bits is None:
         return network
     weights = [quantised(weight, bits) for weight in network.weights]
-    return replace(network, w1=quantised(network.w1, bits), weights=weights, large=None)
+    return replace(network, asking=quantised(network.asking, bits), weights=weights, large=None)
 
 
 @torch.no_grad()

@@ -2,8 +2,8 @@
 
 python -m benchmarks.scaling --json results/scaling.json
 
-The dense `cpu` network of IMDB on random data, its data type and one thread a process. The model of a step of B texts
-in p processes, each with B/p of them:
+The dense `paper-small` network of IMDB on random data, its data type and one thread a process. The model of a step of B
+texts in p processes, each with B/p of them:
 
     T(p) = a + b B/p + c · 2(p − 1)/p · 4n      a: per step (the optimiser), b: per text, 4n: bytes of the gradients
 
@@ -37,7 +37,7 @@ from eqspike_seq.runs.environment import environment
 SIZES = (16, 32, 64, 128)  # texts of a step
 NETWORKS = {"1 Gbit/s": 0.125e9, "10 Gbit/s": 1.25e9, "100 Gbit/s": 12.5e9}  # bytes a second
 PROCESSES = (1, 2, 4, 8, 16, 32)
-CONFIG = configure("imdb", "dense")
+CONFIG = configure("imdb", "dense", "paper-small")
 
 
 def timed(work: Callable[[], object], repeats: int) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """How fast the spiking backends train: against stepping every synapse, against Brian2, against dense EP.
 
-python -m benchmarks.spiking --preset cpu --json results/spiking.json
+python -m benchmarks.spiking --preset paper-small --json results/spiking.json
 
 **Step loop.** The same network as a plain snnTorch program: every product is dense and made anew at each time step,
 w₂ s¹ and w₂ᵀ r² too, the free phase and the two nudges run one after the other. Clocking is the backend's: spikes
@@ -51,7 +51,8 @@ from eqspike_seq.learning.precision import settled
 from eqspike_seq.learning.trainer import Trainer
 from eqspike_seq.learning.training import with_precision
 from eqspike_seq.memory import keep_freed_memory
-from eqspike_seq.model.network import Batch, Network, Shape
+from eqspike_seq.model.batch import Batch
+from eqspike_seq.model.network import Network, Shape
 from eqspike_seq.model.projection import Layer
 from eqspike_seq.progress import Reporter
 from eqspike_seq.relaxation.dense import DenseBackend
@@ -84,7 +85,7 @@ class StepLoop:
         assert isinstance(backend.neuron, IntegrateAndFire)
         self.backend, self.network, self.neuron = backend, network, backend.neuron
         self.batch, self.layer = batch, Layer.of(network, batch, backend.dtype)
-        self.leaky = snntorch.Leaky(beta=1.0, threshold=1.0, reset_mechanism="none").to(network.w1.dtype)
+        self.leaky = snntorch.Leaky(beta=1.0, threshold=1.0, reset_mechanism="none").to(network.dtype)
         layers = [layer.unsqueeze(1) for layer in network.rest(len(batch)).layers]
         self.v = [torch.full_like(layer, self.neuron.start) for layer in layers]
         self.z = [torch.zeros_like(layer) for layer in layers]
@@ -324,7 +325,7 @@ def kinds_of(run: Path) -> list[str]:
 @torch.no_grad()
 def main(
     json_file: JsonFile,
-    preset: str = "cpu",
+    preset: str = "paper-small",
     run: tuple[Path, ...] = (),
     epoch: bool = False,
     texts: int | None = None,

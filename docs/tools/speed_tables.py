@@ -26,7 +26,7 @@ PRODUCTS = {
 def dense() -> str:
     """Dense EP against Algorithm 2 at both sizes, before and after training."""
     rows = []
-    for preset in ("cpu", "paper"):
+    for preset in ("paper-small", "paper"):
         found = read(f"speed-{preset}.json")
         for stage, label in (
             ("initial", "at initialisation"),
@@ -111,7 +111,10 @@ def growth() -> str:
 def costs() -> str:
     """What HopAttn adds."""
     found, rows = read("costs.json"), []
-    for name, label in (("hopattn_cpu", "`cpu`"), ("hopattn_paper_halved", "`paper`, N and units of s² halved")):
+    for name, label in (
+        ("hopattn_cpu", "`paper-small`"),
+        ("hopattn_paper_halved", "`paper`, N and units of s² halved"),
+    ):
         part = found[name]
         rows.append((label, *(f"{100 * part[f'{cost}_more']:+.0f} %" for cost in ("seconds", "products", "bytes"))))
     return table(("HopAttn adds", "time", "products", "peak memory"), rows, (0,))

@@ -10,19 +10,21 @@ decimals are kept as are there. ``<!-- not in results: 88.21 88.22 -->`` lists t
 
 import re
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
+from statistics import mean, stdev
 from typing import Any
 
 import tyro
 
 from analysis.comparison import reference
-from analysis.folders import Run
+from analysis.folders import Run, groups
 from analysis.folders import read as open_json
 from docs.tools import energy_tables, reproduce, speed_tables
 from docs.tools.markdown import FIGURES, INDEX, RESULTS, label_of, read, runs_of, table
 from eqspike.provenance import command_of
 from eqspike_seq.phases import RELAXED, Phase
-from eqspike_seq.runs.schema import GradientCheck, GradientRecord
+from eqspike_seq.runs.findings import GradientCheck, GradientRecord
 
 BLOCK = re.compile(r"(<!-- table: ([\w-]+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
 SAID = re.compile(r"\d+(\.\d+)?( %<!-- ([\w./-]+)(?: ([\w.]+))? -->)")
@@ -78,6 +80,40 @@ def runs(name: str, up: str = "", baselines: bool = False) -> str:
     return table(HEADS, rows, text=(0, 6))
 
 
+def seeds(name: str, up: str = "") -> str:
+    """Runs that differ in their seed alone as one row: mean and standard deviation on test."""
+    heads = ("", "test", "validation", "weights", "patterns", "training", "memory", "command, results")
+    rows = []
+    for group in groups(runs_of(name)):
+        first, tested = group[0], [run.result.test_accuracy for run in group]
+        spread = f" ± {100 * stdev(tested):.2f} ({len(group)} seeds)" if len(group) > 1 else ""
+        weights, patterns = weights_of(first)
+        links = ", ".join(f"[{run.result.seed}]({up}results/{run.name}/result.json)" for run in group)
+        rows.append(
+            (
+                label_of(first),
+                f"{100 * mean(tested):.2f} %{spread}",
+                f"{100 * mean(run.result.validation_accuracy for run in group):.1f}",
+                f"{weights:,}",
+                patterns,
+                f"{mean(run.result.train_seconds for run in group):.0f} s",
+                f"{max(run.result.peak_memory_bytes for run in group) / 1e9:.2f} GB",
+                f"`{command_of({**first.saved, 'seed': 0})}` {links}",
+            )
+        )
+    return table(heads, rows, text=(0, 7))
+
+
+def weights_of(run: Run) -> tuple[int, str]:
+    """(weights beside the table of patterns, how many patterns of how many components there are)."""
+    sizes, dim = run.ledgers.inference.sizes, run.saved.get("dim", 0)
+    stack = sum((below + 1) * above for below, above in pairwise(sizes))
+    if run.task["network"] != "pooling":
+        return stack + dim**2, "–"
+    made = open_json(run.path / "environment.json", dict)
+    return stack + sizes[0], f"{made['counts']['vocabulary']:,} × {dim}"
+
+
 def spikes() -> str:
     """All spiking runs on IMDB: accuracy and spikes, in inference and in training."""
     heads = ("", "test", "against dense, points", "spikes per synapse, inference", "training sample, 3 phases", "")
@@ -95,6 +131,24 @@ def spikes() -> str:
         )
         rows.append(cells)
     return table(heads, rows, text=(0, 5))
+
+
+def own_data() -> str:
+    """What eqspike chooses for texts of one's own, beside the baseline of the same split."""
+    heads = ("", "texts", "classes", "eqspike, test", "TF-IDF + logistic regression", "points", "training")
+    rows = [
+        (
+            row["set"],
+            f"{row['texts']:,}",
+            str(row["classes"]),
+            f"{100 * mean(row['test_accuracy']):.2f} %",
+            f"{100 * row['baseline']['test_accuracy']:.2f} %",
+            f"{row['points']:+.2f}",
+            f"{mean(row['train_seconds']):.0f} s",
+        )
+        for row in read("own-data.json")["rows"]
+    ]
+    return table(heads, rows, text=(0,))
 
 
 def compared(name: str) -> Iterator[tuple[str, GradientCheck, list[GradientRecord]]]:
@@ -146,6 +200,19 @@ def bptt() -> str:
         cells = (f"{found[p].cosine:.5f} ({found[p].relative_rmse:.1g})" for p in parameters)
         rows.append((stage, *cells))
     return table(("stage", *parameters), rows, text=(0,))
+
+
+def nudges() -> str:
+    """EP against BPTT over β in the parameters of the main network, after training."""
+    rows = []
+    for stage, sizes in open_json(RESULTS / "checks/imdb-learnt/gradients.json", GradientCheck.read).over_beta.items():
+        for place, beta in enumerate(sizes.betas):
+            cells = (
+                f"{sizes.cosine[name][place]:.7f} ({sizes.relative_rmse[name][place]:.1e})" for name in ("q", "X", "w2")
+            )
+            rows.append((stage, f"{beta:g}", *cells, f"{100 * sizes.crossing[place]:.0f} %"))
+    heads = ("", "β", "q: cosine (relative error)", "X", "w2", "texts in which a unit crosses")
+    return table(heads, rows, text=(0,))
 
 
 def less_attention() -> str:
@@ -241,6 +308,12 @@ def load() -> str:
 
 TABLES: dict[str, Callable[[], str]] = {
     "imdb": lambda: runs("imdb", baselines=True),
+    "words": lambda: seeds("words"),
+    "words-start": lambda: seeds("words", "../"),
+    "words-index": lambda: seeds("words", "../"),
+    "nudges": nudges,
+    "words-tried": lambda: seeds("words-tried", "../"),
+    "own-data": own_data,
     "start": lambda: runs("imdb", "../", baselines=True),
     "mini": lambda: runs("mini", baselines=True),
     "spikes": spikes,
