@@ -118,7 +118,7 @@ def backend_kind(settings: Settings) -> type[Backend]:
 
 def circuit_kind(settings: Settings) -> type[Section] | None:
     """What computes HopAttn for spiking neurons; none where there is no HopAttn."""
-    if not issubclass(network_kind(settings), TextNetwork) or settings.get("attention") is False:
+    if not issubclass(network_kind(settings), TextNetwork | PoolingNetwork) or settings.get("attention") is False:
         return None
     table = CHANGE_CIRCUITS if backend_kind(settings) is SigmaDeltaBackend else RATE_CIRCUITS
     return named("circuit", table, "clocked", settings)  # type: ignore[no-any-return]
@@ -241,8 +241,8 @@ class RelaxedText(Protocol):
 class OneText(Protocol):
     """Relaxes one text at a time."""
 
-    def free(self, ids: NDArray[np.integer]) -> RelaxedText:
-        """The text of these word ids (n,), from rest."""
+    def free(self, ids: NDArray[np.integer], counts: NDArray[np.integer] | None = None) -> RelaxedText:
+        """The text of these word ids (n,), from rest; of patterns each once, with ``counts`` (n,)."""
         ...
 
 
@@ -268,7 +268,4 @@ def run(
     check: Callable[[Dataset], None] = lambda _: None,
 ) -> dict[str, Any]:
     """``training.run`` with the backend that ``config`` names; progress goes to standard error."""
-    reporter, entry = reporter or Reporter(), DATASETS.get(config.data.dataset)
-    if entry is not None and config.backend.name != "dense" and config.run.preset == entry.tokens:
-        reporter.status(f"preset {entry.tokens}, with token queries: spikes have no pooling queries yet")
-    return training.run(config, make_backend, reporter, job, check)
+    return training.run(config, make_backend, reporter or Reporter(), job, check)

@@ -145,7 +145,7 @@ class Predictor:
             return Prediction(None, {}, words, first, (), unknown)
         received: tuple[float, ...] = ()
         if self.single is not None:
-            relaxed = self.single.free(self._ids(words, read))
+            relaxed = self.single.free(*self._counted(words) if self.grams else (self._ids(words, read),))
             outputs, steps, every, ledger = relaxed.outputs, relaxed.steps, 1, relaxed.ledger(self.network)
         if self.single is None or attention:
             network, batch = self._batch(words, read, lengths)
@@ -173,11 +173,16 @@ class Predictor:
         """Of the words ``read``."""
         return np.array([self.index[words[place]] for place in read], dtype=np.int32)
 
+    def _counted(self, words: Sequence[str]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        """(ids, counts) of the patterns of a text."""
+        assert self.grams is not None
+        return counted(self.grams, Words(self._numbers(words), np.array([len(words)]), 0, 0))[:2]
+
     def _batch(self, words: Sequence[str], read: Sequence[int], lengths: NDArray[np.int64]) -> tuple[Network, Batch]:
         """The example as a batch, and the network without what reads later places."""
         if self.grams is not None:
-            ids, counts, lengths = counted(self.grams, Words(self._numbers(words), np.array([len(words)]), 0, 0))
-            part = replace(Encoded.of(ids, lengths, np.zeros(1, dtype=np.int64)), counts=counts)
+            ids, counts = self._counted(words)
+            part = replace(Encoded.of(ids, np.array([len(ids)]), np.zeros(1, dtype=np.int64)), counts=counts)
             return trimmed(self.network, CountedBatches(self.table).lookup(part, np.zeros(1, dtype=np.int64)))
         assert isinstance(self.data.sight, TokenSequence)
         gather = Batches(self.table, self.data.sight.tokens, self.data.sight.keep)

@@ -9,6 +9,8 @@ the same in both nudges, so that E d = a − a*. The quantisation error of the f
 fixed: this is the same symmetric network with shifted activations, h = σ(u(h)) + e, it has a φ of its own, and Eq. 18
 on what is *transmitted* is its EP gradient. Coarse spikes make the state inexact, not the gradient.
 
+Patterns that are learnt see the query, as the spikes of s² have left it, and the change of their own share.
+
 Only unit spikes cross a connection. The output's own activation is read and nudged, which is local to it.
 Layers are updated in turn as in the dense backend; a text in which no neuron sends any more is done.
 Sources: sigma-delta coding, O'Connor & Welling (2016), with EP O'Connor, Gavves & Welling (AISTATS 2019); the fixed
@@ -91,6 +93,7 @@ class SigmaDeltaBackend(Backend):
     circuit: SkipValidation[Circuit | None] = Gated()
     rule: SkipValidation[Rule] = Count()
     dtype: torch.dtype = torch.float32
+    pools: ClassVar[bool] = True
     together: ClassVar[int] = 32
 
     def check(self) -> None:
@@ -213,7 +216,9 @@ class SigmaDeltaBackend(Backend):
             events=reached.cumsum(0),
             ledger=activity.ledger(network, batch, phase),
             trace=_recorded(neurons, sent) if sent.projections else {},
-            synapses=ByRule(lambda: local_products(self.rule, network, batch, projection, sides)),
+            synapses=ByRule(
+                lambda: local_products(self.rule, network, batch, projection, sides, neurons.recall(group))
+            ),
             kept=None,
         )
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from eqspike_seq.model.network import State, sigma
-from eqspike_seq.model.projection import Layer
+from eqspike_seq.model.projection import Layer, Recall
 from eqspike_seq.relaxation.stack import StackAnchor
 from neuromorphic.attention.gated import Circuit, Dither, FreeProjection, Texts
 from neuromorphic.neurons import send_dithered, send_on_change
@@ -107,6 +107,10 @@ class FreeNeurons(_Neurons):
         self.transmitted[index] = origin + theta * self.units[index]
         return sent
 
+    def recall(self, group: int) -> tuple[Recall, Recall]:
+        """Patterns learn in the nudges."""
+        return (), ()
+
     def ends(self, group: int) -> tuple[State, State]:
         """Synapses see what is transmitted only."""
         found = State(self.theta1 * self.units1, tuple(self.transmitted))
@@ -172,6 +176,12 @@ class NudgedNeurons(_Neurons):
     def said(self, index: int) -> Tensor:
         """What a layer above s¹ has to transmit: its own change."""
         return self.own[index]
+
+    def recall(self, group: int) -> tuple[Recall, Recall]:
+        """(change, mean over it) of what the patterns see in one nudge."""
+        if not self.network.shape.learnt:
+            return (), ()
+        return self.projection.recall(self.transmitted[0][:, group], group)
 
     def ends(self, group: int) -> tuple[State, State]:
         """Those of one nudge."""

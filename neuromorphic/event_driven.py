@@ -9,8 +9,10 @@ The same neurons, order of updates and spikes as ``SigmaDeltaBackend.free``; wha
 The query x w₁ of a word does not depend on its text: it is looked up. A text is its distinct words and how often each
 occurs: softmax(q Kᵀ/√d) K sums over U stored words with weights c e^{score}, c their counts, and as long as s² has sent
 nothing, rows of the same word are one row. Later only rows whose query has moved are computed. Padding does not exist.
+Pooling queries, a row each, ask by q/τ whatever the text is, and hear w₂ᵀ s²/τ.
 
-Shapes: N positions of the network, n ≤ N tokens of the text, U ≤ n distinct words, D dimensions, Hᵢ units of layer i.
+Shapes: N positions of the network, n ≤ N tokens of the text or Q pooling queries, U distinct words or patterns, D
+dimensions, Hᵢ units of layer i.
 """
 
 import math
@@ -35,7 +37,7 @@ from neuromorphic.event_kernels import Code, Codes, Computed, Floats, Layers, Wi
 
 @dataclass(frozen=True)
 class Relaxed:
-    """The free phase of one text of ``tokens`` words, in R steps.
+    """The free phase of one text of ``tokens`` words, or patterns, in R steps.
 
     ``outputs`` (R, C) are the output's own activations, ``spikes`` (R, layers) the unit spikes of s¹, s², …; ``silent``
     says whether nobody sent anything in the last step. ``rows`` token rows of HopAttn were computed, at ``retrievals``
@@ -70,8 +72,8 @@ class Relaxed:
         Rows of HopAttn are ``rows`` though rows of the same word were computed once: hardware has no such table.
         """
         shape = network.shape
-        mask = (torch.arange(shape.rows) < self.tokens).view(1, 1, -1)
-        batch = Batch(torch.empty(1, 1, shape.rows, 0), mask, torch.zeros(1, dtype=torch.int64))
+        mask = (torch.arange(self.tokens if shape.pooling else shape.rows) < self.tokens).view(1, 1, -1)
+        batch = Batch(torch.empty(*mask.shape, 0), mask, torch.zeros(1, dtype=torch.int64))
         units = [torch.from_numpy(column).unsqueeze(1) for column in self.spikes.T]
         retrievals = torch.tensor([self.retrievals])
         took = HopAttnActivity(torch.tensor([[self.rows]]), retrievals) if shape.attention else None
@@ -93,8 +95,9 @@ class EventDriven:
         self.shape, self.settings = shape, settings
         self.type = np.dtype(str(network.dtype).removeprefix("torch."))
         self.patterns = self._array(table)
-        self.drive = self._array(table.to(network.asking) @ network.asking[0])  # x w₁ of every word
-        self.w2 = self._array(network.weights[0])  # row j: what a spike of s² adds to the queries
+        asking = network.asking[0]  # x w₁ of every word, or q/τ
+        self.drive = self._array(asking if shape.pooling else table.to(asking) @ asking)
+        self.w2 = self._array(network.weights[0] / shape.temperature)  # row j: what a spike of s² adds to the queries
         self.columns = self._array(network.weights[0].T)  # row (i, d): what a spike of s¹ adds to s²
         up, down = (tuple(self._array(w) for w in ws) for ws in ([w.T for w in stacked], stacked))
         self.wires = Wires(up, down, np.array(in_turn(layers)))
@@ -106,7 +109,8 @@ class EventDriven:
         self.code = Code(one(theta1), one(1 / theta1), one(1 - settings.deadband))
         pairs = zip(network.biases, self.codes.origins, strict=True)
         rest = [torch.full_like(bias, float(origin)) for bias, origin in pairs]
-        self.feedback = self._array(rest[0] @ network.weights[0]).reshape(shape.rows, shape.dim)
+        back = rest[0] @ network.weights[0] / shape.temperature
+        self.feedback = self._array(back).reshape(shape.rows, shape.dim)
         self.inputs = []  # of s², s³, … before anybody has sent anything
         for index, bias in enumerate(network.biases):
             u = bias.clone()
@@ -119,20 +123,22 @@ class EventDriven:
     def _array(self, tensor: Tensor) -> Floats:
         return np.array(tensor.detach().cpu().numpy(), dtype=self.type, order="C")
 
-    def free(self, ids: NDArray[np.integer], record: bool = False) -> Relaxed:
-        """Relax the text of these word ids, (n,), each of 1 … V, from rest.
+    def free(
+        self, ids: NDArray[np.integer], counts: NDArray[np.integer] | None = None, record: bool = False
+    ) -> Relaxed:
+        """Relax the text of these word ids, (n,), 1 … V, from rest; of patterns each once, with ``counts`` (n,).
 
-        Raises EqspikeError where there are more than N of them, or one that is no word's.
+        Raises EqspikeError where there are more than N words, or an id that is no word's.
         """
         tokens = self.shape.rows
-        if len(ids) > tokens:
+        if len(ids) > tokens and not self.shape.pooling:
             raise EqspikeError(f"got a text of {len(ids)} words, expected at most {tokens}: cut it first")
         if len(ids) and not 0 < ids.min() <= ids.max() < len(self.patterns):
             raise EqspikeError(
                 f"got word ids from {ids.min()} to {ids.max()}, expected 1 to {len(self.patterns) - 1}: "
                 "leave padding and unknown words out"
             )
-        settings, projection = self.settings, _Projection(self, ids)
+        settings, projection = self.settings, _Projection(self, ids, counts)
         u = tuple(values.copy() for values in self.inputs)
         units, sent = (tuple(np.zeros_like(values) for values in u) for _ in range(2))
         layers, output = Layers(u, units, sent), np.empty_like(u[-1])
@@ -165,18 +171,22 @@ class _Projection:
     """s¹ of one text: ``units`` (n, D) that its neurons have sent.
 
     ``query`` (n, D) is that of each row when it was last computed, ``change`` what the spikes of s² have added since.
+    ``drive`` has the different rows, ``word`` (n,) says which one each row is.
     """
 
-    def __init__(self, of: EventDriven, ids: NDArray[np.integer]) -> None:
-        self.of, self.known = of, False
-        self.words, self.word, counts = np.unique(ids, return_inverse=True, return_counts=True)
-        count, dim = len(ids), of.shape.dim
-        self.all = np.arange(count)
-        self.units = np.zeros((count, dim), dtype=of.type)
-        self.drive = of.drive[self.words]
+    def __init__(self, of: EventDriven, ids: NDArray[np.integer], counts: NDArray[np.integer] | None) -> None:
+        self.of, self.known, words = of, False, ids
+        if of.shape.pooling:
+            assert counts is not None
+            self.word, self.drive = np.arange(of.shape.rows), of.drive
+        else:
+            words, self.word, counts = np.unique(ids, return_inverse=True, return_counts=True)
+            self.drive = of.drive[words]
+        self.all, dim = np.arange(len(self.word)), of.shape.dim
+        self.units = np.zeros((len(self.word), dim), dtype=of.type)
         self.query = self.change = self.units[:0]  # not before s² has been heard
-        self.keys = of.patterns[self.words]
-        self.values = np.empty((len(self.words), dim + 1), dtype=of.type)  # c K and c, so that one product sums both
+        self.keys = of.patterns[words]
+        self.values = np.empty((len(words), dim + 1), dtype=of.type)  # c K and c, so that one product sums both
         np.multiply(self.keys, counts[:, None], out=self.values[:, :dim], casting="unsafe")
         self.values[:, dim] = counts
 
@@ -204,8 +214,8 @@ class _Projection:
         if not self.of.shape.attention:
             return np.clip(queries / 2, 0, 1)
         dim = self.of.shape.dim
-        if not queries.size:
-            return queries
+        if not queries.size or not len(self.keys):
+            return np.zeros_like(queries)
         scores = (queries * self.of.type.type(1 / math.sqrt(dim))) @ self.keys.T
         scores -= scores.max(1, keepdims=True)
         mixed = np.exp(scores, out=scores) @ self.values

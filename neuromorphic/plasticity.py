@@ -9,6 +9,10 @@ r_post r_pre. It is given what the two sides show (``Side``) and nothing else: n
     membrane  r = clip((spikes + ΔV − what its bounds added)/window, 0, 1): the count less the neuron's own
               quantisation error, which it knows from its membrane
 
+Patterns X of pooling queries, where they are learnt, hold p ⊗ q̂ whatever the rule: a pattern unit sees its own share p
+and, on its wires, the query q̂ with what the spikes of s² have added. With winners its spikes are p: one that fires
+moves towards the query.
+
 ``eqspike`` is our reading of Martin et al. (iScience 2021), whose full text was not available: spikes of one side gate
 the change of the other side's rate; before it Bengio et al. (2015), presynaptic activity × rate of change, and Ernoult
 et al. (2020), C-EP. It sums Δ(r_post r_pre) = Δr_post r_pre(t−1) + r_post(t) Δr_pre over the events of a nudge. To take
@@ -29,7 +33,7 @@ from torch import Tensor
 from eqspike_seq.config.section import Section
 from eqspike_seq.model.batch import Batch
 from eqspike_seq.model.network import Network, Product
-from eqspike_seq.model.projection import static_products
+from eqspike_seq.model.projection import Recall, pattern_products, static_products
 from eqspike_seq.model.synapses import Products
 
 
@@ -185,12 +189,16 @@ def event_weights(spikes: Tensor, course: Tensor) -> Tensor:
     return weights
 
 
-def local_products(rule: Rule, network: Network, batch: Batch, projection: Side, sides: list[Side]) -> Products:
+def local_products(
+    rule: Rule, network: Network, batch: Batch, projection: Side, sides: list[Side], recall: tuple[Recall, Recall]
+) -> Products:
     """What every synapse and bias holds at the end of a phase, summed over the batch, by parameter name.
 
     ``projection`` is s¹ as the synapses w₁ of its static input see it, ``sides`` s¹ as w₂ sees it and the layers above.
+    ``recall``: what the patterns see, (change since the free phase, mean of both); they hold p ⊗ q̂ less that of then.
     """
     held: Products = {**static_products(network, batch, rule.input(projection))}
+    held |= pattern_products(network, batch, *recall)
     for index, (post, pre) in enumerate(zip(sides[1:], sides[:-1], strict=True), start=2):
         held[f"w{index}"] = rule.synapse(post, pre)
         held[f"b{index}"] = rule.input(post).sum(0)

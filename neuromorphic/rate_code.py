@@ -117,6 +117,11 @@ class SpikingBackend(RateCode):
     dtype: torch.dtype = torch.float32
     together: ClassVar[int] = 64  # time steps are short: the more texts they are of, the less they cost
 
+    @property
+    def pools(self) -> bool:  # type: ignore[override]
+        """With a softmax: how often each pattern has won is not known to it."""
+        return isinstance(self.circuit, Clocked)
+
     def free(self, network: Network, batch: Batch, record: bool = False) -> PhaseEnd[_Kept]:
         """The free phase, from neurons at rest."""
         layer, rest, chain = Layer.of(network, batch, self.dtype), network.rest(len(batch)).layers, Chain(network)
@@ -221,7 +226,8 @@ class SpikingBackend(RateCode):
             counted = [rates.projection.flatten(1), *rates.layers]
             owns = [counted[0], *((spikes / self.window).clamp(0, 1) for spikes in of.own)]
             sides = course.traces.sides(counted, owns, group)
-            return local_products(self.rule, network, batch, sides[0], sides)
+            recall = course.projection.recall(self.window // self.tick_steps, group)
+            return local_products(self.rule, network, batch, sides[0], sides, recall)
 
         return PhaseEnd(
             rates=rates,

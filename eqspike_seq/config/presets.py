@@ -33,7 +33,7 @@ def preset_settings(dataset: str, backend: str, preset: str, given: Mapping[str,
     part = parts["dense"] if backend == "dense" else {**parts.get("spiking", {}), **parts.get(backend, {})}
     known = {} if entry is None else {"tokeniser": entry.tokeniser}
     found = {**known, **parts["common"], **{key: value for key, value in part.items() if not isinstance(value, dict)}}
-    for choice in ("neuron", "circuit"):
+    for choice in ("neuron", "circuit") if backend == "spiking" else ():
         found |= part.get(given.get(choice, found.get(choice)), {})
     return {**found, "dataset": dataset, "backend": backend, "preset": name}
 
@@ -43,7 +43,7 @@ def default_preset(dataset: str, backend: str, network: Any = None) -> str:
     if dataset not in DATASETS:
         return OWN
     entry = DATASETS[dataset]
-    tokens = backend != "dense" or network == "tokens"  # spikes have no pooling queries yet
+    tokens = backend == "brian2" or network == "tokens"  # brian2 has no pooling queries
     return entry.tokens if entry.tokens and tokens else entry.preset
 
 

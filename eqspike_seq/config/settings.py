@@ -19,10 +19,11 @@ from eqspike_seq.relaxation.equilibrium import Backend
 FORMAT = 2  # of every file of a run folder
 OWN = "own"  # the preset of texts of one's own
 SIDES = "ab"  # the first and the second text of a pair
-# These say how and where a run happens, not what it computes.
 LEARNT_PATTERNS = Needs(
     "--network pooling without --fixed-embeddings", lambda settings: settings.get("fixed_embeddings") is False
 )
+DENSE = Needs("--backend dense", lambda settings: settings.get("backend") == "dense")
+# These say how and where a run happens, not what it computes.
 WHERE = {"out", "resume", "data_dir", "device", "tensorboard", "baseline"}
 
 
@@ -33,7 +34,7 @@ class Run(Section):
     preset: str = ""
     """Named settings to start from: imdb, imdb-small, paper-small, paper, mini, mnist, digits, snli-cpu, snli-paper or
     own. Default: snli-cpu for snli, own for texts of your own (its sizes chosen from them), else that of the data
-    set's name; paper-small for imdb with --backend spiking, which has no pooling queries yet."""
+    set's name; paper-small for imdb with --network tokens."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """Seed of the initial weights and of the order of the texts."""
     device: Literal["cpu", "cuda"] = "cpu"
@@ -140,10 +141,10 @@ class PoolingNetwork(Layers):
     """τ of HopAttn: weakens what comes back from s2 to the queries, and nothing else."""
     fixed_embeddings: bool = False
     """Leave the vectors of the patterns as they start, in place of learning them."""
-    readout: Literal["rates", "softmax"] = "rates"
+    readout: Annotated[Literal["rates", "softmax"], DENSE] = "rates"
     """rates: the output is a layer of rates and learns by squared error. softmax: a softmax reads it, and it learns by
     cross-entropy."""
-    uniform_attention: bool = False
+    uniform_attention: Annotated[bool, DENSE] = False
     """Let each pattern have a share by its count, whatever the queries are (a control)."""
 
     def shape(self, rows: int, dim: int, classes: int) -> Shape:
@@ -230,9 +231,11 @@ class RunConfig(Section):
                         f"{as_flag(name, ())[0]}: got {len(values)} values, expected 1 or {len(hidden)} "
                         "(one for each of --hidden)"
                     )
-        if isinstance(self.network, PoolingNetwork) and self.backend.name != "dense":
+        if isinstance(self.network, PoolingNetwork) and not self.backend.pools:
+            chosen = {name: flat(self).get(name) for name in ("backend", "neuron", "circuit")}
+            got = " ".join(f"--{name} {value}" for name, value in chosen.items() if value)
             raise ConfigError(
-                f"--backend {self.backend.name}: it has no pooling queries. Take --network tokens, or --backend dense."
+                f"{got}: it has no pooling queries. Take --network tokens, or another backend or --circuit clocked."
             )
         if isinstance(self.network, PoolingNetwork) and self.network.readout == "softmax" and not hidden:
             raise ConfigError("--readout softmax: got no hidden layer for it to read, expected one or more in --hidden")

@@ -102,13 +102,18 @@ def static_products(network: Network, batch: Batch, s1: Tensor) -> dict[str, Ten
     return {"w1": shape.temperature * torch.einsum("bpnd,bpne->pde", queries, s1.view(queries.shape))}
 
 
-def pattern_products(network: Network, batch: Batch, difference: State, mean: State) -> dict[str, RowProduct]:
+Recall = tuple[Tensor, ...]  # p (B, P, R, N) and q̂/τ (B, P, R, D), or a change of both; () where X is not learnt
+
+
+def pattern_products(network: Network, batch: Batch, difference: Recall, mean: Recall) -> dict[str, RowProduct]:
     """The contrast of p ⊗ q̂ of every pattern, δp q̄ + p̄ δq, τ times that of q̂/τ; {} where X is not learnt."""
     shape, ids = network.shape, batch.ids
     if not shape.learnt or ids is None:
         return {}
-    low = difference.projection.dtype
-    (moved, turned), (shares, queries) = ([part.to(low) for part in each.recall] for each in (difference, mean))
+    if not difference:  # nothing has changed
+        return {"X": RowProduct.of(ids[:0].flatten(), batch.x[:0].flatten(0, -2))}
+    low = difference[0].dtype
+    (moved, turned), (shares, queries) = ([part.to(low) for part in each] for each in (difference, mean))
     values = moved.mT @ queries + shares.mT @ turned  # (B, P, N, D)
     values = shape.temperature * values.flatten(0, 2).to(network.dtype)
     return {"X": RowProduct.of(ids[:, shape.keys].flatten(), values)}

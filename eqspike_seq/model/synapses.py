@@ -64,6 +64,8 @@ def learnt(network: Network, batch: Batch, after: Synapses, before: Synapses, sc
         other = start[name]
         if isinstance(value, Product) and isinstance(other, Product):
             found[name] = value.scaled(factor) + other.scaled(-factor)
+        elif isinstance(value, RowProduct) and isinstance(other, RowProduct):
+            found[name] = RowProduct.joined([value.scaled(factor), other.scaled(-factor)])
         elif isinstance(value, Tensor) and isinstance(other, Tensor):
             found[name] = factor * (value - other)
     return found
@@ -92,7 +94,9 @@ def local_products(network: Network, batch: Batch, difference: State, mean: Stat
     factor = -scale / len(batch)
     static = static_products(network, batch, difference.projection)
     gradients: Products = {name: factor * value for name, value in static.items()}
-    gradients |= {n: v.scaled(factor) for n, v in pattern_products(network, batch, difference, mean).items()}
+    gradients |= {
+        n: v.scaled(factor) for n, v in pattern_products(network, batch, difference.recall, mean.recall).items()
+    }
     below_d, below_m = difference.projection.flatten(1), mean.projection.flatten(1)
     for index, (d, m) in enumerate(zip(difference.layers, mean.layers, strict=True), start=2):
         if network.shape.softmax and index == len(network.weights) + 1:  # (sⁿ − y) s^{n−1}ᵀ, by the state itself

@@ -23,7 +23,7 @@ from eqspike_seq.config.section import Section
 from eqspike_seq.ledger import HopAttnActivity, row_tokens
 from eqspike_seq.model.attention import hopattn
 from eqspike_seq.model.batch import Batch
-from eqspike_seq.model.projection import Found, Layer, real
+from eqspike_seq.model.projection import Found, Layer, Recall, real
 from neuromorphic.activity import ProjectionActivity
 from neuromorphic.neurons import Membrane, Neuron, Noise
 
@@ -67,6 +67,10 @@ class ClockedAnchor:
         """s¹ of a change of it; both (B, G, P, N, D)."""
         return change + self.s1.unsqueeze(1)
 
+    def recall(self, ticks: int, group: int) -> tuple[Recall, Recall]:
+        """(change, mean over it) of what the patterns see in the last ``ticks`` of one nudge. Here there are none."""
+        return (), ()
+
 
 @dataclass
 class ClockedProjection:
@@ -100,6 +104,10 @@ class ClockedProjection:
         """s¹ of what was put out: that."""
         return s1
 
+    def recall(self, ticks: int, group: int) -> tuple[Recall, Recall]:
+        """Patterns learn in the nudges."""
+        return (), ()
+
     def anchor(self, s2: Tensor, s1: Tensor, groups: int, noise: Noise) -> "SoftmaxAnchor | SpikingAnchor":
         """For nudges from r² (B, H₂) and s¹ (B, P, N, D), with random numbers of their own.
 
@@ -118,7 +126,8 @@ class ClockedProjection:
 class SoftmaxAnchor(ClockedAnchor):
     """Changes δ¹ since the free phase ended with ``trace0`` (B, H₂) and ``current0`` w₂ F(s¹*) (B, 1, H₂).
 
-    ``moved`` says whether the trace had left ``trace0`` at the last tick: at the first of a nudge δ¹ is 0.
+    ``shifts`` (B, G, H₂) are how far the trace was from ``trace0`` at each tick, ``moved`` whether it had left it at
+    the last one: at the first of a nudge δ¹ is 0.
     """
 
     batch: Batch
@@ -126,6 +135,7 @@ class SoftmaxAnchor(ClockedAnchor):
     current0: Tensor
     found: Found
     ticks: int = 0
+    shifts: list[Tensor] = field(default_factory=list)
     moved: bool = False
     delta: Tensor = field(init=False)
 
@@ -133,10 +143,19 @@ class SoftmaxAnchor(ClockedAnchor):
         """δ¹ of this tick, (B, G, P, N, D)."""
         shift = s2 - self.trace0.unsqueeze(1)
         self.ticks += 1
+        self.shifts.append(shift)
         self.moved = bool(shift.any())
         nothing = self.layer.inputs.drive.new_zeros(()).expand(*s2.shape[:2], *self.s1.shape[1:])
         self.delta = self.found.change(self.layer.down(shift)) if self.moved else nothing
         return self.delta
+
+    def recall(self, ticks: int, group: int) -> tuple[Recall, Recall]:
+        """By the mean change of r² in these ticks."""
+        if not self.layer.network.shape.learnt:
+            return (), ()
+        shift = torch.stack(self.shifts[-ticks:]).mean(0)[:, group]
+        (shares, query), (moved, turned) = self.found.recalled(self.layer.down(shift).to(self.layer.full))
+        return (moved, turned), (shares - 0.5 * moved, query - 0.5 * turned)
 
     def current(self) -> Tensor:
         """w₂ F(s¹* + δ¹)."""

@@ -23,7 +23,7 @@ from eqspike_seq.ledger import HopAttnActivity, row_tokens
 from eqspike_seq.model.attention import hopattn
 from eqspike_seq.model.batch import Batch
 from eqspike_seq.model.network import State
-from eqspike_seq.model.projection import DenseProjection, Found, Inputs, Layer, Sigma, real
+from eqspike_seq.model.projection import DenseProjection, Found, Inputs, Layer, Recall, Sigma, real
 from neuromorphic.activity import ProjectionActivity
 from neuromorphic.neurons import Threshold, send_dithered, send_on_change
 
@@ -107,6 +107,10 @@ class SigmaNudges:
         """That of the texts named."""
         self.retrievals[texts] += 1
         return self.start.take(texts).change(self.layer.down(s2))
+
+    def recall(self, s2: Tensor, group: int) -> tuple[Recall, Recall]:
+        """There are no patterns."""
+        return (), ()
 
     def activity(self, group: int = 0) -> ProjectionActivity:
         """How often they were computed."""
@@ -217,6 +221,17 @@ class GatedNudges:
         top = self.found.start.top
         took = HopAttnActivity(self.rows[:, group], self.retrievals, query, self._won(group), top)
         return ProjectionActivity(self.retrievals, took)
+
+    def recall(self, s2: Tensor, group: int) -> tuple[Recall, Recall]:
+        """(change, mean over it) of what the patterns see in one nudge, at whose end s² has changed by ``s2``."""
+        start, change = self.found.start, self.step * self.units[:, group] if self.step else self.free.layer.down(s2)
+        turned = change.to(start.query.dtype)
+        moved = self._moved(turned, group)
+        return (moved, turned), (start.shares + 0.5 * moved, start.query + 0.5 * turned)
+
+    def _moved(self, query: Tensor, group: int) -> Tensor:
+        """The change of the shares of one nudge, whose query has changed by ``query`` (B, P, R, D)."""
+        return self.found.recalled(query)[1][0]
 
     def _won(self, group: int) -> Tensor | None:
         """Unit spikes of the stored patterns."""

@@ -202,5 +202,9 @@ class GatedWinnersNudges(GatedNudges):
             moved.append((self.pattern_step * (units + fired)).to(stored.dtype) @ stored)
         return torch.stack(moved, 1)
 
+    def _moved(self, query: Tensor, group: int) -> Tensor:
+        """What the patterns have sent: one that fired moves towards the query."""
+        return self.pattern_step * self.patterns[:, group]
+
     def _won(self, group: int) -> Tensor:
         return self.won[:, group]

@@ -17,6 +17,7 @@ from neuromorphic.attention.winners import GatedWinners
 from neuromorphic.change_code import SigmaDeltaBackend
 from neuromorphic.event_driven import EventDriven, Relaxed
 from tests.conftest import make_network
+from tests.eqspike_seq.test_pooling import pooling, texts
 
 TOKENS, DIM, WORDS = 12, 8, 15  # so few words that texts repeat some
 SMALL = SigmaDeltaBackend(
@@ -77,6 +78,30 @@ def test_same_spikes_outputs_and_costs_as_in_a_batch(case: str) -> None:
         assert mine == theirs
         spikes += found.spikes[1:].sum()
     assert spikes > 30  # it was not all over after a step
+
+
+@pytest.mark.parametrize("settings", [{}, {"circuit": Gated(attention_threshold=0.002)}, {"origin": (0.0, 0.5)}])
+def test_pooling_queries_spike_as_in_a_batch(settings: dict[str, Any]) -> None:
+    backend, network, given = replace(SMALL, **settings), pooling(temperature=3.0), texts()
+    ready, heard = EventDriven(network, backend, given.table), 0
+    for row in range(len(given)):
+        real = given.ids[row, 0] > 0
+        batch = given.take(torch.tensor([row]), int(real.sum()))
+        whole = backend.free(network, batch, record=True)
+        assert given.counts is not None
+        ids, counts = given.ids[row, 0][real].numpy(), given.counts[row, 0][real].numpy()
+        found = ready.free(ids, counts, record=True)
+        for index, mine in enumerate(found.sent[1:], start=2):
+            np.testing.assert_array_equal(mine, whole.trace[f"spikes_s{index}"][:, 0].numpy())
+        np.testing.assert_array_equal(
+            found.sent[0].sum(0), (whole.rates.projection[0, 0] / backend.projection_threshold).round().numpy()
+        )
+        np.testing.assert_allclose(found.outputs, whole.outputs[:, 0].numpy(), rtol=0, atol=1e-12)
+        assert found.ledger(network) == whole.ledger
+        heard += found.retrievals
+    assert heard > len(given)  # s² was heard
+    nothing = ready.free(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64))
+    assert not nothing.spikes[:, 0].any()
 
 
 def test_fewer_rows_are_computed_where_little_moved() -> None:

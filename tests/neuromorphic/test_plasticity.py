@@ -11,6 +11,7 @@ from eqspike_seq.relaxation.dense import DenseBackend
 from neuromorphic.plasticity import Count, EqSpike, MembraneCount, Rule, Side, Trace, local_products
 from neuromorphic.rate_code import SpikingBackend
 from tests.conftest import make_batch, make_network
+from tests.eqspike_seq.test_pooling import pooling, texts
 
 TAU, TICK, STEPS, TEXTS = 30.0, 5, 20, 3
 RULES: list[Rule] = [Count(), Trace(), MembraneCount(), EqSpike(TAU)]
@@ -157,6 +158,19 @@ def test_every_rule_points_where_eq18_points(rule: Rule, estimator: type) -> Non
         assert cosine > least, (name, cosine)
 
 
+@pytest.mark.parametrize("rule", [Count(), Trace(300.0), MembraneCount(), EqSpike(300.0)], ids=lambda rule: rule.name)
+def test_every_rule_teaches_queries_and_patterns(rule: Rule) -> None:
+    network, batch = pooling(), texts(24).whole()
+    truth = ThreePhase(0.5)(DENSE, network, batch).gradients
+    backend = SpikingBackend(800, 800, 600, 10, rule=rule, dtype=torch.float64)
+    found = ThreePhase(0.5)(backend, network, batch).gradients
+    assert found.keys() == truth.keys() >= {"q", "X"}
+    for name, value in truth.items():
+        pair = [gradients.to_dense().flatten() for gradients in (found[name], value)]
+        cosine = float(torch.cosine_similarity(*pair, 0))
+        assert cosine > 0.95, (name, cosine)
+
+
 def test_membrane_takes_away_the_neurons_own_quantisation_error() -> None:
     network, batch = make_network((16, 6), 8, 6), make_batch(24, 8, 6)
     truth = ThreePhase(0.5)(DENSE, network, batch).gradients
@@ -171,7 +185,7 @@ def test_membrane_takes_away_the_neurons_own_quantisation_error() -> None:
 def test_products_have_the_names_and_shapes_of_the_parameters() -> None:
     network, batch = make_network(), make_batch()
     sides = [Side(r, r, r, r) for r in (torch.rand(7, size, dtype=torch.float64) for size in network.shape.sizes)]
-    held = multiplied_out(local_products(Count(), network, batch, sides[0], sides))
+    held = multiplied_out(local_products(Count(), network, batch, sides[0], sides, ((), ())))
     assert {name: value.shape for name, value in held.items()} == {n: t.shape for n, t in network.named()}
 
 

@@ -11,12 +11,14 @@ from eqspike_seq.learning.estimators import ThreePhase
 from eqspike_seq.learning.evaluation import evaluate
 from eqspike_seq.learning.trainer import Trainer
 from eqspike_seq.model.batch import Batch
-from eqspike_seq.model.network import Network, Shape, sigma
+from eqspike_seq.model.network import Network, RowProduct, Shape, sigma
 from eqspike_seq.model.projection import DenseProjection, prepare
 from eqspike_seq.relaxation.dense import DenseBackend
+from neuromorphic.attention.winners import GatedWinners
 from neuromorphic.change_code import SigmaDeltaBackend
 from neuromorphic.plasticity import MembraneCount
 from tests.conftest import make_batch, make_network
+from tests.eqspike_seq.test_pooling import pooling, texts
 
 EXACT = DenseBackend(free_steps=300, nudge_steps=300, tolerance=1e-13, dtype=torch.float64)
 COARSE = SigmaDeltaBackend(free_steps=200, nudge_steps=200, projection_threshold=0.3, dtype=torch.float64)
@@ -68,13 +70,14 @@ def test_nothing_but_whole_units_is_sent() -> None:
 
 
 def shifted_gradient(network: Network, batch: Batch, backend: SigmaDeltaBackend) -> dict[str, torch.Tensor]:
-    """BPTT, by autograd, of the network h = σ(u(h)) + e, with e = h* − σ(u(h*)) held constant.
+    """BPTT, by autograd, of the network h = σ(u(h)) + e, with e = h* − σ(u(h*)) held constant, and of its patterns.
 
     The loss is that of the output's own activation.
     """
     with torch.no_grad():
         h = backend.free(network, batch).rates
     inputs = prepare(network, batch, torch.float64)
+    batch = replace(batch, x=batch.x.clone().requires_grad_())
 
     def activations(net: Network, first: torch.Tensor, layers: list[torch.Tensor]) -> tuple[torch.Tensor, list]:
         s1 = DenseProjection.of(net, batch, torch.float64).free(layers[0])
@@ -99,8 +102,12 @@ def shifted_gradient(network: Network, batch: Batch, backend: SigmaDeltaBackend)
             s1, own = activations(traced, first, layers)
             first, layers = s1 + e1, [a + b for a, b in zip(own, e, strict=True)]
         loss = 0.5 * (inputs.target - own[-1]).square().sum(1).mean()
-        names, tensors = zip(*traced.named(), strict=True)
-        return dict(zip(names, torch.autograd.grad(loss, tensors), strict=True))
+        names, tensors = zip(*traced.named(), ("X", batch.x), strict=True)
+        found = dict(zip(names, torch.autograd.grad(loss, tensors, allow_unused=True), strict=True))
+    rows = found.pop("X")
+    if batch.ids is not None:
+        found["X"] = RowProduct.of(batch.ids.flatten(), rows.flatten(0, -2)).whole().to_dense()
+    return found
 
 
 @pytest.mark.parametrize("attention", [True, False])
@@ -114,6 +121,44 @@ def test_transmitted_contrast_is_the_bptt_gradient_of_the_shifted_network(attent
         assert (found[name] - value).norm() / value.norm() < 0.01, name
         assert cosine(found[name], value) > 0.9999, name
     assert cosine(dense["w2"], truth["w2"]) < 0.999  # which is not the gradient of the unshifted network
+
+
+def test_queries_and_patterns_learn_the_gradient_of_the_shifted_network_too() -> None:
+    network, batch = pooling(), texts().whole()
+    coarse = replace(COARSE, projection_threshold=0.1)
+    truth = shifted_gradient(network, batch, coarse)
+    nearly = replace(coarse, nudge_threshold=1e-8, projection_nudge_threshold=1e-8)
+    found = gradients(nearly, network, batch, 0.005)
+    found["X"] = found["X"].to_dense()
+    assert set(truth) == set(found) == {"q", "X", "w2", "b2", "w3", "b3", "w4", "b4"}
+    for name, value in truth.items():
+        assert cosine(found[name], value) > 0.9999, name
+    dense = gradients(EXACT, network, batch, 0.005)
+    assert cosine(dense["X"].to_dense(), truth["X"]) < 0.9999  # which is not the gradient of the unshifted network
+
+
+def test_dithered_changes_of_patterns_are_unbiased() -> None:
+    network, batch = pooling(), texts().whole()
+    coarse = replace(COARSE, projection_threshold=0.1)
+    fine = replace(coarse, nudge_threshold=1e-6, projection_nudge_threshold=1e-6)
+    truth = gradients(fine, network, batch, 0.5)
+    backend = replace(coarse, nudge_threshold=0.02, projection_nudge_threshold=0.02, nudge_steps=30)
+    runs = [gradients(backend, network, replace(batch, seed=seed), 0.5) for seed in range(150)]
+    for name in ("X", "q", "w2"):
+        mean = torch.stack([found[name].to_dense() for found in runs]).mean(0)
+        assert cosine(mean, truth[name].to_dense()) > 0.99, name
+
+
+def test_spikes_of_patterns_teach_as_their_shares_do() -> None:
+    """By winners a pattern that fires in a nudge moves towards the query: in the mean p ⊗ q̂."""
+    network, batch = pooling(), texts().whole()
+    common = {"projection_threshold": 0.05, "nudge_threshold": 1e-4, "projection_nudge_threshold": 1e-4}
+    truth = gradients(replace(COARSE, **common), network, batch, 0.5)
+    winners = replace(COARSE, **common, circuit=GatedWinners(winners=256, pattern_nudge_threshold=1e-3))
+    runs = [gradients(winners, network, replace(batch, seed=seed), 0.5) for seed in range(20)]
+    for name in ("X", "q", "w2"):
+        mean = torch.stack([found[name].to_dense() for found in runs]).mean(0)
+        assert cosine(mean, truth[name].to_dense()) > 0.97, name
 
 
 def test_dithered_nudges_are_unbiased() -> None:
