@@ -42,7 +42,8 @@ def mcnemar(one: Run, other: Run) -> tuple[int, int, float] | None:
 
 
 def reference(run: Run, runs: Iterable[Run]) -> Run | None:
-    """The dense run that this one is held against: same data, HopAttn or not, word order and limit, and seed if any."""
+    """The dense run that this one is held against: same data, HopAttn or not, word order and limit; of several, one of
+    the same preset and seed."""
     result = run.result
     same = [
         other
@@ -53,7 +54,8 @@ def reference(run: Run, runs: Iterable[Run]) -> Run | None:
         and other.words_shuffled == run.words_shuffled
         and other.task["network"] == run.task["network"]
     ]
-    return next((other for other in same if other.result.seed == result.seed), same[0] if same else None)
+    alike = [other for other in same if other.result.preset == result.preset] or same
+    return next((other for other in alike if other.result.seed == result.seed), alike[0] if alike else None)
 
 
 @dataclass(frozen=True)

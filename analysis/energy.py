@@ -32,7 +32,7 @@ def component(cost: Cost) -> str:
     """Which row of the headline a cost belongs to."""
     if cost.phase == Phase.UPDATE:
         return "learning"
-    if cost.kind == "pattern_writes" or cost.layer == "input":
+    if cost.kind == "pattern_writes" or cost.layer in ("input", "q"):
         return "loading"
     names = {"hopattn": "HopAttn", "query": "HopAttn", "w1": "x w1", "static": "static power"}
     return names.get(cost.layer, "layers")
@@ -162,19 +162,22 @@ def priced(run: Run, table: CostTable, dense: Ledgers | None, accuracies: str) -
 def classifiers(ledger: Ledger, table: CostTable, scores: Json) -> list[Json]:
     """Logistic regression on the same texts, priced on ``table``: on TF-IDF, and on means of word vectors.
 
-    TF-IDF has two n-grams a token. Each is looked up: its inverse document frequency and a weight for each class are
-    read; a product weights it, one is its part of the norm, one goes into each class.
+    TF-IDF has two n-grams a token; where the network counts its patterns, as many as it has, and there are no means of
+    word vectors. Each is looked up: its inverse document frequency and a weight for each class are read; a product
+    weights it, one is its part of the norm, one goes into each class.
     """
     row, texts = ledger.counts.get("input", {}).get(Phase.FREE, {}), ledger.samples[Phase.FREE]
     if not row.get("lookup_reads"):
         return []
-    tokens, words, classes = (row["io_bytes"] - texts) // 4, row["lookup_reads"], ledger.sizes[-1]
+    counted = "q" in ledger.counts
+    tokens, words, classes = (row["io_bytes"] - texts) // (5 if counted else 4), row["lookup_reads"], ledger.sizes[-1]
+    grams = tokens if counted else 2 * tokens
     last, load = texts * (words // max(1, tokens)) * classes, {"io_bytes": row["io_bytes"]}
     rows = (
         (
             "TF-IDF of words and word pairs",
             "tfidf_logistic",
-            {"multiply_accumulates": 2 * tokens * (2 + classes), "weight_reads": 2 * tokens * (1 + classes)},
+            {"multiply_accumulates": grams * (2 + classes), "weight_reads": grams * (1 + classes)},
         ),
         (
             "mean of word vectors",
@@ -183,7 +186,7 @@ def classifiers(ledger: Ledger, table: CostTable, scores: Json) -> list[Json]:
         ),
     )
     found = []
-    for title, key, counts in rows:
+    for title, key, counts in rows[:1] if counted else rows:
         mine = Ledger(samples={Phase.FREE: texts})
         mine.add("classifier", Phase.FREE, **counts, **load)
         accuracy = scores.get(key, {}).get("test_accuracy")

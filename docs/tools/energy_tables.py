@@ -66,10 +66,15 @@ def claims() -> str:
     return table(("", "claimed", "found", "verdict"), rows, text=(0, 3))
 
 
+def elsewhere() -> list[Json]:
+    """Dense EP on other hardware, and cheap classifiers."""
+    return list(_changes([])["baselines"])
+
+
 def baselines() -> str:
-    """Dense EP elsewhere, and cheap classifiers."""
+    """The same as a table."""
     rows = []
-    for row in _changes([])["baselines"]:
+    for row in elsewhere():
         accuracy, inference = row.get("test_accuracy"), row.get("inference", row)["joules"]
         cells = (
             row["name"],

@@ -14,6 +14,7 @@ from analysis.energy import DIGITAL, part_of
 from analysis.energy_report import texts_of
 from analysis.pictures import front
 from analysis.style import COLOURS, MARKERS, figure, legends, logarithmic, save
+from docs.tools.energy_tables import elsewhere
 from docs.tools.markdown import runs_of
 from neuromorphic.pricing import read_table
 
@@ -34,6 +35,9 @@ def main(
     for run in runs:
         joules = part_of(run.ledgers.inference, read_table(DIGITAL))["joules"]
         named[0].append((run.name, joules, run.result.test_accuracy))
+    for row in elsewhere():
+        if row.get("test_accuracy") is not None:
+            named[0].append((row["name"], row.get("inference", row)["joules"], row["test_accuracy"]))
     for row in json.loads(points.read_text())["rows"]:
         joules = row["joules_per_inference"]
         named[1].append((label(row["backend"], row["changes"]), joules, row["test_accuracy"]))

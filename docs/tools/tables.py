@@ -18,6 +18,7 @@ from typing import Any
 import tyro
 
 from analysis.comparison import reference
+from analysis.energy import DIGITAL, part_of
 from analysis.folders import Run, groups
 from analysis.folders import read as open_json
 from docs.tools import energy_tables, reproduce, speed_tables
@@ -25,6 +26,7 @@ from docs.tools.markdown import FIGURES, INDEX, RESULTS, label_of, read, runs_of
 from eqspike.provenance import command_of
 from eqspike_seq.phases import RELAXED, Phase
 from eqspike_seq.runs.findings import GradientCheck, GradientRecord
+from neuromorphic.pricing import read_table
 
 BLOCK = re.compile(r"(<!-- table: ([\w-]+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
 SAID = re.compile(r"\d+(\.\d+)?( %<!-- ([\w./-]+)(?: ([\w.]+))? -->)")
@@ -80,28 +82,34 @@ def runs(name: str, up: str = "", baselines: bool = False) -> str:
     return table(HEADS, rows, text=(0, 6))
 
 
-def seeds(name: str, up: str = "") -> str:
-    """Runs that differ in their seed alone as one row: mean and standard deviation on test."""
-    heads = ("", "test", "validation", "weights", "patterns", "training", "memory", "command, results")
-    rows = []
+def seeds(name: str, up: str = "", brief: bool = False) -> str:
+    """Runs that differ in their seed alone as one row: mean and standard deviation on test, spikes, joules; unless
+    ``brief`` validation, patterns and memory too."""
+    heads = [*("", "test", "validation", "weights", "patterns", "training", "memory"), "spikes per synapse"]
+    heads += ["µJ an inference", "µJ a training sample", "command, results"]
+    left_out, rows = {2, 4, 6} if brief else set(), []
     for group in groups(runs_of(name)):
         first, tested = group[0], [run.result.test_accuracy for run in group]
-        spread = f" ± {100 * stdev(tested):.2f} ({len(group)} seeds)" if len(group) > 1 else ""
+        spread = f" ± {100 * stdev(tested):.2f}" if len(group) > 1 else ""
         weights, patterns = weights_of(first)
-        links = ", ".join(f"[{run.result.seed}]({up}results/{run.name}/result.json)" for run in group)
-        rows.append(
-            (
-                label_of(first),
-                f"{100 * mean(tested):.2f} %{spread}",
-                f"{100 * mean(run.result.validation_accuracy for run in group):.1f}",
-                f"{weights:,}",
-                patterns,
-                f"{mean(run.result.train_seconds for run in group):.0f} s",
-                f"{max(run.result.peak_memory_bytes for run in group) / 1e9:.2f} GB",
-                f"`{command_of({**first.saved, 'seed': 0})}` {links}",
-            )
+        others = "".join(f", [{run.result.seed}]({up}results/{run.name}/result.json)" for run in group[1:])
+        spikes, ledgers = first.result.spikes_per_synapse_per_inference, first.ledgers
+        joules = (part_of(part, read_table(DIGITAL))["joules"] for part in (ledgers.inference, ledgers.training))
+        cells = (
+            label_of(first),
+            f"{100 * mean(tested):.2f} %{spread}",
+            f"{100 * mean(run.result.validation_accuracy for run in group):.1f}",
+            f"{weights:,}",
+            patterns,
+            f"{mean(run.result.train_seconds for run in group):.0f} s",
+            f"{max(run.result.peak_memory_bytes for run in group) / 1e9:.2f} GB",
+            "–" if spikes is None else f"{spikes:.2g}, {first.result.spikes_per_synapse_per_training_sample:.2g}",
+            *(f"{1e6 * each['value']:.3g}" for each in joules),
+            f"{made_by(first, up)}{others}",
         )
-    return table(heads, rows, text=(0, 7))
+        rows.append(tuple(cell for place, cell in enumerate(cells) if place not in left_out))
+    shown = tuple(head for place, head in enumerate(heads) if place not in left_out)
+    return table(shown, rows, text=(0, len(shown) - 1))
 
 
 def weights_of(run: Run) -> tuple[int, str]:
@@ -308,9 +316,9 @@ def load() -> str:
 
 TABLES: dict[str, Callable[[], str]] = {
     "imdb": lambda: runs("imdb", baselines=True),
-    "words": lambda: seeds("words"),
+    "words": lambda: seeds("words", brief=True),
     "words-start": lambda: seeds("words", "../"),
-    "words-index": lambda: seeds("words", "../"),
+    "words-index": lambda: seeds("words", "../", brief=True),
     "nudges": nudges,
     "words-tried": lambda: seeds("words-tried", "../"),
     "own-data": own_data,
