@@ -12,7 +12,7 @@ from analysis.check_pictures import pictures
 from eqspike.build import config_of, configure, configured, make_backend, refuse_idle, varied
 from eqspike_seq.checks.gradients import Extent, FineNudges, Rival, check_gradients
 from eqspike_seq.config.examples import Images
-from eqspike_seq.config.presets import preset_settings, run_settings
+from eqspike_seq.config.presets import run_settings
 from eqspike_seq.config.section import flat, settings_of
 from eqspike_seq.config.settings import FORMAT, RunConfig, TextNetwork
 from eqspike_seq.data.dataset import load_dataset
@@ -35,7 +35,7 @@ class Subject:
     dataset: str | None = None
     """Without a run folder: the data set. Default: imdb."""
     preset: str | None = None
-    """Without a run folder: the preset. Default: paper-small for imdb, else the data set's own."""
+    """Without a run folder: the preset. Default: the data set's own."""
     seed: int | None = None
     """Without a run folder: seed of the weights. Default: 0."""
     texts: int = 128
@@ -55,14 +55,11 @@ class Subject:
         if self.run is None:
             settings = {"seed": self.seed or 0, **given}
             dataset, preset = self.dataset or "imdb", self.preset or ""
-            backend = settings.pop("backend", "spiking")
-            if pools(preset_settings(dataset, backend, preset, {})):
-                backend = "dense"
-            return configure(dataset, backend, preset, **settings)
+            return configure(dataset, settings.pop("backend", "spiking"), preset, **settings)
         if idle := [name for name in ("dataset", "preset", "seed") if getattr(self, name) is not None]:
             raise ConfigError(f"--{idle[0]}: has no effect with {self.run}, which has its own. Leave it out.")
         saved = run_settings(self.run)
-        if pools(saved):
+        if rates_only(saved):
             given.pop("backend", None)
             config = config_of(self.run, **given)
         elif saved.get("backend") == "dense" != given.get("backend", "dense"):
@@ -77,9 +74,9 @@ class Subject:
         return self.out or (Path("checks") if self.run is None else self.run / "checks")
 
 
-def pools(settings: dict[str, Any]) -> bool:
-    """Whether these are of a network with pooling queries, which has no spiking backend."""
-    return settings.get("network") == "pooling"
+def rates_only(saved: dict[str, Any]) -> bool:
+    """Whether these are settings of a network that no spikes relax."""
+    return saved.get("readout") == "softmax" or bool(saved.get("uniform_attention"))
 
 
 def in_spikes(saved: dict[str, Any], given: dict[str, Any]) -> RunConfig:
@@ -95,7 +92,7 @@ def in_spikes(saved: dict[str, Any], given: dict[str, Any]) -> RunConfig:
 class GradientFlags(Subject):
     """Compare gradients: EP with BPTT over time, and a spiking rule with converged dense Eq. 18.
 
-    The spikes of a dense run's network are those of the run's preset. With pooling queries: EP with BPTT, also over β.
+    The spikes of a dense run's network are those of the run's preset. With pooling queries EP with BPTT over β, too.
     """
 
     neuron: str | None = None

@@ -3,14 +3,15 @@
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from analysis.check_pictures import pictures
-from eqspike.build import configure
+from eqspike.build import config_of, configure
 from eqspike.cli import main
-from eqspike.commands.check import GradientFlags
+from eqspike.commands.check import GradientFlags, rates_only
 from eqspike_seq.checks import gradients as gradcheck
 from eqspike_seq.checks.bptt import CURVE_TEXTS, bptt_course, compare, ep_course
 from eqspike_seq.checks.convergence import hopfield_energy, over_time, temperature_sweep
@@ -30,7 +31,8 @@ from eqspike_seq.runs.findings import Agreement, ConvergenceCheck, GradientCheck
 from tests.conftest import is_whole, make_batch, make_clamped, make_network
 
 RESULTS = Path(__file__).parents[2] / "results"
-DENSE = sorted(path.parent for path in RESULTS.glob("*/config.toml") if run_settings(path.parent)["backend"] == "dense")
+SAVED = {path.parent: run_settings(path.parent) for path in sorted(RESULTS.glob("*/config.toml"))}
+DENSE = [path for path, saved in SAVED.items() if saved["backend"] == "dense" and not rates_only(saved)]
 EXACT = DenseBackend(free_steps=500, tolerance=1e-14, dtype=torch.float64)
 
 
@@ -141,7 +143,16 @@ def test_a_dense_run_is_checked_with_the_spikes_of_its_preset(run: Path, neuron:
     for name, value in config.settings().items():
         if name not in ("estimator", "backend", *flat(config.backend)) and name in saved:
             assert value == saved[name], name
-    assert config.settings()["neuron"] == (neuron or "if") and config.learning.estimator == "three-phase"
+    assert config.settings()["neuron"] == (neuron or preset.settings()["neuron"])
+    assert config.learning.estimator == "three-phase"
+
+
+@pytest.mark.parametrize("changes", [{"readout": "softmax"}, {"uniform_attention": True}])
+def test_what_no_spikes_relax_is_checked_on_rates(tmp_path: Path, changes: dict[str, Any]) -> None:
+    (tmp_path / "config.toml").write_bytes(
+        configure("mini", "dense", network="pooling", hidden=(8,), **changes).to_toml()
+    )
+    assert GradientFlags(run=tmp_path).config(backend="spiking") == config_of(tmp_path)
 
 
 def test_a_run_that_learnt_by_backpropagation_is_checked_too(tmp_path: Path) -> None:
