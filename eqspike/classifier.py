@@ -43,7 +43,7 @@ OF_RUNS = (
 class EqSpikeClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """Classify texts by Equilibrium Propagation, on spiking neurons or dense rates.
 
-    ``backend`` "spiking" or "dense"; ``neuron`` what spikes ("if", "lif", "bernoulli", "sigma-delta"); ``beta`` β, the
+    ``backend`` "spiking" or "dense"; ``neuron`` what spikes ("sigma-delta", "if", "lif", "bernoulli"); ``beta`` β, the
     influence factor of the nudges; ``epochs`` passes over the texts, None: 5 to 100, more over few of them;
     ``random_state`` an integer, a RandomState or None (other weights each time); ``settings`` any other setting of
     ``eqspike run`` by its name, as {"hidden": (32,)}. What is not set follows from the texts (``data.sizes``).
@@ -55,7 +55,7 @@ class EqSpikeClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def __init__(
         self,
         backend: str = "spiking",
-        neuron: str = "if",
+        neuron: str = "sigma-delta",
         beta: float = 0.5,
         epochs: int | None = None,
         random_state: Any = 0,
@@ -139,7 +139,7 @@ class EqSpikeClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         lengths = [len(tokenise(text, tokeniser)) for text in texts]
         if not any(lengths):
             raise DataError(f"fit: none of the {len(texts)} texts holds a word; expected words, numbers or emoji")
-        network = (self.settings or {}).get("network", "pooling" if self.backend == "dense" else "tokens")
+        network = (self.settings or {}).get("network", "pooling")
         chosen = {"network": network, "tokeniser": tokeniser, **(self.settings or {})}
         chosen = {**sizes(lengths, classes, len(texts), network=network), **chosen}
         if both := sorted(set(GIVEN) & set(self.settings or {})):
@@ -155,7 +155,7 @@ class EqSpikeClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if self.backend not in ("dense", "spiking"):
             raise ConfigError(f"backend: got {self.backend!r}, expected 'spiking' or 'dense'")
         config = configured("mini", self.backend, "", chosen)
-        given = dict(self.settings or {}) | ({"neuron": self.neuron} if self.neuron != "if" else {})
+        given = dict(self.settings or {}) | ({"neuron": self.neuron} if self.neuron != "sigma-delta" else {})
         refuse_idle(flat(config), given)
         return config
 

@@ -18,7 +18,7 @@ LABELS = [label for _ in PLACES for label, texts in PROBLEMS.items() for _ in te
 
 
 def main() -> None:
-    model = EqSpikeClassifier(backend="spiking", neuron="sigma-delta", epochs=12)
+    model = EqSpikeClassifier(backend="spiking", epochs=12)
     accuracy = cross_val_score(model, TEXTS, LABELS, cv=3).mean()
     print(f"{accuracy:.0%} of texts right that were not trained on")
     model.fit(TEXTS, LABELS)

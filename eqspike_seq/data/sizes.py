@@ -40,6 +40,10 @@ def of_patterns(classes: int, texts: int) -> dict[str, Any]:
         "checkpoint_every": max(50, math.ceil(texts / batch)),
         "word_dropout": 0.5,
         "learning_rate": (1e-3, 1e-3, 1e-3),
+        # of neurons that send changes: s1 is long where ratios are, and moves little in the nudges
+        "projection_threshold": 1.0,
+        "output_threshold": 0.25,
+        "projection_nudge_threshold": 0.01,
     }
 
 

@@ -316,7 +316,7 @@ def test_a_flag_may_act_with_what_is_varied_only(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("given", "says"),
     [
-        ({"backend": "dense", "neuron": "sigma-delta"}, "--neuron sigma-delta: acts with --backend spiking only"),
+        ({"backend": "dense", "neuron": "if"}, "--neuron if: acts with --backend spiking only"),
         ({"settings": {"winners": 8}}, "--winners 8"),
         ({"backend": "dense", "settings": {"window": 40}}, "--window 40"),
         ({"settings": {"device": "cuda"}}, "device, which act with `eqspike run` only"),

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from eqspike.build import configure, run, varied
+from eqspike.build import configure, configured, run, varied
 from eqspike.flags import parse_run
 from eqspike_seq.config.examples import name_of
 from eqspike_seq.config.settings import RunConfig
@@ -367,10 +367,10 @@ def test_places_that_are_no_data_set(tmp_path: Path) -> None:
 @pytest.mark.parametrize("texts", [160, 1000, 18_000, 400_000])
 @pytest.mark.parametrize("length", [0, 12, 300])
 @pytest.mark.parametrize("backend", ["dense", "spiking"])
-def test_sizes_are_settings_that_fit(texts: int, length: int, backend: str) -> None:
-    network = "pooling" if backend == "dense" else "tokens"
+@pytest.mark.parametrize("network", ["pooling", "tokens"])
+def test_sizes_are_settings_that_fit(texts: int, length: int, backend: str, network: str) -> None:
     found = sizes([length] * 50, 20, texts, network=network)
-    config = configure("imdb", backend, "own", **found)
+    config = configured("imdb", backend, "own", {**found, "network": network})
     assert config.network.name == network and 5 <= config.learning.epochs <= 100
     if network == "tokens":
         assert 8 <= config.data.rows <= 256 and config.data.rows >= min(length, 256)
@@ -379,7 +379,7 @@ def test_sizes_are_settings_that_fit(texts: int, length: int, backend: str) -> N
 def test_sizes_come_from_the_texts_unless_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path / "a.csv", made())
     monkeypatch.chdir(tmp_path)
-    config = parse_run(["--epochs", "3", "a.csv", "--backend", "spiking"])
+    config = parse_run(["--epochs", "3", "a.csv", "--network", "tokens"])
     assert config.run.preset == "own" and (config.data.rows, config.learning.batch, config.learning.epochs) == (
         16,
         8,
@@ -387,6 +387,9 @@ def test_sizes_come_from_the_texts_unless_given(tmp_path: Path, monkeypatch: pyt
     )
     assert config.data.dataset == str(tmp_path / "a.csv") and config.data.dataset_name == "a"
     assert parse_run(["a.csv", "--hidden", "9", "5"]).network.weight_matrices == 4
+    changes, rates = (parse_run(["a.csv", "--backend", "spiking", *more]) for more in ((), ("--neuron", "if")))
+    assert changes.network.name == rates.network.name == "pooling" and changes.settings()["neuron"] == "sigma-delta"
+    assert changes.settings()["projection_threshold"] == 1.0 and "projection_threshold" not in rates.settings()
     assert parse_run(["a.csv", "--preset", "paper-small"]).data.rows == 256
     (tmp_path / "mine.toml").write_text('dataset = "a.csv"\nhidden = [7]\n')
     assert parse_run(["--config", "mine.toml"]).network.hidden == (7,)
