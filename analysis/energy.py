@@ -123,7 +123,9 @@ def verdict(title: str, other: str, found: Mapping[str, Json | None], accuracies
         word, more, factor = ("wins", "less", r["value"]) if r["value"] >= 1 else ("loses", "more", 1 / r["value"])
         sure = (r["low"] >= 1) == (r["high"] >= 1)
         where = "over the whole range of constants" if sure else "but not over the whole range of constants"
-        said.append(f"{label}: spiking {word}, {factor:.2g} times {more} energy, {where}")
+        times = f"{factor:.2g}"
+        took = "both take the same energy" if times == "1" else f"spiking {word}, {times} times {more} energy"
+        said.append(f"{label}: {took}, {where}")
     return f"{title} against dense EP on {other}, {accuracies}: " + "; ".join(said) + "."
 
 

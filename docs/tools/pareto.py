@@ -15,7 +15,7 @@ from analysis.energy_report import texts_of
 from analysis.pictures import front
 from analysis.style import COLOURS, MARKERS, figure, legends, logarithmic, save
 from docs.tools.energy_tables import elsewhere
-from docs.tools.markdown import runs_of
+from docs.tools.markdown import label_of, runs_of
 from neuromorphic.pricing import read_table
 
 
@@ -34,7 +34,7 @@ def main(
     runs = runs_of("energy")
     for run in runs:
         joules = part_of(run.ledgers.inference, read_table(DIGITAL))["joules"]
-        named[0].append((run.name, joules, run.result.test_accuracy))
+        named[0].append((label_of(run), joules, run.result.test_accuracy))
     for row in elsewhere():
         if row.get("test_accuracy") is not None:
             named[0].append((row["name"], row.get("inference", row)["joules"], row["test_accuracy"]))
