@@ -21,7 +21,6 @@ from benchmarks.measure import JsonFile, command
 from eqspike.build import config_of, make_backend
 from eqspike_seq.checks.gradients import stages
 from eqspike_seq.config.settings import FORMAT
-from eqspike_seq.data.batches import Batches
 from eqspike_seq.data.dataset import load_dataset
 from eqspike_seq.files import write_json
 from eqspike_seq.learning.evaluation import as_dense, evaluate
@@ -59,11 +58,11 @@ def main(run: tyro.conf.Positional[Path], json_file: JsonFile) -> None:
     reporter = Reporter()
     config = config_of(run, precision="float32")
     data = load_dataset(config.data, reporter.status)
-    network, gather, part = stages(config, data, run)[-1].network, Batches.of(config, data), data.validation
+    stage, part = stages(config, data, run)[-1], data.validation
     rows: list[dict[str, Any]] = []
     for bits in BITS:
         for backend in (make_backend(config), as_dense(config)):
-            found = evaluate(backend, coarser(network, bits), gather, part, config.learning.batch)
+            found = evaluate(backend, coarser(stage.network, bits), stage.gather, part, config.learning.batch)
             rows.append(
                 {
                     "bits": bits,
