@@ -118,7 +118,10 @@ def backend_kind(settings: Settings) -> type[Backend]:
 
 def circuit_kind(settings: Settings) -> type[Section] | None:
     """What computes HopAttn for spiking neurons; none where there is no HopAttn."""
-    if not issubclass(network_kind(settings), TextNetwork | PoolingNetwork) or settings.get("attention") is False:
+    network = network_kind(settings)
+    if not issubclass(network, PoolingNetwork) and (
+        not issubclass(network, TextNetwork) or settings.get("attention") is False
+    ):
         return None
     table = CHANGE_CIRCUITS if backend_kind(settings) is SigmaDeltaBackend else RATE_CIRCUITS
     return named("circuit", table, "clocked", settings)  # type: ignore[no-any-return]
@@ -163,13 +166,21 @@ def refuse_idle(acting: Settings, given: Settings) -> None:
     idle.refuse(acting, given, list(every_kind()))
 
 
+def before_sizes(dataset: str, backend: str, preset: str, given: Settings) -> dict[str, Any]:
+    """``preset_settings``; of one's own texts token queries spike at rates, as theirs are for. Raises ConfigError."""
+    settings = preset_settings(dataset, backend, preset, given)
+    if settings["preset"] == OWN and network_kind({**settings, **given}) is not PoolingNetwork:
+        settings = {**preset_settings(dataset, backend, preset, {"neuron": "if", **given}), "neuron": "if"}
+    return settings
+
+
 def configured(dataset: str, backend: str, preset: str, given: Settings) -> RunConfig:
     """The settings of a run: those ``given``, else those chosen from one's own texts, else the preset's, else defaults.
 
     What is given and does not act is not looked at. Raises ConfigError; DataError for texts that cannot be read.
     """
     named("backend", BACKENDS, "dense", {"backend": backend})
-    settings = preset_settings(dataset, backend, preset, given)
+    settings = before_sizes(dataset, backend, preset, given)
     if settings["preset"] == OWN and dataset not in DATASETS:
         asked = {**settings, **given}
         sizes = sizes_for(made(OwnTexts, asked, KINDS), network_kind(asked).name)

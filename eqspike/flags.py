@@ -17,13 +17,14 @@ from eqspike.build import (
     NEURONS,
     RATE_CIRCUITS,
     RULES,
+    before_sizes,
     configured,
     every_kind,
     network_kind,
     refuse_idle,
 )
 from eqspike_seq.config.examples import SOURCES
-from eqspike_seq.config.presets import preset_settings, read_toml, saved_by_a_run
+from eqspike_seq.config.presets import read_toml, saved_by_a_run
 from eqspike_seq.config.section import Section, Setting, explain, flat, settings_of
 from eqspike_seq.config.settings import RunConfig
 from eqspike_seq.data.registry import DATASETS
@@ -140,7 +141,7 @@ def before_flags(dataset: str, backend: str, preset: str, asked: Settings, said:
             return flat(configured(dataset, backend, preset, asked))
         except (ConfigError, DataError):
             pass
-    return preset_settings(dataset, backend, preset, asked) | dict(asked)
+    return before_sizes(dataset, backend, preset, asked) | dict(asked)
 
 
 def sections(settings: Settings) -> dict[str, dict[str, tuple[Setting, Any]]]:

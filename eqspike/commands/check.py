@@ -207,7 +207,7 @@ def windows_of(flags: GradientFlags, config: RunConfig) -> tuple[int, ...]:
     """Those asked for, else half the run's in whole ticks, the run's and twice it. Raises ConfigError."""
     if not isinstance(config.backend, RateCode):
         if flags.windows:
-            where = "--neuron sigma-delta" if config.backend.name == "spiking" else "--network pooling"
+            where = "--neuron sigma-delta" if config.backend.name == "spiking" else "a network that no spikes relax"
             raise ConfigError(f"--windows: has no effect with {where}. Leave it out.")
         return ()
     tick, window = config.backend.tick_steps, config.backend.window

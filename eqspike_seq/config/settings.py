@@ -234,9 +234,15 @@ class RunConfig(Section):
         if isinstance(self.network, PoolingNetwork) and not self.backend.pools:
             chosen = {name: flat(self).get(name) for name in ("backend", "neuron", "circuit")}
             got = " ".join(f"--{name} {value}" for name, value in chosen.items() if value)
-            raise ConfigError(
-                f"{got}: it has no pooling queries. Take --network tokens, or another backend or --circuit clocked."
-            )
+            other = "--neuron sigma-delta, or --circuit clocked" if chosen["circuit"] == "wta" else "or another backend"
+            raise ConfigError(f"{got}: it has no pooling queries. Take --network tokens, {other}.")
+        if isinstance(self.network, PoolingNetwork) and self.backend.name != "dense":
+            for flag, on in (
+                ("--readout softmax", self.network.readout == "softmax"),
+                ("--uniform-attention", self.network.uniform_attention),
+            ):
+                if on:
+                    raise ConfigError(f"{flag}: acts with --backend dense only; got --backend {self.backend.name}")
         if isinstance(self.network, PoolingNetwork) and self.network.readout == "softmax" and not hidden:
             raise ConfigError("--readout softmax: got no hidden layer for it to read, expected one or more in --hidden")
         if self.learning.unrolled and self.backend.name != "dense":

@@ -44,6 +44,9 @@ def of_patterns(classes: int, texts: int) -> dict[str, Any]:
         "projection_threshold": 1.0,
         "output_threshold": 0.25,
         "projection_nudge_threshold": 0.01,
+        # of winners: queries are short, and hardly a spike of theirs would come; there are few rows
+        "query_threshold": 0.0,
+        "winners": 256,
     }
 
 

@@ -74,12 +74,17 @@ class ClockedAnchor:
 
 @dataclass
 class ClockedProjection:
-    """s¹ in the free phase, which is one group: (B, 1, P, N, D), ``s1`` that of the last tick. Here by a softmax."""
+    """s¹ in the free phase, which is one group: (B, 1, P, N, D), ``s1`` that of the last tick. Here by a softmax.
+
+    ``heard``: r² (B, 1, H₂) at each tick; ``nudged``: the nudges, once they have begun.
+    """
 
     layer: Layer
     batch: Batch
     tick: Tick
     ticks: int = 0
+    heard: list[Tensor] = field(default_factory=list)
+    nudged: "SoftmaxAnchor | SpikingAnchor | None" = None
     s1: Tensor = field(init=False)
 
     def free(self, s2: Tensor) -> Tensor:
@@ -88,6 +93,7 @@ class ClockedProjection:
         if self.layer.inputs.current is None:
             query = query + self.layer.down(s2)
         self.ticks += 1
+        self.heard.append(s2.clone())
         self.s1 = self._put_out(query.expand(-1, s2.shape[1], -1, -1, -1))
         return self.s1
 
@@ -105,8 +111,10 @@ class ClockedProjection:
         return s1
 
     def recall(self, ticks: int, group: int) -> tuple[Recall, Recall]:
-        """Patterns learn in the nudges."""
-        return (), ()
+        """(change, mean over it) of what the patterns saw in the last ``ticks``, from where the nudges began."""
+        if not isinstance(self.nudged, SoftmaxAnchor):
+            return (), ()
+        return self.nudged.recalled(torch.stack(self.heard[-ticks:]).mean(0)[:, 0] - self.nudged.trace0)
 
     def anchor(self, s2: Tensor, s1: Tensor, groups: int, noise: Noise) -> "SoftmaxAnchor | SpikingAnchor":
         """For nudges from r² (B, H₂) and s¹ (B, P, N, D), with random numbers of their own.
@@ -115,7 +123,8 @@ class ClockedProjection:
         """
         layer, w2 = self.layer, self.layer.network.weights[0]
         exact, found = Found.of(layer.full_query(s2), layer.inputs, layer.w2.dtype)
-        return SoftmaxAnchor(layer, exact, self.batch, s2, (exact.flatten(1) @ w2.T).unsqueeze(1), found)
+        self.nudged = SoftmaxAnchor(layer, exact, self.batch, s2, (exact.flatten(1) @ w2.T).unsqueeze(1), found)
+        return self.nudged
 
     def activity(self, group: int = 0) -> ProjectionActivity:
         """What it took so far."""
@@ -151,10 +160,13 @@ class SoftmaxAnchor(ClockedAnchor):
 
     def recall(self, ticks: int, group: int) -> tuple[Recall, Recall]:
         """By the mean change of r² in these ticks."""
+        return self.recalled(torch.stack(self.shifts[-ticks:]).mean(0)[:, group])
+
+    def recalled(self, shift: Tensor) -> tuple[Recall, Recall]:
+        """By a change of r², (B, H₂); nothing where patterns are not learnt."""
         if not self.layer.network.shape.learnt:
             return (), ()
-        shift = torch.stack(self.shifts[-ticks:]).mean(0)[:, group]
-        (shares, query), (moved, turned) = self.found.recalled(self.layer.down(shift).to(self.layer.full))
+        (shares, query), (moved, turned) = self.found.recalled(self.layer.down(shift))
         return (moved, turned), (shares - 0.5 * moved, query - 0.5 * turned)
 
     def current(self) -> Tensor:

@@ -390,6 +390,10 @@ def test_sizes_come_from_the_texts_unless_given(tmp_path: Path, monkeypatch: pyt
     changes, rates = (parse_run(["a.csv", "--backend", "spiking", *more]) for more in ((), ("--neuron", "if")))
     assert changes.network.name == rates.network.name == "pooling" and changes.settings()["neuron"] == "sigma-delta"
     assert changes.settings()["projection_threshold"] == 1.0 and "projection_threshold" not in rates.settings()
+    tokens = parse_run(["a.csv", "--backend", "spiking", "--network", "tokens"])
+    assert (tokens.settings()["neuron"], tokens.network.name) == ("if", "tokens")
+    winners = parse_run(["a.csv", "--backend", "spiking", "--circuit", "wta"]).settings()
+    assert (winners["winners"], winners["query_threshold"]) == (256, 0)
     assert parse_run(["a.csv", "--preset", "paper-small"]).data.rows == 256
     (tmp_path / "mine.toml").write_text('dataset = "a.csv"\nhidden = [7]\n')
     assert parse_run(["--config", "mine.toml"]).network.hidden == (7,)

@@ -8,6 +8,7 @@ import torch
 from eqspike_seq.learning.estimators import ThreePhase, TwoPhase
 from eqspike_seq.model.synapses import Rates, learnt, local_update, multiplied_out
 from eqspike_seq.relaxation.dense import DenseBackend
+from neuromorphic.change_code import SigmaDeltaBackend
 from neuromorphic.plasticity import Count, EqSpike, MembraneCount, Rule, Side, Trace, local_products
 from neuromorphic.rate_code import SpikingBackend
 from tests.conftest import make_batch, make_network
@@ -169,6 +170,25 @@ def test_every_rule_teaches_queries_and_patterns(rule: Rule) -> None:
         pair = [gradients.to_dense().flatten() for gradients in (found[name], value)]
         cosine = float(torch.cosine_similarity(*pair, 0))
         assert cosine > 0.95, (name, cosine)
+
+
+def test_patterns_learn_from_the_free_phase_and_one_nudge_too() -> None:
+    network, batch = pooling(), texts(24).whole()
+    truth = TwoPhase(0.5)(DENSE, network, batch).gradients["X"].to_dense()
+    backend = SpikingBackend(4000, 4000, 3000, 10, rule=MembraneCount(), dtype=torch.float64)
+    found = TwoPhase(0.5)(backend, network, batch).gradients["X"].to_dense()
+    assert (found - truth).norm() < 0.1 * truth.norm()
+
+
+@pytest.mark.parametrize("circuit", ["rates", "changes"])
+def test_patterns_learn_in_low_precision(circuit: str) -> None:
+    network, batch = pooling().to(torch.float32), texts(24).whole().to(torch.float32)
+    backend = SpikingBackend(800, 800, 600, 10) if circuit == "rates" else SigmaDeltaBackend(200, 200)
+    whole, low = (
+        ThreePhase(0.5)(replace(backend, dtype=dtype), network, batch).gradients["X"].to_dense()
+        for dtype in (torch.float32, torch.bfloat16)
+    )
+    assert float(torch.cosine_similarity(whole.flatten(), low.flatten(), 0)) > 0.9
 
 
 def test_membrane_takes_away_the_neurons_own_quantisation_error() -> None:
