@@ -119,9 +119,7 @@ def backend_kind(settings: Settings) -> type[Backend]:
 def circuit_kind(settings: Settings) -> type[Section] | None:
     """What computes HopAttn for spiking neurons; none where there is no HopAttn."""
     network = network_kind(settings)
-    if not issubclass(network, PoolingNetwork) and (
-        not issubclass(network, TextNetwork) or settings.get("attention") is False
-    ):
+    if not network.name or (issubclass(network, TextNetwork) and settings.get("attention") is False):
         return None
     table = CHANGE_CIRCUITS if backend_kind(settings) is SigmaDeltaBackend else RATE_CIRCUITS
     return named("circuit", table, "clocked", settings)  # type: ignore[no-any-return]

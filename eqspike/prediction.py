@@ -5,7 +5,7 @@ predictor.predict("a dull film").label
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,8 @@ from eqspike.build import OneText, config_of, make_backend, make_single
 from eqspike_seq.config.examples import Texts
 from eqspike_seq.config.settings import RunConfig
 from eqspike_seq.data.batches import Batches, CountedBatches, fit
-from eqspike_seq.data.encoding import Encoded
-from eqspike_seq.data.patterns import NGrams, Words, counted, spread
+from eqspike_seq.data.encoding import Encoded, Words
+from eqspike_seq.data.patterns import NGrams, counted, spread
 from eqspike_seq.data.sight import CountedPatterns, TokenSequence
 from eqspike_seq.data.tokens import tokenise
 from eqspike_seq.errors import RunError
@@ -182,7 +182,7 @@ class Predictor:
         """The example as a batch, and the network without what reads later places."""
         if self.grams is not None:
             ids, counts = self._counted(words)
-            part = replace(Encoded.of(ids, np.array([len(ids)]), np.zeros(1, dtype=np.int64)), counts=counts)
+            part = Encoded.of(ids, np.array([len(ids)]), np.zeros(1, dtype=np.int64), counts=counts)
             return trimmed(self.network, CountedBatches(self.table).lookup(part, np.zeros(1, dtype=np.int64)))
         assert isinstance(self.data.sight, TokenSequence)
         gather = Batches(self.table, self.data.sight.tokens, self.data.sight.keep)

@@ -18,7 +18,7 @@ from eqspike_seq.learning.estimators import ThreePhase, losses
 from eqspike_seq.model.batch import Batch
 from eqspike_seq.model.network import Network, RowProduct, State
 from eqspike_seq.model.projection import DenseProjection
-from eqspike_seq.model.synapses import Gradients, local_update
+from eqspike_seq.model.synapses import Gradients, local_update, plain
 from eqspike_seq.relaxation.dense import DenseBackend, sweep
 from eqspike_seq.runs.findings import Agreement, GradientCurves, NudgeSizes
 
@@ -40,11 +40,6 @@ def compare(found: Gradients, truth: Gradients) -> list[Agreement]:
             cosine, error = float(F.cosine_similarity(g, r, 0)), float((g - r).norm() / r.norm())
         agreements.append(Agreement(parameter=name, cosine=cosine, relative_rmse=error))
     return agreements
-
-
-def plain(gradients: Gradients) -> Gradients:
-    """That of X as the rows that the texts have."""
-    return {name: value.coalesce().values() if value.is_sparse else value for name, value in gradients.items()}
 
 
 def ep_course(projection: DenseProjection, batch: Batch, free: State, beta: float, steps: int) -> list[Gradients]:

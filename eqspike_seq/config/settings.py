@@ -231,25 +231,27 @@ class RunConfig(Section):
                         f"{as_flag(name, ())[0]}: got {len(values)} values, expected 1 or {len(hidden)} "
                         "(one for each of --hidden)"
                     )
-        if isinstance(self.network, PoolingNetwork) and not self.backend.pools:
-            chosen = {name: flat(self).get(name) for name in ("backend", "neuron", "circuit")}
-            got = " ".join(f"--{name} {value}" for name, value in chosen.items() if value)
-            other = "--neuron sigma-delta, or --circuit clocked" if chosen["circuit"] == "wta" else "or another backend"
-            raise ConfigError(f"{got}: it has no pooling queries. Take --network tokens, {other}.")
-        if isinstance(self.network, PoolingNetwork) and self.backend.name != "dense":
-            for flag, on in (
-                ("--readout softmax", self.network.readout == "softmax"),
-                ("--uniform-attention", self.network.uniform_attention),
-            ):
-                if on:
-                    raise ConfigError(f"{flag}: acts with --backend dense only; got --backend {self.backend.name}")
-        if isinstance(self.network, PoolingNetwork) and self.network.readout == "softmax" and not hidden:
-            raise ConfigError("--readout softmax: got no hidden layer for it to read, expected one or more in --hidden")
+        if isinstance(self.network, PoolingNetwork):
+            self._check_pooling(self.network)
         if self.learning.unrolled and self.backend.name != "dense":
             raise ConfigError(
                 "--estimator bptt: there is no backpropagation through spikes here. "
                 "Take three-phase or two-phase, or --backend dense."
             )
+
+    def _check_pooling(self, network: PoolingNetwork) -> None:
+        """The same for pooling queries."""
+        if not self.backend.pools:
+            chosen = {name: flat(self).get(name) for name in ("backend", "neuron", "circuit")}
+            got = " ".join(f"--{name} {value}" for name, value in chosen.items() if value)
+            other = "--neuron sigma-delta, or --circuit clocked" if chosen["circuit"] == "wta" else "or another backend"
+            raise ConfigError(f"{got}: it has no pooling queries. Take --network tokens, {other}.")
+        softmax = network.readout == "softmax"
+        for flag, on in (("--readout softmax", softmax), ("--uniform-attention", network.uniform_attention)):
+            if on and self.backend.name != "dense":
+                raise ConfigError(f"{flag}: acts with --backend dense only; got --backend {self.backend.name}")
+        if softmax and not network.hidden:
+            raise ConfigError("--readout softmax: got no hidden layer for it to read, expected one or more in --hidden")
 
     def learning_rates(self) -> tuple[float, ...]:
         """One for each weight matrix."""

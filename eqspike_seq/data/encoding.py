@@ -17,6 +17,7 @@ from eqspike_seq.data.tokens import split as split_into_tokens
 from eqspike_seq.files import sha256_of
 
 Progress = Callable[[str], None]
+Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -37,10 +38,15 @@ class Encoded:
 
     @classmethod
     def of(
-        cls, ids: NDArray[np.int32], lengths: NDArray[np.int64], labels: NDArray[np.int64], inputs: int = 1
+        cls,
+        ids: NDArray[np.int32],
+        lengths: Ints,
+        labels: Ints,
+        inputs: int = 1,
+        counts: NDArray[np.int32] | None = None,
     ) -> "Encoded":
-        """From the tokens of each text, (n · inputs,)."""
-        return cls(ids, np.concatenate([[0], np.cumsum(lengths)]), labels, inputs)
+        """From the tokens, or counted patterns, of each text, (n · inputs,)."""
+        return cls(ids, np.concatenate([[0], np.cumsum(lengths)]), labels, inputs, counts)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -81,6 +87,21 @@ class Statistics(NamedTuple):
     lost: int
 
 
+@dataclass(frozen=True)
+class Words:
+    """Texts as numbers of words: ``ids`` of all words end to end, 0 for one that is not known, ``lengths`` (n,) of each
+    text; how many letters the texts have, and how many of them are in no word."""
+
+    ids: Ints
+    lengths: Ints
+    letters: int
+    lost: int
+
+    def statistics(self) -> Statistics:
+        """What became of the words."""
+        return Statistics(len(self.ids), int((self.ids == 0).sum()), self.letters, self.lost)
+
+
 def token_ids(
     texts: list[str], embeddings: Embeddings, tokeniser: TokeniserName, progress: Progress = lambda _: None
 ) -> Ids:
@@ -110,20 +131,27 @@ def _check_ids(found: Ids, texts: int, words: int) -> None:
         raise ValueError(f"ids from {ids.min()} to {ids.max()}, expected 1 to {words}")
 
 
-def known_ids(texts: list[str], embeddings: Embeddings, tokeniser: TokeniserName) -> Ids:
-    """Texts as the ids of those of their tokens that have a vector."""
-    index, unknown, written, held = embeddings.index, 0, 0, 0
-    ids = [np.zeros(0, dtype=np.int32)]
-    lengths = np.zeros(len(texts), dtype=np.int64)
+def as_words(texts: list[str], tokeniser: TokeniserName, known: dict[str, int], grow: bool = False) -> Words:
+    """Texts as numbers of the words that are ``known``; with ``grow`` new ones are added to them."""
+    ids, lengths, written, held = [np.zeros(0, dtype=np.int64)], np.zeros(len(texts), dtype=np.int64), 0, 0
     for row, text in enumerate(texts):
         text = normalised(text, tokeniser)
         tokens = split_into_tokens(text, tokeniser)
-        written, held = written + letters([text]), held + letters(tokens)
-        known = [index[token] for token in tokens if token in index]
-        ids.append(np.array(known, dtype=np.int32))
-        lengths[row] = len(known)
-        unknown += len(tokens) - len(known)
-    return Ids(np.concatenate(ids), lengths, unknown, written, written - held)
+        lengths[row], written, held = len(tokens), written + letters([text]), held + letters(tokens)
+        if grow:
+            numbers = [known.setdefault(token, len(known) + 1) for token in tokens]
+        else:
+            numbers = [known.get(token, 0) for token in tokens]
+        ids.append(np.array(numbers, dtype=np.int64))
+    return Words(np.concatenate(ids), lengths, written, written - held)
+
+
+def known_ids(texts: list[str], embeddings: Embeddings, tokeniser: TokeniserName) -> Ids:
+    """Texts as the ids of those of their tokens that have a vector."""
+    read = as_words(texts, tokeniser, embeddings.index)
+    known, owner = read.ids > 0, np.repeat(np.arange(len(texts)), read.lengths)
+    lengths = np.bincount(owner[known], minlength=len(texts))
+    return Ids(read.ids[known].astype(np.int32), lengths, int((~known).sum()), read.letters, read.lost)
 
 
 def pixels(texts: list[str]) -> Ids:

@@ -18,25 +18,12 @@ from torch import Tensor
 from eqspike_seq.data.cache import Arrays, kept
 from eqspike_seq.data.corpus import Split, single
 from eqspike_seq.data.embeddings import no_word
-from eqspike_seq.data.encoding import Encoded, Progress, Statistics
+from eqspike_seq.data.encoding import Encoded, Ints, Progress, Statistics, Words, as_words
 from eqspike_seq.data.locate import cache_dir
-from eqspike_seq.data.tokens import TokeniserName, letters, normalised
-from eqspike_seq.data.tokens import split as split_into_tokens
+from eqspike_seq.data.tokens import TokeniserName
 from eqspike_seq.files import sha256_of
 
-Ints = NDArray[np.int64]
 TOGETHER = 4096  # texts whose patterns are sorted at once
-
-
-@dataclass(frozen=True)
-class Words:
-    """Texts as numbers of words: ``ids`` of all words end to end, 0 for one that is not known, ``lengths`` (n,) of each
-    text; how many letters the texts have, and how many of them are in no word."""
-
-    ids: Ints
-    lengths: Ints
-    letters: int
-    lost: int
 
 
 @dataclass(frozen=True)
@@ -105,21 +92,6 @@ class NGrams:
             first = np.zeros_like(ids)
             first[start] = numbers[place]
             yield first[start], start
-
-
-def as_words(texts: list[str], tokeniser: TokeniserName, known: dict[str, int], grow: bool = False) -> Words:
-    """Texts as numbers of the words that are ``known``; with ``grow`` new ones are added to them."""
-    ids, lengths, written, held = [np.zeros(0, dtype=np.int64)], np.zeros(len(texts), dtype=np.int64), 0, 0
-    for row, text in enumerate(texts):
-        text = normalised(text, tokeniser)
-        tokens = split_into_tokens(text, tokeniser)
-        lengths[row], written, held = len(tokens), written + letters([text]), held + letters(tokens)
-        if grow:
-            numbers = [known.setdefault(token, len(known) + 1) for token in tokens]
-        else:
-            numbers = [known.get(token, 0) for token in tokens]
-        ids.append(np.array(numbers, dtype=np.int64))
-    return Words(np.concatenate(ids), lengths, written, written - held)
 
 
 def vocabulary(read: Words, words: dict[str, int], longest: int, least: int) -> tuple[NGrams, Ints]:
@@ -192,7 +164,7 @@ def _from_arrays(arrays: Arrays, parts: dict[str, Split], inputs: int) -> Counte
             raise ValueError("the patterns are not those of the texts")
         if len(ids) and not (1 <= ids.min() <= ids.max() <= len(grams) and counts.min() > 0):
             raise ValueError("patterns that there are not")
-        encoded[name] = replace(Encoded.of(ids, lengths, part.labels, inputs), counts=counts)
+        encoded[name] = Encoded.of(ids, lengths, part.labels, inputs, counts)
         statistics[name] = Statistics(*(int(number) for number in arrays[f"{name}_statistics"]))
     return grams, encoded, statistics
 
@@ -210,8 +182,7 @@ def _counted(parts: dict[str, Split], inputs: int, tokeniser: TokeniserName, lon
         else:
             read = as_words(single(part.texts, inputs), tokeniser, grams.words)
         ids, counts, lengths = counted(grams, read)
-        encoded[name] = replace(Encoded.of(ids, lengths, part.labels, inputs), counts=counts)
-        statistics[name] = Statistics(len(read.ids), int((read.ids == 0).sum()), read.letters, read.lost)
+        encoded[name], statistics[name] = Encoded.of(ids, lengths, part.labels, inputs, counts), read.statistics()
     return grams, encoded, statistics
 
 

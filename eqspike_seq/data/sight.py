@@ -9,9 +9,9 @@ from pydantic import Field
 from eqspike_seq.config.section import Needs, Positive, Section
 from eqspike_seq.data.corpus import Corpus, parts_of, single
 from eqspike_seq.data.embeddings import Embeddings
-from eqspike_seq.data.encoding import Encoded, Progress, Statistics, known_ids, shuffled, token_ids
+from eqspike_seq.data.encoding import Encoded, Progress, Statistics, as_words, known_ids, shuffled, token_ids
 from eqspike_seq.data.naive_bayes import NaiveBayes
-from eqspike_seq.data.patterns import NGrams, as_words, class_counts, counted, counted_patterns
+from eqspike_seq.data.patterns import NGrams, class_counts, counted, counted_patterns
 from eqspike_seq.data.tokens import TokeniserName
 from eqspike_seq.data.vectors import Vectors
 from eqspike_seq.errors import DataError
@@ -134,4 +134,4 @@ class CountedPatterns(Sight):
         """Each text as the ids of its different patterns, with their counts."""
         assert reading.grams is not None
         ids, counts, lengths = counted(reading.grams, as_words(texts, tokeniser, reading.grams.words))
-        return replace(Encoded.of(ids, lengths, np.zeros(len(texts), dtype=np.int64)), counts=counts)
+        return Encoded.of(ids, lengths, np.zeros(len(texts), dtype=np.int64), counts=counts)

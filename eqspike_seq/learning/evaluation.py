@@ -89,11 +89,11 @@ def evaluate(
     """
     started, meter = time.perf_counter(), Meter.begin(gather.table.device.type)
     network = replace(network, large=network.w2(backend.dtype))
-    order, device = np.argsort(-part.lengths(), kind="stable"), gather.table.device
-    most, longest_first = min(batch, most_texts(backend, network.shape, device.type)), part.lengths()[order]
+    lengths, device = part.lengths(), gather.table.device
+    order, most = np.argsort(-lengths, kind="stable"), min(batch, most_texts(backend, network.shape, device.type))
 
     def pieces() -> Iterator[tuple[Tensor, Network, Batch]]:
-        for span in spans(network.shape, torch.from_numpy(longest_first), most, device.type):
+        for span in spans(network.shape, torch.from_numpy(lengths[order]), most, device.type):
             rows = order[span]
             yield torch.from_numpy(rows).to(device), *trimmed(network, gather.lookup(part, rows))
             advance(len(rows))

@@ -21,7 +21,7 @@ from eqspike_seq.learning.parallel import ALONE, Job
 from eqspike_seq.learning.watch import WORSE, loss_of_alike
 from eqspike_seq.ledger import Ledger
 from eqspike_seq.model.network import LARGEST_WEIGHT, RowProduct
-from eqspike_seq.model.synapses import Products, multiplied_out
+from eqspike_seq.model.synapses import Products, multiplied_out, plain
 from eqspike_seq.relaxation.equilibrium import Backend
 from eqspike_seq.relaxation.loop import loop_of
 from eqspike_seq.runs.folder import Checkpoint
@@ -106,9 +106,9 @@ class Trainer:
         for group, (name, tensor) in zip(self.optimizer.param_groups, self.parameters.items(), strict=True):
             group["lr"] = decay * self.rates[name]
             tensor.grad = gradients[name]
-        plain = {name: g.values() if g.is_sparse else g for name, g in gradients.items()}
-        if not math.isfinite(sum(float(g.sum()) for g in plain.values())):
-            self.job.first(self._stop_at, [name for name, g in plain.items() if not bool(g.isfinite().all())])
+        numbers = plain(gradients)
+        if not math.isfinite(sum(float(g.sum()) for g in numbers.values())):
+            self.job.first(self._stop_at, [name for name, g in numbers.items() if not bool(g.isfinite().all())])
         self.optimizer.step()
         if self.patterns is not None:
             self.patterns.step(gradients["X"], decay * learning.pattern_rate)
@@ -120,7 +120,7 @@ class Trainer:
         self.window.add(estimate, batch.labels, self.network.shape, share)
         phases = (found.ledger for found in estimate.equilibria)
         optimizer = learning.optimizer if first else None
-        seen = gradients["X"].values().shape[0] if self.patterns is not None else 0
+        seen = len(numbers["X"]) if self.patterns is not None else 0
         self.ledger += training_ledger(self.network.shape, batch.mask, phases, optimizer, learning.unrolled, seen)
 
     def _zero(self) -> Products:
@@ -157,9 +157,9 @@ class Trainer:
     def check_weights(self) -> None:
         """Raises DivergenceError where one is too large or not finite, or what the optimiser keeps of it."""
         kept = (value for state in self.optimizer.state.values() for value in state.values() if value is not None)
-        large = [not float(tensor.abs().max()) <= LARGEST_WEIGHT for tensor in self.parameters.values()]
-        if self.patterns is not None and len(moved := self.patterns.rows().vectors):
-            large.append(not float(moved.abs().max()) <= LARGEST_WEIGHT)
+        weights = [*self.parameters.values(), *([] if self.patterns is None else [self.patterns.table])]
+        extremes = (float(end) for tensor in weights for end in tensor.aminmax())  # no copy of a table is made
+        large = [not abs(end) <= LARGEST_WEIGHT for end in extremes]
         if any(large) or not all(bool(tensor.isfinite().all()) for tensor in kept):
             self._diverged(f"a weight after step {self.step} is not finite, or above {LARGEST_WEIGHT:g}")
 

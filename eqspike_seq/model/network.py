@@ -155,7 +155,7 @@ class Network:
         count = sum(map(math.prod, shape.parameters.values()))
         if count > MOST_WEIGHTS:
             raise ConfigError(
-                f"--{'pooling' if shape.pooling else 'tokens'} {shape.rows}, --dim {shape.dim} and --hidden "
+                f"--{'queries' if shape.pooling else 'tokens'} {shape.rows}, --dim {shape.dim} and --hidden "
                 f"{' '.join(map(str, shape.hidden))} make a network of {count:,} weights, expected at "
                 f"most {MOST_WEIGHTS:,}. Lower one of them."
             )
@@ -244,7 +244,7 @@ class Product:
                 piece = piece + other
             yield rows, piece
 
-    def whole(self, _: int | None = None) -> Tensor:
+    def whole(self) -> Tensor:
         """Multiplied out, (Hᵢ, Hᵢ₋₁)."""
         return torch.cat([piece for _, piece in self.pieces()])
 

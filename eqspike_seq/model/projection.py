@@ -220,10 +220,13 @@ class Found:
         """Of s¹, by a change of its query, both (B, G, P, R, D)."""
         return real(hopattn_change(query, self.start), self.rows)
 
-    def recalled(self, query: Tensor) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
-        """((p, q̂/τ), change of each) once the query has changed by ``query`` (B, P, R, D)."""
-        start, change = self.start, weights_change(query, self.start)
-        return (start.shares + change, start.query + query), (change, query)
+    def shifted(self, query: Tensor) -> Tensor:
+        """The change of p, (B, P, R, N), by a change of its query (B, P, R, D)."""
+        return weights_change(query, self.start)
+
+    def after(self, moved: Tensor, query: Tensor, part: float = 1.0) -> Recall:
+        """(p, q̂/τ) once that ``part`` of both changes has happened."""
+        return self.start.shares + part * moved, self.start.query + part * query
 
 
 @dataclass(frozen=True)
@@ -234,10 +237,9 @@ class Even(Found):
         """None."""
         return torch.zeros_like(query)
 
-    def recalled(self, query: Tensor) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
-        """((p, q̂/τ), change of each) once the query has changed by ``query`` (B, P, R, D)."""
-        shares = self.start.shares
-        return (shares, self.start.query + query), (torch.zeros_like(shares), query)
+    def shifted(self, query: Tensor) -> Tensor:
+        """None."""
+        return torch.zeros_like(self.start.shares)
 
 
 @dataclass(frozen=True)
@@ -282,8 +284,9 @@ class DenseAnchor:
     def with_recall(self, rates: State, change: State) -> tuple[State, State]:
         """The state at the end of a nudge, and its ``change``, with what the patterns learn from."""
         assert isinstance(self.start, Found)
-        held, moved = self.start.recalled(self.turned(change.layers[0]))
-        return replace(rates, recall=held), replace(change, recall=moved)
+        query = self.turned(change.layers[0])
+        moved = self.start.shifted(query)
+        return replace(rates, recall=self.start.after(moved, query)), replace(change, recall=(moved, query))
 
 
 class DenseProjection(Layer):

@@ -75,9 +75,16 @@ def multiplied_out(found: Mapping[str, Tensor | Product | RowProduct], patterns:
     """Gradients as tensors; that of X sparse, of a table of so many ``patterns`` (the last one with a gradient)."""
 
     def whole(value: Tensor | Product | RowProduct) -> Tensor:
-        return value if isinstance(value, Tensor) else value.whole(patterns)
+        if isinstance(value, RowProduct):
+            return value.whole(patterns)
+        return value if isinstance(value, Tensor) else value.whole()
 
     return {name: whole(value) for name, value in found.items()}
+
+
+def plain(gradients: Gradients) -> Gradients:
+    """That of X as the rows that the texts have."""
+    return {name: value.coalesce().values() if value.is_sparse else value for name, value in gradients.items()}
 
 
 def local_update(network: Network, batch: Batch, difference: State, mean: State, scale: float) -> Gradients:

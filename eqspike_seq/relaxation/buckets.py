@@ -29,12 +29,16 @@ def lengths(shape: Shape, mask: Tensor) -> Tensor:
     return (mask.any(1) * places).amax(1)
 
 
+def rounded(length: int) -> int:
+    """Up to a multiple of ``STEP``, one at least."""
+    return -(-max(1, length) // STEP) * STEP
+
+
 def trimmed(
     network: Network, batch: Batch | Lookup, rows: Tensor | slice = slice(None), seed: int | None = None
 ) -> tuple[Network, Batch]:
     """Network and texts, of them the ``rows``, without the places that are padding in all of them."""
-    longest = max(1, int(lengths(network.shape, batch.mask[rows]).max()))
-    places = -(-longest // STEP) * STEP
+    places = rounded(int(lengths(network.shape, batch.mask[rows]).max()))
     narrow = network if network.shape.pooling or places >= network.shape.rows else network.first(places)
     return narrow, batch.take(rows, places, batch.seed if seed is None else seed)
 
@@ -56,8 +60,7 @@ def spans(shape: Shape, longest_first: Tensor, most: int, device: str) -> list[s
         return [slice(int(part[0]), int(part[-1]) + 1) for part in ends]
     numbers, found, start = NUMBERS if device == "cpu" else 64 * NUMBERS, [], 0
     while start < count:
-        places = -(-max(1, int(longest_first[start])) // STEP) * STEP
-        end = min(count, start + max(1, numbers // (places * shape.dim)))
+        end = min(count, start + max(1, numbers // (rounded(int(longest_first[start])) * shape.dim)))
         found.append(slice(start, end))
         start = end
     return found

@@ -76,13 +76,12 @@ class ClockedAnchor:
 class ClockedProjection:
     """s¹ in the free phase, which is one group: (B, 1, P, N, D), ``s1`` that of the last tick. Here by a softmax.
 
-    ``heard``: r² (B, 1, H₂) at each tick; ``nudged``: the nudges, once they have begun.
+    ``heard``: r² (B, G, H₂) at each tick so far; ``nudged``: the nudges, once they have begun.
     """
 
     layer: Layer
     batch: Batch
     tick: Tick
-    ticks: int = 0
     heard: list[Tensor] = field(default_factory=list)
     nudged: "SoftmaxAnchor | SpikingAnchor | None" = None
     s1: Tensor = field(init=False)
@@ -92,7 +91,6 @@ class ClockedProjection:
         query = self.layer.inputs.drive.unsqueeze(1)
         if self.layer.inputs.current is None:
             query = query + self.layer.down(s2)
-        self.ticks += 1
         self.heard.append(s2.clone())
         self.s1 = self._put_out(query.expand(-1, s2.shape[1], -1, -1, -1))
         return self.s1
@@ -128,7 +126,7 @@ class ClockedProjection:
 
     def activity(self, group: int = 0) -> ProjectionActivity:
         """What it took so far."""
-        return every_row(self.layer, self.batch, self.ticks)
+        return every_row(self.layer, self.batch, len(self.heard))
 
 
 @dataclass
@@ -143,7 +141,6 @@ class SoftmaxAnchor(ClockedAnchor):
     trace0: Tensor
     current0: Tensor
     found: Found
-    ticks: int = 0
     shifts: list[Tensor] = field(default_factory=list)
     moved: bool = False
     delta: Tensor = field(init=False)
@@ -151,7 +148,6 @@ class SoftmaxAnchor(ClockedAnchor):
     def change(self, s2: Tensor) -> Tensor:
         """δ¹ of this tick, (B, G, P, N, D)."""
         shift = s2 - self.trace0.unsqueeze(1)
-        self.ticks += 1
         self.shifts.append(shift)
         self.moved = bool(shift.any())
         nothing = self.layer.inputs.drive.new_zeros(()).expand(*s2.shape[:2], *self.s1.shape[1:])
@@ -166,7 +162,9 @@ class SoftmaxAnchor(ClockedAnchor):
         """By a change of r², (B, H₂); nothing where patterns are not learnt."""
         if not self.layer.network.shape.learnt:
             return (), ()
-        (shares, query), (moved, turned) = self.found.recalled(self.layer.down(shift))
+        turned = self.layer.down(shift)
+        moved = self.found.shifted(turned)
+        shares, query = self.found.after(moved, turned)
         return (moved, turned), (shares - 0.5 * moved, query - 0.5 * turned)
 
     def current(self) -> Tensor:
@@ -177,7 +175,7 @@ class SoftmaxAnchor(ClockedAnchor):
 
     def activity(self, group: int = 0) -> ProjectionActivity:
         """What it took so far."""
-        return every_row(self.layer, self.batch, self.ticks)
+        return every_row(self.layer, self.batch, len(self.shifts))
 
 
 def every_row(layer: Layer, batch: Batch, ticks: int, winners: int | None = None) -> ProjectionActivity:
@@ -219,12 +217,12 @@ class SpikingProjection(ClockedProjection):
     def anchor(self, s2: Tensor, s1: Tensor, groups: int, noise: Noise) -> "SpikingAnchor":
         """A copy of the neurons for each nudge."""
         none, tick = self.spikes.new_zeros(len(s1), groups), replace(self.tick, noise=noise)
-        neurons = replace(self, tick=tick, membrane=self.membrane.copies(groups), spikes=none, ticks=0)
+        neurons = replace(self, tick=tick, membrane=self.membrane.copies(groups), spikes=none, heard=[])
         return SpikingAnchor(self.layer, s1, neurons)
 
     def activity(self, group: int = 0) -> ProjectionActivity:
         """No HopAttn."""
-        return ProjectionActivity(torch.full_like(self.batch.labels, self.ticks), None, self.spikes[:, group])
+        return ProjectionActivity(torch.full_like(self.batch.labels, len(self.heard)), None, self.spikes[:, group])
 
 
 @dataclass

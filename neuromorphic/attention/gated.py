@@ -224,14 +224,14 @@ class GatedNudges:
 
     def recall(self, s2: Tensor, group: int) -> tuple[Recall, Recall]:
         """(change, mean over it) of what the patterns see in one nudge, at whose end s² has changed by ``s2``."""
-        start, change = self.found.start, self.step * self.units[:, group] if self.step else self.free.layer.down(s2)
-        turned = change.to(start.query.dtype)
+        change = self.step * self.units[:, group] if self.step else self.free.layer.down(s2)
+        turned = change.to(self.found.start.query.dtype)
         moved = self._moved(turned, group)
-        return (moved, turned), (start.shares + 0.5 * moved, start.query + 0.5 * turned)
+        return (moved, turned), self.found.after(moved, turned, 0.5)
 
     def _moved(self, query: Tensor, group: int) -> Tensor:
         """The change of the shares of one nudge, whose query has changed by ``query`` (B, P, R, D)."""
-        return self.found.recalled(query)[1][0]
+        return self.found.shifted(query)
 
     def _won(self, group: int) -> Tensor | None:
         """Unit spikes of the stored patterns."""

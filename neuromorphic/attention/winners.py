@@ -138,7 +138,7 @@ class WinnersProjection(SpikingProjection):
 
     def activity(self, group: int = 0) -> ProjectionActivity:
         """A winner in all rows at each step."""
-        took = every_row(self.layer, self.batch, self.ticks, self.tick.steps)
+        took = every_row(self.layer, self.batch, len(self.heard), self.tick.steps)
         return ProjectionActivity(took.retrievals, took.hopattn, self.spikes[:, group])
 
 

@@ -14,9 +14,9 @@ from sklearn.feature_extraction.text import CountVectorizer
 from eqspike_seq.data import patterns
 from eqspike_seq.data.batches import CountedBatches, thinned
 from eqspike_seq.data.corpus import Split
-from eqspike_seq.data.encoding import Encoded
+from eqspike_seq.data.encoding import Encoded, as_words
 from eqspike_seq.data.naive_bayes import NaiveBayes
-from eqspike_seq.data.patterns import NGrams, as_words, class_counts, counted, counted_patterns, spread
+from eqspike_seq.data.patterns import NGrams, class_counts, counted, counted_patterns, spread
 from eqspike_seq.errors import DataError
 from eqspike_seq.files import read_arrays, save_arrays
 

@@ -7,9 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from eqspike_seq.errors import ConfigError
 from eqspike_seq.learning.estimators import BPTT, ByLength, ThreePhase, TwoPhase
 from eqspike_seq.model.batch import Lookup
-from eqspike_seq.model.network import Network, sigma
+from eqspike_seq.model.network import Network, Shape, sigma
 from eqspike_seq.model.projection import DenseProjection
 from eqspike_seq.relaxation.dense import DenseBackend, Order
 from eqspike_seq.relaxation.loop import loop_gain, loop_of, settled_from
@@ -215,6 +216,11 @@ def test_uniform_attention_learns_what_autograd_of_the_mean_learns() -> None:
     (truth,) = torch.autograd.grad(0.5 * (target - layers[-1]).square().sum(1).mean(), table)
     torch.testing.assert_close(found["X"], truth, rtol=1e-4, atol=1e-8)
     assert not found["q"].any()
+
+
+def test_a_network_too_large_is_told_by_its_own_flags() -> None:
+    with pytest.raises(ConfigError, match=r"--queries 10000, --dim 10000 and --hidden 10000 make a network of"):
+        Network.create(Shape(10_000, 10_000, (10_000,), 2, pooling=True), torch.Generator())
 
 
 def test_loop_gain_is_the_largest_eigenvalue_of_the_loop() -> None:
