@@ -15,19 +15,17 @@ from numpy.typing import NDArray
 
 from eqspike import idle
 from eqspike_seq.config.examples import Examples, FoundImages, FoundTexts, Images, OwnTexts, Texts
+from eqspike_seq.config.networks import (
+    Layers,
+    PairNetwork,
+    PairTokenLayerNetwork,
+    PoolingNetwork,
+    TextNetwork,
+    TokenLayerNetwork,
+)
 from eqspike_seq.config.presets import preset_settings, run_settings
 from eqspike_seq.config.section import Kinds, Section, flat, made, settings_of
-from eqspike_seq.config.settings import (
-    OWN,
-    Backpropagation,
-    Layers,
-    Learning,
-    PairNetwork,
-    PoolingNetwork,
-    Run,
-    RunConfig,
-    TextNetwork,
-)
+from eqspike_seq.config.settings import OWN, Backpropagation, Learning, Run, RunConfig
 from eqspike_seq.data.dataset import Dataset
 from eqspike_seq.data.own import sizes_for
 from eqspike_seq.data.registry import DATASETS
@@ -59,7 +57,12 @@ NEURONS: dict[str, type[Section]] = {
     "bernoulli": Bernoulli,
     "sigma-delta": SigmaDelta,
 }
-NETWORKS: dict[str, type[Layers]] = {"tokens": TextNetwork, "pooling": PoolingNetwork}  # of texts
+NETWORKS: dict[str, type[Layers]] = {  # of texts
+    "tokens": TextNetwork,
+    "pooling": PoolingNetwork,
+    "token-layer": TokenLayerNetwork,
+}
+PAIR_NETWORKS: dict[str, type[Layers]] = {"tokens": PairNetwork, "token-layer": PairTokenLayerNetwork}
 RULES: dict[str, type[Rule]] = {"count": Count, "trace": Trace, "eqspike": EqSpike, "membrane": MembraneCount}
 RATE_CIRCUITS: dict[str, type[Section]] = {"clocked": Clocked, "wta": Winners}  # for neurons that send rates
 CHANGE_CIRCUITS: dict[str, type[Section]] = {"clocked": Gated, "wta": GatedWinners}  # for those that send changes
@@ -92,10 +95,14 @@ def network_kind(settings: Settings) -> type[Layers]:
     """With the HopAttn layer of that name for texts, with several for pairs of them."""
     if issubclass(data_kind(settings), Images):
         return Layers
+    table = PAIR_NETWORKS if of_pairs(settings) else NETWORKS
+    return named("network", table, "tokens", settings)  # type: ignore[no-any-return]
+
+
+def of_pairs(settings: Settings) -> bool:
+    """Whether an example is two texts."""
     known, columns = DATASETS.get(settings["dataset"]), settings.get("text_column", ())
-    pairs = known.inputs == 2 if known else isinstance(columns, (list, tuple)) and len(columns) == 2
-    kind: type[Layers] = named("network", NETWORKS, "tokens", settings)
-    return PairNetwork if pairs else kind
+    return known.inputs == 2 if known else isinstance(columns, (list, tuple)) and len(columns) == 2
 
 
 def sight_kind(settings: Settings) -> type[Sight]:
@@ -146,9 +153,10 @@ def every_kind() -> Iterator[tuple[type[Section], str]]:
     yield from ((kind, "a data set that is looked for") for kind in (FoundTexts, FoundImages))
     yield from ((kind, f"--embeddings {name}") for name, kind in EMBEDDINGS.items())
     yield PickledVectors, "--embeddings FILE.kv"
-    yield from ((TokenSequence, "--network tokens"), (CountedPatterns, "--network pooling"))
+    yield from ((TokenSequence, "--network tokens or token-layer"), (CountedPatterns, "--network pooling"))
     yield from ((Layers, ""), (TextNetwork, "--network tokens"), (PairNetwork, "pairs of texts"))
     yield PoolingNetwork, "--network pooling"
+    yield from ((TokenLayerNetwork, "--network token-layer"), (PairTokenLayerNetwork, "pairs of texts"))
     yield from ((Learning, ""), (Backpropagation, "--estimator bptt"))
     yield from ((DenseBackend, "--backend dense"), (SpikingBackend, "a --neuron other than sigma-delta"))
     yield from ((SigmaDeltaBackend, "--neuron sigma-delta"), (BrianBackend, "--backend brian2"))
@@ -165,10 +173,17 @@ def refuse_idle(acting: Settings, given: Settings) -> None:
 
 
 def before_sizes(dataset: str, backend: str, preset: str, given: Settings) -> dict[str, Any]:
-    """``preset_settings``; of one's own texts token queries spike at rates, as theirs are for. Raises ConfigError."""
+    """``preset_settings``; pairs of one's own have a token layer, where the backend relaxes one, and with token queries
+    one's own texts spike at rates. Raises ConfigError."""
     settings = preset_settings(dataset, backend, preset, given)
-    if settings["preset"] == OWN and network_kind({**settings, **given}) is not PoolingNetwork:
-        settings = {**preset_settings(dataset, backend, preset, {"neuron": "if", **given}), "neuron": "if"}
+    if settings["preset"] != OWN:
+        return settings
+    if of_pairs({**settings, **given}):
+        rates = backend == "brian2" or given.get("neuron", "sigma-delta") != "sigma-delta"
+        settings["network"] = "tokens" if rates else "token-layer"
+    if issubclass(network_kind({**settings, **given}), TextNetwork):
+        rates_too = preset_settings(dataset, backend, preset, {"neuron": "if", **given})
+        settings = {**rates_too, "neuron": "if", "network": settings["network"]}
     return settings
 
 
@@ -185,10 +200,7 @@ def configured(dataset: str, backend: str, preset: str, given: Settings) -> RunC
         if len(given.get("hidden", sizes["hidden"])) != len(sizes["hidden"]):  # the preset's one rate for all layers
             del sizes["learning_rate"]
         settings |= sizes
-    config = made(RunConfig, {**settings, **given}, KINDS)
-    if isinstance(config.network, PairNetwork) and given.get("network", "tokens") != "tokens":
-        raise ConfigError(f"--network {given['network']}: pairs of texts need tokens, which ask each other")
-    return config
+    return made(RunConfig, {**settings, **given}, KINDS)
 
 
 def configure(dataset: str, backend: str = "dense", preset: str = "", **settings: Any) -> RunConfig:

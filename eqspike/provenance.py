@@ -29,7 +29,7 @@ def command_of(saved: dict[str, Any]) -> str:
     config = made(RunConfig, saved, KINDS)
     settings, (dataset, backend, preset) = flat(config), (config.data.dataset, config.backend.name, config.run.preset)
     named = of_preset(dataset, backend, preset, {})
-    chosen: dict[str, Any] = {} if preset == default_preset(dataset, backend) else {"preset": preset}
+    chosen: dict[str, Any] = {} if preset == default_preset(dataset, backend, {}) else {"preset": preset}
     for name in ("neuron", "circuit"):  # a preset has a part for each
         if name in settings and settings[name] != named.get(name):
             chosen[name] = settings[name]

@@ -2,10 +2,12 @@
 
 ``mask`` (B, inputs, N) says which places of each text hold a token, or with pooling queries a pattern: equal ones are
 stored once, with their count. A *connection* joins two neighbouring layers and is counted in both directions; only rows
-of real tokens count. Weights are fetched at each use (no batch to share them with), except w₁, which stays while the
-tokens of a text pass; stored patterns are fetched once for all rows that are computed together.
+of real tokens count. Weights are fetched at each use (no batch to share them with), except w₁ and those of a token
+layer, which stay while the tokens of a text pass; stored patterns are fetched once for all rows that are computed
+together. Of a token layer w₂ reads the sums over the tokens, and what comes back is added at each of them.
 """
 
+import math
 from dataclasses import dataclass, field
 from typing import Annotated
 
@@ -173,7 +175,9 @@ def dense_ledger(
         HopAttnActivity(looks.unsqueeze(1) * row_tokens(shape, mask)[0], looks).count(ledger, shape, mask, phase)
     swept = 0 if shape.clamped else int((looks * units).sum())
     ledger.add("s1", phase, neuron_updates=swept, state_writes=swept)
-    below, taken, products = units, looks, layer_products(shape, mask)
+    if shape.compared:
+        count_token_layer(ledger, shape, mask, looks, phase)
+    below, taken, products = read_units(shape, mask), looks, layer_products(shape, mask)
     for index, size in enumerate(shape.sizes[1:], start=2):
         uses, active = int((taken * products[f"s{index}"]).sum()), int(turns.sum()) * size
         if shape.softmax and index == len(shape.sizes):
@@ -209,9 +213,20 @@ def load(ledger: Ledger, shape: Shape, mask: Tensor) -> None:
             "w1",
             Phase.FREE,
             multiply_accumulates=units * shape.dim,
-            weight_reads=len(mask) * len(shape.projections) * shape.dim**2,
+            weight_reads=len(mask) * math.prod(shape.parameters["w1"]),
             state_reads=units,
             state_writes=units,
+        )
+    if shape.compared:
+        asked = units * shape.compared
+        each = shape.compared * (shape.dim + 1)
+        ledger.add(
+            "wx",
+            Phase.FREE,
+            multiply_accumulates=asked,
+            weight_reads=len(mask) * each,
+            state_reads=units,
+            state_writes=asked // shape.dim,
         )
     if shape.attention:
         stored = int(row_tokens(shape, mask)[1].sum()) * shape.dim
@@ -219,6 +234,33 @@ def load(ledger: Ledger, shape: Shape, mask: Tensor) -> None:
             {"multiply_accumulates": stored, "pattern_reads": stored} if shape.uniform else {"pattern_writes": stored}
         )
         ledger.add("hopattn", Phase.FREE, **means)
+
+
+def count_token_layer(ledger: Ledger, shape: Shape, mask: Tensor, sweeps: Tensor, phase: str) -> None:
+    """s^c of real tokens in ``sweeps`` (B,): w_a twice a token, fetched twice for all; their sums, and back."""
+    compared = compared_units(shape, mask)
+    updated, each = int((sweeps * compared).sum()), shape.compared * shape.dim
+    ledger.add(
+        "sc",
+        phase,
+        multiply_accumulates=2 * shape.dim * updated,
+        accumulates=2 * updated,
+        weight_reads=2 * each * int(sweeps.sum()),
+        neuron_updates=updated,
+        state_reads=3 * updated,
+        state_writes=updated,
+    )
+
+
+def compared_units(shape: Shape, mask: Tensor) -> Tensor:
+    """Units of s^c that belong to real tokens, by text, (B,)."""
+    return real_units(shape, mask) // shape.dim * shape.compared
+
+
+def read_units(shape: Shape, mask: Tensor) -> Tensor:
+    """What w₂ reads of each text, (B,): real units of s¹, or the sums of a token layer."""
+    units = real_units(shape, mask)
+    return torch.full_like(units, shape.flat) if shape.compared else units
 
 
 def real_units(shape: Shape, mask: Tensor) -> Tensor:
@@ -252,7 +294,9 @@ def layer_products(shape: Shape, mask: Tensor, rounds: int = 1) -> dict[str, Ten
     if shape.attention and not shape.uniform:
         rows, patterns = row_tokens(shape, mask)
         products["hopattn"] = 2 * shape.dim * (rows * patterns).sum(1)
-    below, uses = real_units(shape, mask), 0 if shape.clamped else 2
+    if shape.compared:
+        products["sc"] = 2 * shape.dim * compared_units(shape, mask)
+    below, uses = read_units(shape, mask), 0 if shape.clamped else 2
     for index, size in enumerate(shape.sizes[1:], start=2):
         products[f"s{index}"] = uses * size * below
         below, uses = below.new_full(below.shape, size), 2 * rounds
@@ -262,5 +306,5 @@ def layer_products(shape: Shape, mask: Tensor, rounds: int = 1) -> dict[str, Ten
 def sweep_products(shape: Shape, mask: Tensor, rounds: int = 1, above: bool = False) -> Tensor:
     """All multiply-accumulates of one sweep for each text, (B,); ``above``: of the layers above s² alone."""
     products = layer_products(shape, mask, rounds)
-    kept = [value for layer, value in products.items() if not (above and layer in ("hopattn", "s2"))]
+    kept = [value for layer, value in products.items() if not (above and layer in ("hopattn", "sc", "s2"))]
     return sum(kept, mask.new_zeros(len(mask), dtype=mask.sum().dtype))

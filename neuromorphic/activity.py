@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from eqspike_seq.ledger import PAYLOAD_BITS, HopAttnActivity, Ledger, load, real_units
+from eqspike_seq.ledger import PAYLOAD_BITS, HopAttnActivity, Ledger, compared_units, load, real_units
 from eqspike_seq.model.batch import Batch
 from eqspike_seq.model.network import Network
 from eqspike_seq.phases import Phase
@@ -69,7 +69,7 @@ class Activity:
         units: list[Tensor],
         payloads: Sequence[Tensor] = (),
     ) -> "Activity":
-        """Of neurons that send changes: ``units`` of s¹, s², … in each step, (steps, B).
+        """Of neurons that send changes: ``units`` of s¹, s², … in each step, (steps, B); of a token layer after s¹.
 
         ``payloads``, if given, are those that were sent at once as one event with a value. A text takes the steps until
         the first in which nobody sends.
@@ -77,17 +77,21 @@ class Activity:
         busy = torch.stack(units).sum(0) > 0
         steps = (busy * torch.arange(1, len(busy) + 1, device=busy.device).unsqueeze(1)).amax(0) + 1
         steps = steps.clamp(max=len(busy))
-        awake, units1 = woken(units, steps), real_units(network.shape, batch.mask)
-        read, sizes = first.retrievals * units1, network.shape.sizes[1:]
+        shape, units1 = network.shape, real_units(network.shape, batch.mask)
+        awake, sizes = woken(units[bool(shape.compared) :], steps), list(shape.sizes[1:])
+        read, full = first.retrievals * units1, torch.ones_like(units1)
+        above = [(n, size * full) for n, size in zip(awake, sizes, strict=True)]
         if first.hopattn is not None:
             read = first.hopattn.rows.sum(1) * network.shape.dim
+        if shape.compared:
+            above.insert(0, (compared_awake(units, steps), compared_units(shape, batch.mask)))
         totals, none = [sent.sum(0) for sent in payloads or units], [torch.zeros_like(steps)] * len(units)
         return cls(
             steps,
             none if payloads else totals,
             totals if payloads else none,
-            [read, *(n * size for n, size in zip(awake, sizes, strict=True))],
-            [(steps * units1 - read).clamp(min=0), *((steps - n) * s for n, s in zip(awake, sizes, strict=True))],
+            [read, *(n * size for n, size in above)],
+            [(steps * units1 - read).clamp(min=0), *((steps - n) * size for n, size in above)],
             first.hopattn,
             words=2,  # what the neuron sums up, and what it has sent
         )
@@ -102,15 +106,15 @@ class Activity:
         units1 = real_units(shape, batch.mask)
         ledger = Ledger(samples={phase: count}, steps={phase: int(self.steps.sum())}, sizes=list(shape.sizes))
         columns = zip(self.spikes, self.graded, fan_outs(network, batch), self.active, self.idle, strict=True)
-        for index, (units, values, fan_out, active, idle) in enumerate(columns, start=1):
+        for name, (units, values, fan_out, active, idle) in zip(shape.layers, columns, strict=True):
             accumulates = int((units.double() * fan_out).sum())
             products = int((values.double() * fan_out).sum())
             reached, updated = accumulates + products, int(active.sum())
             learnt = reached if self.plastic else 0
-            if self.plastic and shape.clamped and index == 2:  # nothing goes down to pixels, but their synapses learn
+            if self.plastic and shape.clamped and name == "s2":  # nothing goes down to pixels, but their synapses learn
                 learnt += int((units.double() * units1).sum())
             ledger.add(
-                f"s{index}",
+                name,
                 phase,
                 spikes=int(units.sum()),
                 graded_events=int(values.sum()),
@@ -130,7 +134,10 @@ class Activity:
             self.hopattn.count(ledger, shape, batch.mask, phase)
         if phase == Phase.FREE:
             load(ledger, shape, batch.mask)
-            ledger.synapses |= {"w2": (1 if shape.clamped else 2) * int(units1.sum()) * shape.sizes[1]}
+            below = int((compared_units(shape, batch.mask) if shape.compared else units1).sum())
+            ledger.synapses |= {"w2": (1 if shape.clamped else 2) * below * shape.sizes[1]}
+            if shape.compared:
+                ledger.synapses |= {"wa": 2 * int(units1.sum()) * shape.compared}
             pairs = zip(shape.sizes[1:-1], shape.sizes[2:], strict=True)
             ledger.synapses |= {f"w{i}": 2 * pre * post * count for i, (pre, post) in enumerate(pairs, start=3)}
         return ledger
@@ -139,14 +146,29 @@ class Activity:
 def fan_outs(network: Network, batch: Batch) -> list[Tensor]:
     """Synapses that one event of s¹, s², … reaches, down and up, for each text; each (B,).
 
-    Nothing goes down to an s¹ that is clamped.
+    Nothing goes down to an s¹ that is clamped. With a token layer s¹ sends to s^c of its token, s^c to its query and to
+    s², and s² to all tokens; s^c comes after s¹.
     """
-    sizes, units1 = network.shape.sizes, real_units(network.shape, batch.mask)
+    shape, sizes, units1 = network.shape, network.shape.sizes, real_units(network.shape, batch.mask)
     none = torch.zeros_like(units1)
-    first = none if network.shape.clamped else units1
+    if shape.compared:
+        compared, layers = compared_units(shape, batch.mask), [*sizes[2:], 0]
+        heard = [compared, *(torch.full_like(units1, size) for size in sizes[1:-1])]  # from s², s³, …
+        own = [torch.full_like(units1, number) for number in (shape.compared, shape.dim + sizes[1])]  # of one token
+        return [*own, *(down + up for down, up in zip(heard, layers, strict=True))]
+    first = none if shape.clamped else units1
     below = [none, first, *(units1.new_full(units1.shape, size) for size in sizes[1:-1])]
     above = [*sizes[1:], 0]
     return [down + up for down, up in zip(below, above, strict=True)]
+
+
+def compared_awake(units: list[Tensor], steps: Tensor) -> Tensor:
+    """Updates of a unit of a token layer that has received something, (B,): from s¹ in the same step, or from s² in
+    the one before; ``units`` as in ``Activity.of_changes``."""
+    heard = (units[0] + units[2].roll(1, 0)) > 0
+    heard[0] = True
+    inside = torch.arange(len(heard), device=steps.device).unsqueeze(1) < steps
+    return (heard & inside).sum(0)
 
 
 def woken(sent: list[Tensor], steps: Tensor) -> list[Tensor]:

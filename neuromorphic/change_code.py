@@ -26,22 +26,25 @@ from pydantic import Field, SkipValidation
 from torch import Tensor
 
 from eqspike_seq.config.examples import ONLY_TEXTS
-from eqspike_seq.config.section import PerLayer, Positive
+from eqspike_seq.config.section import Needs, PerLayer, Positive
 from eqspike_seq.errors import ConfigError
 from eqspike_seq.model.batch import Batch
-from eqspike_seq.model.network import Network, State, phi
-from eqspike_seq.model.projection import Layer
+from eqspike_seq.model.network import Network, State
+from eqspike_seq.model.products import read_below
 from eqspike_seq.model.synapses import ByRule
+from eqspike_seq.model.token_layer import dense_layer
 from eqspike_seq.phases import Phase
 from eqspike_seq.relaxation.equilibrium import Backend, PhaseEnd
 from eqspike_seq.relaxation.stack import in_turn
 from neuromorphic.activity import Activity, fan_outs
 from neuromorphic.attention.gated import Circuit, FreeProjection, Gated, Texts
+from neuromorphic.attention.token_changes import TokenProjection
 from neuromorphic.changes import FreeNeurons, Neurons, NeuronsWithoutOffset, NudgedNeurons, Sent
 from neuromorphic.neurons import SigmaDelta, Threshold
 from neuromorphic.plasticity import Count, Rule, Side, local_products
 
 NUMBERS = 2**18  # of s¹ that send at once
+TOKEN_LAYER = Needs("--network token-layer", lambda settings: settings.get("network") == "token-layer")
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,10 @@ class SigmaDeltaBackend(Backend):
     """Change of activation above s1 that one spike stands for in the nudges."""
     projection_nudge_threshold: Annotated[Threshold, ONLY_TEXTS] = 0.02
     """The same at s1."""
+    token_threshold: Annotated[Threshold, TOKEN_LAYER] = 0.5
+    """Change of activation of a token layer that one spike of the free phase stands for."""
+    token_nudge_threshold: Annotated[Threshold, TOKEN_LAYER] = 0.01
+    """The same in the nudges."""
     events: Literal["unit", "graded"] = "unit"
     """Count what a neuron sends at once as unit spikes, or as one event with a payload."""
     dither: bool = True
@@ -93,7 +100,7 @@ class SigmaDeltaBackend(Backend):
     circuit: SkipValidation[Circuit | None] = Gated()
     rule: SkipValidation[Rule] = Count()
     dtype: torch.dtype = torch.float32
-    pools: ClassVar[bool] = True
+    networks: ClassVar[tuple[str, ...]] = ("tokens", "pooling", "token-layer")
     together: ClassVar[int] = 32
 
     def check(self) -> None:
@@ -106,14 +113,17 @@ class SigmaDeltaBackend(Backend):
 
     def free(self, network: Network, batch: Batch, record: bool = False) -> PhaseEnd[_Kept]:
         """From s¹ = 0 and ``origin`` until all are silent."""
-        layer, rest = Layer.of(network, batch, self.dtype), network.rest(len(batch))
+        layer, rest = dense_layer(network, batch, self.dtype), network.rest(len(batch))
         thetas = self.thresholds(len(rest.layers))
-        circuit = self.circuit if network.shape.attention else None
+        circuit, theta1 = self.circuit if network.shape.attention else None, self.projection_threshold
         projection = (FreeProjection if circuit is None else circuit.projection)(layer, batch)
+        if network.shape.compared:
+            steps = (theta1, self.projection_nudge_threshold)
+            projection, theta1 = TokenProjection(projection, steps, self.deadband), self.token_threshold
         origins = [*for_each(self.origin, len(rest.layers) - 1), 0.5]
         start = tuple(torch.full_like(s, origin) for s, origin in zip(rest.layers, origins, strict=True))
-        before = State(rest.projection, start)
-        neurons = FreeNeurons(projection, before, self.projection_threshold, thetas, self.deadband)
+        before = State(torch.zeros_like(rest.projection), start)
+        neurons = FreeNeurons(projection, before, theta1, thetas, self.deadband)
         sent = self._advance(neurons, self.free_steps, record)
         found = self._equilibrium(network, batch, neurons, sent, Phase.FREE)
         return replace(found, kept=_Kept(projection, sent.outputs[-1]))
@@ -122,7 +132,9 @@ class SigmaDeltaBackend(Backend):
         self, network: Network, batch: Batch, start: PhaseEnd[_Kept], betas: tuple[float, ...], record: bool = False
     ) -> list[PhaseEnd[None]]:
         """All nudges side by side, from what has been transmitted, the dither in common."""
-        kept, thetas = start.kept, (self.projection_nudge_threshold, self.nudge_threshold)
+        compared, kept = network.shape.compared, start.kept
+        theta1 = self.token_nudge_threshold if compared else self.projection_nudge_threshold
+        thetas = (theta1, self.nudge_threshold)
         kind = NudgedNeurons if self.offset else NeuronsWithoutOffset
         drawn = self._dither(batch)
         neurons = kind(kept.projection, start.rates, kept.output, betas, thetas, self.circuit or Gated(), drawn)
@@ -145,8 +157,9 @@ class SigmaDeltaBackend(Backend):
             for index in in_turn(len(above)):
                 below = current if index == 0 else neurons.transmitted[index - 1] @ network.weights[index].T
                 above[index] = neurons.fire(index, below)
-            neurons.stale = (above[0] != 0).flatten(1).any(1) & (not network.shape.clamped)
-            sent.add(units1, payloads1, above, neurons.output)
+            within = neurons.projection.sent_within()
+            neurons.stale = neurons.awaits(within, units1, above[0])
+            sent.add(within, (units1, payloads1), above, neurons.output)
             if record:
                 sent.projections.append(neurons.units1.clone())
             if neurons.until_silent and not sent.busy():
@@ -159,8 +172,8 @@ class SigmaDeltaBackend(Backend):
         ``own`` are its activations. Returns (units, units sent at once counted once) of each text, (2, b, [G]), and
         w₂ F(units), (b, [G,] H₂).
         """
-        above, together, w2 = own.dim() - 3, max(1, NUMBERS // own[0].numel()), neurons.layer.w2
-        arrived = torch.empty_like(own, dtype=w2.dtype)
+        above, together = own.dim() - 3, max(1, NUMBERS // own[0].numel())
+        arrived = torch.empty_like(own, dtype=neurons.layer.w2.dtype)
         counted = neurons.units1.new_zeros(2, *own.shape[:above])
         for start in range(0, len(own), together):
             piece = slice(start, start + together)
@@ -172,7 +185,7 @@ class SigmaDeltaBackend(Backend):
             counted[0, piece] = flat.abs().sum(-1)
             if self.events == "graded":
                 counted[1, piece] = (flat != 0).sum(-1).to(counted.dtype)
-        return counted, arrived.flatten(above) @ w2.T
+        return counted, neurons.up(arrived, texts)
 
     def _dither(self, batch: Batch) -> Callable[[Tensor], Tensor]:
         """What draws ξ (B, 1, …) of a layer (B, …): one for each text and neuron, shared by the nudges."""
@@ -204,7 +217,8 @@ class SigmaDeltaBackend(Backend):
         reached = torch.stack([events.double() * out for events, out in pairs]).sum(0)
         moved = zip(sent.above[-1], neurons.thetas, strict=True)
         residual = torch.stack([m.abs().amax(1) * theta for m, theta in moved]).amax(0)
-        shown = zip(_flat(transmitted), _flat(known), _flat(neurons.before), strict=True)
+        states = (transmitted, known, neurons.before)
+        shown = zip(*([read_below(network, batch, s.projection), *s.layers] for s in states), strict=True)
         sides = [Side(h, own, before, h) for h, own, before in shown]
         projection = replace(sides[0], count=sides[0].own)  # w₁ sees the neuron's own activation
         return PhaseEnd(
@@ -216,9 +230,7 @@ class SigmaDeltaBackend(Backend):
             events=reached.cumsum(0),
             ledger=activity.ledger(network, batch, phase),
             trace=_recorded(neurons, sent) if sent.projections else {},
-            synapses=ByRule(
-                lambda: local_products(self.rule, network, batch, projection, sides, neurons.recall(group))
-            ),
+            synapses=ByRule(lambda: local_products(self.rule, network, batch, projection, sides, neurons.seen(group))),
             kept=None,
         )
 
@@ -245,7 +257,7 @@ def _recorded(neurons: Neurons, sent: Sent) -> dict[str, Tensor]:
         changes = [theta * move for theta, move in zip(neurons.thetas, step, strict=True)]
         h = [level + change for level, change in zip(h, changes, strict=True)]
         state = State(neurons.before.projection + neurons.theta1 * units1, tuple(h))
-        values.append(phi(layer.network, layer.inputs.drive.to(layer.full), state))
+        values.append(layer.phi(state))
         residuals.append(torch.stack([change.abs().amax(1) for change in changes]).amax(0))
     return {**trace, "residual": torch.stack(residuals), "phi": torch.stack(values)}
 
@@ -253,7 +265,3 @@ def _recorded(neurons: Neurons, sent: Sent) -> dict[str, Tensor]:
 def _texts(chosen: Tensor) -> Texts:
     """The texts chosen; all of them without a copy."""
     return slice(None) if bool(chosen.all()) else chosen.nonzero().squeeze(1)
-
-
-def _flat(state: State) -> list[Tensor]:
-    return [state.projection.flatten(1), *state.layers]

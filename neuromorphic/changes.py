@@ -1,15 +1,16 @@
 """How change-coded neurons answer in one phase, free or nudged (see ``change_code``), and what they have sent."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from eqspike_seq.model.network import State, sigma
-from eqspike_seq.model.projection import Layer, Recall
+from eqspike_seq.model.network import State, sigma, summed
+from eqspike_seq.model.products import Recall, read_below
+from eqspike_seq.model.projection import DenseProjection
 from eqspike_seq.relaxation.stack import StackAnchor
-from neuromorphic.attention.gated import Circuit, Dither, FreeProjection, Texts
+from neuromorphic.attention.gated import Circuit, Dither, FreeProjection, Nudges, Texts
 from neuromorphic.neurons import send_dithered, send_on_change
 
 
@@ -17,16 +18,18 @@ from neuromorphic.neurons import send_dithered, send_on_change
 class Sent:
     """What was sent, an entry a step; tensors begin with the texts and, in nudges, with the nudges: (B, [G,] …)."""
 
-    units1: list[Tensor] = field(default_factory=list)  # unit spikes of s¹
+    within: list[Tensor] = field(default_factory=list)  # unit spikes of s¹, below a token layer
+    units1: list[Tensor] = field(default_factory=list)  # unit spikes of s¹, or of the token layer
     payloads1: list[Tensor] = field(default_factory=list)  # the same, units sent at once counted once
     above: list[list[Tensor]] = field(default_factory=list)  # signed units of each neuron of s², s³, …
     outputs: list[Tensor] = field(default_factory=list)  # the output's own activation
     projections: list[Tensor] = field(default_factory=list)  # if recorded: signed units of s¹ so far
 
-    def add(self, units1: Tensor, payloads1: Tensor, above: list[Tensor], output: Tensor) -> None:
-        """Count one step."""
-        self.units1.append(units1)
-        self.payloads1.append(payloads1)
+    def add(self, within: list[Tensor], first: tuple[Tensor, Tensor], above: list[Tensor], output: Tensor) -> None:
+        """Count one step; ``first`` is (units1, payloads1) of it."""
+        self.within += within
+        self.units1.append(first[0])
+        self.payloads1.append(first[1])
         self.above.append(above)
         self.outputs.append(output)
 
@@ -35,45 +38,67 @@ class Sent:
         units1, payloads1, outputs, projections = (
             [x[:, group] for x in series] for series in (self.units1, self.payloads1, self.outputs, self.projections)
         )
-        return Sent(units1, payloads1, [[x[:, group] for x in step] for step in self.above], outputs, projections)
+        within, above = [x[..., group] for x in self.within], [[x[:, group] for x in step] for step in self.above]
+        return Sent(within, units1, payloads1, above, outputs, projections)
 
     def busy(self) -> bool:
         """Whether anybody sent anything in the last step."""
-        return bool(self.units1[-1].any()) or any(bool(layer.any()) for layer in self.above[-1])
+        within = bool(self.within) and bool(self.within[-1].any())
+        return within or bool(self.units1[-1].any()) or any(bool(layer.any()) for layer in self.above[-1])
 
     def by_layer(self, graded: bool) -> list[Tensor]:
-        """Unit spikes of s¹, s², … in each step, (steps, B), or, ``graded``, how many neurons sent any."""
+        """Unit spikes of s¹, s², … in each step, (steps, B), or, ``graded``, how many neurons sent any; those of a
+        token layer after those of s¹."""
         layers = [torch.stack(layer) for layer in zip(*self.above, strict=True)]
+        within = [torch.stack(self.within)[:, int(graded)]] if self.within else []
         if graded:
-            return [torch.stack(self.payloads1), *((layer != 0).sum(2).float() for layer in layers)]
-        return [torch.stack(self.units1), *(layer.abs().sum(2) for layer in layers)]
+            return [*within, torch.stack(self.payloads1), *((layer != 0).sum(2).float() for layer in layers)]
+        return [*within, torch.stack(self.units1), *(layer.abs().sum(2) for layer in layers)]
 
 
 class _Neurons:
     """Those of one phase: ``read`` s¹ anew, ``fire1`` and ``fire`` what it and the layers above have to send.
 
-    ``units1`` (B, [G,] P, N, D) and ``units``, each (B, [G,] Hᵢ), are the signed units that s¹ and s², s³, … have sent
-    in it, in steps of ``theta1`` and ``thetas``; ``transmitted`` is what the latter come to, ``output`` the activation
-    of the output. ``stale`` (B,): where s² has sent something since s¹ last looked. ``before`` had been transmitted
-    when the phase began.
+    ``units1`` (B, [G,] P, N, D), of a token layer (B, [G,] P, N, H_c), and ``units``, each (B, [G,] Hᵢ), are the signed
+    units that s¹, or s^c, and s², s³, … have sent in it, in steps of ``theta1`` and ``thetas``; ``transmitted`` is what
+    the latter come to, ``output`` the activation of the output. ``stale`` (B,): where s² has sent something since s¹
+    last looked. ``before`` had been transmitted when the phase began.
     """
 
     until_silent: ClassVar[bool]  # the phase ends where nobody sends
+    projection: FreeProjection | Nudges
     units1: Tensor
     units: list[Tensor]
     transmitted: list[Tensor]
     output: Tensor
     stale: Tensor
 
-    def __init__(self, layer: Layer, before: State, theta1: float, thetas: list[float]) -> None:
+    def __init__(self, layer: DenseProjection, before: State, theta1: float, thetas: list[float]) -> None:
         self.layer, self.network, self.before, self.theta1, self.thetas = layer, layer.network, before, theta1, thetas
         self.last = len(thetas) - 1
+
+    def up(self, units: Tensor, texts: Texts) -> Tensor:
+        """w₂ of ``units`` (b, [G,] P, N, D) of s¹, or of the sums over those of a token layer."""
+        if not self.network.shape.compared:
+            return units.flatten(units.dim() - 3) @ self.layer.w2.T
+        rows = self.layer.inputs.rows
+        found = summed(units.to(self.layer.full), None if rows is None else rows[texts])
+        return found.flatten(units.dim() - 3) @ self.network.weights[0].T
+
+    def awaits(self, within: list[Tensor], units1: Tensor, s2: Tensor) -> Tensor:
+        """Which texts read s¹ again, (B,): where s² has sent something now, or s^c or s¹ of a token layer."""
+        if self.network.shape.clamped:
+            return torch.zeros_like(self.stale)
+        sent = [s2, *(part for each in within for part in (units1, each[0]))]
+        return torch.stack([(part != 0).view(len(part), -1).any(1) for part in sent]).any(0)
 
 
 class FreeNeurons(_Neurons):
     """A neuron sends once it is ``deadband`` steps from what it has transmitted, the output once it is half a step."""
 
     until_silent = True
+
+    projection: FreeProjection
 
     def __init__(
         self, projection: FreeProjection, before: State, theta1: float, thetas: list[float], deadband: float
@@ -88,7 +113,7 @@ class FreeNeurons(_Neurons):
 
     def read(self, texts: Texts) -> Tensor:
         """From what s² has transmitted."""
-        return self.projection.free(self.transmitted[0][texts], texts)
+        return self.projection.free(self.transmitted[0][texts], texts, self.theta1 * self.units1[texts])
 
     def fire1(self, before: Tensor, own: Tensor, texts: Texts) -> Tensor:
         """The change of its activation."""
@@ -107,9 +132,10 @@ class FreeNeurons(_Neurons):
         self.transmitted[index] = origin + theta * self.units[index]
         return sent
 
-    def recall(self, group: int) -> tuple[Recall, Recall]:
-        """Patterns learn in the nudges."""
-        return (), ()
+    def seen(self, group: int) -> tuple[State, State]:
+        """Patterns and a token layer learn in the nudges: nothing has changed."""
+        end, _ = self.ends(group)
+        return end.scaled(0), end
 
     def ends(self, group: int) -> tuple[State, State]:
         """Synapses see what is transmitted only."""
@@ -121,6 +147,7 @@ class NudgedNeurons(_Neurons):
     """All nudges ``betas`` side by side, from the end of the free phase: dithered changes since then."""
 
     until_silent = False
+    projection: Nudges
 
     def __init__(
         self,
@@ -143,7 +170,8 @@ class NudgedNeurons(_Neurons):
         self.own1 = torch.zeros_like(self.units1, dtype=layer.w2.dtype)
         self.xi1, self.xi = dither(start.projection), [dither(below) for below in start.layers]
         self.projection = free.anchor(circuit, start, groups, dither)
-        current, target = start.projection.to(full).flatten(1) @ self.network.weights[0].T, layer.inputs.target
+        current = read_below(self.network, free.batch, start.projection.to(full)) @ self.network.weights[0].T
+        target = layer.inputs.target
         self.u0, self.output0 = StackAnchor.of(self.network, start.layers, current, target).u, output.unsqueeze(1)
         self.beta = torch.tensor(betas, dtype=full, device=target.device).view(1, groups, 1)
         self.pull = target.unsqueeze(1) - self.output0
@@ -151,7 +179,8 @@ class NudgedNeurons(_Neurons):
 
     def read(self, texts: Texts) -> Tensor:
         """Its change since, by that of s²."""
-        own = self.own1[texts] = self.projection.change(self.transmitted[0][texts], texts).to(self.own1.dtype)
+        s2, sent = self.transmitted[0][texts], self.theta1 * self.units1[texts]
+        own = self.own1[texts] = self.projection.change(s2, texts, sent).to(self.own1.dtype)
         return own
 
     def fire1(self, before: Tensor, own: Tensor, texts: Texts) -> Tensor:
@@ -177,11 +206,18 @@ class NudgedNeurons(_Neurons):
         """What a layer above s¹ has to transmit: its own change."""
         return self.own[index]
 
+    def seen(self, group: int) -> tuple[State, State]:
+        """(change, mean over it) of what the patterns and a token layer see in one nudge."""
+        projection, layers = self.theta1 * self.units1[:, group], tuple(layer[:, group] for layer in self.transmitted)
+        change, mean = self.recall(group)
+        moved = State(projection, layers, change)
+        return moved, replace(self.before + replace(moved, recall=()).scaled(0.5), recall=mean)
+
     def recall(self, group: int) -> tuple[Recall, Recall]:
         """(change, mean over it) of what the patterns see in one nudge."""
-        if not self.network.shape.learnt:
+        if not (self.network.shape.learnt or self.network.shape.compared):
             return (), ()
-        return self.projection.recall(self.transmitted[0][:, group], group)
+        return self.projection.recall(self.transmitted[0][:, group], group, self.theta1 * self.units1[:, group])
 
     def ends(self, group: int) -> tuple[State, State]:
         """Those of one nudge."""

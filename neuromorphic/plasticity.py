@@ -32,8 +32,8 @@ from torch import Tensor
 
 from eqspike_seq.config.section import Section
 from eqspike_seq.model.batch import Batch
-from eqspike_seq.model.network import Network, Product
-from eqspike_seq.model.projection import Recall, pattern_products, static_products
+from eqspike_seq.model.network import Network, State
+from eqspike_seq.model.products import Product, contrasts, static_products
 from eqspike_seq.model.synapses import Products
 
 
@@ -190,15 +190,16 @@ def event_weights(spikes: Tensor, course: Tensor) -> Tensor:
 
 
 def local_products(
-    rule: Rule, network: Network, batch: Batch, projection: Side, sides: list[Side], recall: tuple[Recall, Recall]
+    rule: Rule, network: Network, batch: Batch, projection: Side, sides: list[Side], seen: tuple[State, State]
 ) -> Products:
     """What every synapse and bias holds at the end of a phase, summed over the batch, by parameter name.
 
     ``projection`` is s¹ as the synapses w₁ of its static input see it, ``sides`` s¹ as w₂ sees it and the layers above.
-    ``recall``: what the patterns see, (change since the free phase, mean of both); they hold p ⊗ q̂ less that of then.
+    ``seen``: what the patterns and a token layer see, (change since the free phase, mean of both); they hold products
+    of both less those of then.
     """
     held: Products = {**static_products(network, batch, rule.input(projection))}
-    held |= pattern_products(network, batch, *recall)
+    held |= contrasts(network, batch, *seen)
     for index, (post, pre) in enumerate(zip(sides[1:], sides[:-1], strict=True), start=2):
         held[f"w{index}"] = rule.synapse(post, pre)
         held[f"b{index}"] = rule.input(post).sum(0)

@@ -118,9 +118,9 @@ class SpikingBackend(RateCode):
     together: ClassVar[int] = 64  # time steps are short: the more texts they are of, the less they cost
 
     @property
-    def pools(self) -> bool:  # type: ignore[override]
-        """With a softmax: how often each pattern has won is not known to it."""
-        return isinstance(self.circuit, Clocked)
+    def networks(self) -> tuple[str, ...]:  # type: ignore[override]
+        """Pooling queries with a softmax: how often each pattern has won is not known to it."""
+        return ("tokens", "pooling") if isinstance(self.circuit, Clocked) else ("tokens",)
 
     def free(self, network: Network, batch: Batch, record: bool = False) -> PhaseEnd[_Kept]:
         """The free phase, from neurons at rest."""
@@ -226,8 +226,9 @@ class SpikingBackend(RateCode):
             counted = [rates.projection.flatten(1), *rates.layers]
             owns = [counted[0], *((spikes / self.window).clamp(0, 1) for spikes in of.own)]
             sides = course.traces.sides(counted, owns, group)
-            recall = course.projection.recall(self.window // self.tick_steps, group)
-            return local_products(self.rule, network, batch, sides[0], sides, recall)
+            change, mean = course.projection.recall(self.window // self.tick_steps, group)
+            seen = (replace(rates, recall=change), replace(rates, recall=mean))
+            return local_products(self.rule, network, batch, sides[0], sides, seen)
 
         return PhaseEnd(
             rates=rates,

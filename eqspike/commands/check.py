@@ -12,9 +12,10 @@ from analysis.check_pictures import pictures
 from eqspike.build import config_of, configure, configured, make_backend, refuse_idle, varied
 from eqspike_seq.checks.gradients import Extent, FineNudges, Rival, check_gradients
 from eqspike_seq.config.examples import Images
+from eqspike_seq.config.networks import TextNetwork
 from eqspike_seq.config.presets import run_settings
 from eqspike_seq.config.section import flat, settings_of
-from eqspike_seq.config.settings import FORMAT, RunConfig, TextNetwork
+from eqspike_seq.config.settings import FORMAT, RunConfig
 from eqspike_seq.data.dataset import load_dataset
 from eqspike_seq.errors import ConfigError
 from eqspike_seq.files import write_json

@@ -16,9 +16,11 @@ from torch import Tensor
 
 from eqspike_seq.learning.estimators import ThreePhase, losses
 from eqspike_seq.model.batch import Batch
-from eqspike_seq.model.network import Network, RowProduct, State
+from eqspike_seq.model.network import Network, Shape, State, above_s1
+from eqspike_seq.model.products import RowProduct
 from eqspike_seq.model.projection import DenseProjection
 from eqspike_seq.model.synapses import Gradients, local_update, plain
+from eqspike_seq.model.token_layer import dense_layer
 from eqspike_seq.relaxation.dense import DenseBackend, sweep
 from eqspike_seq.runs.findings import Agreement, GradientCurves, NudgeSizes
 
@@ -44,11 +46,15 @@ def compare(found: Gradients, truth: Gradients) -> list[Agreement]:
 
 def ep_course(projection: DenseProjection, batch: Batch, free: State, beta: float, steps: int) -> list[Gradients]:
     """−Δθ of Eq. 18 as it stands after 1, 2, … steps of both nudges, synchronous."""
+
+    def swept(state: State, beta: float) -> State:
+        after = sweep(projection, state, beta, order="synchronous")
+        asked = after if projection.network.shape.compared else state  # else s¹ is a state, found by what was before
+        return replace(after, recall=projection.recall(asked))
+
     plus, minus, course = free, free, []
     for _ in range(steps):
-        recall = [projection.recall(state.layers[0]) for state in (plus, minus)]  # by which s¹ will have been found
-        plus = replace(sweep(projection, plus, beta, order="synchronous"), recall=recall[0])
-        minus = replace(sweep(projection, minus, -beta, order="synchronous"), recall=recall[1])
+        plus, minus = swept(plus, beta), swept(minus, -beta)
         difference, mean = plus + minus.scaled(-1), (plus + minus).scaled(0.5)
         course.append(local_update(projection.network, batch, difference, mean, scale=1 / (2 * beta)))
     return course
@@ -62,12 +68,11 @@ def bptt_course(network: Network, batch: Batch, free: State, steps: int) -> list
     held, learnt = network.shape.clamped, network.shape.learnt  # held: s¹ is the input and no state
     names, values = zip(*network.named(), *([("X", batch.x)] if learnt else []), strict=True)
     parameters = [value.detach().clone().requires_grad_() for value in values]
-    stack = parameters[0 if held else 1 : len(parameters) - learnt]  # w2, b2, w3, b3, …
-    traced = Network(network.shape, network.asking if held else parameters[0], stack[::2], stack[1::2])
+    traced = Network.of(network.shape, dict(zip(names, parameters, strict=True)))
     state = [layer.detach().clone().requires_grad_() for layer in (*(() if held else (free.projection,)), *free.layers)]
     with torch.enable_grad():
         seen = replace(batch, x=parameters[-1]) if learnt else batch
-        projection = DenseProjection.of(traced, seen, network.dtype)
+        projection = dense_layer(traced, seen, network.dtype)
         before = State(free.projection, tuple(state)) if held else State(state[0], tuple(state[1:]))
         after = sweep(projection, before, order="synchronous")
     outputs = [*(() if held else (after.projection,)), *after.layers]
@@ -96,7 +101,7 @@ def against_bptt(
     few = batch.take(slice(CURVE_TEXTS), batch.mask.shape[2]).to(torch.float64)
     backend = DenseBackend(free_steps=1000, tolerance=1e-13, dtype=torch.float64)
     free = backend.free(network, few).rates
-    ep = ep_course(DenseProjection.of(network, few, torch.float64), few, free, beta, steps)
+    ep = ep_course(dense_layer(network, few, torch.float64), few, free, beta, steps)
     bptt = bptt_course(network, few, free, steps)
     by_step = [{r.parameter: r for r in compare(e, b)} for e, b in zip(ep, bptt, strict=True)]
     rng = np.random.default_rng(0)
@@ -139,12 +144,12 @@ def crosses(network: Network, batch: Batch, beta: float) -> Tensor:
     free = SETTLED.free(network, batch)
     plus, minus = (end.rates for end in SETTLED.nudge(network, batch, free, (beta, -beta)))
     found = torch.zeros(len(batch), dtype=torch.bool)
-    stack = len(network.weights) - network.shape.softmax
-    for one, other in zip(regions(plus)[:stack], regions(minus)[:stack], strict=True):
-        found |= (one != other).any(1)
+    pairs = list(zip(regions(network.shape, plus), regions(network.shape, minus), strict=True))
+    for one, other in pairs[: len(pairs) - network.shape.softmax]:
+        found |= (one != other).flatten(1).any(1)
     return found
 
 
-def regions(state: State) -> list[Tensor]:
-    """−1 for units at 0, 1 for those at 1, else 0."""
-    return [(layer >= 1).int() - (layer <= 0).int() for layer in state.layers]
+def regions(shape: Shape, state: State) -> list[Tensor]:
+    """−1 for units above s¹ at 0, 1 for those at 1, else 0."""
+    return [(layer >= 1).int() - (layer <= 0).int() for layer in above_s1(shape, state)]

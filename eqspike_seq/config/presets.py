@@ -26,7 +26,7 @@ def preset_settings(dataset: str, backend: str, preset: str, given: Mapping[str,
         if not isinstance(got, str):
             raise ConfigError(f"--{flag}: got {got!r}, expected a name")
     entry = DATASETS.get(dataset)
-    name = preset or default_preset(dataset, backend, given.get("network"))
+    name = preset or default_preset(dataset, backend, given)
     if name not in presets():
         raise ConfigError(f"--preset: got {name!r}, expected one of {', '.join(presets())}")
     parts = tomllib.loads((resources.files("eqspike_seq") / "presets" / f"{name}.toml").read_text())
@@ -38,12 +38,13 @@ def preset_settings(dataset: str, backend: str, preset: str, given: Mapping[str,
     return {**found, "dataset": dataset, "backend": backend, "preset": name}
 
 
-def default_preset(dataset: str, backend: str, network: Any = None) -> str:
-    """The preset of a data set on a backend, with the kind of ``network`` that is asked for, if one is."""
+def default_preset(dataset: str, backend: str, given: Mapping[str, Any]) -> str:
+    """The preset of a data set on a backend, for the kinds of network and neuron that are ``given``, if they are."""
     if dataset not in DATASETS:
         return OWN
     entry = DATASETS[dataset]
-    tokens = backend == "brian2" or network == "tokens"  # brian2 has no pooling queries
+    rates = backend == "spiking" and given.get("neuron", "sigma-delta") != "sigma-delta"
+    tokens = backend == "brian2" or given.get("network") == "tokens" or (rates and entry.inputs == 2)
     return entry.tokens if entry.tokens and tokens else entry.preset
 
 

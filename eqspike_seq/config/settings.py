@@ -2,27 +2,25 @@
 
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
 import tomli_w
-import torch
 from pydantic import Field, SkipValidation
 from pydantic_core import to_jsonable_python
 
 from eqspike_seq.config.examples import ONLY_TEXTS, Images, Texts
+from eqspike_seq.config.networks import Layers, PoolingNetwork
 from eqspike_seq.config.section import Needs, PerLayer, Positive, Section, as_flag, flat, names_in, settings_of
 from eqspike_seq.errors import ConfigError
 from eqspike_seq.learning.optimisers import OptimizerName
-from eqspike_seq.model.network import Network, Shape
 from eqspike_seq.relaxation.equilibrium import Backend
 
 FORMAT = 2  # of every file of a run folder
 OWN = "own"  # the preset of texts of one's own
-SIDES = "ab"  # the first and the second text of a pair
 LEARNT_PATTERNS = Needs(
-    "--network pooling without --fixed-embeddings", lambda settings: settings.get("fixed_embeddings") is False
+    "--network pooling or token-layer, without --fixed-embeddings",
+    lambda settings: settings.get("fixed_embeddings") is False,
 )
-DENSE = Needs("--backend dense", lambda settings: settings.get("backend") == "dense")
 # These say how and where a run happens, not what it computes.
 WHERE = {"out", "resume", "data_dir", "device", "tensorboard", "baseline"}
 
@@ -58,111 +56,6 @@ class Run(Section):
 
 
 @dataclass(frozen=True)
-class Layers(Section):
-    """Fully connected layers above s¹, which is the input itself."""
-
-    hidden: tuple[Annotated[int, Field(ge=1, le=1_000_000)], ...] = (256, 40)
-    """Units of the hidden layers, from the projection to the output."""
-    bias: Annotated[tuple[float, ...], PerLayer()] = (1.0,)
-    """Where the biases of hidden layers start: all, or each. 1 is the middle of σ; less makes a sparser code."""
-    gain: Annotated[float, Field(gt=0)] = 1.0
-    """w2 starts uniform in ±gain/√fan-in: above 1 where most of the input is near zero, as pixels are."""
-
-    first: ClassVar[str] = ""  # what learns below w₂, in a message
-
-    @property
-    def weight_matrices(self) -> int:
-        """How many have a learning rate: w₁, or q (none where the input is s¹ itself), w₂, …"""
-        return len(self.hidden) + 1 + bool(self.first)
-
-    def shape(self, rows: int, dim: int, classes: int) -> Shape:
-        """The network's shape for ``rows`` pixels, or tokens, of ``dim`` components."""
-        return Shape(rows, dim, self.hidden, classes, projections=(), attention=False)
-
-    def create(self, shape: Shape, seed: int) -> Network:
-        """The network that training starts from."""
-        return Network.create(shape, torch.Generator().manual_seed(seed), self.bias, self.gain)
-
-
-@dataclass(frozen=True)
-class TextNetwork(Layers):
-    """A HopAttn layer in which every token asks, below fully connected ones (Bal & Sengupta 2023)."""
-
-    name: ClassVar[str] = "tokens"
-    first: ClassVar[str] = "w1 and "
-    attention: bool = True
-    """HopAttn in the projection layer; without it, σ (the paper's baseline)."""
-    recall: Annotated[float, Field(ge=0)] = 0.0
-    """w1 starts as this times the identity, plus what is random: each word then recalls those that are like it."""
-    masked: bool = True
-    """Padding takes no part in attention; otherwise zero rows are patterns like any other (the paper's code)."""
-
-    @property
-    def layout(self) -> tuple[tuple[int, int], ...]:
-        """(query, key) of each projection layer by the place of a text in its example."""
-        return ((0, 0),)
-
-    def shape(self, rows: int, dim: int, classes: int) -> Shape:
-        """The network's shape for texts of ``rows`` words of ``dim`` components."""
-        return Shape(rows, dim, self.hidden, classes, self.layout, self.attention, self.masked)
-
-    def create(self, shape: Shape, seed: int) -> Network:
-        """The network that training starts from."""
-        return Network.create(shape, torch.Generator().manual_seed(seed), self.bias, self.gain, self.recall)
-
-
-@dataclass(frozen=True)
-class PairNetwork(TextNetwork):
-    """HopAttn layers by which the texts of a pair ask each other, below fully connected layers."""
-
-    projections: tuple[Literal["aa", "ab", "ba", "bb"], ...] = ("aa", "ab", "ba", "bb")
-    """The projection layers, each by the text that asks and the one that is looked at; a: the first."""
-
-    @property
-    def layout(self) -> tuple[tuple[int, int], ...]:
-        """(query, key) of each projection layer by the place of a text in its example."""
-        return tuple((SIDES.index(query), SIDES.index(key)) for query, key in self.projections)
-
-    def check(self) -> None:
-        """Raises ConfigError for projection layers that cannot be."""
-        if not self.projections or len(set(self.projections)) < len(self.projections):
-            raise ConfigError(f"--projections: got {' '.join(self.projections) or 'none'}, expected some, each once")
-
-
-@dataclass(frozen=True)
-class PoolingNetwork(Layers):
-    """A HopAttn layer in which a few learnt queries ask, below fully connected ones."""
-
-    name: ClassVar[str] = "pooling"
-    first: ClassVar[str] = "q and "
-    queries: Annotated[int, Field(ge=1, le=10_000)] = 8
-    """Q, the queries that look at a text."""
-    temperature: Annotated[float, Field(ge=1, le=1e6)] = 8.0
-    """τ of HopAttn: weakens what comes back from s2 to the queries, and nothing else."""
-    fixed_embeddings: bool = False
-    """Leave the vectors of the patterns as they start, in place of learning them."""
-    readout: Annotated[Literal["rates", "softmax"], DENSE] = "rates"
-    """rates: the output is a layer of rates and learns by squared error. softmax: a softmax reads it, and it learns by
-    cross-entropy."""
-    uniform_attention: Annotated[bool, DENSE] = False
-    """Let each pattern have a share by its count, whatever the queries are (a control)."""
-
-    def shape(self, rows: int, dim: int, classes: int) -> Shape:
-        """The network's shape for texts of patterns of ``dim`` components."""
-        return Shape(
-            self.queries,
-            dim,
-            self.hidden,
-            classes,
-            pooling=True,
-            temperature=self.temperature,
-            learnt=not self.fixed_embeddings,
-            uniform=self.uniform_attention,
-            softmax=self.readout == "softmax",
-        )
-
-
-@dataclass(frozen=True)
 class Learning(Section):
     """How the network learns."""
 
@@ -179,7 +72,8 @@ class Learning(Section):
     optimizer: OptimizerName = "adam"
     """adam, or sgd without momentum: no state at the synapse but its weight."""
     learning_rate: tuple[Annotated[float, Field(gt=0)], ...] = (3e-4,)
-    """The optimiser's step size: one for all layers, or one for each of w1 or q, w2, … (biases go with their layer)."""
+    """The optimiser's step size: one for all layers, or one for each of w1 or q, w2, … (biases go with their layer, a
+    token layer with w1)."""
     pattern_rate: Annotated[float, Field(gt=0), LEARNT_PATTERNS] = 0.01
     """The same of the vectors of patterns, in root mean squares of their gradient."""
     patience: Annotated[int, Field(ge=0)] = 0
@@ -231,6 +125,8 @@ class RunConfig(Section):
                         f"{as_flag(name, ())[0]}: got {len(values)} values, expected 1 or {len(hidden)} "
                         "(one for each of --hidden)"
                     )
+        if self.network.name and self.network.name not in self.backend.networks:
+            self._refuse_network()
         if isinstance(self.network, PoolingNetwork):
             self._check_pooling(self.network)
         if self.learning.unrolled and self.backend.name != "dense":
@@ -239,13 +135,16 @@ class RunConfig(Section):
                 "Take three-phase or two-phase, or --backend dense."
             )
 
+    def _refuse_network(self) -> None:
+        """Raises ConfigError, as the backend does not relax it."""
+        chosen = {name: flat(self).get(name) for name in ("backend", "neuron", "circuit")}
+        got = " ".join(f"--{name} {value}" for name, value in chosen.items() if value)
+        other = "--neuron sigma-delta, or --circuit clocked" if chosen["circuit"] == "wta" else "or another backend"
+        what = {"pooling": "pooling queries", "token-layer": "token layer"}[self.network.name]
+        raise ConfigError(f"{got}: it has no {what}. Take --network tokens, {other}.")
+
     def _check_pooling(self, network: PoolingNetwork) -> None:
         """The same for pooling queries."""
-        if not self.backend.pools:
-            chosen = {name: flat(self).get(name) for name in ("backend", "neuron", "circuit")}
-            got = " ".join(f"--{name} {value}" for name, value in chosen.items() if value)
-            other = "--neuron sigma-delta, or --circuit clocked" if chosen["circuit"] == "wta" else "or another backend"
-            raise ConfigError(f"{got}: it has no pooling queries. Take --network tokens, {other}.")
         softmax = network.readout == "softmax"
         for flag, on in (("--readout softmax", softmax), ("--uniform-attention", network.uniform_attention)):
             if on and self.backend.name != "dense":

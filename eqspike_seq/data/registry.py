@@ -48,12 +48,13 @@ DATASETS = {
     ),
     "snli": DataSet(
         load_snli,
-        "snli-cpu",
+        "snli",
         "570,000 pairs of sentences",
         "550,000 + 10,000 + 10,000 pairs of sentences (Bowman et al. 2015)",
         find_snli,
         "95 MB",
         inputs=2,
+        tokens="snli-cpu",
         tokeniser="ascii",
     ),
     "mini": DataSet(

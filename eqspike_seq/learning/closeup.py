@@ -17,7 +17,7 @@ from eqspike_seq.errors import DivergenceError
 from eqspike_seq.model.attention import hopattn_and_weights
 from eqspike_seq.model.batch import Batch
 from eqspike_seq.model.network import Network
-from eqspike_seq.model.projection import Layer
+from eqspike_seq.model.token_layer import dense_layer
 from eqspike_seq.phases import RELAXED
 from eqspike_seq.relaxation.equilibrium import Backend, Equilibrium
 
@@ -68,8 +68,9 @@ def samples(
 
 def shares_of(network: Network, batch: Batch, free: Equilibrium) -> Tensor:
     """p = softmax(q Kᵀ/√d) at an equilibrium, (B, P, R, N)."""
-    layer = Layer.of(network, batch, network.dtype)
-    query = layer.scored_query(free.rates.layers[0])
+    layer = dense_layer(network, batch, network.dtype)
+    _, query = layer.looped(free.rates)
+    query = torch.zeros_like(query) if network.shape.uniform else query
     return hopattn_and_weights(query, layer.inputs.patterns, layer.inputs.bias, layer.full)[1]
 
 

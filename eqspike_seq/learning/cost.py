@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from eqspike_seq.learning.optimisers import OPTIMIZERS
-from eqspike_seq.ledger import Ledger, dense_ledger, real_units, row_tokens
+from eqspike_seq.ledger import Ledger, compared_units, dense_ledger, read_units, real_units, row_tokens
 from eqspike_seq.model.network import Shape
 from eqspike_seq.phases import Phase
 
@@ -40,7 +40,8 @@ def update_ledger(
     by_event = relaxed.total("plasticity_writes") > 0
     if bptt_steps:
         _add_backpropagation(ledger, shape, mask, bptt_steps)
-    parameters = {} if shape.clamped else {shape.asks: math.prod(shape.parameters[shape.asks])}
+    above = [f"{kind}{index}" for index in range(2, len(shape.sizes) + 1) for kind in "wb"]
+    parameters = {name: math.prod(size) for name, size in shape.parameters.items() if name not in above}
     if shape.pooling:
         gathered = count * parameters["q"]
         ledger.add("q", phase, accumulates=gathered, plasticity_reads=gathered, plasticity_writes=gathered)
@@ -48,9 +49,17 @@ def update_ledger(
         gathered = count * parameters["w1"]
         products = int(units.sum()) * shape.dim
         ledger.add("w1", phase, multiply_accumulates=products, plasticity_reads=gathered, plasticity_writes=gathered)
+    if shape.compared:
+        for name, terms in (("wx", 1), ("wa", 2)):
+            gathered, products = count * parameters[name], terms * int(compared_units(shape, mask).sum()) * shape.dim
+            ledger.add(
+                name, phase, multiply_accumulates=products, plasticity_reads=gathered, plasticity_writes=gathered
+            )
+        gathered = count * shape.compared
+        ledger.add("bx", phase, accumulates=gathered, plasticity_reads=gathered, plasticity_writes=gathered)
     if shape.learnt:
         _add_patterns(ledger, shape, mask)
-    below, flat = units, shape.flat
+    below, flat = read_units(shape, mask), shape.flat
     for index, size in enumerate(shape.sizes[1:], start=2):
         pairs = 0 if by_event or bptt_steps else int(below.sum()) * size
         gathered = pairs + count * size  # with the biases
@@ -83,10 +92,14 @@ def update_ledger(
 
 
 def _add_patterns(ledger: Ledger, shape: Shape, mask: Tensor) -> None:
-    """Every pattern of a text adds δp q̄ + p̄ δq of each row that sees it to what it has gathered."""
+    """Every pattern of a text adds δp q̄ + p̄ δq of each row that sees it to what it has gathered; with a token layer
+    also w₁ᵀ δs¹ + w_xᵀ δs^c where it asks."""
     rows, stored = row_tokens(shape, mask)
-    seen, own = int((rows * stored).sum()) * shape.dim, int(stored.sum()) * shape.dim
-    ledger.add("X", Phase.UPDATE, multiply_accumulates=2 * seen, plasticity_reads=own, plasticity_writes=own)
+    seen, own = 2 * int((rows * stored).sum()) * shape.dim, int(stored.sum()) * shape.dim
+    if shape.compared:
+        units = int(real_units(shape, mask).sum())
+        seen, own = seen + units * (shape.dim + shape.compared), own + units
+    ledger.add("X", Phase.UPDATE, multiply_accumulates=seen, plasticity_reads=own, plasticity_writes=own)
 
 
 def _add_backpropagation(ledger: Ledger, shape: Shape, mask: Tensor, steps: int) -> None:

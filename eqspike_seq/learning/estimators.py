@@ -18,9 +18,10 @@ from torch import Tensor
 
 from eqspike_seq.config.settings import Learning, RunConfig
 from eqspike_seq.model.batch import Batch, Lookup
-from eqspike_seq.model.network import Network, RowProduct, Shape, State, by_token
-from eqspike_seq.model.projection import DenseProjection
+from eqspike_seq.model.network import Network, Shape, State, by_token
+from eqspike_seq.model.products import RowProduct
 from eqspike_seq.model.synapses import Gradients, Products, learnt, multiplied_out
+from eqspike_seq.model.token_layer import dense_layer
 from eqspike_seq.relaxation.buckets import buckets, by_bucket, released
 from eqspike_seq.relaxation.dense import Order, sweep
 from eqspike_seq.relaxation.equilibrium import Backend, Equilibrium
@@ -97,20 +98,16 @@ class BPTT:
     def __call__(self, backend: Backend, network: Network, batch: Batch) -> Estimate:
         """The gradients and the free equilibrium."""
         free, learnt = backend.free(network, batch), network.shape.learnt and batch.ids is not None
-        traced = Network(
-            network.shape,
-            network.asking.detach().requires_grad_(),
-            [w.detach().requires_grad_() for w in network.weights],
-            [b.detach().requires_grad_() for b in network.biases],
-        )
+        named = {name: tensor.detach().requires_grad_() for name, tensor in network.named()}
+        traced = Network.of(network.shape, named)
         x = batch.x.detach().requires_grad_(learnt)
         with torch.enable_grad():
-            projection = DenseProjection.of(traced, replace(batch, x=x), network.dtype)
+            projection = dense_layer(traced, replace(batch, x=x), network.dtype)
             state = self.start(network, free.rates)
             for _ in range(self.steps):
                 state = sweep(projection, state, order=self.order)
             loss = losses(network.shape, state.output, batch.labels).mean()
-            tensors = {**dict(traced.named()), **({"X": x} if learnt else {})}
+            tensors = {**named, **({"X": x} if learnt else {})}
             found = torch.autograd.grad(loss, list(tensors.values()), allow_unused=True, materialize_grads=True)
         gradients: Products = dict(zip(tensors, found, strict=True))
         if batch.ids is not None and "X" in tensors:
@@ -141,7 +138,7 @@ class ByLength:
                     patterns.append(gradient.scaled(share))
                     continue
                 whole = gradients[name]
-                if name == "w2":
+                if name == "w2" and not narrow.shape.compared:
                     whole = by_token(network.shape, whole)[:, :, : narrow.shape.rows]
                 pieces = ((slice(None), gradient),) if isinstance(gradient, Tensor) else gradient.pieces()
                 for some, piece in pieces:

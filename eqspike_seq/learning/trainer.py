@@ -20,7 +20,8 @@ from eqspike_seq.learning.optimisers import OPTIMIZERS, RowDescent, make_optimiz
 from eqspike_seq.learning.parallel import ALONE, Job
 from eqspike_seq.learning.watch import WORSE, loss_of_alike
 from eqspike_seq.ledger import Ledger
-from eqspike_seq.model.network import LARGEST_WEIGHT, RowProduct
+from eqspike_seq.model.network import LARGEST_WEIGHT
+from eqspike_seq.model.products import RowProduct
 from eqspike_seq.model.synapses import Products, multiplied_out, plain
 from eqspike_seq.relaxation.equilibrium import Backend
 from eqspike_seq.relaxation.loop import loop_of
@@ -62,8 +63,9 @@ class Trainer:
         device = torch_device(config.run.device)
         self.network = config.network.create(shape_of(config, dataset), config.run.seed).to(device)
         self.parameters = dict(self.network.named())
-        rates = dict(zip((name for name in self.parameters if name[0] != "b"), config.learning_rates(), strict=True))
-        self.rates = {name: rates[name.replace("b", "w")] for name in self.parameters}
+        layers = {name: layer_of(name) for name in self.parameters}
+        rates = dict(zip(dict.fromkeys(layers.values()), config.learning_rates(), strict=True))
+        self.rates = {name: rates[layer] for name, layer in layers.items()}
         groups = [{"params": [tensor], "lr": self.rates[name]} for name, tensor in self.parameters.items()]
         self.optimizer = make_optimizer(config.learning.optimizer, groups)
         self.gather = Batches.of(config, dataset, device)
@@ -215,7 +217,7 @@ class Trainer:
 
     def loop(self) -> dict[str, float]:
         """What the loop through HopAttn does to some validation texts; {} without pooling queries, or a loop."""
-        if not self.network.shape.pooling or self.network.shape.uniform:
+        if not (self.network.shape.pooling or self.network.shape.compared) or self.network.shape.uniform:
             return {}
         part = self.dataset.validation
         rows = np.random.default_rng(0).permutation(len(part))[:LOOKED_AT]
@@ -281,6 +283,11 @@ class Trainer:
                 if found is None or found.shape != size or (key.endswith(("step", "sq")) and bool((found < 0).any())):
                     got = None if found is None else tuple(found.shape)
                     raise RunError(f"checkpoint: parameter {key} has shape {got}, expected {tuple(size)}, none below 0")
+
+
+def layer_of(name: str) -> str:
+    """The parameter whose learning rate one of this ``name`` has: a bias that of its weights, a token layer w₁'s."""
+    return "w1" if name in ("wx", "bx", "wa") else name.replace("b", "w")
 
 
 def fits(rows: Rows, table: torch.Tensor) -> bool:

@@ -7,12 +7,18 @@ Bal & Sengupta (IJCAI 2023), Eq. 12, with biases, a list of projections in place
 *Token queries* are the paper's: the N tokens of a text ask by x w₁. *Pooling queries* are a few learnt ones in their
 place, q (the form is HopfieldPooling of Ramsauer et al. 2021): s¹ • q. HopAttn has a temperature τ there.
 
+A *token layer* s^c compares each of the n tokens of a text with what it has found in the other one; w₂ reads its sum
+over the tokens (what the decomposable attention model of Parikh et al. 2016 does, as a φ). All tokens share its
+weights, and so do all projections; see ``token_layer``:
+
+    φ ∋ τ Σ_p Σ_j [ s¹_j • (w₁ x_j) + s^c_jᵀ (w_x x_j + w_a s¹_j + b_x) ] + s²ᵀ w₂ (Σ_j s^c_j/√n)_p
+
 Shapes, used everywhere: B texts, P projections, R rows of s¹ in each (N tokens, or Q pooling queries), N stored
-patterns of a text, D embedding dimensions, Hᵢ units in layer i, C classes.
+patterns of a text, D embedding dimensions, H_c units of a token layer for each token, Hᵢ units in layer i, C classes.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import torch
@@ -21,7 +27,7 @@ from torch import Tensor
 from eqspike_seq.errors import ConfigError
 
 LARGEST_WEIGHT = 1e9  # beyond it float32 does not hold the scores of HopAttn
-ROWS = 64  # of a large gradient that are made or added at once
+SPARSE = 0.5  # where the biases of a token layer start
 MOST_WEIGHTS = 2_000_000_000  # of a network; the paper's has 180 million
 
 
@@ -34,7 +40,7 @@ class Shape:
     ``attention`` False replaces HopAttn by σ; ``masked`` False lets padding take part in the softmax. ``rows`` R is N,
     or with ``pooling`` the number Q of queries; ``temperature`` τ. ``learnt``: the patterns X are learnt too.
     ``uniform``: the shares of patterns are as their counts, whatever the queries. ``softmax``: the output is read by a
-    softmax, and is no state.
+    softmax, and is no state. ``compared`` H_c, the units of a token layer; 0 without one.
     """
 
     rows: int
@@ -49,6 +55,7 @@ class Shape:
     learnt: bool = False
     uniform: bool = False
     softmax: bool = False
+    compared: int = 0
 
     @property
     def clamped(self) -> bool:
@@ -71,20 +78,34 @@ class Shape:
         return [key for _, key in self.projections]
 
     @property
+    def read(self) -> tuple[int, int, int]:
+        """What w₂ reads: (P, R, D), P = 1 where s¹ is clamped; of a token layer its sums, (P, 1, H_c)."""
+        projections = max(1, len(self.projections))
+        return (projections, 1, self.compared) if self.compared else (projections, self.rows, self.dim)
+
+    @property
     def flat(self) -> int:
-        """Units of s¹, those of all projection layers together, P·R·D (clamped: N·D): what w₂ reads."""
-        return max(1, len(self.projections)) * self.rows * self.dim
+        """How many numbers w₂ reads."""
+        return math.prod(self.read)
 
     @property
     def sizes(self) -> tuple[int, ...]:
-        """(P·R·D, H₂, …, C): the layers from s¹ to the output."""
+        """(P·R·D, H₂, …, C): the layers from what w₂ reads to the output."""
         return (self.flat, *self.hidden, self.classes)
+
+    @property
+    def layers(self) -> list[str]:
+        """The names of its layers of units: s1, of a token layer sc, s2, s3, …"""
+        return ["s1", *(["sc"] if self.compared else []), *(f"s{index}" for index in range(2, len(self.sizes) + 1))]
 
     @property
     def parameters(self) -> dict[str, tuple[int, ...]]:
         """The shape of every parameter, in the order of ``Network.named``."""
         found: dict[str, tuple[int, ...]] = {}
-        if not self.clamped:
+        if self.compared:
+            units = self.compared
+            found = {"w1": (1, self.dim, self.dim), "wx": (units, self.dim), "bx": (units,), "wa": (units, self.dim)}
+        elif not self.clamped:
             found[self.asks] = (len(self.projections), self.rows if self.pooling else self.dim, self.dim)
         for index, (post, pre) in enumerate(zip(self.sizes[1:], self.sizes[:-1], strict=True), start=2):
             found |= {f"w{index}": (post, pre), f"b{index}": (post,)}
@@ -95,8 +116,9 @@ class Shape:
 class State:
     """Activations: ``projection`` s¹ (B, P, R, D), P = 1 where clamped; ``layers`` s² … sⁿ, each (B, Hᵢ).
 
-    At the end of a phase from which patterns learn, ``recall`` is what these need: their shares p (B, P, R, N), and the
-    queries q̂/τ (B, P, R, D).
+    With a token layer ``projection`` is s^c, (B, P, N, H_c), and s¹ a function of it. At the end of a phase from which
+    patterns learn, ``recall`` is what these need: their shares p (B, P, R, N), and the queries q̂/τ (B, P, R, D); of a
+    token layer s¹ (B, P, N, D) besides.
     """
 
     projection: Tensor
@@ -128,7 +150,8 @@ class State:
 @dataclass
 class Network:
     """Parameters: ``asking`` w₁ (P, D, D), or q/τ (P, Q, D) of pooling queries; ``weights`` w₂ … wₙ, each (Hᵢ, Hᵢ₋₁);
-    ``biases`` b₂ … bₙ, each (Hᵢ,).
+    ``biases`` b₂ … bₙ, each (Hᵢ,). Of a token layer, w₁/τ (1, D, D), and ``tokens``: w_x (H_c, D), b_x (H_c,),
+    w_a (H_c, D).
 
     ``large`` is w₂ in the type of the large products, where it has been made already.
     """
@@ -138,6 +161,16 @@ class Network:
     weights: list[Tensor]
     biases: list[Tensor]
     large: Tensor | None = None
+    tokens: tuple[Tensor, ...] = ()
+
+    @classmethod
+    def of(cls, shape: Shape, named: Mapping[str, Tensor]) -> "Network":
+        """From the tensor of every parameter by its name, as ``named`` gives them."""
+        layers = range(2, len(shape.sizes) + 1)
+        weights, biases = ([named[f"{kind}{index}"] for index in layers] for kind in "wb")
+        asking = weights[0].new_zeros(0, shape.dim, shape.dim) if shape.clamped else named[shape.asks]
+        tokens = tuple(named[name] for name in ("wx", "bx", "wa")) if shape.compared else ()
+        return cls(shape, asking, weights, biases, tokens=tokens)
 
     @classmethod
     def create(
@@ -150,8 +183,8 @@ class Network:
     ) -> "Network":
         """Weights uniform in ±1/√fan-in, those of w₂ ``gain`` times as wide, w₁ plus ``recall`` times the identity,
         pooling queries in ±1/√D; biases of hidden layers at ``bias`` (one for all, or one each), where 1 is the middle
-        of σ and less makes a sparser code; those of the output at 2/C, a rate of 1/C. Raises ConfigError for more
-        weights than ``MOST_WEIGHTS``."""
+        of σ and less makes a sparser code, as ``SPARSE`` of a token layer does; those of the output at 2/C, a rate of
+        1/C. Raises ConfigError for more weights than ``MOST_WEIGHTS``."""
         count = sum(map(math.prod, shape.parameters.values()))
         if count > MOST_WEIGHTS:
             raise ConfigError(
@@ -167,17 +200,25 @@ class Network:
         weights = [uniform(post, pre) for post, pre in zip(shape.sizes[1:], shape.sizes[:-1], strict=True)]
         weights[0] *= gain
         starts = (*(bias * len(shape.hidden) if len(bias) == 1 else bias), 2 / shape.classes)
+        tokens: tuple[Tensor, ...] = ()
+        if shape.compared:
+            asking = asking / (10 * shape.temperature)
+            w_x, w_a = (uniform(shape.compared, shape.dim) for _ in range(2))
+            tokens = (w_x, torch.full((shape.compared,), SPARSE), w_a)
         return cls(
             shape,
             asking / math.sqrt(shape.dim) + (0 if shape.pooling else recall * torch.eye(shape.dim)),
             weights,
             [torch.full((size,), value) for size, value in zip(shape.sizes[1:], starts, strict=True)],
+            tokens=tokens,
         )
 
     def named(self) -> Iterator[tuple[str, Tensor]]:
-        """(name, tensor) of every parameter: w1 or q (unless clamped), w2, b2, w3, b3, …"""
+        """(name, tensor) of every parameter: w1 or q (unless clamped), a token layer's wx, bx, wa, w2, b2, w3, b3, …"""
         if not self.shape.clamped:
             yield self.shape.asks, self.asking
+        if self.tokens:
+            yield from zip(("wx", "bx", "wa"), self.tokens, strict=True)
         for index, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True), start=2):
             yield f"w{index}", weight
             yield f"b{index}", bias
@@ -190,7 +231,8 @@ class Network:
     def to(self, target: torch.device | torch.dtype) -> "Network":
         """The same network on another device or in another floating-point type."""
         weights, biases = ([tensor.to(target) for tensor in part] for part in (self.weights, self.biases))
-        return Network(self.shape, self.asking.to(target), weights, biases)
+        tokens = tuple(tensor.to(target) for tensor in self.tokens)
+        return Network(self.shape, self.asking.to(target), weights, biases, tokens=tokens)
 
     def w2(self, dtype: torch.dtype) -> Tensor:
         """w₂ in another type."""
@@ -199,6 +241,8 @@ class Network:
     def first(self, tokens: int) -> "Network":
         """This network for texts of so many tokens: w₂ without what reads later ones; no copy where P is 1."""
         shape = self.shape
+        if shape.compared:
+            return replace(self, shape=replace(shape, rows=tokens))
         large = None if self.large is None else by_token(shape, self.large)[:, :, :tokens].flatten(1)
         w2 = by_token(shape, self.weights[0])[:, :, :tokens].flatten(1)
         return replace(self, shape=replace(shape, rows=tokens), weights=[w2, *self.weights[1:]], large=large)
@@ -206,8 +250,9 @@ class Network:
     def rest(self, batch: int) -> State:
         """The state every free phase starts from: s¹ = 0, hidden and output units in the middle of σ."""
         shape, like = self.shape, self.asking
+        level, units = (0.5, shape.compared) if shape.compared else (0.0, shape.dim)
         return State(
-            like.new_zeros(batch, max(1, len(shape.projections)), shape.rows, shape.dim),
+            like.new_full((batch, max(1, len(shape.projections)), shape.rows, units), level),
             tuple(like.new_full((batch, size), 0.5) for size in shape.sizes[1:]),
         )
 
@@ -218,64 +263,23 @@ def gathered(x: Tensor, inputs: list[int]) -> Tensor:
 
 
 def by_token(shape: Shape, w2: Tensor) -> Tensor:
-    """w₂, or a gradient of it, as (H₂, P, R, D): a view."""
-    return w2.unflatten(1, (max(1, len(shape.projections)), shape.rows, shape.dim))
+    """w₂, or a gradient of it, by what it reads, (H₂, P, R, D): a view."""
+    return w2.unflatten(1, shape.read)
 
 
-@dataclass(frozen=True)
-class Product:
-    """What synapses hold, or a gradient, not multiplied out yet: Σ postᵀ pre over pairs of (M, Hᵢ) and (M, Hᵢ₋₁)."""
-
-    terms: tuple[tuple[Tensor, Tensor], ...]
-
-    def scaled(self, factor: float) -> "Product":
-        """Times ``factor``."""
-        return Product(tuple((factor * post, pre) for post, pre in self.terms))
-
-    def __add__(self, other: "Product") -> "Product":
-        return Product(self.terms + other.terms)
-
-    def pieces(self) -> Iterator[tuple[slice, Tensor]]:
-        """A few rows after the other. Each pair by itself: equal ones of opposite sign leave exactly 0."""
-        for start in range(0, self.terms[0][0].shape[1], ROWS):
-            rows = slice(start, start + ROWS)
-            piece, *others = (post[:, rows].T @ pre for post, pre in self.terms)
-            for other in others:
-                piece = piece + other
-            yield rows, piece
-
-    def whole(self) -> Tensor:
-        """Multiplied out, (Hᵢ, Hᵢ₋₁)."""
-        return torch.cat([piece for _, piece in self.pieces()])
+def above_s1(shape: Shape, state: State) -> tuple[Tensor, ...]:
+    """The units above s¹: s^c, where there is a token layer, s², …, sⁿ."""
+    return (state.projection, *state.layers) if shape.compared else state.layers
 
 
-@dataclass(frozen=True)
-class RowProduct:
-    """A gradient of the patterns X: ``values`` (M, D) of the rows ``ids`` (M,) of their table, which may come again."""
-
-    ids: Tensor
-    values: Tensor
-
-    @classmethod
-    def of(cls, ids: Tensor, values: Tensor) -> "RowProduct":
-        """Without row 0, which is padding."""
-        real = ids > 0
-        return cls(ids[real], values[real])
-
-    @classmethod
-    def joined(cls, parts: list["RowProduct"]) -> "RowProduct":
-        """The rows of all ``parts``."""
-        return cls(torch.cat([part.ids for part in parts]), torch.cat([part.values for part in parts]))
-
-    def scaled(self, factor: float) -> "RowProduct":
-        """Times ``factor``."""
-        return RowProduct(self.ids, factor * self.values)
-
-    def whole(self, patterns: int | None = None) -> Tensor:
-        """Added up by row, sparse, (``patterns``, D); None: as many as the last one that occurs asks for."""
-        rows = (int(self.ids.max()) + 1 if len(self.ids) else 1) if patterns is None else patterns
-        size = (rows, self.values.shape[1])
-        return torch.sparse_coo_tensor(self.ids.unsqueeze(0), self.values, size, check_invariants=False).coalesce()
+def summed(compared: Tensor, rows: Tensor | None) -> Tensor:
+    """Σ_j s^c_j/√n over the real tokens of each text, (…, P, N, H_c) → (…, P, 1, H_c); ``rows`` (B, P, N, 1)."""
+    if rows is None:
+        return compared.sum(-2, keepdim=True) / math.sqrt(compared.shape[-2])
+    scale = rows.sum(-2, keepdim=True).clamp(min=1).to(compared.dtype).rsqrt()
+    if compared.dim() > rows.dim():
+        rows, scale = rows.unsqueeze(1), scale.unsqueeze(1)
+    return (compared * rows).sum(-2, keepdim=True) * scale
 
 
 def sigma(u: Tensor) -> Tensor:
@@ -289,6 +293,12 @@ def phi(network: Network, drive: Tensor, state: State) -> Tensor:
     value = below.new_zeros(len(below))
     if not shape.clamped:
         value = shape.temperature * (state.projection * drive).flatten(1).sum(1)
+    return value + phi_above(network, below, state)
+
+
+def phi_above(network: Network, below: Tensor, state: State) -> Tensor:
+    """The terms of φ with s², s³, …; w₂ reads ``below`` (B, P·R·D), or (B, P·H_c)."""
+    shape, value = network.shape, below.new_zeros(len(below))
     every = list(zip(network.weights, network.biases, state.layers, strict=True))
     for weight, bias, layer in every[: len(every) - shape.softmax]:
         value = value + (layer * (below @ weight.T + bias)).sum(1)

@@ -9,8 +9,8 @@ whatever τ: s¹ = ∂G/∂q̂. Its derivatives are what it learns from, all loc
 
     ∂/∂(q/τ) = τ s¹        ∂/∂x_j = Σ_rows p_j q̂
 
-``prepare`` says what asks and what is stored, ``static_products`` and ``pattern_products`` what is learnt of it: here
-is where another kind of layer goes. How one answers is up to its circuit. All circuits have the same four methods:
+``prepare`` says what asks and what is stored, ``products`` what is learnt of it. How a layer answers is up to its
+circuit. All circuits have the same four methods:
 
     free(s²)     s¹ in the free phase                anchor(…)    the same layer in the nudges, from where it ended:
     activity()   what it took, of spikes only        change(δs²)  the change of s¹ since, and its own activity()
@@ -35,7 +35,8 @@ from eqspike_seq.model.attention import (
     weights_change,
 )
 from eqspike_seq.model.batch import Batch
-from eqspike_seq.model.network import Network, RowProduct, State, gathered, sigma
+from eqspike_seq.model.network import Network, State, gathered, phi, sigma
+from eqspike_seq.model.products import Recall
 
 SIZES = 16  # texts or units are left out by so many, so that few sizes of products come up: each is compiled once
 
@@ -46,8 +47,8 @@ class Inputs:
 
     ``patterns`` (B, P, N, D) are the keys, ``bias`` (B, P, 1, N) or None their mask and the logarithms of their counts,
     ``rows`` (B, P, N, 1) or None the mask of the queries, ``drive`` x w₁ or q/τ (B, P, R, D), ``target`` one-hot labels
-    (B, C). Where s¹ is clamped, ``drive`` is 2x, so that σ(drive) = x, and ``current`` (B, H₂) is w₂ x; else it is
-    None.
+    (B, C). Where s¹ is clamped, ``drive`` is 2x, so that σ(drive) = x, and ``current`` (B, H₂) is w₂ x; with a
+    token layer it is w_x x + b_x (B, P, N, H_c); else None.
     """
 
     patterns: Tensor
@@ -72,7 +73,7 @@ class Inputs:
 def prepare(network: Network, batch: Batch, dtype: torch.dtype) -> Inputs:
     """Gather queries and keys, project the queries; N·D-sized tensors in ``dtype``, the target as the weights are."""
     shape = network.shape
-    x = batch.x.to(dtype)
+    x, current = batch.x.to(dtype), None
     target = F.one_hot(batch.labels, shape.classes).to(network.dtype)
     if shape.clamped:
         current = (x.flatten(1) @ network.w2(dtype).T).to(network.dtype)
@@ -85,38 +86,13 @@ def prepare(network: Network, batch: Batch, dtype: torch.dtype) -> Inputs:
     if shape.pooling:
         drive = asking.expand(len(batch), -1, -1, -1)
     else:
-        drive = gathered(x, shape.queries) @ asking
+        asked = gathered(x, shape.queries)
+        drive = asked @ asking
         rows = None if mask is None else mask[:, shape.queries].unsqueeze(-1)
-    return Inputs(patterns=gathered(x, shape.keys), bias=bias, rows=rows, drive=drive, target=target)
-
-
-def static_products(network: Network, batch: Batch, s1: Tensor) -> dict[str, Tensor]:
-    """What the synapses of static inputs hold, summed over the batch: x ⊗ s¹ for w₁ (P, D, D), or s¹ for q (P, Q, D),
-    times τ; {} where s¹ is clamped."""
-    shape = network.shape
-    if shape.clamped:
-        return {}
-    if shape.pooling:
-        return {"q": shape.temperature * s1.view(-1, *network.asking.shape).sum(0)}
-    queries = gathered(batch.x, shape.queries).to(s1.dtype)
-    return {"w1": shape.temperature * torch.einsum("bpnd,bpne->pde", queries, s1.view(queries.shape))}
-
-
-Recall = tuple[Tensor, ...]  # p (B, P, R, N) and q̂/τ (B, P, R, D), or a change of both; () where X is not learnt
-
-
-def pattern_products(network: Network, batch: Batch, difference: Recall, mean: Recall) -> dict[str, RowProduct]:
-    """The contrast of p ⊗ q̂ of every pattern, δp q̄ + p̄ δq, τ times that of q̂/τ; {} where X is not learnt."""
-    shape, ids = network.shape, batch.ids
-    if not shape.learnt or ids is None:
-        return {}
-    if not difference:  # nothing has changed
-        return {"X": RowProduct.of(ids[:0].flatten(), batch.x[:0].flatten(0, -2))}
-    low = difference[0].dtype
-    (moved, turned), (shares, queries) = ([part.to(low) for part in each] for each in (difference, mean))
-    values = moved.mT @ queries + shares.mT @ turned  # (B, P, N, D)
-    values = shape.temperature * values.flatten(0, 2).to(network.dtype)
-    return {"X": RowProduct.of(ids[:, shape.keys].flatten(), values)}
+        if shape.compared:
+            w_x, b_x, _ = (part.to(dtype) for part in network.tokens)
+            current = F.linear(asked, w_x, b_x)
+    return Inputs(gathered(x, shape.keys), bias, rows, drive, target, current)
 
 
 def in_sizes(wanted: Tensor) -> Tensor:
@@ -273,13 +249,17 @@ class DenseAnchor:
         """The texts named only, for changes."""
         return replace(self, start=self.start.take(keep))
 
-    def change(self, s2: Tensor) -> Tensor:
-        """Of s¹, unless it is clamped, by a change of s²."""
+    def change(self, s2: Tensor, before: Tensor) -> Tensor:
+        """Of s¹, unless it is clamped, by a change of s²; ``before`` is what it was."""
         return self.start.change(self.turned(s2))
 
     def turned(self, s2: Tensor) -> Tensor:
         """The change of q̂/τ."""
         return down(s2, self.w2, self.s1.shape[1:], self.temperature)
+
+    def up(self, change: Tensor) -> Tensor:
+        """w₂ F(δs¹), (B, G, H₂)."""
+        return change.flatten(2) @ self.w2.T
 
     def with_recall(self, rates: State, change: State) -> tuple[State, State]:
         """The state at the end of a nudge, and its ``change``, with what the patterns learn from."""
@@ -292,26 +272,44 @@ class DenseAnchor:
 class DenseProjection(Layer):
     """HopAttn of every row, without attention σ; where s¹ is clamped, the input."""
 
-    def free(self, s2: Tensor) -> Tensor:
-        """s¹ (B, P, R, D) of s² (B, H₂), padding rows 0."""
+    def free(self, s2: Tensor, before: Tensor, synchronous: bool = False) -> Tensor:
+        """s¹ (B, P, R, D) of s² (B, H₂), padding rows 0, whatever it was ``before``."""
         inputs, shape = self.inputs, self.network.shape
         if shape.clamped:
             return inputs.patterns
         query = torch.zeros_like(inputs.drive) if shape.uniform else inputs.drive + self.down(s2)
         return real(hopattn(query, inputs.patterns, inputs.bias) if shape.attention else sigma(query), inputs.rows)
 
-    def recall(self, s2: Tensor) -> tuple[Tensor, ...]:
-        """What the patterns learn from at s² (B, H₂): (p, q̂/τ), or () where they are not learnt."""
+    def phi(self, state: State) -> Tensor:
+        """φ of the network for each text, (B,)."""
+        return phi(self.network, self.inputs.drive.to(self.full), state)
+
+    def looped(self, state: State) -> tuple[Tensor, Tensor]:
+        """(s², q̂/τ): where the loop through HopAttn starts, and what it turns."""
+        return state.layers[0], self.full_query(state.layers[0])
+
+    def turned(self, units: Tensor) -> Tensor:
+        """What s², or a change of it, sends to the queries."""
+        return self.down(units)
+
+    def returned(self, s1: Tensor) -> Tensor:
+        """What s¹, or a change of it, sends to s²."""
+        return self.up(s1)
+
+    def recall(self, state: State) -> Recall:
+        """What the patterns learn from: (p, q̂/τ), or () where they are not learnt."""
         if not self.network.shape.learnt:
             return ()
+        s2 = state.layers[0]
         return weights(self.scored_query(s2), self.inputs.patterns, self.inputs.bias), self.full_query(s2)
 
     def up(self, s1: Tensor) -> Tensor:
         """w₂ F(s¹); where s¹ is clamped, it is there already."""
         return super().up(s1) if self.inputs.current is None else self.inputs.current
 
-    def anchor(self, s2: Tensor, batch: Batch) -> DenseAnchor:
-        """What changes are taken from; ``batch`` is the layer's."""
+    def anchor(self, state: State, batch: Batch) -> DenseAnchor:
+        """What changes are taken from, after one more sweep; ``batch`` is the layer's."""
+        s2 = state.layers[0]
         exact = self if self.w2.dtype == self.full else DenseProjection.of(self.network, batch, self.full)
         query, rows, temperature = exact.scored_query(s2), exact.inputs.rows, self.network.shape.temperature
         if self.network.shape.attention:

@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from eqspike_seq.model.batch import Batch
-from eqspike_seq.model.network import Network, Product, RowProduct, State
-from eqspike_seq.model.projection import pattern_products, static_products
+from eqspike_seq.model.network import Network, State
+from eqspike_seq.model.products import Product, RowProduct, contrasts, read_below, static_products
 
 Gradients = dict[str, Tensor]
 Products = dict[str, Tensor | Product | RowProduct]  # by parameter name
@@ -101,10 +101,9 @@ def local_products(network: Network, batch: Batch, difference: State, mean: Stat
     factor = -scale / len(batch)
     static = static_products(network, batch, difference.projection)
     gradients: Products = {name: factor * value for name, value in static.items()}
-    gradients |= {
-        n: v.scaled(factor) for n, v in pattern_products(network, batch, difference.recall, mean.recall).items()
-    }
-    below_d, below_m = difference.projection.flatten(1), mean.projection.flatten(1)
+    for name, value in contrasts(network, batch, difference, mean).items():
+        gradients[name] = factor * value if isinstance(value, Tensor) else value.scaled(factor)
+    below_d, below_m = (read_below(network, batch, state.projection) for state in (difference, mean))
     for index, (d, m) in enumerate(zip(difference.layers, mean.layers, strict=True), start=2):
         if network.shape.softmax and index == len(network.weights) + 1:  # (sⁿ − y) s^{n−1}ᵀ, by the state itself
             error = (m - F.one_hot(batch.labels, network.shape.classes)).to(below_m.dtype) / len(batch)

@@ -19,6 +19,7 @@ from eqspike_seq.relaxation.equilibrium import Backend, Equilibrium
 ON_CUDA = 512  # texts of a bucket, at least; on a processor the backend says
 NUMBERS = 2**20  # of s¹ of a bucket, that it may have more texts: small networks are quicker in few buckets
 STEP = 32  # tokens: lengths are rounded up to a multiple, so that few sizes of tensors come and memory is used again
+SHORT = 4  # the same with a token layer, whose texts are sentences
 
 
 def lengths(shape: Shape, mask: Tensor) -> Tensor:
@@ -29,23 +30,25 @@ def lengths(shape: Shape, mask: Tensor) -> Tensor:
     return (mask.any(1) * places).amax(1)
 
 
-def rounded(length: int) -> int:
-    """Up to a multiple of ``STEP``, one at least."""
-    return -(-max(1, length) // STEP) * STEP
+def rounded(length: int, shape: Shape) -> int:
+    """Up to a multiple of ``STEP``, or of ``SHORT`` with a token layer, one at least."""
+    step = SHORT if shape.compared else STEP
+    return -(-max(1, length) // step) * step
 
 
 def trimmed(
     network: Network, batch: Batch | Lookup, rows: Tensor | slice = slice(None), seed: int | None = None
 ) -> tuple[Network, Batch]:
     """Network and texts, of them the ``rows``, without the places that are padding in all of them."""
-    places = rounded(int(lengths(network.shape, batch.mask[rows]).max()))
+    places = rounded(int(lengths(network.shape, batch.mask[rows]).max()), network.shape)
     narrow = network if network.shape.pooling or places >= network.shape.rows else network.first(places)
     return narrow, batch.take(rows, places, batch.seed if seed is None else seed)
 
 
 def most_texts(backend: Backend, shape: Shape, device: str) -> int:
     """Of a bucket, where patterns are not counted."""
-    return max(backend.together if device == "cpu" else ON_CUDA, NUMBERS // shape.flat)
+    least = backend.together if device == "cpu" else ON_CUDA
+    return least if shape.compared else max(least, NUMBERS // shape.flat)
 
 
 def spans(shape: Shape, longest_first: Tensor, most: int, device: str) -> list[slice]:
@@ -60,7 +63,7 @@ def spans(shape: Shape, longest_first: Tensor, most: int, device: str) -> list[s
         return [slice(int(part[0]), int(part[-1]) + 1) for part in ends]
     numbers, found, start = NUMBERS if device == "cpu" else 64 * NUMBERS, [], 0
     while start < count:
-        end = min(count, start + max(1, numbers // (rounded(int(longest_first[start])) * shape.dim)))
+        end = min(count, start + max(1, numbers // (rounded(int(longest_first[start]), shape) * shape.dim)))
         found.append(slice(start, end))
         start = end
     return found

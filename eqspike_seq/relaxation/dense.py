@@ -21,9 +21,10 @@ from torch import Tensor
 from eqspike_seq.config.section import Positive
 from eqspike_seq.ledger import dense_ledger, sweep_products
 from eqspike_seq.model.batch import Batch
-from eqspike_seq.model.network import Network, State, phi
+from eqspike_seq.model.network import Network, Shape, State, above_s1
 from eqspike_seq.model.projection import DenseAnchor, DenseProjection, in_sizes
 from eqspike_seq.model.synapses import ChangedRates, Rates
+from eqspike_seq.model.token_layer import dense_layer
 from eqspike_seq.phases import Phase
 from eqspike_seq.relaxation.equilibrium import Backend, PhaseEnd
 from eqspike_seq.relaxation.stack import ROUNDS, Pull, StackAnchor, in_turn, largest_change, settled, updated
@@ -37,7 +38,7 @@ Advance = Callable[[Held, State, "_Texts"], State]  # one sweep of the texts at 
 def sweep(projection: DenseProjection, state: State, beta: float = 0.0, order: Order = "alternating") -> State:
     """s¹ and every layer above."""
     network, pull = projection.network, Pull(projection.inputs.target, beta)
-    s1 = projection.free(state.layers[0])
+    s1 = projection.free(state.layers[0], state.projection, order == "synchronous")
     if order == "alternating":
         return State(s1, settled(network, projection.up(s1), state.layers, pull))
     current = projection.up(state.projection)
@@ -64,25 +65,28 @@ class DenseBackend(Backend):
     dtype: torch.dtype = torch.float32
     order: Order = "alternating"
     """Order of updates in a sweep."""
-    pools: ClassVar[bool] = True
+    networks: ClassVar[tuple[str, ...]] = ("tokens", "pooling", "token-layer")
     together: ClassVar[int] = 32
 
     def free(self, network: Network, batch: Batch, record: bool = False) -> PhaseEnd[DenseProjection]:
         """The free phase, Eq. 13–16 with β = 0, from ``network.rest``."""
-        projection, count, rest = DenseProjection.of(network, batch, self.dtype), len(batch), network.rest(1)
+        projection, count, rest = dense_layer(network, batch, self.dtype), len(batch), network.rest(1)
         layers = tuple(layer.expand(count, -1) for layer in rest.layers)
-        start = State(rest.projection.expand(count, -1, -1, -1), layers)
-        final = State(torch.zeros_like(projection.inputs.drive), tuple(layer.clone() for layer in layers))
-        drive = projection.inputs.drive
+        start = State(rest.projection.to(self.dtype).expand(count, -1, -1, -1), layers)
+        final = State(start.projection.clone(), tuple(layer.clone() for layer in layers))
 
         def advance(held: DenseProjection, state: State, texts: _Texts) -> State:
             return sweep(held, state, order=self.order)
 
         def energy(state: State) -> Tensor:
-            return phi(network, drive.to(network.dtype), _float(state))
+            return projection.phi(_float(state))
 
         settling = _Settling(
-            final, self.free_steps, torch.tensor(self.tolerance, dtype=torch.float64), energy if record else None
+            network.shape,
+            final,
+            self.free_steps,
+            torch.tensor(self.tolerance, dtype=torch.float64),
+            energy if record else None,
         )
         settling.run(advance, start, projection)
         return PhaseEnd(
@@ -107,7 +111,7 @@ class DenseBackend(Backend):
         record: bool = False,
     ) -> list[PhaseEnd[None]]:
         """All nudges in one batch, as changes from ``start`` after one more sweep, in the precision of the weights."""
-        anchor, inputs = start.kept.anchor(start.rates.layers[0], batch), start.kept.inputs
+        anchor, inputs = start.kept.anchor(start.rates, batch), start.kept.inputs
         layers = settled(network, anchor.current, start.rates.layers, Pull(inputs.target))
         base = State(anchor.s1, layers)
         anchors = _Anchors(anchor, StackAnchor.of(network, layers, anchor.current, inputs.target))
@@ -129,10 +133,10 @@ class DenseBackend(Backend):
 
         def energy(state: State) -> Tensor:
             states = [_float(base) + _float(_group(state, g)) for g in range(groups)]
-            return torch.stack([phi(network, inputs.drive.to(network.dtype), state) for state in states], 1)
+            return torch.stack([start.kept.phi(state) for state in states], 1)
 
         least = FINER * self.tolerance * beta.abs().view(1, groups)
-        settling = _Settling(final, self.nudge_steps, least, energy if record else None)
+        settling = _Settling(shape, final, self.nudge_steps, least, energy if record else None)
         settling.run(advance, delta, anchors)
         steps, recorded, outputs = settling.steps, settling.trace(), torch.stack(settling.outputs)
         swept = sweep_products(shape, batch.mask, self.rounds)
@@ -144,7 +148,7 @@ class DenseBackend(Backend):
             taken = dense_ledger(shape, batch.mask, steps + once, Phase.of(betas[g]), self.rounds, still)
             change, residual = _group(final, g), settling.residual[:, g]
             rates = base + change
-            if shape.learnt:
+            if shape.learnt or shape.compared:
                 rates, change = anchor.with_recall(rates, change)
             found.append(
                 PhaseEnd(
@@ -168,12 +172,12 @@ class DenseBackend(Backend):
         Until any unit of s² has ``moved``, s¹ rests too, and none of the large products is formed.
         """
         projection, large = delta.projection, moved and not network.shape.clamped
-        w2, stack = anchors.projection.w2, anchors.stack
+        stack = anchors.stack
         if large:
-            projection = anchors.projection.change(delta.layers[0])
+            projection = anchors.projection.change(delta.layers[0], projection)
 
         def current_of(s1: Tensor) -> Tensor:
-            return (s1.flatten(2) @ w2.T).to(network.dtype) if large else stack.u[0].new_zeros(())
+            return anchors.projection.up(s1).to(network.dtype) if large else stack.u[0].new_zeros(())
 
         def update(current: Tensor, source: tuple[Tensor, ...], index: int) -> Tensor:
             return stack.changed(network, current, source, index, beta)
@@ -210,8 +214,10 @@ class _Settling:
     is asked for, residual and φ are kept after each.
     """
 
-    def __init__(self, final: State, most: int, least: Tensor, energy: Callable[[State], Tensor] | None) -> None:
-        self.final, self.most, self.least, self.energy = final, most, least, energy
+    def __init__(
+        self, shape: Shape, final: State, most: int, least: Tensor, energy: Callable[[State], Tensor] | None
+    ) -> None:
+        self.shape, self.final, self.most, self.least, self.energy = shape, final, most, least, energy
         count = len(final.output)
         self.residual = final.output.new_full(final.output.shape[:-1], float("inf"))
         self.steps = torch.zeros(count, dtype=torch.int64, device=self.residual.device)
@@ -224,7 +230,8 @@ class _Settling:
         texts = _Texts.all(len(self.steps), self.residual.device)
         for step in range(1, self.most + 1):
             new, rows = advance(held, state, texts), texts.rows
-            change = largest_change(new.layers, state.layers, self.residual.dim())
+            units = above_s1(self.shape, new), above_s1(self.shape, state)
+            change = largest_change(*units, self.residual.dim())
             self.residual[rows] = texts.of(change)
             self.steps[rows] += 1
             going = texts.going & (change > self.least).view(len(change), -1).any(1) & (step < self.most)

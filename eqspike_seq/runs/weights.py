@@ -40,9 +40,7 @@ def network_of(shape: Shape, path: Path) -> Network:
     for name, size in shape.parameters.items():
         if name not in saved or saved[name].shape != size:
             raise RunError(f"{path}: parameter {name} is missing or not of shape {size}")
-    layers = range(2, len(shape.sizes) + 1)
-    weights, biases = ([saved[f"{kind}{index}"].float() for index in layers] for kind in "wb")
-    return Network(shape, saved.get(shape.asks, torch.zeros(0, shape.dim, shape.dim)).float(), weights, biases)
+    return Network.of(shape, {name: saved[name].float() for name in shape.parameters})
 
 
 def row_files(checkpoint: Path) -> list[Path]:

@@ -23,7 +23,8 @@ from eqspike_seq.config.section import Section
 from eqspike_seq.ledger import HopAttnActivity, row_tokens
 from eqspike_seq.model.attention import hopattn
 from eqspike_seq.model.batch import Batch
-from eqspike_seq.model.projection import Found, Layer, Recall, real
+from eqspike_seq.model.products import Recall
+from eqspike_seq.model.projection import Found, Layer, real
 from neuromorphic.activity import ProjectionActivity
 from neuromorphic.neurons import Membrane, Neuron, Noise
 

@@ -12,7 +12,7 @@ is sent finely and dithered there, queries too.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Protocol
 
 import torch
 from pydantic import Field
@@ -23,7 +23,8 @@ from eqspike_seq.ledger import HopAttnActivity, row_tokens
 from eqspike_seq.model.attention import hopattn
 from eqspike_seq.model.batch import Batch
 from eqspike_seq.model.network import State
-from eqspike_seq.model.projection import DenseProjection, Found, Inputs, Layer, Recall, Sigma, real
+from eqspike_seq.model.products import Recall
+from eqspike_seq.model.projection import DenseProjection, Found, Inputs, Layer, Sigma, real
 from neuromorphic.activity import ProjectionActivity
 from neuromorphic.neurons import Threshold, send_dithered, send_on_change
 
@@ -44,7 +45,7 @@ class Circuit(Section):
     attention_threshold: Annotated[float, Field(ge=0)] = 0.0
     """A token row is computed again when its query has moved by more than this (root mean square)."""
 
-    def projection(self, layer: Layer, batch: Batch) -> "FreeProjection":
+    def projection(self, layer: DenseProjection, batch: Batch) -> "FreeProjection":
         """Before anything has been computed."""
         raise NotImplementedError
 
@@ -61,7 +62,7 @@ class Gated(Circuit):
     top_patterns: Annotated[int, Field(ge=0)] = 0
     """Mix only this many patterns with the highest scores of a row; 0: all."""
 
-    def projection(self, layer: Layer, batch: Batch) -> "GatedProjection":
+    def projection(self, layer: DenseProjection, batch: Batch) -> "GatedProjection":
         """Before anything has been computed."""
         return GatedProjection(layer, batch, self.query_threshold, self.attention_threshold, self.top_patterns)
 
@@ -74,18 +75,24 @@ class Gated(Circuit):
 class FreeProjection:
     """s¹ in the free phase; ``own`` (B, P, N, D) is what it was last. Here σ(q), or the input where it is clamped."""
 
-    def __init__(self, layer: Layer, batch: Batch) -> None:
+    def __init__(self, layer: DenseProjection, batch: Batch) -> None:
         self.layer, self.batch, self.retrievals = layer, batch, torch.zeros_like(batch.labels)
         self.own = torch.zeros_like(layer.inputs.drive, dtype=layer.full)
 
-    def free(self, s2: Tensor, texts: Texts) -> Tensor:
-        """Activations (b, P, N, D) of the texts named, after s² has become ``s2`` (b, H₂)."""
+    def free(self, s2: Tensor, texts: Texts, sent: Tensor) -> Tensor:
+        """Activations (b, P, N, D) of the texts named, after s² has become ``s2`` (b, H₂), whatever it has ``sent``."""
         layer = self.layer.take(texts)
         self.retrievals[texts] += 1
-        own = self.own[texts] = DenseProjection(layer.network, layer.inputs, layer.w2).free(s2).to(layer.full)
+        own = self.own[texts] = (
+            DenseProjection(layer.network, layer.inputs, layer.w2).free(s2, self.own[texts]).to(layer.full)
+        )
         return own
 
-    def anchor(self, circuit: Circuit, base: State, groups: int, dither: Dither) -> "SigmaNudges | GatedNudges":
+    def sent_within(self) -> list[Tensor]:
+        """What s¹ below a token layer has sent since this was last asked: (units, neurons) (2, B)."""
+        return []
+
+    def anchor(self, circuit: Circuit, base: State, groups: int, dither: Dither) -> "Nudges":
         """For nudges by ``circuit``; ``base`` is what had been transmitted when the free phase ended."""
         query = self.layer.full_query(base.layers[0])
         return SigmaNudges(self.layer, Sigma(self.layer.inputs.rows, query), torch.zeros_like(self.retrievals))
@@ -93,6 +100,26 @@ class FreeProjection:
     def activity(self, group: int = 0) -> ProjectionActivity:
         """What it took so far; there is one group."""
         return ProjectionActivity(self.retrievals, None)
+
+
+class Nudges(Protocol):
+    """The change of s¹, or of a token layer, since the free phase ended, all nudges side by side."""
+
+    def change(self, s2: Tensor, texts: Texts, sent: Tensor) -> Tensor:
+        """That of the texts named, by a change of s² (b, G, H₂); ``sent`` is what it has transmitted so far."""
+        ...
+
+    def recall(self, s2: Tensor, group: int, sent: Tensor) -> tuple[Recall, Recall]:
+        """(change, mean over it) of what the patterns see in one nudge, at whose end s² has changed by ``s2``."""
+        ...
+
+    def activity(self, group: int = 0) -> ProjectionActivity:
+        """What one nudge took so far."""
+        ...
+
+    def sent_within(self) -> list[Tensor]:
+        """What s¹ below a token layer has sent since this was last asked: (units, neurons) (2, B, G)."""
+        ...
 
 
 @dataclass
@@ -103,14 +130,18 @@ class SigmaNudges:
     start: Sigma
     retrievals: Tensor
 
-    def change(self, s2: Tensor, texts: Texts) -> Tensor:
+    def change(self, s2: Tensor, texts: Texts, sent: Tensor) -> Tensor:
         """That of the texts named."""
         self.retrievals[texts] += 1
         return self.start.take(texts).change(self.layer.down(s2))
 
-    def recall(self, s2: Tensor, group: int) -> tuple[Recall, Recall]:
+    def recall(self, s2: Tensor, group: int, sent: Tensor) -> tuple[Recall, Recall]:
         """There are no patterns."""
         return (), ()
+
+    def sent_within(self) -> list[Tensor]:
+        """There is no token layer."""
+        return []
 
     def activity(self, group: int = 0) -> ProjectionActivity:
         """How often they were computed."""
@@ -120,7 +151,7 @@ class SigmaNudges:
 class GatedProjection(FreeProjection):
     """s¹ by HopAttn, and what each row was last computed from; a query is sent in steps of ``step`` (0: as it is)."""
 
-    def __init__(self, layer: Layer, batch: Batch, step: float, threshold: float, top: int = 0) -> None:
+    def __init__(self, layer: DenseProjection, batch: Batch, step: float, threshold: float, top: int = 0) -> None:
         super().__init__(layer, batch)
         self.step, self.threshold, self.top, drive = step, threshold, top, layer.inputs.drive
         self.query = torch.zeros_like(drive)  # that each row was last computed from
@@ -130,10 +161,14 @@ class GatedProjection(FreeProjection):
         self.sent = torch.zeros(drive.shape[:2], dtype=torch.float64, device=drive.device)
         self.tokens = row_tokens(layer.network.shape, batch.mask)[0]
 
-    def free(self, s2: Tensor, texts: Texts) -> Tensor:
-        """Activations of the texts named; rows whose query has not moved are left as they are."""
-        layer, step = self.layer.take(texts), self.step
-        rows, query = layer.inputs.rows, layer.inputs.drive + layer.down(s2)
+    def free(self, s2: Tensor, texts: Texts, sent: Tensor) -> Tensor:
+        """Activations of the texts named."""
+        layer = self.layer.take(texts)
+        return self.retrieved(layer.inputs.drive + layer.down(s2), layer, texts)
+
+    def retrieved(self, query: Tensor, layer: Layer, texts: Texts) -> Tensor:
+        """What queries of the texts named find; rows whose query has not moved are left as they are."""
+        rows, step = layer.inputs.rows, self.step
         if step:
             query = query if rows is None else query * rows
             sent = send_on_change(self.units[texts], query.to(layer.full), step)
@@ -198,9 +233,13 @@ class GatedNudges:
         self.retrievals = torch.zeros_like(free.retrievals)  # the same for all nudges
         self.sent = torch.zeros_like(self.rows, dtype=torch.float64)
 
-    def change(self, s2: Tensor, texts: Texts) -> Tensor:
+    def change(self, s2: Tensor, texts: Texts, sent: Tensor) -> Tensor:
         """That of the texts named."""
-        found, change, step = self.found.take(texts), self.free.layer.down(s2), self.step
+        return self.retrieved(self.free.layer.down(s2), texts)
+
+    def retrieved(self, change: Tensor, texts: Texts) -> Tensor:
+        """By a change of the queries of the texts named."""
+        found, step = self.found.take(texts), self.step
         self.retrievals[texts] += 1
         if step:
             change = change if found.rows is None else change * found.rows.unsqueeze(1)
@@ -215,6 +254,10 @@ class GatedNudges:
         """By a change of the query."""
         return found.change(query)
 
+    def sent_within(self) -> list[Tensor]:
+        """There is no token layer."""
+        return []
+
     def activity(self, group: int = 0) -> ProjectionActivity:
         """What one nudge took so far."""
         query = self.sent[:, group] if self.step else None
@@ -222,10 +265,13 @@ class GatedNudges:
         took = HopAttnActivity(self.rows[:, group], self.retrievals, query, self._won(group), top)
         return ProjectionActivity(self.retrievals, took)
 
-    def recall(self, s2: Tensor, group: int) -> tuple[Recall, Recall]:
+    def recall(self, s2: Tensor, group: int, sent: Tensor) -> tuple[Recall, Recall]:
         """(change, mean over it) of what the patterns see in one nudge, at whose end s² has changed by ``s2``."""
-        change = self.step * self.units[:, group] if self.step else self.free.layer.down(s2)
-        turned = change.to(self.found.start.query.dtype)
+        return self.recalled(self.free.layer.down(s2), group)
+
+    def recalled(self, change: Tensor, group: int) -> tuple[Recall, Recall]:
+        """The same by a change of the query, which counts as it was sent."""
+        turned = (self.step * self.units[:, group] if self.step else change).to(self.found.start.query.dtype)
         moved = self._moved(turned, group)
         return (moved, turned), self.found.after(moved, turned, 0.5)
 

@@ -31,7 +31,7 @@ from torch import Tensor
 
 from eqspike_seq.model.attention import by_text, weights, weights_change
 from eqspike_seq.model.batch import Batch
-from eqspike_seq.model.projection import Found, Inputs, Layer, real
+from eqspike_seq.model.projection import DenseProjection, Found, Inputs, Layer, real
 from neuromorphic.activity import ProjectionActivity
 from neuromorphic.attention.clocked import Circuit, SpikingProjection, Tick, every_row
 from neuromorphic.attention.gated import Circuit as GatedCircuit
@@ -154,7 +154,7 @@ class GatedWinners(GatedCircuit):
     pattern_nudge_threshold: Threshold = 2e-4
     """Change of a pattern's probability that one of its spikes stands for in the nudges."""
 
-    def projection(self, layer: Layer, batch: Batch) -> "GatedWinnersProjection":
+    def projection(self, layer: DenseProjection, batch: Batch) -> "GatedWinnersProjection":
         """Before anything has been computed."""
         return GatedWinnersProjection(self, layer, batch)
 
@@ -166,7 +166,7 @@ class GatedWinners(GatedCircuit):
 class GatedWinnersProjection(GatedProjection):
     """s¹ in the free phase: the mean pattern of its winners, of which each row keeps its ``u``."""
 
-    def __init__(self, circuit: GatedWinners, layer: Layer, batch: Batch) -> None:
+    def __init__(self, circuit: GatedWinners, layer: DenseProjection, batch: Batch) -> None:
         super().__init__(layer, batch, circuit.query_threshold, circuit.attention_threshold)
         self.circuit = circuit
         self.u = uniform(circuit.sampler, circuit.winners, self.own.shape[:3], batch.seed).to(self.own)

@@ -26,6 +26,7 @@ from tests.conftest import command
 ROOT = Path(__file__).parents[2]
 CHANGES = {"backend": "spiking", "neuron": "sigma-delta"}
 POOLING = {"backend": "dense", "network": "pooling"}
+TOKEN_LAYER = {"network": "token-layer"}
 OTHERS: dict[str, Any] = {  # another value of each setting whose effect a gradient of one batch can show
     "tokens": 20,
     "keep": "head",
@@ -75,6 +76,9 @@ OTHERS: dict[str, Any] = {  # another value of each setting whose effect a gradi
     "output_threshold": 0.2,
     "nudge_threshold": 0.1,
     "projection_nudge_threshold": 0.3,
+    "compared": 5,
+    "token_threshold": 0.1,
+    "token_nudge_threshold": 0.05,
 }
 UNSEEN = {  # act on what is read, kept or counted, which other tests look at
     "baseline",
@@ -104,6 +108,7 @@ CONTEXTS: dict[str, tuple[str, dict[str, Any]]] = {
     "bptt": ("mini", {"backend": "dense", "estimator": "bptt"}),
     "queries": ("mini", POOLING),
     "pooling, no ratios": ("mini", {**POOLING, "naive_bayes": 0.0}),
+    "token layer": ("mini", {"backend": "dense", **TOKEN_LAYER}),
     "images": ("digits", {"backend": "dense"}),
     "rates": ("mini", {"backend": "spiking"}),
     "rates, count": ("mini", {"backend": "spiking", "rule": "count"}),
@@ -116,6 +121,7 @@ CONTEXTS: dict[str, tuple[str, dict[str, Any]]] = {
     "changes, wta": ("mini", {**CHANGES, "circuit": "wta"}),
     "changes without attention": ("mini", {**CHANGES, "attention": False}),
     "changes, images": ("digits", CHANGES),
+    "token layer, changes": ("mini", {**CHANGES, **TOKEN_LAYER}),
 }
 
 
@@ -220,11 +226,15 @@ def test_each_setting_is_looked_at() -> None:
             "mini --ngrams 3",
             "--ngrams 3: acts with --network pooling only; got --network tokens. Add --network pooling",
         ),
-        ("mini --network pooling --tokens 9", "--tokens 9: acts with --network tokens only; got --network pooling"),
+        (
+            "mini --network pooling --tokens 9",
+            "--tokens 9: acts with --network tokens or token-layer only; got --network pooling",
+        ),
+        ("mini --compared 9", "--compared 9: acts with --network token-layer only; got --network tokens"),
         ("mini --network pooling --naive-bayes 0 --smoothing 2", "acts with --naive-bayes above 0 only"),
         (
             "mini --network pooling --fixed-embeddings --pattern-rate 1",
-            "acts with --network pooling without --fixed-embeddings only",
+            "acts with --network pooling or token-layer, without --fixed-embeddings only",
         ),
         ("digits --network pooling", "--network pooling: acts with texts only; got digits"),
         ("digits --no-attention", "--no-attention: acts with texts only; got digits"),

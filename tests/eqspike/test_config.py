@@ -12,6 +12,9 @@ from eqspike_seq.errors import ConfigError
 CHANGES = {"backend": "spiking", "neuron": "sigma-delta"}
 
 
+RATES = set(NEURONS) - {"sigma-delta"}
+
+
 @pytest.mark.parametrize("preset", presets())
 @pytest.mark.parametrize(
     ("backend", "chosen"),
@@ -21,9 +24,10 @@ def test_every_preset_parses_and_survives_its_own_file(
     preset: str, backend: str, chosen: dict[str, str], tmp_path: Path
 ) -> None:
     dataset = preset if pixels_of(preset) else preset.split("-")[0] if preset.startswith("snli") else "imdb"
-    pools = backend != "brian2"
-    if not pools and configure(dataset, "dense", preset).network.name == "pooling" and preset != "own":
-        with pytest.raises(ConfigError, match=f"--backend {backend}.*: it has no pooling queries. Take --network tok"):
+    kind = configure(dataset, "dense", preset).network.name
+    lacking = {"pooling": backend == "brian2", "token-layer": backend == "brian2" or chosen.get("neuron", "") in RATES}
+    if lacking.get(kind) and preset != "own":
+        with pytest.raises(ConfigError, match=f"--backend {backend}.*: it has no .*. Take --network tok"):
             configure(dataset, backend, preset, **chosen)
         return
     config = configure(dataset, backend, preset, **chosen)

@@ -214,16 +214,20 @@ def own_columns(path: Path) -> dict[str, list[Any]]:
     return dict(pq.read_table(path).to_pydict())
 
 
-@pytest.mark.parametrize("flags", ["--backend dense", "--backend spiking --neuron sigma-delta", "--backend spiking"])
+RATES = "--backend spiking --neuron if"
+
+
+@pytest.mark.parametrize("flags", ["--backend dense", "--network tokens", "--backend spiking", RATES])
 def test_from_file_to_answer(own: Path, tmp_path: Path, flags: str, capsys: pytest.CaptureFixture[str]) -> None:
     """The second text decides here, so an ordinary network learns it; the answer to a pair is the run's own."""
     out = tmp_path / "run"
     given = ["--text-column", "claim", "said", "--label-column", "verdict", "--precision", "float32", *flags.split()]
-    if flags == "--backend spiking":
+    if flags == RATES:
         given += ["--free-steps", "40", "--nudge-steps", "40", "--window", "20", "--epochs", "2"]
     command("run", own, *given, "--batch", "8", "--out", out)
     result = json.loads((out / "result.json").read_text())
-    assert result["test_accuracy"] >= 0.9 or flags == "--backend spiking"
+    assert result["test_accuracy"] >= 0.9 or flags == RATES
+    tokens_ask = flags in ("--network tokens", RATES)  # a projection layer for each way; else a token layer for two
     predictor = Predictor.open(out)
     data = load_dataset(predictor.config.data)
     saved = pq.read_table(out / "predictions.parquet").to_pydict()
@@ -234,12 +238,13 @@ def test_from_file_to_answer(own: Path, tmp_path: Path, flags: str, capsys: pyte
         assert sum(found.attention) == pytest.approx(len(found.read), rel=1e-4)
     samples, tokens = open_run(out).samples, 2 * predictor.config.data.rows
     assert samples["attention"].shape[1:] == (tokens, tokens) and samples["mask"].shape[1] == tokens
-    assert np.allclose(samples["attention"][samples["mask"]].sum(-1), 2, atol=1e-2)  # a row of each key text
+    looks = samples["attention"][samples["mask"]].sum(-1)
+    assert np.allclose(looks, 2 if tokens_ask else 1, atol=1e-2)  # of each token, one in each key text it asks
     dim = predictor.config.settings()["dim"]
-    assert trained(out)[1].asking.shape == (4, dim, dim)  # a projection layer each
+    assert trained(out)[1].asking.shape == (4 if tokens_ask else 1, dim, dim)
     capsys.readouterr()
     command("predict", out, "young man 1 eats in the park", "nobody eats", "--explain")
-    assert "contradiction" in capsys.readouterr().out.split("(")[0] or flags == "--backend spiking"
+    assert "contradiction" in capsys.readouterr().out.split("(")[0] or flags == RATES
     four = ("young man 1 eats in the park", "nobody eats", "young man 2 eats in the park", "a man eats")
     command("predict", out, *four)
     assert len(capsys.readouterr().out.splitlines()) == 2
@@ -257,7 +262,7 @@ def test_projections_can_be_left_out() -> None:
     for wrong in ({"projections": ()}, {"projections": ("ab", "ab")}, {"text_column": ("a", "b")}):
         with pytest.raises(ConfigError):
             configure("snli", "dense", **wrong)
-    with pytest.raises(ConfigError, match="--network pooling: pairs of texts need tokens"):
+    with pytest.raises(ConfigError, match="--network: got 'pooling', expected one of tokens, token-layer"):
         configure("snli", "dense", network="pooling")
     with pytest.raises(ConfigError, match="pairs of texts only"):
         configure("imdb", "dense", projections=("ab",))

@@ -205,7 +205,8 @@ def test_membrane_takes_away_the_neurons_own_quantisation_error() -> None:
 def test_products_have_the_names_and_shapes_of_the_parameters() -> None:
     network, batch = make_network(), make_batch()
     sides = [Side(r, r, r, r) for r in (torch.rand(7, size, dtype=torch.float64) for size in network.shape.sizes)]
-    held = multiplied_out(local_products(Count(), network, batch, sides[0], sides, ((), ())))
+    seen = (network.rest(len(batch)),) * 2
+    held = multiplied_out(local_products(Count(), network, batch, sides[0], sides, seen))
     assert {name: value.shape for name, value in held.items()} == {n: t.shape for n, t in network.named()}
 
 

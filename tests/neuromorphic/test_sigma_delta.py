@@ -11,7 +11,8 @@ from eqspike_seq.learning.estimators import ThreePhase
 from eqspike_seq.learning.evaluation import evaluate
 from eqspike_seq.learning.trainer import Trainer
 from eqspike_seq.model.batch import Batch
-from eqspike_seq.model.network import Network, RowProduct, Shape, sigma
+from eqspike_seq.model.network import Network, Shape, sigma
+from eqspike_seq.model.products import RowProduct
 from eqspike_seq.model.projection import DenseProjection, prepare
 from eqspike_seq.relaxation.dense import DenseBackend
 from neuromorphic.attention.winners import GatedWinners
@@ -80,7 +81,7 @@ def shifted_gradient(network: Network, batch: Batch, backend: SigmaDeltaBackend)
     batch = replace(batch, x=batch.x.clone().requires_grad_())
 
     def activations(net: Network, first: torch.Tensor, layers: list[torch.Tensor]) -> tuple[torch.Tensor, list]:
-        s1 = DenseProjection.of(net, batch, torch.float64).free(layers[0])
+        s1 = DenseProjection.of(net, batch, torch.float64).free(layers[0], first)
         below, found = [first.flatten(1), *layers[:-1]], []
         for i, weight in enumerate(net.weights):
             u = below[i] @ weight.T + net.biases[i]

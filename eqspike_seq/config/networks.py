@@ -1,0 +1,186 @@
+"""The kinds of networks: what a run's network is made from."""
+
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Literal
+
+import torch
+from pydantic import Field
+
+from eqspike_seq.config.section import Needs, PerLayer, Section
+from eqspike_seq.errors import ConfigError
+from eqspike_seq.model.network import Network, Shape
+
+SIDES = "ab"  # the first and the second text of a pair
+Direction = Literal["aa", "ab", "ba", "bb"]
+DENSE = Needs("--backend dense", lambda settings: settings.get("backend") == "dense")
+
+
+@dataclass(frozen=True)
+class Layers(Section):
+    """Fully connected layers above s¹, which is the input itself."""
+
+    hidden: tuple[Annotated[int, Field(ge=1, le=1_000_000)], ...] = (256, 40)
+    """Units of the hidden layers, from the projection to the output."""
+    bias: Annotated[tuple[float, ...], PerLayer()] = (1.0,)
+    """Where the biases of hidden layers start: all, or each. 1 is the middle of σ; less makes a sparser code."""
+    gain: Annotated[float, Field(gt=0)] = 1.0
+    """w2 starts uniform in ±gain/√fan-in: above 1 where most of the input is near zero, as pixels are."""
+
+    first: ClassVar[str] = ""  # what learns below w₂, in a message
+
+    @property
+    def weight_matrices(self) -> int:
+        """How many have a learning rate: w₁, or q (none where the input is s¹ itself), w₂, …"""
+        return len(self.hidden) + 1 + bool(self.first)
+
+    def shape(self, rows: int, dim: int, classes: int) -> Shape:
+        """The network's shape for ``rows`` pixels, or tokens, of ``dim`` components."""
+        return Shape(rows, dim, self.hidden, classes, projections=(), attention=False)
+
+    def create(self, shape: Shape, seed: int) -> Network:
+        """The network that training starts from."""
+        return Network.create(shape, torch.Generator().manual_seed(seed), self.bias, self.gain)
+
+
+@dataclass(frozen=True)
+class TextNetwork(Layers):
+    """A HopAttn layer in which every token asks, below fully connected ones (Bal & Sengupta 2023)."""
+
+    name: ClassVar[str] = "tokens"
+    first: ClassVar[str] = "w1 and "
+    attention: bool = True
+    """HopAttn in the projection layer; without it, σ (the paper's baseline)."""
+    recall: Annotated[float, Field(ge=0)] = 0.0
+    """w1 starts as this times the identity, plus what is random: each word then recalls those that are like it."""
+    masked: bool = True
+    """Padding takes no part in attention; otherwise zero rows are patterns like any other (the paper's code)."""
+
+    @property
+    def layout(self) -> tuple[tuple[int, int], ...]:
+        """(query, key) of each projection layer by the place of a text in its example."""
+        return ((0, 0),)
+
+    def shape(self, rows: int, dim: int, classes: int) -> Shape:
+        """The network's shape for texts of ``rows`` words of ``dim`` components."""
+        return Shape(rows, dim, self.hidden, classes, self.layout, self.attention, self.masked)
+
+    def create(self, shape: Shape, seed: int) -> Network:
+        """The network that training starts from."""
+        return Network.create(shape, torch.Generator().manual_seed(seed), self.bias, self.gain, self.recall)
+
+
+def layout_of(projections: tuple[str, ...]) -> tuple[tuple[int, int], ...]:
+    """(query, key) of each projection layer by the place of a text in its example."""
+    return tuple((SIDES.index(name[0]), SIDES.index(name[1])) for name in projections)
+
+
+def check_projections(projections: tuple[str, ...]) -> None:
+    """Raises ConfigError for projection layers that cannot be."""
+    if not projections or len(set(projections)) < len(projections):
+        raise ConfigError(f"--projections: got {' '.join(projections) or 'none'}, expected some, each once")
+
+
+@dataclass(frozen=True)
+class PairNetwork(TextNetwork):
+    """HopAttn layers by which the texts of a pair ask each other, below fully connected layers."""
+
+    projections: tuple[Direction, ...] = ("aa", "ab", "ba", "bb")
+    """The projection layers, each by the text that asks and the one that is looked at; a: the first."""
+
+    @property
+    def layout(self) -> tuple[tuple[int, int], ...]:
+        """(query, key) of each projection layer by the place of a text in its example."""
+        return layout_of(self.projections)
+
+    def check(self) -> None:
+        """Raises ConfigError for projection layers that cannot be."""
+        check_projections(self.projections)
+
+
+@dataclass(frozen=True)
+class TokenLayerNetwork(Layers):
+    """A HopAttn layer by which the tokens of a text ask, and a small layer that compares each of them with what it has
+    found, below fully connected ones. The texts of a pair ask each other, a single text itself."""
+
+    name: ClassVar[str] = "token-layer"
+    first: ClassVar[str] = "w1 and "
+    compared: Annotated[int, Field(ge=1, le=100_000)] = 100
+    """Hc, the units that compare a token with what it has found."""
+    recall: Annotated[float, Field(ge=0)] = 1.0
+    """w1 starts as this times the identity, plus what is random: each word then recalls those that are like it."""
+    temperature: Annotated[float, Field(ge=1, le=1e6)] = 4.0
+    """τ of HopAttn: weakens what comes back from the token layer to the queries, and nothing else."""
+    fixed_embeddings: bool = False
+    """Leave the vectors of the words as they start, in place of learning them."""
+
+    @property
+    def layout(self) -> tuple[tuple[int, int], ...]:
+        """(query, key) of each projection layer by the place of a text in its example."""
+        return ((0, 0),)
+
+    def shape(self, rows: int, dim: int, classes: int) -> Shape:
+        """The network's shape for texts of ``rows`` words of ``dim`` components."""
+        return Shape(
+            rows,
+            dim,
+            self.hidden,
+            classes,
+            projections=self.layout,
+            temperature=self.temperature,
+            learnt=not self.fixed_embeddings,
+            compared=self.compared,
+        )
+
+    def create(self, shape: Shape, seed: int) -> Network:
+        """The network that training starts from."""
+        return Network.create(shape, torch.Generator().manual_seed(seed), self.bias, self.gain, self.recall)
+
+
+@dataclass(frozen=True)
+class PairTokenLayerNetwork(TokenLayerNetwork):
+    """The same for the texts of a pair, which ask each other."""
+
+    projections: tuple[Direction, ...] = ("ab", "ba")
+    """Which texts ask, each by the text that asks and the one that is looked at; a: the first."""
+
+    @property
+    def layout(self) -> tuple[tuple[int, int], ...]:
+        """(query, key) of each projection layer by the place of a text in its example."""
+        return layout_of(self.projections)
+
+    def check(self) -> None:
+        """Raises ConfigError for projection layers that cannot be."""
+        check_projections(self.projections)
+
+
+@dataclass(frozen=True)
+class PoolingNetwork(Layers):
+    """A HopAttn layer in which a few learnt queries ask, below fully connected ones."""
+
+    name: ClassVar[str] = "pooling"
+    first: ClassVar[str] = "q and "
+    queries: Annotated[int, Field(ge=1, le=10_000)] = 8
+    """Q, the queries that look at a text."""
+    temperature: Annotated[float, Field(ge=1, le=1e6)] = 8.0
+    """τ of HopAttn: weakens what comes back from s2 to the queries, and nothing else."""
+    fixed_embeddings: bool = False
+    """Leave the vectors of the patterns as they start, in place of learning them."""
+    readout: Annotated[Literal["rates", "softmax"], DENSE] = "rates"
+    """rates: the output is a layer of rates and learns by squared error. softmax: a softmax reads it, and it learns by
+    cross-entropy."""
+    uniform_attention: Annotated[bool, DENSE] = False
+    """Let each pattern have a share by its count, whatever the queries are (a control)."""
+
+    def shape(self, rows: int, dim: int, classes: int) -> Shape:
+        """The network's shape for texts of patterns of ``dim`` components."""
+        return Shape(
+            self.queries,
+            dim,
+            self.hidden,
+            classes,
+            pooling=True,
+            temperature=self.temperature,
+            learnt=not self.fixed_embeddings,
+            uniform=self.uniform_attention,
+            softmax=self.readout == "softmax",
+        )

@@ -1,0 +1,139 @@
+"""What a projection layer learns from the contrast of two states, and gradients that are not multiplied out yet."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from eqspike_seq.model.batch import Batch
+from eqspike_seq.model.network import Network, State, gathered, summed
+
+ROWS = 64  # of a large gradient that are made or added at once
+
+
+@dataclass(frozen=True)
+class Product:
+    """What synapses hold, or a gradient, not multiplied out yet: Σ postᵀ pre over pairs of (M, Hᵢ) and (M, Hᵢ₋₁)."""
+
+    terms: tuple[tuple[Tensor, Tensor], ...]
+
+    def scaled(self, factor: float) -> "Product":
+        """Times ``factor``."""
+        return Product(tuple((factor * post, pre) for post, pre in self.terms))
+
+    def __add__(self, other: "Product") -> "Product":
+        return Product(self.terms + other.terms)
+
+    def pieces(self) -> Iterator[tuple[slice, Tensor]]:
+        """A few rows after the other. Each pair by itself: equal ones of opposite sign leave exactly 0."""
+        for start in range(0, self.terms[0][0].shape[1], ROWS):
+            rows = slice(start, start + ROWS)
+            piece, *others = (post[:, rows].T @ pre for post, pre in self.terms)
+            for other in others:
+                piece = piece + other
+            yield rows, piece
+
+    def whole(self) -> Tensor:
+        """Multiplied out, (Hᵢ, Hᵢ₋₁)."""
+        return torch.cat([piece for _, piece in self.pieces()])
+
+
+@dataclass(frozen=True)
+class RowProduct:
+    """A gradient of the patterns X: ``values`` (M, D) of the rows ``ids`` (M,) of their table, which may come again."""
+
+    ids: Tensor
+    values: Tensor
+
+    @classmethod
+    def of(cls, ids: Tensor, values: Tensor) -> "RowProduct":
+        """Without row 0, which is padding."""
+        real = ids > 0
+        return cls(ids[real], values[real])
+
+    @classmethod
+    def joined(cls, parts: list["RowProduct"]) -> "RowProduct":
+        """The rows of all ``parts``."""
+        return cls(torch.cat([part.ids for part in parts]), torch.cat([part.values for part in parts]))
+
+    def scaled(self, factor: float) -> "RowProduct":
+        """Times ``factor``."""
+        return RowProduct(self.ids, factor * self.values)
+
+    def whole(self, patterns: int | None = None) -> Tensor:
+        """Added up by row, sparse, (``patterns``, D); None: as many as the last one that occurs asks for."""
+        rows = (int(self.ids.max()) + 1 if len(self.ids) else 1) if patterns is None else patterns
+        size = (rows, self.values.shape[1])
+        return torch.sparse_coo_tensor(self.ids.unsqueeze(0), self.values, size, check_invariants=False).coalesce()
+
+
+Contrasts = dict[str, Tensor | Product | RowProduct]  # by parameter name
+Recall = tuple[Tensor, ...]  # p (B, P, R, N) and q̂/τ (B, P, R, D), or a change of both; () where X is not learnt
+
+
+def static_products(network: Network, batch: Batch, s1: Tensor) -> dict[str, Tensor]:
+    """What the synapses of static inputs hold, summed over the batch: x ⊗ s¹ for w₁ (P, D, D), or s¹ for q (P, Q, D),
+    times τ; {} where s¹ is clamped, and for a token layer, see ``token_products``."""
+    shape = network.shape
+    if shape.clamped or shape.compared:
+        return {}
+    if shape.pooling:
+        return {"q": shape.temperature * s1.view(-1, *network.asking.shape).sum(0)}
+    queries = gathered(batch.x, shape.queries).to(s1.dtype)
+    return {"w1": shape.temperature * torch.einsum("bpnd,bpne->pde", queries, s1.view(queries.shape))}
+
+
+def read_below(network: Network, batch: Batch, projection: Tensor) -> Tensor:
+    """What w₂ reads of s¹, (B, P·R·D), or of s^c, (B, P·H_c)."""
+    shape = network.shape
+    if not shape.compared:
+        return projection.flatten(1)
+    return summed(projection, batch.mask[:, shape.queries].unsqueeze(-1)).flatten(1)
+
+
+def pattern_products(network: Network, batch: Batch, difference: Recall, mean: Recall) -> dict[str, RowProduct]:
+    """The contrast of p ⊗ q̂ of every pattern, δp q̄ + p̄ δq, τ times that of q̂/τ; {} where X is not learnt."""
+    shape, ids = network.shape, batch.ids
+    if not shape.learnt or ids is None:
+        return {}
+    if not difference:  # nothing has changed
+        return {"X": RowProduct.of(ids[:0].flatten(), batch.x[:0].flatten(0, -2))}
+    low = difference[0].dtype
+    (moved, turned), (shares, queries) = ([part.to(low) for part in each[:2]] for each in (difference, mean))
+    values = moved.mT @ queries + shares.mT @ turned  # (B, P, N, D)
+    values = shape.temperature * values.flatten(0, 2).to(network.dtype)
+    return {"X": RowProduct.of(ids[:, shape.keys].flatten(), values)}
+
+
+def contrasts(network: Network, batch: Batch, difference: State, mean: State) -> Contrasts:
+    """What the patterns X learn from the contrast of two states, if they are learnt, and all of a token layer."""
+    if network.shape.compared:
+        return token_products(network, batch, difference, mean)
+    return {**pattern_products(network, batch, difference.recall, mean.recall)}
+
+
+def token_products(network: Network, batch: Batch, difference: State, mean: State) -> Contrasts:
+    """What a token layer learns from the contrast of two states.
+
+    τ times, for w₁: τ x ⊗ δs¹; w_x: δs^c ⊗ x; b_x: δs^c; w_a: δs^c ⊗ s̄¹ + s̄^c ⊗ δs¹; X, where it is learnt, besides
+    p ⊗ q̂ of the patterns, where it asks: τ w₁ δs¹ + w_xᵀ δs^c.
+    """
+    shape = network.shape
+    low, tau = difference.projection.dtype, shape.temperature
+    moved, level = (state.projection.flatten(0, 2) for state in (difference, mean))
+    none = moved.new_zeros(len(moved), shape.dim)  # nothing has changed
+    moved1, level1 = (state.recall[2].to(low).flatten(0, 2) if state.recall else none for state in (difference, mean))
+    asked = gathered(batch.x, shape.queries).to(low).flatten(0, 2)
+    found: Contrasts = {
+        "w1": (tau * (asked.T @ moved1)).unsqueeze(0),
+        "wx": Product(((moved, asked),)),
+        "bx": moved.sum(0),
+        "wa": Product(((moved, level1), (level, moved1))),
+    }
+    if shape.learnt and batch.ids is not None:
+        seen = pattern_products(network, batch, difference.recall, mean.recall)["X"]
+        asks = tau * (moved1.to(network.dtype) @ network.asking[0].T)
+        asks += moved.to(network.dtype) @ network.tokens[0]
+        found["X"] = RowProduct.joined([seen, RowProduct.of(batch.ids[:, shape.queries].flatten(), asks)])
+    return {name: tau * value if isinstance(value, Tensor) else value.scaled(tau) for name, value in found.items()}

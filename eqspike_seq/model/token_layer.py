@@ -1,0 +1,168 @@
+"""The token layer: each token is compared with what it has found in the other text, by rates, as a projection layer.
+
+    s¹_j ← HopAttn(w₁ x_j + w_aᵀ s^c_j/τ, X),     s^c_j ← σ(w_x x_j + b_x + w_a s¹_j + F⁻¹(w₂ᵀ s²)/(τ√n))
+
+of every token j of the text that asks, n of them; X is the text that is looked at. The temperature τ weakens what comes
+back, from s^c to the queries and from s² to s^c, and nothing else (weak feedback, Xie & Seung 2003): what is stored is
+w₁/τ. The state is s^c; s¹ is a function of it, by ∂/∂q̂ of the first term of
+
+    φ ∋ τ Σ_j [ τ√d · lse(X q̂_j/√d) + s^c_jᵀ (w_x x_j + b_x) ] + s²ᵀ w₂ (Σ_j s^c_j/√n),   q̂_j = w₁ x_j + w_aᵀ s^c_j/τ
+
+The layers above see the sum over the tokens only.
+Attend, compare, aggregate: Parikh, Täckström, Das & Uszkoreit (2016).
+"""
+
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from eqspike_seq.model.attention import hopattn, potential, weights
+from eqspike_seq.model.batch import Batch
+from eqspike_seq.model.network import Network, State, phi_above, sigma, summed
+from eqspike_seq.model.products import Recall
+from eqspike_seq.model.projection import DenseAnchor, DenseProjection, Found, feedback, real
+
+
+def dense_layer(network: Network, batch: Batch, dtype: torch.dtype) -> DenseProjection:
+    """The projection layer of a network on a batch, computed exactly, with large products in ``dtype``."""
+    return (TokenLayer if network.shape.compared else DenseProjection).of(network, batch, dtype)
+
+
+@dataclass(frozen=True)
+class TokenAnchor(DenseAnchor):
+    """Changes of s^c (B, G, P, N, H_c). ``w_a`` is in the type of large products, ``rows`` (B, P, N, 1) or None.
+
+    ``inside``: (u*/2 − σ(u*), −σ(u*), 1 − σ(u*)) of s^c, each (B, 1, P, N, H_c), so that
+
+        σ(u* + δu) − σ(u*) = clip(δu/2 + u*/2 − σ(u*), −σ(u*), 1 − σ(u*))
+
+    keeps the relative precision of δu, in bf16 too: the first is 0 except for units that are clipped.
+    """
+
+    w_a: Tensor
+    rows: Tensor | None
+    inside: tuple[Tensor, Tensor, Tensor]
+
+    def take(self, keep: Tensor | slice) -> "TokenAnchor":
+        """The texts named only, for changes."""
+        offset, low, high = (part[keep] for part in self.inside)
+        rows = None if self.rows is None else self.rows[keep]
+        return replace(self, start=self.start.take(keep), rows=rows, inside=(offset, low, high))
+
+    def change(self, s2: Tensor, before: Tensor) -> Tensor:
+        """Of s^c by a change of s² (B, G, H₂), after it had changed by ``before``."""
+        offset, low, high = self.inside
+        u = F.linear(self.start.change(self.turned(before)), self.w_a)
+        u += spread(returning(s2, self.w2, low.shape[2], self.temperature), self.rows, u)
+        return real(torch.clamp(u.div_(2).add_(offset), low, high), self.rows)
+
+    def turned(self, change: Tensor) -> Tensor:
+        """The change of q̂/τ by one of s^c."""
+        return (change @ self.w_a) / self.temperature
+
+    def up(self, change: Tensor) -> Tensor:
+        """w₂ of the sums, (B, G, H₂)."""
+        return summed(change, self.rows).flatten(2) @ self.w2.T
+
+    def with_recall(self, rates: State, change: State) -> tuple[State, State]:
+        """The state at the end of a nudge, and its ``change``, with what w₁, w_a and the patterns learn from."""
+        assert isinstance(self.start, Found)
+        query = self.turned(change.projection)
+        moved, found = self.start.shifted(query), self.start.change(query.unsqueeze(1)).squeeze(1)
+        after = (*self.start.after(moved, query), self.start.start.found + found)
+        return replace(rates, recall=after), replace(change, recall=(moved, query, found))
+
+
+class TokenLayer(DenseProjection):
+    """s^c (B, P, N, H_c)."""
+
+    @property
+    def w_a(self) -> Tensor:
+        """In the type of large products."""
+        return self.network.tokens[2].to(self.w2.dtype)
+
+    def free(self, s2: Tensor, before: Tensor, synchronous: bool = False) -> Tensor:
+        """s^c of s² (B, H₂) and what it was ``before``."""
+        inputs = self.inputs
+        s1 = real(hopattn(self._query(before), inputs.patterns, inputs.bias), inputs.rows)
+        return real(sigma(self.heard(s1, s2)), inputs.rows)
+
+    def _query(self, compared: Tensor) -> Tensor:
+        """q̂/τ by s^c."""
+        return self.inputs.drive + self.turned(compared)
+
+    def heard(self, s1: Tensor, s2: Tensor) -> Tensor:
+        """u of s^c, (B, P, N, H_c)."""
+        assert self.inputs.current is not None
+        u = self.inputs.current + F.linear(s1, self.w_a)
+        return u + spread(self.back(s2), self.inputs.rows, u)
+
+    def back(self, s2: Tensor) -> Tensor:
+        """F⁻¹(w₂ᵀ s²)/τ of s² or its change, (B, [G,] P, 1, H_c)."""
+        shape = self.network.shape
+        return returning(s2, self.w2, shape.read[0], shape.temperature)
+
+    def up(self, s1: Tensor) -> Tensor:
+        """w₂ of the sums over s^c, (B, H₂), in the type of the weights."""
+        return (summed(s1.to(self.w2.dtype), self.inputs.rows).flatten(1) @ self.w2.T).to(self.full)
+
+    def phi(self, state: State) -> Tensor:
+        """φ of the network for each text, (B,)."""
+        inputs, compared, shape = self.inputs, state.projection.to(self.w2.dtype), self.network.shape
+        assert inputs.current is not None
+        retrieved = shape.temperature * potential(self._query(compared), inputs.patterns, inputs.bias).unsqueeze(-1)
+        value = real(retrieved, inputs.rows).flatten(1).sum(1)
+        value = shape.temperature * (value + (compared * inputs.current).flatten(1).sum(1))
+        below = summed(state.projection, inputs.rows).flatten(1)
+        return value.to(self.full) + phi_above(self.network, below, state)
+
+    def looped(self, state: State) -> tuple[Tensor, Tensor]:
+        """(s^c, q̂/τ): where the loop through HopAttn starts, and what it turns."""
+        compared = state.projection.to(self.w2.dtype)
+        return compared, self._query(compared)
+
+    def turned(self, units: Tensor) -> Tensor:
+        """What s^c, or a change of it, sends to the queries."""
+        return (units @ self.w_a) / self.network.shape.temperature
+
+    def returned(self, s1: Tensor) -> Tensor:
+        """What s¹, or a change of it, sends to s^c."""
+        return F.linear(s1, self.w_a)
+
+    def recall(self, state: State) -> Recall:
+        """What w₁, w_a and the patterns learn from: (p, q̂/τ, s¹) as s^c asks."""
+        _, query = self.looped(state)
+        shares = weights(query, self.inputs.patterns, self.inputs.bias)
+        return shares, query, real(shares @ self.inputs.patterns, self.inputs.rows)
+
+    def anchor(self, state: State, batch: Batch) -> TokenAnchor:
+        """What changes are taken from, after one more sweep; ``batch`` is the layer's."""
+        exact = self if self.w2.dtype == self.full else type(self).of(self.network, batch, self.full)
+        low, inputs = self.w2.dtype, exact.inputs
+        s1, found = Found.of(exact._query(state.projection.to(self.full)), inputs, low)
+        u = exact.heard(s1, state.layers[0])
+        offset, lowest, highest = (part.to(low) for part in clipped(u))
+        compared = real(sigma(u), inputs.rows)
+        kept = (compared.to(low), exact.up(compared), found.among(self.inputs), self.w2, self.network.shape.temperature)
+        return TokenAnchor(*kept, w_a=self.w_a, rows=inputs.rows, inside=(offset, lowest, highest))
+
+
+def clipped(u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """(u/2 − σ(u), −σ(u), 1 − σ(u)) of u (B, …), each (B, 1, …): what a change of σ(u) is made from, and its bounds."""
+    level = sigma(u).unsqueeze(1)
+    return u.unsqueeze(1) / 2 - level, -level, 1 - level
+
+
+def returning(s2: Tensor, w2: Tensor, projections: int, temperature: float) -> Tensor:
+    """F⁻¹(w₂ᵀ s²)/τ of s² (B, H₂) or its change (B, G, H₂): (B, [G,] P, 1, H_c)."""
+    return feedback(s2.flatten(0, -2), w2).view(*s2.shape[:-1], projections, 1, -1) / temperature
+
+
+def spread(back: Tensor, rows: Tensor | None, like: Tensor) -> Tensor:
+    """``back`` (B, [G,] P, 1, H_c) over √n, for all n tokens of each text in ``like`` (B, [G,] P, N, H_c)."""
+    if rows is None:
+        return back / like.shape[-2] ** 0.5
+    scale = rows.sum(2, keepdim=True).clamp(min=1).to(back.dtype).rsqrt()
+    return back * (scale if back.dim() == scale.dim() else scale.unsqueeze(1))
