@@ -21,7 +21,9 @@ counts are checked against ours.
 
 **Dense EP.** Training batches as the preset has them, Adam, word dropout and counting included, with learning rates of
 0 so that all see one network: that at initialisation, or with ``--run`` also those of finished runs. With ``--epoch``
-also the whole first epoch, in which each learns: the ratios are of all its seconds.
+also the whole first epoch, or the first ``--epochs``, in which each learns: the ratios are of all seconds, and with
+``median`` those of a batch. Networks with pooling queries are timed over epochs only, as patterns have a rate of their
+own: ``--preset imdb --no-brian2 --no-step-loop --repeats 0``.
 """
 
 import math
@@ -304,14 +306,15 @@ def against_dense(data: Dataset, preset: str, weights: dict[str, Path], seed: in
     return {"seconds": seconds, "seconds_median": medians(seconds), **ratios}
 
 
-def over_an_epoch(data: Dataset, preset: str, seed: int) -> dict[str, Any]:
-    """Seconds of the first epoch, the kinds a batch each in turn; each learns as it does in a run."""
+def over_epochs(data: Dataset, preset: str, seed: int, epochs: int) -> dict[str, Any]:
+    """Seconds of the first ``epochs``, the kinds a batch each in turn; each learns as it does in a run."""
     trainers = {name: trainer_of(name, data, preset, seed) for name in KINDS}
-    batches = trainers["dense"].batches
+    batches = epochs * trainers["dense"].batches
     seconds = alternately({name: trainer.train_batch for name, trainer in trainers.items()}, batches, warm=0)
     tenths = {name: [float(part.sum()) for part in np.array_split(times, 10)] for name, times in seconds.items()}
     ratios = {RATIOS[name]: sum(tenths[name]) / sum(tenths["dense"]) for name in RATIOS}
-    return {"batches": batches, "seconds_of_tenths": tenths, **ratios}
+    median = {RATIOS[name]: float(np.median(np.divide(seconds[name], seconds["dense"]))) for name in RATIOS}
+    return {"batches": batches, "seconds_of_tenths": tenths, **ratios, "median": median}
 
 
 def kinds_of(run: Path) -> list[str]:
@@ -328,6 +331,7 @@ def main(
     preset: str = "paper-small",
     run: tuple[Path, ...] = (),
     epoch: bool = False,
+    epochs: int = 1,
     texts: int | None = None,
     repeats: int = 5,
     seed: int = 0,
@@ -338,9 +342,10 @@ def main(
 
     Args:
         json_file: Where the figures go.
-        preset: cpu or paper.
+        preset: paper-small, paper, imdb or imdb-small.
         run: Finished run folders, whose weights are taken too.
         epoch: Time the first epoch too, minutes.
+        epochs: How many of the first epochs that is.
         texts: Texts in a batch of the step loop and of Brian2's comparison; default: as in the preset.
         repeats: How often each is timed; the median counts.
         seed: Seed of weights and texts.
@@ -361,12 +366,13 @@ def main(
         reporter.out.print(name, found)
         write_json(json_file, result)
 
-    keep("initial", against_dense(data, preset, {}, seed, repeats))
+    if repeats:
+        keep("initial", against_dense(data, preset, {}, seed, repeats))
     if run:
         weights = {kind: path / "checkpoint" / "model.safetensors" for path in run for kind in kinds_of(path)}
         keep("trained", {"runs": [path.name for path in run], **against_dense(data, preset, weights, seed, repeats)})
     if epoch:
-        keep("epoch", over_an_epoch(data, preset, seed))
+        keep("epoch", over_epochs(data, preset, seed, epochs))
     batch = random_batch(config, data, texts)
     if brian2:
         keep("brian2", against_brian(config, network, batch, repeats))

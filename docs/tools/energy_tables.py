@@ -1,13 +1,23 @@
 """The tables of docs/energy.md: ledgers of results/, priced."""
 
+from statistics import mean
+
 from analysis.comparison import reference
 from analysis.energy import DIGITAL, energy
 from analysis.energy_report import DEFAULT, ranged, spread, text_of
 from analysis.folders import Json
-from docs.tools.markdown import RESULTS, label_of, runs_of, table
+from docs.tools.markdown import RESULTS, label_of, read, runs_of, table
 from neuromorphic.pricing import read_table
 
 COLUMNS = ("layers", "HopAttn", "x w1", "loading")
+SAVED = {
+    "every occurrence": "every occurrence stored, HopAttn read in each of T steps",
+    "distinct": "equal patterns stored once",
+    "silent": "silent texts take no more steps",
+    "changed": "HopAttn read where s² has sent something: as trained",
+    "moved": "rows read again where their query has moved",
+    "8 bits": "vectors of 8 bits",
+}
 
 
 def runs() -> str:
@@ -50,6 +60,61 @@ def hardware() -> str:
         )
         rows.append(cells)
     return table(heads, rows, text=(0,))
+
+
+def savings() -> str:
+    """What lowers the energy of pooling queries on change codes: each step with those before it, mean over seeds."""
+    heads = ["", "validation", "test", "inference", "layers", "HopAttn", "loading", "training sample"]
+    heads += ["inference on Loihi", "static power"]
+    rows = []
+    for preset, networks in _by_preset().items():
+        for same in zip(*(network["steps"] for network in networks), strict=True):
+            digital, loihi = ([each["inference"][name] for each in same] for name in (DIGITAL, "loihi"))
+            learnt = [each["training"][DIGITAL]["joules"]["value"] for each in same if each["training"]]
+            cells = (
+                f"`{preset}`: {SAVED[same[0]['step']]}",
+                *(f"{100 * mean(each[f'{part}_accuracy'] for each in same):.2f} %" for part in ("validation", "test")),
+                text_of(mean(each["joules"]["value"] for each in digital)),
+                *(text_of(_part(digital, name)) for name in ("layers", "HopAttn", "loading")),
+                text_of(mean(learnt)) if learnt else "–",
+                text_of(mean(each["joules"]["value"] for each in loihi)),
+                text_of(_part(loihi, "static power")),
+            )
+            rows.append(cells)
+    return table(heads, rows, text=(0,))
+
+
+def savings_tried() -> str:
+    """What was tried on validation, by itself: mean over seeds, joules of an inference."""
+    presets, made = _by_preset(), dict[str, list[str]]()
+    for networks in presets.values():
+        for same in zip(*(network["tried"] for network in networks), strict=True):
+            hopattn, loading = (mean(each["joules"][name] for each in same) for name in ("HopAttn", "loading"))
+            kept = "–"
+            if left := [each["left_out"] for each in same if "left_out" in each]:
+                hopattn *= 1 - mean(each["saved_of_hopattn"] for each in left)
+                kept = ", ".join(f"{100 * mean(each[n] for each in left):.0f} %" for n in ("held_for_a_query", "kept"))
+            right = f"{100 * mean(each['validation_accuracy'] for each in same):.2f} %"
+            cells = made.setdefault(_tried(same[0]["changes"]), [])
+            cells += [right, kept, text_of(hopattn), text_of(loading)]
+    heads = [f"`{preset}`: {head}" for preset in presets for head in ("validation", "kept", "HopAttn", "loading")]
+    return table(("", *heads), ((name, *cells) for name, cells in made.items()), text=(0,))
+
+
+def _tried(changes: Json) -> str:
+    """In words."""
+    said = {"attention_threshold": "`--attention-threshold {}`", "share": "patterns that hold {}", "bits": "{} bits"}
+    return "".join(said[name].format(value) for name, value in changes.items()) or "as trained"
+
+
+def _by_preset() -> dict[str, list[Json]]:
+    """The networks of ``benchmarks.savings``."""
+    rows: list[Json] = read("savings.json")["rows"]
+    return {name: [row for row in rows if row["preset"] == name] for name in sorted({r["preset"] for r in rows})}
+
+
+def _part(priced: list[Json], name: str) -> float:
+    return mean(each["components"].get(name, {"value": 0.0})["value"] for each in priced)
 
 
 def claims() -> str:

@@ -82,6 +82,16 @@ def spiking() -> str:
     return table(("", "at initialisation", "over the first epoch", "after training"), rows, (0,))
 
 
+def spiking_words() -> str:
+    """Spiking training batches of networks with pooling queries against dense EP, over a whole run of each."""
+    found = [read(name)["epoch"] for name in ("spiking-words.json", "spiking-words-small.json")]
+    rows = []
+    for key, label in (("if_preset_to_dense", "`if` ÷ dense EP"), ("sigma_delta_to_dense", "`sigma-delta` ÷ dense EP")):
+        rows.append((label, *(f"{ratio:.2f}" for each in found for ratio in (each["median"][key], each[key]))))
+    heads = [f"`{preset}`, {what}" for preset in ("imdb", "imdb-small") for what in ("a batch", "the whole run")]
+    return table(("", *heads), rows, (0,))
+
+
 def latency() -> str:
     """One review at a time."""
     found = read("latency.json")
