@@ -373,11 +373,12 @@ def main(
     """
     reporter, rows, replays = Reporter(), measured(), []
     cpu = on_this_cpu()
-    for run in runs if sanafe is not None else ():
-        reporter.status(f"{run.name} on SANA-FE")
-        row, about = simulated(run, sanafe, texts)
-        rows.append(row)
-        replays.append(about)
+    if sanafe is not None:
+        for run in runs:
+            reporter.status(f"{run.name} on SANA-FE")
+            row, about = simulated(run, sanafe, texts)
+            rows.append(row)
+            replays.append(about)
     for row in rows:
         found = row.found()
         reporter.out.print(row.name, row.table, f"{row.reference:.3g} J", f"{row.ours.value:.3g} J", found["verdict"])
