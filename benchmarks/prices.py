@@ -56,7 +56,7 @@ TABLE1 = {
 LOGS = {
     "spotter": (0.1104, 0.0962, 5000 / 16.83),  # loihi_run01
     "small": (0.1078, 0.0961, 2000 / 15.88),  # loihi_I08O08C00L00_run01: the spotter on more cores
-    "large": (0.1257, 0.0963, 2000 / 17.55),  # loihi_I08O08C10L10_run01: 10 branches of 10 layers of 256 between
+    "large": (0.1254, 0.0963, 2000 / 17.55),  # loihi_I08O08C10L10_run01: 10 branches of 10 layers of 256 between
 }
 GPU_BATCH = (40.5, 36150.3)  # watts and inferences a second of gpu_bsize_64
 ADDED = 10 * 10 * 256  # units of "large" that "small" has not
