@@ -9,6 +9,7 @@ from analysis.folders import Json
 from docs.tools.markdown import RESULTS, label_of, read, runs_of, table
 from neuromorphic.pricing import read_table
 
+VERDICTS = {"open": "not decided"}
 COLUMNS = ("layers", "HopAttn", "x w1", "loading")
 SAVED = {
     "every occurrence": "every occurrence stored, HopAttn read in each of T steps",
@@ -149,6 +150,27 @@ def baselines() -> str:
         )
         rows.append(cells)
     return table(("", "test", "inference", "training sample"), rows, text=(0,))
+
+
+def prices() -> str:
+    """What others measured or simulated, beside what the tables say of it."""
+    heads = ("", "source", "their figure", "our table", "its figure", "ours ÷ theirs", "verdict")
+    rows = []
+    for row in read("prices.json")["rows"]:
+        said = VERDICTS.get(row["verdict"], row["verdict"]) + (
+            ", in range" if row["verdict"] == "off" and row["in_range"] else ""
+        )
+        cells = (
+            row["name"],
+            f"{row['source']}, {row['how']}",
+            text_of(row["reference_joules"]),
+            read_table(row["table"]).title,
+            ranged(row["joules"]),
+            f"{row['ratio']:.2g}",
+            said,
+        )
+        rows.append(cells)
+    return table(heads, rows, text=(0, 1, 3, 6))
 
 
 def _changes(hardware: list[str]) -> Json:

@@ -341,6 +341,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "savings": energy_tables.savings,
     "savings-tried": energy_tables.savings_tried,
     "baselines": energy_tables.baselines,
+    "prices": energy_tables.prices,
     "dense-speed": speed_tables.dense,
     "tried": speed_tables.tried,
     "spiking-speed": speed_tables.spiking,
