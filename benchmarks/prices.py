@@ -58,7 +58,7 @@ LOGS = {
     "small": (0.1078, 0.0961, 2000 / 15.88),  # loihi_I08O08C00L00_run01: the spotter on more cores
     "large": (0.1254, 0.0963, 2000 / 17.55),  # loihi_I08O08C10L10_run01: 10 branches of 10 layers of 256 between
 }
-GPU_BATCH = (40.5, 36150.3)  # watts and inferences a second of gpu_bsize_64
+GPU_BATCH = (40.5, 36150.3)  # watts, over its first 100 s, and inferences a second of gpu_bsize_64
 ADDED = 10 * 10 * 256  # units of "large" that "small" has not
 ADDED_FAN_OUT = ADDED * 256 + (10 - 1) * 256 * 256  # theirs; the layer before them reaches ten branches, not one layer
 KINDS = ("spikes", "synaptic_events", "neuron_updates", "idle_updates")
