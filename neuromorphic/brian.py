@@ -1,8 +1,9 @@
 """The same spiking network in Brian2: an independent simulator, for parity and as a baseline.
 
 Neurons and synapses are Brian's (one NeuronGroup a layer, the texts of a batch side by side in it); the clocked HopAttn
-core is written out in numpy, one softmax after the other. Everything is float64. A step is 1 ms of Brian's time, in
-which neurons take in what arrived, fire, deliver to the next step and reset, in Brian's standard order of slots.
+core, of token or of pooling queries, is written out in numpy, one softmax after the other. Everything is float64. A
+step is 1 ms of Brian's time, in which neurons take in what arrived, fire, deliver to the next step and reset, in
+Brian's standard order of slots.
 Source: Stimberg, Brette & Goodman (2019), Brian 2.
 """
 
@@ -59,6 +60,7 @@ class BrianBackend(RateCode):
     neuron: SkipValidation[IntegrateAndFire] = IntegrateAndFire()
     circuit: SkipValidation[Clocked | None] = Clocked()
     rule: SkipValidation[Count] = Count()
+    pools: ClassVar[bool] = True
     together: ClassVar[int] = 32
 
     def check(self) -> None:
@@ -88,13 +90,16 @@ class BrianBackend(RateCode):
         return [replace(end, kept=None) for end in found]
 
     def _phase(self, network: Network, batch: Batch, start: _State, steps: int, beta: float) -> PhaseEnd[Any]:
-        trains, ticks, end = self._simulate(network, batch, start, steps, beta)
+        core = _Core(network, batch)
+        trains, end = self._simulate(core, start, steps, beta)
+        ticks = core.put_out
         rasters, opening = [torch.from_numpy(train) for train in trains], steps - self.window
         counts = [raster[opening:].sum(0) for raster in rasters]
         late = [raster[steps - self.window // 2 :].sum(0) for raster in rasters]
         inside = [min(t + self.tick_steps, steps) - max(t, opening) for t in range(0, steps, self.tick_steps)]
         held = [torch.from_numpy(s1) * max(share, 0) for s1, share in zip(ticks, inside, strict=True)]
-        rates = State(torch.stack(held).sum(0) / self.window, tuple(c / self.window for c in counts))
+        recall = core.recall(self.window // self.tick_steps)
+        rates = State(torch.stack(held).sum(0) / self.window, tuple(c / self.window for c in counts), recall)
         residual = change_of_halves(counts, late, self.window)
         # spikes so far at each tick, of each layer (B, Hᵢ)
         so_far = [raster.unflatten(0, (len(ticks), -1)).sum(1).cumsum(0) for raster in rasters]
@@ -117,13 +122,12 @@ class BrianBackend(RateCode):
             kept=end,
         )
 
-    def _simulate(
-        self, network: Network, batch: Batch, start: _State, steps: int, beta: float
-    ) -> tuple[list[Array], list[Array], _State]:
-        """(spikes (steps, B, H) of each layer above s¹, s¹ (B, P, N, D) at each tick, the state at the end)."""
+    def _simulate(self, core: "_Core", start: _State, steps: int, beta: float) -> tuple[list[Array], _State]:
+        """(spikes (steps, B, H) of each layer above s¹, the state at the end); ``core`` is read at each tick."""
         import brian2 as b2
 
         b2.prefs.codegen.target = "numpy"
+        network, batch = core.network, core.batch
         weights = [w.double().numpy() for w in network.weights]
         biases = [b.double().numpy() for b in network.biases]
         count, sizes = len(batch), network.shape.sizes[1:]
@@ -134,8 +138,7 @@ class BrianBackend(RateCode):
         groups[-1].rate = start.rate.ravel()
         groups[-1].target = torch.nn.functional.one_hot(batch.labels, network.shape.classes).double().numpy().ravel()
         synapses = connect(b2, clock, groups, weights, count)
-        core = _Core(network, batch)
-        trace, sent, ticks = start.feedback.copy(), np.zeros((count, sizes[0])), []
+        trace, sent = start.feedback.copy(), np.zeros((count, sizes[0]))
         gain = 1 - math.exp(-self.tick_steps / self.feedback_tau)
 
         def close_tick() -> None:
@@ -150,8 +153,7 @@ class BrianBackend(RateCode):
                 return
             if step:
                 close_tick()
-            s1 = core.output(trace)
-            ticks.append(s1)
+            s1 = core.tick(trace)
             groups[0].constant_current = (biases[0] + s1.reshape(count, -1) @ weights[0].T).ravel()
 
         operation = b2.NetworkOperation(tick, clock=clock, when="start")
@@ -168,34 +170,51 @@ class BrianBackend(RateCode):
             trace,
             np.array(groups[-1].rate).reshape(count, -1),
         )
-        return rasters, ticks, end
+        return rasters, end
 
 
 class _Core:
-    """HopAttn in plain numpy, one row of one text at a time."""
+    """HopAttn in plain numpy, one row of one text at a time; ``heard`` (B, H) and ``put_out`` s¹ at each tick."""
 
     def __init__(self, network: Network, batch: Batch) -> None:
-        self.shape, self.w2 = network.shape, network.weights[0].double().numpy()
-        self.x, self.mask = batch.x.double().numpy(), batch.mask.numpy()
-        self.w1 = network.asking.double().numpy()
+        self.network, self.batch = network, batch
+        self.w2, self.asking, self.x = (t.double().numpy() for t in (network.weights[0], network.asking, batch.x))
+        self.mask = batch.mask.numpy()
+        self.counts = np.ones(self.mask.shape) if batch.counts is None else batch.counts.double().numpy()
+        self.heard: list[Array] = []
+        self.put_out: list[Array] = []
 
-    def output(self, feedback: Array) -> Array:
-        """s¹ (B, P, N, D) from the low-passed spikes of s² (B, H)."""
-        shape = self.shape
-        down = (feedback @ self.w2).reshape(len(feedback), len(shape.projections), shape.rows, shape.dim)
-        result = np.zeros(down.shape)
-        for text in range(len(down)):
-            for place, (query_input, key_input) in enumerate(shape.projections):
-                keys = np.ones(shape.rows, dtype=bool) if not shape.masked else self.mask[text, key_input]
-                patterns = self.x[text, key_input][keys]
-                for row in range(shape.rows):
-                    if not len(patterns) or (shape.masked and not self.mask[text, query_input, row]):
-                        continue
-                    query = self.x[text, query_input, row] @ self.w1[place] + down[text, place, row]
-                    scores = patterns @ query / math.sqrt(shape.dim)
-                    p = np.exp(scores - scores.max())
-                    result[text, place, row] = p @ patterns / p.sum()
-        return result
+    def tick(self, feedback: Array) -> Array:
+        """s¹ (B, P, R, D) of this tick, from the low-passed spikes of s² (B, H)."""
+        self.heard.append(feedback)
+        self.put_out.append(self.found(feedback)[0])
+        return self.put_out[-1]
+
+    def recall(self, ticks: int) -> tuple[torch.Tensor, ...]:
+        """(p, q̂/τ) at the mean of what was heard in the last ``ticks``; () where patterns are not learnt."""
+        if not self.network.shape.learnt:
+            return ()
+        return tuple(map(torch.from_numpy, self.found(np.mean(self.heard[-ticks:], 0))[1:]))
+
+    def found(self, feedback: Array) -> tuple[Array, Array, Array]:
+        """(s¹ (B, P, R, D), p (B, P, R, N), q̂/τ (B, P, R, D)); 0 in rows of padding or without a pattern."""
+        shape = self.network.shape
+        size = (len(feedback), len(shape.projections), shape.rows, shape.dim)
+        down = (feedback @ self.w2).reshape(size) / shape.temperature
+        s1, shares, queries = np.zeros(size), np.zeros((*size[:3], self.x.shape[2])), np.zeros(size)
+        for text, place, row in np.ndindex(size[:3]):
+            asks, key = shape.projections[place]
+            stored = self.mask[text, key] if shape.masked else np.ones(self.x.shape[2], dtype=bool)
+            if not stored.any() or (shape.masked and not shape.pooling and not self.mask[text, asks, row]):
+                continue
+            own = self.asking[place, row] if shape.pooling else self.x[text, asks, row] @ self.asking[place]
+            query, patterns = own + down[text, place, row], self.x[text, key][stored]
+            scores = patterns @ query / math.sqrt(shape.dim) + np.log(self.counts[text, key][stored])
+            p = np.exp(scores - scores.max())
+            p /= p.sum()
+            s1[text, place, row], queries[text, place, row] = p @ patterns, query
+            shares[text, place, row, stored] = p
+        return s1, shares, queries
 
 
 def stack(

@@ -43,8 +43,8 @@ def default_preset(dataset: str, backend: str, given: Mapping[str, Any]) -> str:
     if dataset not in DATASETS:
         return OWN
     entry = DATASETS[dataset]
-    rates = backend == "spiking" and given.get("neuron", "sigma-delta") != "sigma-delta"
-    tokens = backend == "brian2" or given.get("network") == "tokens" or (rates and entry.inputs == 2)
+    rates = backend == "brian2" or (backend == "spiking" and given.get("neuron", "sigma-delta") != "sigma-delta")
+    tokens = given.get("network") == "tokens" or (rates and entry.inputs == 2)  # rate codes have no token layer
     return entry.tokens if entry.tokens and tokens else entry.preset
 
 
