@@ -14,6 +14,7 @@ from eqspike_seq.errors import ConfigError, RunError
 from eqspike_seq.files import read_json, write_atomically, write_json
 from eqspike_seq.model.network import Network, Shape
 from eqspike_seq.runs.weights import network_of, read_table, read_weights
+from neuromorphic.brian import BrianBackend
 from neuromorphic.rate_code import SpikingBackend
 
 AXES = {
@@ -99,7 +100,7 @@ def write_nir(run: Path, config: RunConfig, network: Network, out: Path) -> list
         raise ConfigError("--format nir needs the package nir. Install it: pip install 'eqspike[nir]'") from error
     from neuromorphic.nir import graph_of
 
-    if not isinstance(config.backend, SpikingBackend):
+    if not isinstance(config.backend, SpikingBackend | BrianBackend):
         neuron = config.settings().get("neuron")
         got = f"a run with --neuron {neuron}" if neuron else "a dense run"
         raise ConfigError(f"--format nir: {run} is {got}, expected one with if or lif. Take --format safetensors.")

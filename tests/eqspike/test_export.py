@@ -97,14 +97,24 @@ def test_weights_come_with_a_description(tmp_path: Path) -> None:
     assert about["sizes"] == {"N": 40, "D": 32, "hidden": [64], "C": 2} and about["settings"]["backend"] == "dense"
 
 
-def test_a_run_that_was_trained_is_exported_with_the_names_of_its_classes(tmp_path: Path) -> None:
+@pytest.mark.parametrize("network", ["tokens", "pooling"])
+def test_a_run_that_was_trained_is_exported_with_the_names_of_its_classes(tmp_path: Path, network: str) -> None:
     run = tmp_path / "run"
-    command("run", "mini", "--backend", "spiking", "--limit", 32, "--epochs", 1, "--out", run)
+    flags = ("--neuron", "if", "--network", network, "--limit", 32, "--epochs", 1)
+    command("run", "mini", "--backend", "spiking", *flags, "--out", run)
     command("export", run, "--format", "safetensors", "--out", tmp_path / "a.safetensors")
     command("export", run, "--format", "nir", "--out", tmp_path / "a.nir")
     about = json.loads((tmp_path / "a.json").read_text())
     assert about["classes"] == ["negative", "positive"] and len(about["embeddings"]["sha256"]) == 64
-    same_spikes(nir.read(tmp_path / "a.nir"), trained(run)[1], IntegrateAndFire())
+    made = trained(run)[1]
+    assert made.shape.pooling == (network == "pooling")
+    same_spikes(nir.read(tmp_path / "a.nir"), made, IntegrateAndFire())
+
+
+def test_neurons_of_brian_are_those_of_ours(tmp_path: Path) -> None:
+    run, network = make_run(tmp_path / "run", backend="brian2")
+    command("export", run, "--format", "nir", "--out", tmp_path / "a.nir")
+    same_spikes(nir.read(tmp_path / "a.nir"), network, IntegrateAndFire())
 
 
 @pytest.mark.parametrize(
