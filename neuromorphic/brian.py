@@ -60,7 +60,6 @@ class BrianBackend(RateCode):
     neuron: SkipValidation[IntegrateAndFire] = IntegrateAndFire()
     circuit: SkipValidation[Clocked | None] = Clocked()
     rule: SkipValidation[Count] = Count()
-    pools: ClassVar[bool] = True
     together: ClassVar[int] = 32
 
     def check(self) -> None:

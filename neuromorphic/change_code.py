@@ -100,7 +100,7 @@ class SigmaDeltaBackend(Backend):
     circuit: SkipValidation[Circuit | None] = Gated()
     rule: SkipValidation[Rule] = Count()
     dtype: torch.dtype = torch.float32
-    networks: ClassVar[tuple[str, ...]] = ("tokens", "pooling", "token-layer")
+    compares: ClassVar[bool] = True
     together: ClassVar[int] = 32
 
     def check(self) -> None:

@@ -10,8 +10,8 @@ r_post r_pre. It is given what the two sides show (``Side``) and nothing else: n
               quantisation error, which it knows from its membrane
 
 Patterns X of pooling queries, where they are learnt, hold p ⊗ q̂ whatever the rule: a pattern unit sees its own share p
-and, on its wires, the query q̂ with what the spikes of s² have added. With winners its spikes in a nudge are the change
-of p: one that fires moves towards the query.
+and, on its wires, the query q̂ with what the spikes of s² have added. With winners its spikes are p, of change codes
+in a nudge the change of p: one that fires moves towards the query.
 
 ``eqspike`` is our reading of Martin et al. (iScience 2021), whose full text was not available: spikes of one side gate
 the change of the other side's rate; before it Bengio et al. (2015), presynaptic activity × rate of change, and Ernoult

@@ -117,11 +117,6 @@ class SpikingBackend(RateCode):
     dtype: torch.dtype = torch.float32
     together: ClassVar[int] = 64  # time steps are short: the more texts they are of, the less they cost
 
-    @property
-    def networks(self) -> tuple[str, ...]:  # type: ignore[override]
-        """Pooling queries with a softmax: how often each pattern has won is not known to it."""
-        return ("tokens", "pooling") if isinstance(self.circuit, Clocked) else ("tokens",)
-
     def free(self, network: Network, batch: Batch, record: bool = False) -> PhaseEnd[_Kept]:
         """The free phase, from neurons at rest."""
         layer, rest, chain = Layer.of(network, batch, self.dtype), network.rest(len(batch)).layers, Chain(network)

@@ -42,7 +42,7 @@ def value(file: str, key: str) -> float:
         ("docs/learnt-words.md", 4),
         ("docs/rates-to-spikes.md", 4),
         ("docs/attention.md", 5),
-("docs/energy.md", 7),
+        ("docs/energy.md", 7),
         ("docs/speed.md", 9),
         ("docs/snli.md", 1),
         ("docs/how-to/several-machines.md", 2),

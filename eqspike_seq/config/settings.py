@@ -9,7 +9,7 @@ from pydantic import Field, SkipValidation
 from pydantic_core import to_jsonable_python
 
 from eqspike_seq.config.examples import ONLY_TEXTS, Images, Texts
-from eqspike_seq.config.networks import Layers, PoolingNetwork
+from eqspike_seq.config.networks import Layers, PoolingNetwork, TokenLayerNetwork
 from eqspike_seq.config.section import Needs, PerLayer, Positive, Section, as_flag, flat, names_in, settings_of
 from eqspike_seq.errors import ConfigError
 from eqspike_seq.learning.optimisers import OptimizerName
@@ -125,8 +125,10 @@ class RunConfig(Section):
                         f"{as_flag(name, ())[0]}: got {len(values)} values, expected 1 or {len(hidden)} "
                         "(one for each of --hidden)"
                     )
-        if self.network.name and self.network.name not in self.backend.networks:
-            self._refuse_network()
+        if isinstance(self.network, TokenLayerNetwork) and not self.backend.compares:
+            chosen = {name: flat(self).get(name) for name in ("backend", "neuron")}
+            got = " ".join(f"--{name} {value}" for name, value in chosen.items() if value)
+            raise ConfigError(f"{got}: it has no token layer. Take --network tokens, or --neuron sigma-delta.")
         if isinstance(self.network, PoolingNetwork):
             self._check_pooling(self.network)
         if self.learning.unrolled and self.backend.name != "dense":
@@ -135,16 +137,8 @@ class RunConfig(Section):
                 "Take three-phase or two-phase, or --backend dense."
             )
 
-    def _refuse_network(self) -> None:
-        """Raises ConfigError, as the backend does not relax it."""
-        chosen = {name: flat(self).get(name) for name in ("backend", "neuron", "circuit")}
-        got = " ".join(f"--{name} {value}" for name, value in chosen.items() if value)
-        other = "--neuron sigma-delta, or --circuit clocked" if chosen["circuit"] == "wta" else "or another backend"
-        what = {"pooling": "pooling queries", "token-layer": "token layer"}[self.network.name]
-        raise ConfigError(f"{got}: it has no {what}. Take --network tokens, {other}.")
-
     def _check_pooling(self, network: PoolingNetwork) -> None:
-        """The same for pooling queries."""
+        """Raises ConfigError for what acts with pooling queries on rates only."""
         softmax = network.readout == "softmax"
         for flag, on in (("--readout softmax", softmax), ("--uniform-attention", network.uniform_attention)):
             if on and self.backend.name != "dense":

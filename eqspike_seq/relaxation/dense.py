@@ -65,7 +65,7 @@ class DenseBackend(Backend):
     dtype: torch.dtype = torch.float32
     order: Order = "alternating"
     """Order of updates in a sweep."""
-    networks: ClassVar[tuple[str, ...]] = ("tokens", "pooling", "token-layer")
+    compares: ClassVar[bool] = True
     together: ClassVar[int] = 32
 
     def free(self, network: Network, batch: Batch, record: bool = False) -> PhaseEnd[DenseProjection]:

@@ -52,7 +52,7 @@ class Backend(Section):
     """
 
     together: ClassVar[int]
-    networks: ClassVar[tuple[str, ...]] = ("tokens",)  # those of texts that it relaxes
+    compares: ClassVar[bool] = False  # whether it relaxes a token layer
     dtype: torch.dtype  # of large products
 
     def free(self, network: Network, batch: Batch, record: bool = False) -> PhaseEnd[Any]:

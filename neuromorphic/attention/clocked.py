@@ -236,6 +236,10 @@ class SpikingAnchor(ClockedAnchor):
         """Of their rates in this tick, since the free phase."""
         return self.neurons.free(s2) - self.s1.unsqueeze(1)
 
+    def recall(self, ticks: int, group: int) -> tuple[Recall, Recall]:
+        """Where patterns spike, what these spikes have left at them."""
+        return self.neurons.recall(ticks, group)
+
     def current(self) -> Tensor:
         """w₂ F(s¹)."""
         return self.neurons.current()

@@ -12,8 +12,9 @@ error falls; here as the numbers of spikes of each unit among M winners, given t
     systematic   the units at (u + m)/M of the cumulative p, m = 0 … M − 1 (u: one for each row), error ~ 1/M, unbiased
     sigma-delta  φ ← φ + p; the unit with the largest φ wins; φ_winner ← φ_winner − 1 (no u), error ~ 1/M
 
-Beside neurons that fire at most once a step (``Winners``) each step of a tick has one winner in every token row, and s¹
-leaves it as ON and OFF spikes. Beside change-coded neurons (``GatedWinners``) a row keeps its u, so that a query that
+Beside neurons that fire at most once a step (``Winners``) each step of a tick has one winner in every row, and s¹
+leaves it as ON and OFF spikes. Patterns that are learnt count the steps that they win in a window, and learn from that
+as their share. Beside change-coded neurons (``GatedWinners``) a row keeps its u, so that a query that
 rests brings the same winners again, and so that the nudges differ by what has changed and not by chance; winners are
 far too coarse for these, so that the units of the patterns send the change of their own probability there.
 
@@ -31,6 +32,7 @@ from torch import Tensor
 
 from eqspike_seq.model.attention import by_text, weights, weights_change
 from eqspike_seq.model.batch import Batch
+from eqspike_seq.model.products import Recall
 from eqspike_seq.model.projection import DenseProjection, Found, Inputs, Layer, real
 from neuromorphic.activity import ProjectionActivity
 from neuromorphic.attention.clocked import Circuit, SpikingProjection, Tick, every_row
@@ -116,10 +118,11 @@ class Winners(Circuit):
 
 @dataclass(kw_only=True)
 class WinnersProjection(SpikingProjection):
-    """s¹ as ON and OFF spikes; ``u`` (B, P, N, 1 or M) draws the winners of the next tick."""
+    """s¹ as ON and OFF spikes; ``u`` (B, P, R, 1 or M) draws the winners of the next tick, ``drawn`` those so far."""
 
     sampler: str
     u: Tensor
+    drawn: tuple[Tensor, ...] = ()
 
     def _put_out(self, query: Tensor) -> Tensor:
         """The mean pattern of this tick's winners as ON and OFF spikes, at most one a step; (B, G, P, N, D).
@@ -128,6 +131,7 @@ class WinnersProjection(SpikingProjection):
         """
         steps, inputs = self.tick.steps, self.layer.inputs
         each = [pattern_sum(self.sampler, steps, q, inputs.patterns, inputs.bias, self.u) for q in query.unbind(1)]
+        self.drawn += (self.u,)
         owed = real(torch.stack(each, 1).to(self.u.dtype), inputs.rows) / FULL_SCALE
         owed += self.membrane.v
         sent = owed.round().clamp_(-steps, steps)
@@ -135,6 +139,17 @@ class WinnersProjection(SpikingProjection):
         self.u = (self.u + GOLDEN) % 1  # other winners each tick, evenly spread over time
         self.spikes = self.spikes + sent.abs().flatten(2).sum(2)
         return sent * (FULL_SCALE / steps)
+
+    def recall(self, ticks: int, group: int) -> tuple[Recall, Recall]:
+        """What patterns see in the last ``ticks``: how often each has won, and the mean query; changes from 0."""
+        if not self.layer.network.shape.learnt:
+            return (), ()
+        inputs, heard, spikes = self.layer.inputs, [s2[:, group] for s2 in self.heard[-ticks:]], torch.zeros(())
+        for s2, u in zip(heard, self.drawn[-ticks:], strict=True):
+            p = weights(inputs.drive + self.layer.down(s2), inputs.patterns, inputs.bias)
+            spikes = spikes + SAMPLERS[self.sampler](p.to(u.dtype), self.tick.steps, u)
+        shares, query = spikes / (ticks * self.tick.steps), self.layer.full_query(torch.stack(heard).mean(0))
+        return (shares, query), (0.5 * shares, 0.5 * query)
 
     def activity(self, group: int = 0) -> ProjectionActivity:
         """A winner in all rows at each step."""

@@ -118,7 +118,6 @@ def test_a_neuron_has_its_own_part_of_a_preset() -> None:
         ({"network": "graph"}, "--network: got 'graph', expected one of tokens, pooling"),
         ({"queries": 0}, "--queries"),
         ({**CHANGES, "readout": "softmax"}, "--readout softmax: acts with --backend dense only; got --backend spiking"),
-        ({"backend": "spiking", "neuron": "if", "circuit": "wta"}, "pooling queries. Take .*--neuron sigma-delta, or"),
         ({"temperature": 0.5}, "--temperature"),
         ({"ngrams": 4}, "--ngrams"),
         ({"readout": "softmax", "hidden": (), "learning_rate": (1e-3,)}, "--readout softmax"),

@@ -1,6 +1,7 @@
 """Soft winner-take-all: what it estimates, how fast, and that only unit spikes cross it."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,9 +12,13 @@ from eqspike.build import CHANGE_CIRCUITS, RATE_CIRCUITS, configure, make_backen
 from eqspike_seq.learning.estimators import ThreePhase
 from eqspike_seq.model.attention import hopattn, weights
 from eqspike_seq.model.batch import Batch
+from eqspike_seq.model.projection import pattern_products
+from eqspike_seq.relaxation.dense import DenseBackend
 from neuromorphic.attention.winners import (
+    FULL_SCALE,
     SAMPLERS,
     GatedWinners,
+    SamplerName,
     Winners,
     iid,
     one_hot_sigma_delta,
@@ -23,6 +28,7 @@ from neuromorphic.attention.winners import (
 from neuromorphic.change_code import SigmaDeltaBackend
 from neuromorphic.rate_code import SpikingBackend
 from tests.conftest import make_batch, make_network
+from tests.eqspike_seq.test_pooling import pooling, texts
 
 PATTERNS, DIM = 12, 6
 
@@ -129,6 +135,40 @@ def test_gradient_by_winners_is_that_of_the_softmax_in_the_mean(sampler: str) ->
     found = ThreePhase(0.5)(SigmaDeltaBackend(circuit=circuit, **common), network, many).gradients
     for name in ("w2", "w3", "w4"):
         assert torch.nn.functional.cosine_similarity(found[name].flatten(), truth[name].flatten(), 0) > 0.9, name
+
+
+@pytest.mark.parametrize("sampler", ["iid", "systematic"])
+def test_winners_beside_rates_teach_patterns_their_share_times_the_query_in_the_mean(sampler: SamplerName) -> None:
+    """Dense EP on the same texts has p ⊗ q̂ of a softmax; each copy of a text has its own u."""
+    network, one, copies = pooling(), texts(24), 40
+    assert one.counts is not None
+    ids, labels, counts = (part.repeat(copies, *[1] * (part.dim() - 1)) for part in (one.ids, one.labels, one.counts))
+    many = replace(one, ids=ids, labels=labels, counts=counts)
+    truth = ThreePhase(0.5)(DenseBackend(tolerance=1e-7), network, one.whole()).gradients["X"].to_dense()
+    backend = SpikingBackend(800, 800, 600, 10, circuit=Winners(sampler), dtype=torch.float64)
+    found = ThreePhase(0.5)(backend, network, many.whole()).gradients["X"].to_dense()
+    assert (found - truth).norm() < 0.12 * truth.norm()
+
+
+def test_a_pattern_sees_its_own_spikes_and_the_query() -> None:
+    """Over the 7 ticks of the window, 140 steps; what the free phase has left is not the nudge's."""
+    network, batch = pooling(), texts().whole()
+    backend = SpikingBackend(200, 200, 140, 20, circuit=Winners("iid"), dtype=torch.float64)
+    free = backend.free(network, batch)
+    projection = free.kept.projection
+    (shares, query), mean = projection.recall(7, 0)
+    spikes = 140 * shares
+    torch.testing.assert_close(spikes, spikes.round(), atol=1e-3, rtol=0)
+    assert (spikes.sum(-1) - 140).abs().max() < 1e-3 and not spikes.mT[batch.ids == 0].any()
+    won = shares.double() @ batch.x
+    assert (won - free.rates.projection).abs().max() < 1.01 * FULL_SCALE / 140  # the spikes that s¹ was made of
+    torch.testing.assert_close(query, projection.layer.full_query(torch.stack(projection.heard[-7:]).mean(0)[:, 0]))
+    products = pattern_products(network, batch, (shares, query), mean)["X"]
+    expected = network.shape.temperature * torch.einsum("bprn,bprd->bpnd", shares.double(), query)
+    torch.testing.assert_close(products.values, expected[batch.ids > 0], rtol=1e-5, atol=1e-6)
+    backend.nudge(network, batch, free, (0.5,))
+    for then, now in zip((shares, query), projection.recall(7, 0)[0], strict=True):
+        assert torch.equal(then, now)
 
 
 def test_on_and_off_spikes_of_a_tick_lose_nothing() -> None:
