@@ -45,7 +45,7 @@ from eqspike_seq.ledger import HopAttnActivity, Ledger, load, row_tokens
 from eqspike_seq.model.attention import BLOCKED, weights
 from eqspike_seq.model.batch import Batch
 from eqspike_seq.model.network import Shape
-from eqspike_seq.model.projection import Inputs, Layer
+from eqspike_seq.model.projection import DenseProjection, Inputs
 from eqspike_seq.phases import RELAXED, Phase
 from eqspike_seq.progress import Reporter
 from eqspike_seq.runs.environment import environment
@@ -154,7 +154,7 @@ class KeepMost(Gated):
     share: float = 1.0
     held: list[tuple[float, int, int]] = field(default_factory=list)
 
-    def projection(self, layer: Layer, batch: Batch) -> "KeepingProjection":
+    def projection(self, layer: DenseProjection, batch: Batch) -> "KeepingProjection":
         """Before anything has been computed."""
         return KeepingProjection(layer, batch, self)
 
@@ -162,7 +162,7 @@ class KeepMost(Gated):
 class KeepingProjection(GatedProjection):
     """Its free phase; ``left_out`` (B, P, 1, N) once there was a reading."""
 
-    def __init__(self, layer: Layer, batch: Batch, circuit: KeepMost) -> None:
+    def __init__(self, layer: DenseProjection, batch: Batch, circuit: KeepMost) -> None:
         super().__init__(layer, batch, 0.0, 0.0)
         self.circuit, self.mask, self.left_out = circuit, batch.mask, torch.empty(0, dtype=torch.bool)
 
