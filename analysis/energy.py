@@ -34,7 +34,7 @@ def component(cost: Cost) -> str:
         return "learning"
     if cost.kind == "pattern_writes" or cost.layer in ("input", "q"):
         return "loading"
-    names = {"hopattn": "HopAttn", "query": "HopAttn", "w1": "x w1", "static": "static power"}
+    names = {"hopattn": "HopAttn", "query": "HopAttn", "w1": "x w1", "wx": "x w1", "static": "static power"}
     return names.get(cost.layer, "layers")
 
 
@@ -70,7 +70,7 @@ def of_spikes(ledger: Ledger, table: CostTable) -> float:
     """Joules a text that grow in proportion to unit spikes: what each costs, and its additions with their fetches."""
     picojoules = 0.0
     for layer, phases in ledger.counts.items():
-        fetch = "weight_reads" if re.fullmatch(r"s\d+", layer) else "pattern_reads"
+        fetch = "weight_reads" if re.fullmatch(r"s(\d+|c)", layer) else "pattern_reads"
         each = ("accumulates", "synaptic_events", fetch, "state_reads", "state_writes")
         for phase, kinds in phases.items():
             if phase != Phase.UPDATE:

@@ -20,6 +20,9 @@ from neuromorphic.rate_code import SpikingBackend
 AXES = {
     "w1": ["projection", "D, of x", "D, of s1"],
     "q": ["projection", "query", "D"],
+    "wx": ["sc", "D, of x"],
+    "bx": ["sc"],
+    "wa": ["sc", "D, of s1"],
     "X": ["pattern", "D"],
     "w2": ["s2", "F(s1)"],
 }
@@ -49,6 +52,19 @@ def equations(shape: Shape) -> dict[str, str]:
             "X": "row i is the vector of pattern i, of those listed from 1; row 0 is padding",
             "input": "the ids of the different patterns of a text, and the count of each",
             **found,
+        }
+    if shape.compared:
+        return {
+            "phi": f"tau sum_j [s1_j . (x_j w1) + sc_j . (wx x_j + bx + wa s1_j)] + {PHI}",
+            "s1": "softmax((x w1 + sc wa / tau) X^T / sqrt(D)) X, X the text that is looked at; each token j asks",
+            "sc": "sigma(wx x + bx + wa s1 + w2^T s2 / (tau sqrt(n))), n the tokens of the text that asks",
+            "projections": "each is (the text that asks, the text that is looked at), 0 the first of a pair: "
+            f"{list(shape.projections)}",
+            "tau": f"{shape.temperature:g}, by which the tensor w1 is divided already",
+            "X": "row i is the vector of word i, of those listed from 1; row 0 is padding",
+            "input": "the ids of the tokens of each text",
+            **found,
+            "F": "sum_j sc_j / sqrt(n) of each projection, end to end, in place of s1",
         }
     query = "x w1 + F^-1(w2^T s2)"
     if shape.attention:

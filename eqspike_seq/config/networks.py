@@ -112,6 +112,8 @@ class TokenLayerNetwork(Layers):
     """τ of HopAttn: weakens what comes back from the token layer to the queries, and nothing else."""
     fixed_embeddings: bool = False
     """Leave the vectors of the words as they start, in place of learning them."""
+    uniform_attention: Annotated[bool, DENSE] = False
+    """Let each token find the mean of the text it asks, whatever its query is (a control)."""
 
     @property
     def layout(self) -> tuple[tuple[int, int], ...]:
@@ -128,6 +130,7 @@ class TokenLayerNetwork(Layers):
             projections=self.layout,
             temperature=self.temperature,
             learnt=not self.fixed_embeddings,
+            uniform=self.uniform_attention,
             compared=self.compared,
         )
 

@@ -129,17 +129,17 @@ class RunConfig(Section):
             chosen = {name: flat(self).get(name) for name in ("backend", "neuron")}
             got = " ".join(f"--{name} {value}" for name, value in chosen.items() if value)
             raise ConfigError(f"{got}: it has no token layer. Take --network tokens, or --neuron sigma-delta.")
-        if isinstance(self.network, PoolingNetwork):
-            self._check_pooling(self.network)
+        if isinstance(self.network, PoolingNetwork | TokenLayerNetwork):
+            self._check_controls(self.network)
         if self.learning.unrolled and self.backend.name != "dense":
             raise ConfigError(
                 "--estimator bptt: there is no backpropagation through spikes here. "
                 "Take three-phase or two-phase, or --backend dense."
             )
 
-    def _check_pooling(self, network: PoolingNetwork) -> None:
-        """Raises ConfigError for what acts with pooling queries on rates only."""
-        softmax = network.readout == "softmax"
+    def _check_controls(self, network: PoolingNetwork | TokenLayerNetwork) -> None:
+        """Raises ConfigError for what acts on rates only."""
+        softmax = isinstance(network, PoolingNetwork) and network.readout == "softmax"
         for flag, on in (("--readout softmax", softmax), ("--uniform-attention", network.uniform_attention)):
             if on and self.backend.name != "dense":
                 raise ConfigError(f"{flag}: acts with --backend dense only; got --backend {self.backend.name}")

@@ -68,7 +68,12 @@ def of_sentences(lengths: Sequence[int] | NDArray[np.int64], classes: int, texts
         "patience": 3 if texts >= FEW else 5,
         "checkpoint_every": max(50, math.ceil(texts / batch)),
         "word_dropout": 0.1,
-        "learning_rate": (2e-3 if few else 5e-4,),
+        "learning_rate": (2e-3 if few else 1e-3,),
+        # of neurons that send changes: what comes back is weakened twice on its way to s1
+        "projection_threshold": 1.0,
+        "output_threshold": 0.25,
+        "token_nudge_threshold": 2e-4,
+        "projection_nudge_threshold": 1e-4,
     }
 
 

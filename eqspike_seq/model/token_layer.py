@@ -22,7 +22,7 @@ from eqspike_seq.model.attention import hopattn, potential, weights
 from eqspike_seq.model.batch import Batch
 from eqspike_seq.model.network import Network, State, phi_above, sigma, summed
 from eqspike_seq.model.products import Recall
-from eqspike_seq.model.projection import DenseAnchor, DenseProjection, Found, feedback, real
+from eqspike_seq.model.projection import DenseAnchor, DenseProjection, Even, Found, feedback, real
 
 
 def dense_layer(network: Network, batch: Batch, dtype: torch.dtype) -> DenseProjection:
@@ -86,12 +86,17 @@ class TokenLayer(DenseProjection):
     def free(self, s2: Tensor, before: Tensor, synchronous: bool = False) -> Tensor:
         """s^c of s² (B, H₂) and what it was ``before``."""
         inputs = self.inputs
-        s1 = real(hopattn(self._query(before), inputs.patterns, inputs.bias), inputs.rows)
+        query = self._scored(self._query(before))
+        s1 = real(hopattn(query, inputs.patterns, inputs.bias), inputs.rows)
         return real(sigma(self.heard(s1, s2)), inputs.rows)
 
     def _query(self, compared: Tensor) -> Tensor:
         """q̂/τ by s^c."""
         return self.inputs.drive + self.turned(compared)
+
+    def _scored(self, query: Tensor) -> Tensor:
+        """By which patterns are scored: 0 where shares are as counts."""
+        return torch.zeros_like(query) if self.network.shape.uniform else query
 
     def heard(self, s1: Tensor, s2: Tensor) -> Tensor:
         """u of s^c, (B, P, N, H_c)."""
@@ -112,8 +117,12 @@ class TokenLayer(DenseProjection):
         """φ of the network for each text, (B,)."""
         inputs, compared, shape = self.inputs, state.projection.to(self.w2.dtype), self.network.shape
         assert inputs.current is not None
-        retrieved = shape.temperature * potential(self._query(compared), inputs.patterns, inputs.bias).unsqueeze(-1)
-        value = real(retrieved, inputs.rows).flatten(1).sum(1)
+        query = self._query(compared)
+        if shape.uniform:
+            retrieved = query * hopattn(self._scored(query), inputs.patterns, inputs.bias)
+        else:
+            retrieved = potential(query, inputs.patterns, inputs.bias).unsqueeze(-1)
+        value = shape.temperature * real(retrieved, inputs.rows).flatten(1).sum(1)
         value = shape.temperature * (value + (compared * inputs.current).flatten(1).sum(1))
         below = summed(state.projection, inputs.rows).flatten(1)
         return value.to(self.full) + phi_above(self.network, below, state)
@@ -134,14 +143,15 @@ class TokenLayer(DenseProjection):
     def recall(self, state: State) -> Recall:
         """What w₁, w_a and the patterns learn from: (p, q̂/τ, s¹) as s^c asks."""
         _, query = self.looped(state)
-        shares = weights(query, self.inputs.patterns, self.inputs.bias)
+        shares = weights(self._scored(query), self.inputs.patterns, self.inputs.bias)
         return shares, query, real(shares @ self.inputs.patterns, self.inputs.rows)
 
     def anchor(self, state: State, batch: Batch) -> TokenAnchor:
         """What changes are taken from, after one more sweep; ``batch`` is the layer's."""
         exact = self if self.w2.dtype == self.full else type(self).of(self.network, batch, self.full)
         low, inputs = self.w2.dtype, exact.inputs
-        s1, found = Found.of(exact._query(state.projection.to(self.full)), inputs, low)
+        query = exact._scored(exact._query(state.projection.to(self.full)))
+        s1, found = (Even if self.network.shape.uniform else Found).of(query, inputs, low)
         u = exact.heard(s1, state.layers[0])
         offset, lowest, highest = (part.to(low) for part in clipped(u))
         compared = real(sigma(u), inputs.rows)
