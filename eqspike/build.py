@@ -200,7 +200,18 @@ def configured(dataset: str, backend: str, preset: str, given: Settings) -> RunC
         if len(given.get("hidden", sizes["hidden"])) != len(sizes["hidden"]):  # the preset's one rate for all layers
             del sizes["learning_rate"]
         settings |= sizes
+    refuse_token_layer({**settings, **given})
     return made(RunConfig, {**settings, **given}, KINDS)
+
+
+def refuse_token_layer(settings: Settings) -> None:
+    """Raises ConfigError where the backend relaxes none and there is one."""
+    kind = backend_kind(settings)
+    if issubclass(network_kind(settings), TokenLayerNetwork) and not kind.compares:
+        got = (
+            "--backend brian2" if kind is BrianBackend else f"--backend spiking --neuron {settings.get('neuron', 'if')}"
+        )
+        raise ConfigError(f"{got}: it has no token layer. Take --network tokens, or --neuron sigma-delta.")
 
 
 def configure(dataset: str, backend: str = "dense", preset: str = "", **settings: Any) -> RunConfig:

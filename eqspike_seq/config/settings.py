@@ -30,9 +30,9 @@ class Run(Section):
     """Where and how the run happens."""
 
     preset: str = ""
-    """Named settings to start from: imdb, imdb-small, paper-small, paper, mini, mnist, digits, snli-cpu, snli-paper or
-    own. Default: snli-cpu for snli, own for texts of your own (its sizes chosen from them), else that of the data
-    set's name; paper-small for imdb with --network tokens."""
+    """Named settings to start from: imdb, imdb-small, paper-small, paper, mini, mnist, digits, snli, snli-cpu,
+    snli-paper or own. Default: own for texts of your own (its sizes chosen from them), else that of the data set's name;
+    with --network tokens paper-small for imdb and snli-cpu for snli."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """Seed of the initial weights and of the order of the texts."""
     device: Literal["cpu", "cuda"] = "cpu"
@@ -125,10 +125,6 @@ class RunConfig(Section):
                         f"{as_flag(name, ())[0]}: got {len(values)} values, expected 1 or {len(hidden)} "
                         "(one for each of --hidden)"
                     )
-        if isinstance(self.network, TokenLayerNetwork) and not self.backend.compares:
-            chosen = {name: flat(self).get(name) for name in ("backend", "neuron")}
-            got = " ".join(f"--{name} {value}" for name, value in chosen.items() if value)
-            raise ConfigError(f"{got}: it has no token layer. Take --network tokens, or --neuron sigma-delta.")
         if isinstance(self.network, PoolingNetwork | TokenLayerNetwork):
             self._check_controls(self.network)
         if self.learning.unrolled and self.backend.name != "dense":
