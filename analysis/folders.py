@@ -20,9 +20,10 @@ from eqspike_seq.runs.samples import check_samples
 from eqspike_seq.runs.schema import Amount, Curves, LedgerFile, Metrics, Positive, Result, Schema
 
 Json = dict[str, Any]
-EVERY = ("aa", "ab", "ba", "bb")  # projections of pairs
+EVERY = {"tokens": ("aa", "ab", "ba", "bb"), "token-layer": ("ab", "ba")}  # projections of pairs
+LEARNT = {"pooling": "pooling", "token-layer": "token layer"}  # networks that learn their words, in a legend
 TASK = ("dataset", "network", "attention", "masked", "tokens", "ngrams", "keep", "estimator", "limit", "shuffle_words")
-VARIANTS = (  # of networks with pooling queries: (setting, value, what a legend says of it)
+VARIANTS = (  # of networks that learn their words: (setting, value, what a legend says of it)
     ("fixed_embeddings", True, "fixed vectors"),
     ("uniform_attention", True, "uniform attention"),
     ("readout", "softmax", "softmax readout"),
@@ -92,14 +93,16 @@ class Run:
         result = self.result
         kind = "backpropagation" if self.saved.get("estimator") == "bptt" else f"{result.backend} EP"
         parts = [kind, result.neuron, result.rule]
-        if self.saved.get("network") == "pooling":
-            parts += ["pooling", *(said for name, value, said in VARIANTS if self.saved.get(name) == value)]
+        network = self.saved.get("network", "tokens")
+        if network in LEARNT:
+            parts += [LEARNT[network], *(said for name, value, said in VARIANTS if self.saved.get(name) == value)]
         if result.circuit == "wta":
             parts.append("wta")
         if not result.attention and not pixels_of(result.dataset):
             parts.append("no HopAttn")
-        kept = self.saved.get("projections", EVERY)
-        parts += [f"without {name}" for name in EVERY if name not in kept]
+        every = EVERY.get(network, ())
+        kept = self.saved.get("projections", every)
+        parts += [f"without {name}" for name in every if name not in kept]
         if self.words_shuffled:
             parts.append("words shuffled")
         return ", ".join(part for part in parts if part)

@@ -1,5 +1,8 @@
 """Accuracy against energy: the runs of the table of energies, and the points of ``benchmarks.pareto`` on mini.
 
+Beside the runs on IMDB are the same network trained by backpropagation, tables of 8 bits (``benchmarks.savings``),
+other classifiers, and what others have measured.
+
 python -m docs.tools.pareto
 """
 
@@ -12,11 +15,18 @@ import tyro
 
 from analysis.energy import DIGITAL, part_of
 from analysis.energy_report import texts_of
+from analysis.folders import Run, open_run
 from analysis.pictures import front
 from analysis.style import COLOURS, MARKERS, figure, legends, logarithmic, save
 from docs.tools.energy_tables import elsewhere
-from docs.tools.markdown import label_of, runs_of
+from docs.tools.markdown import RESULTS, label_of, read, runs_of
+from eqspike_seq.ledger import Ledger
+from eqspike_seq.phases import Phase
 from neuromorphic.pricing import read_table
+
+BACKPROPAGATION = "imdb-words-bptt-seed0"
+# (title, joules, accuracy): AI Energy Score, distilbert-imdb on a GPU, its units inferred; Sanh et al. (2019), Table 2
+ELSEWHERE = (("DistilBERT on a GPU (measured elsewhere)", 0.78, 0.9282),)
 
 
 def main(
@@ -35,9 +45,7 @@ def main(
     for run in runs:
         joules = part_of(run.ledgers.inference, read_table(DIGITAL))["joules"]
         named[0].append((label_of(run), joules, run.result.test_accuracy))
-    for row in elsewhere():
-        if row.get("test_accuracy") is not None:
-            named[0].append((row["name"], row.get("inference", row)["joules"], row["test_accuracy"]))
+    named[0] += others(runs)
     for row in json.loads(points.read_text())["rows"]:
         joules = row["joules_per_inference"]
         named[1].append((label(row["backend"], row["changes"]), joules, row["test_accuracy"]))
@@ -52,6 +60,42 @@ def main(
         axis.set(xlabel="energy of an inference, 45 nm digital, fp32", ylabel="test accuracy, %", title=title)
     legends(drawn)
     save(drawn, out)
+
+
+def others(runs: list[Run]) -> list[tuple[str, dict[str, Any], float]]:
+    """(name, joules of an inference, test accuracy) of what is no run of the table of energies."""
+    found = [
+        (row["name"], row.get("inference", row)["joules"], row["test_accuracy"])
+        for row in elsewhere()
+        if row.get("test_accuracy") is not None
+    ]
+    same = open_run(RESULTS / BACKPROPAGATION)
+    joules = part_of(same.ledgers.inference, read_table(DIGITAL))["joules"]
+    found.append(("the same network as dense EP, pooling, by backpropagation", joules, same.result.test_accuracy))
+    for preset in ("imdb", "imdb-small"):
+        last = [
+            row["steps"][-1] for row in read("savings.json")["rows"] if row["preset"] == preset and row["seed"] == 0
+        ]
+        joules = last[0]["inference"][DIGITAL]["joules"]
+        found.append((f"sigma-delta, preset {preset}, vectors of 8 bits", joules, last[0]["test_accuracy"]))
+    model = read("imdb-baselines.json")["lstm"]
+    tokens = next(run for run in runs if run.saved.get("network", "tokens") == "tokens")
+    found.append(
+        ("LSTM", part_of(lstm_ledger(tokens, model["hidden"]), read_table(DIGITAL))["joules"], model["test_accuracy"])
+    )
+    return found + [(name, dict.fromkeys(("value", "low", "high"), joule), right) for name, joule, right in ELSEWHERE]
+
+
+def lstm_ledger(run: Run, hidden: int) -> Ledger:
+    """An LSTM on the tokens that ``run`` sees: 4 H (D + H) products a token, each with a weight fetched, and the table
+    looked up as there."""
+    seen = run.ledgers.inference
+    texts, row = seen.samples[Phase.FREE], seen.counts["input"][Phase.FREE]
+    uses = row["lookup_reads"] // run.saved["dim"] * 4 * hidden * (run.saved["dim"] + hidden)
+    found = Ledger(samples={Phase.FREE: texts})
+    found.add("input", Phase.FREE, io_bytes=row["io_bytes"], lookup_reads=row["lookup_reads"])
+    found.add("lstm", Phase.FREE, multiply_accumulates=uses, weight_reads=uses)
+    return found
 
 
 def label(backend: str, settings: dict[str, Any]) -> str:

@@ -113,13 +113,14 @@ def seeds(name: str, up: str = "", brief: bool = False) -> str:
 
 
 def weights_of(run: Run) -> tuple[int, str]:
-    """(weights beside the table of patterns, how many patterns of how many components there are)."""
+    """(weights beside the table of patterns or words, how many of these of how many components there are)."""
     sizes, dim = run.ledgers.inference.sizes, run.saved.get("dim", 0)
     stack = sum((below + 1) * above for below, above in pairwise(sizes))
-    if run.task["network"] != "pooling":
+    if run.task["network"] == "tokens":
         return stack + dim**2, "–"
-    made = open_json(run.path / "environment.json", dict)
-    return stack + sizes[0], f"{made['counts']['vocabulary']:,} × {dim}"
+    made, units = open_json(run.path / "environment.json", dict), run.saved.get("compared", 0)
+    below = dim**2 + units * (2 * dim + 1) if units else sizes[0]
+    return stack + below, f"{made['counts']['vocabulary']:,} × {dim}"
 
 
 def spikes() -> str:
