@@ -31,8 +31,8 @@ class Run(Section):
 
     preset: str = ""
     """Named settings to start from: imdb, imdb-small, paper-small, paper, mini, mnist, digits, snli, snli-cpu,
-    snli-paper or own. Default: own for texts of your own (its sizes chosen from them), else that of the data set's name;
-    with --network tokens paper-small for imdb and snli-cpu for snli."""
+    snli-paper or own. Default: own for texts of your own (its sizes chosen from them), else that of the data set's
+    name; with --network tokens paper-small for imdb and snli-cpu for snli."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """Seed of the initial weights and of the order of the texts."""
     device: Literal["cpu", "cuda"] = "cpu"
