@@ -100,7 +100,8 @@ class Activity:
         """All events of the phase.
 
         A spike of s² goes up to s³ and down to every real unit of s¹; a graded event is an event *and* a product at
-        each synapse. At each synapse a weight is fetched and the neuron's summed input read and written.
+        each synapse. At each synapse a weight is fetched and the neuron's summed input read and written; a unit of a
+        token layer reads the sum that it shares with all tokens of its text as well.
         """
         shape, count = network.shape, len(batch)
         units1 = real_units(shape, batch.mask)
@@ -110,7 +111,7 @@ class Activity:
             accumulates = int((units.double() * fan_out).sum())
             products = int((values.double() * fan_out).sum())
             reached, updated = accumulates + products, int(active.sum())
-            learnt = reached if self.plastic else 0
+            learnt, shared = reached if self.plastic else 0, updated if name == "sc" else 0
             if self.plastic and shape.clamped and name == "s2":  # nothing goes down to pixels, but their synapses learn
                 learnt += int((units.double() * units1).sum())
             ledger.add(
@@ -124,7 +125,7 @@ class Activity:
                 multiply_accumulates=products + learnt,
                 neuron_updates=updated,
                 idle_updates=int(idle.sum()),
-                state_reads=reached + self.words * updated,
+                state_reads=reached + self.words * updated + shared,
                 state_writes=reached + self.words * updated,
                 weight_reads=reached,
                 plasticity_reads=learnt,
@@ -134,10 +135,11 @@ class Activity:
             self.hopattn.count(ledger, shape, batch.mask, phase)
         if phase == Phase.FREE:
             load(ledger, shape, batch.mask)
-            below = int((compared_units(shape, batch.mask) if shape.compared else units1).sum())
-            ledger.synapses |= {"w2": (1 if shape.clamped else 2) * below * shape.sizes[1]}
+            up, down = int(units1.sum()), 0 if shape.clamped else int(units1.sum())
             if shape.compared:
-                ledger.synapses |= {"wa": 2 * int(units1.sum()) * shape.compared}
+                ledger.synapses |= {"wa": 2 * up * shape.compared}
+                up, down = int(compared_units(shape, batch.mask).sum()), shape.flat * count
+            ledger.synapses |= {"w2": (up + down) * shape.sizes[1]}
             pairs = zip(shape.sizes[1:-1], shape.sizes[2:], strict=True)
             ledger.synapses |= {f"w{i}": 2 * pre * post * count for i, (pre, post) in enumerate(pairs, start=3)}
         return ledger
@@ -147,13 +149,13 @@ def fan_outs(network: Network, batch: Batch) -> list[Tensor]:
     """Synapses that one event of s¹, s², … reaches, down and up, for each text; each (B,).
 
     Nothing goes down to an s¹ that is clamped. With a token layer s¹ sends to s^c of its token, s^c to its query and to
-    s², and s² to all tokens; s^c comes after s¹.
+    s², and s² to sums that all tokens of a text read, as they share its weights; s^c comes after s¹.
     """
     shape, sizes, units1 = network.shape, network.shape.sizes, real_units(network.shape, batch.mask)
     none = torch.zeros_like(units1)
     if shape.compared:
-        compared, layers = compared_units(shape, batch.mask), [*sizes[2:], 0]
-        heard = [compared, *(torch.full_like(units1, size) for size in sizes[1:-1])]  # from s², s³, …
+        layers = [*sizes[2:], 0]
+        heard = [torch.full_like(units1, size) for size in (shape.flat, *sizes[1:-1])]  # from s², s³, …
         own = [torch.full_like(units1, number) for number in (shape.compared, shape.dim + sizes[1])]  # of one token
         return [*own, *(down + up for down, up in zip(heard, layers, strict=True))]
     first = none if shape.clamped else units1

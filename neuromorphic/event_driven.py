@@ -228,6 +228,7 @@ def supported(network: Network, settings: SigmaDeltaBackend) -> Gated:
     gated = circuit if isinstance(circuit, Gated) else Gated()
     for name, got, wanted in (
         ("projections", shape.projections, ((0, 0),)),
+        ("units of a token layer", shape.compared, 0),
         ("masked", shape.masked, True),
         ("circuit", type(circuit).__name__, "Gated"),
         ("query_threshold", gated.query_threshold, 0.0),

@@ -334,6 +334,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "quantised": quantised,
     "mnist": lambda: runs("mnist", "../"),
     "digits": lambda: runs("digits", "../"),
+    "pairs": lambda: seeds("pairs", "../"),
     "snli": lambda: runs("snli", "../", baselines=True),
     "combinations": combinations,
     "energy": energy_tables.runs,

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from eqspike_seq.checks.bptt import SETTLED, compare
+from eqspike_seq.errors import EqspikeError
 from eqspike_seq.learning.estimators import ThreePhase, TwoPhase
 from eqspike_seq.model.batch import Batch
 from eqspike_seq.model.network import Network
@@ -13,6 +14,7 @@ from eqspike_seq.phases import Phase
 from neuromorphic.attention.gated import Gated
 from neuromorphic.attention.winners import GatedWinners
 from neuromorphic.change_code import SigmaDeltaBackend
+from neuromorphic.event_driven import EventDriven
 from tests.eqspike_seq.test_token_layer import DIM, SHAPE, UNITS, network_of, texts
 
 FINE = SigmaDeltaBackend(
@@ -93,9 +95,17 @@ def test_the_ledger_is_a_count_of_what_was_sent(network: Network, batch: Batch) 
     counts = {layer: phases[Phase.FREE] for layer, phases in found.ledger.counts.items()}
     assert counts["s1"]["synaptic_events"] == spikes["s1"] * UNITS
     assert counts["sc"]["synaptic_events"] == spikes["sc"] * (DIM + 8)
-    assert counts["s2"]["synaptic_events"] == spikes["s2"] * (sum(tokens) * UNITS + 3)
+    assert counts["s2"]["synaptic_events"] == spikes["s2"] * (2 * UNITS + 3)
+    assert counts["sc"]["state_reads"] == spikes["sc"] * (DIM + 8) + 3 * counts["sc"]["neuron_updates"]
     assert found.ledger.synapses["wa"] == 2 * sum(tokens) * DIM * UNITS
-    assert found.ledger.synapses["w2"] == 2 * sum(tokens) * UNITS * 8
+    assert found.ledger.synapses["w2"] == (sum(tokens) + 2) * UNITS * 8
+
+
+def test_one_text_at_a_time_is_relaxed_in_batches_of_one() -> None:
+    """The event-driven path has no token layer, of single texts neither, and says so."""
+    single = network_of(replace(SHAPE, projections=((0, 0),)))
+    with pytest.raises(EqspikeError, match=f"got units of a token layer {UNITS}, expected 0"):
+        EventDriven(single, COARSE, torch.zeros(12, DIM))
 
 
 def test_a_silent_text_sends_nothing_more(network: Network, batch: Batch) -> None:
