@@ -145,7 +145,7 @@ def check_convergence(
     config: RunConfig, make_backend: MakeBackend, dataset: Dataset, run: Path | None, texts: int, reporter: Reporter
 ) -> ConvergenceCheck:
     """For each stage φ and the residual; of token queries also without HopAttn, and HopAttn applied again; of pooling
-    queries the loop."""
+    queries and token layers the loop."""
     found = stages(config, dataset, run)
     rows = np.random.default_rng(config.run.seed).permutation(len(dataset.train))[:texts]
     checked: dict[StageName, ConvergenceStage] = {}
@@ -154,9 +154,10 @@ def check_convergence(
             batch, shape = stage.gather(dataset.train, rows), stage.network.shape
             about: dict[str, Any] = {"hopattn": over_time(stage.network, batch, config.learning.beta)}
             advance()
-            if shape.pooling and not shape.uniform:
+            learns_words = shape.pooling or bool(shape.compared)
+            if learns_words and not shape.uniform:
                 about["loop"] = loop_check(stage.network, batch)
-            elif not shape.pooling:
+            elif not learns_words:
                 without = replace(stage.network, shape=replace(shape, attention=False))
                 about["no_hopattn"] = over_time(without, batch, config.learning.beta)
                 about["hopattn_twice"] = applied_twice(stage.network, batch)

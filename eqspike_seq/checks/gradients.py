@@ -206,7 +206,7 @@ def check_gradients(
                 continue
             short, curves[stage.name] = against_bptt(stage.network, batch, CURVE_BETA, CURVE_STEPS)
             records += recorded(short, reference="bptt", stage=stage.name, **none)
-            if stage.network.shape.pooling:
+            if stage.network.shape.pooling or stage.network.shape.compared:
                 over_beta[stage.name] = over_betas(stage.network, batch)
             advance()
             for more in records_of(stage, batch, extent):
