@@ -21,6 +21,7 @@ from analysis.comparison import reference
 from analysis.energy import DIGITAL, part_of
 from analysis.folders import Run, groups
 from analysis.folders import read as open_json
+from analysis.paper import ACCURACIES, PUBLISHED
 from docs.tools import energy_tables, reproduce, speed_tables
 from docs.tools.markdown import FIGURES, INDEX, RESULTS, label_of, read, runs_of, table
 from eqspike.provenance import command_of
@@ -110,6 +111,35 @@ def seeds(name: str, up: str = "", brief: bool = False) -> str:
         rows.append(tuple(cell for place, cell in enumerate(cells) if place not in left_out))
     shown = tuple(head for place, head in enumerate(heads) if place not in left_out)
     return table(shown, rows, text=(0, len(shown) - 1))
+
+
+def headline() -> str:
+    """The README's table: runs by data set, other models on the same texts, and the paper's figures."""
+    heads = ("", "test", "weights", "µJ an inference", "training", "reproduce by")
+    rows: list[tuple[str, ...]] = []
+    for name, (title, published) in {"imdb": ("IMDB", 1), "snli": ("SNLI", 2)}.items():
+        for group in groups(runs_of(f"headline-{name}")):
+            first, tested = group[0], [run.result.test_accuracy for run in group]
+            others = "".join(f", [{run.result.seed}](results/{run.name}/result.json)" for run in group[1:])
+            cells = (
+                f"{title}: {label_of(first)}",
+                f"{100 * mean(tested):.2f} %" + (f" ± {100 * stdev(tested):.2f}" if len(group) > 1 else ""),
+                f"{weights_of(first)[0]:,}",
+                f"{1e6 * part_of(first.ledgers.inference, read_table(DIGITAL))['joules']['value']:.3g}",
+                f"{mean(run.result.train_seconds for run in group):.0f} s",
+                f"{made_by(first, '')}{others}",
+            )
+            rows.append(cells)
+        for label, key in BASELINES:
+            if key in read(f"{name}-baselines.json") and key != "logistic_mean_vectors":
+                row = baseline_row(label, name, key)
+                rows.append((f"{title}: {row[0]}", row[1], "–", "–", row[3], row[6]))
+        what, *figures = ACCURACIES[0]
+        all_pairs = ", all 549,367 pairs" if name == "snli" else ""
+        rows.append(
+            (f"{title}: {what}{all_pairs}", f"{figures[published - 1]} %", "–", "–", "–", PUBLISHED + ", published")
+        )
+    return table(heads, rows, text=(0, 5))
 
 
 def weights_of(run: Run) -> tuple[int, str]:
@@ -316,15 +346,14 @@ def load() -> str:
 
 
 TABLES: dict[str, Callable[[], str]] = {
-    "imdb": lambda: runs("imdb", baselines=True),
-    "words": lambda: seeds("words", brief=True),
+    "headline": headline,
     "words-start": lambda: seeds("words", "../"),
     "words-index": lambda: seeds("words", "../", brief=True),
     "nudges": nudges,
     "words-tried": lambda: seeds("words-tried", "../"),
     "own-data": own_data,
     "start": lambda: runs("imdb", "../", baselines=True),
-    "mini": lambda: runs("mini", baselines=True),
+    "mini": lambda: runs("mini", "../", baselines=True),
     "spikes": spikes,
     "gradients": gradients,
     "gradient-sweep": gradient_sweep,
@@ -335,6 +364,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "mnist": lambda: runs("mnist", "../"),
     "digits": lambda: runs("digits", "../"),
     "pairs": lambda: seeds("pairs", "../"),
+    "pairs-tried": lambda: seeds("pairs-tried", "../"),
     "snli": lambda: runs("snli", "../", baselines=True),
     "combinations": combinations,
     "energy": energy_tables.runs,
