@@ -5,16 +5,21 @@
     tfidf_logistic   ``eqspike_seq.learning.baseline``: logistic regression on TF-IDF of words and word pairs
     nb_logistic      NB-LR: presence of words and word pairs, times each one's naive-Bayes log-count ratio
     logistic_mean_vectors   logistic regression on the mean of a text's word vectors
-    lstm             an LSTM by backpropagation, its word vectors learnt too, its epoch chosen on validation
+    lstm             an LSTM by backpropagation
+    decomposable_attention  of pairs alone, the decomposable attention model by backpropagation
 
 All train on the texts that EP trains on, and the first two are also refitted on those and the validation texts
-together, settings fixed. Each reads the test split once, at the end. Of pairs of texts the LSTM reads each by itself,
-and what follows sees [a, b, |a − b|, a∘b] of the two states, or of the two mean vectors.
+together, settings fixed. Both networks learn their word vectors too, from those of the run; their epoch is chosen on
+validation. Each model reads the test split once, at the end. Of pairs of texts the LSTM reads each by itself, and what
+follows sees [a, b, |a − b|, a∘b] of the two states, or of the two mean vectors; decomposable attention sees the tokens
+that ``eqspike run`` sees, with settings chosen on SNLI's development split.
 Source of NB-LR: Wang & Manning (2012), whose r = log(p/‖p‖₁) − log(q/‖q‖₁), p and q the counts of texts of the class
 and of others that hold an n-gram, plus 1; here one against the rest, with logistic regression in place of an SVM.
+Source of decomposable attention: Parikh, Täckström, Das & Uszkoreit (2016), without attention inside a text.
 """
 
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,6 +30,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix, diags
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor
+from torch.nn.functional import pad
 
 from benchmarks.measure import JsonFile
 from eqspike.build import configure
@@ -40,7 +46,8 @@ from eqspike_seq.progress import Reporter
 from eqspike_seq.runs.environment import environment
 from eqspike_seq.runs.schema import Baseline
 
-HIDDEN, RATE = 128, 1e-3
+HIDDEN, RATE = 128, 1e-3  # of the LSTM
+WIDTH, DROPOUT = 200, 0.2  # of decomposable attention
 STRENGTHS = (0.1, 0.3, 1.0, 3.0)  # C, of those tried
 Part = tuple[NDArray[np.int32], NDArray[np.int64]]  # ids (n, inputs, N) as the networks see them, labels (n,)
 
@@ -71,25 +78,80 @@ class Classifier(torch.nn.Module):
         return self.read(combined(state[-1].view(*ids.shape[:2], -1)))
 
 
-def lstm(parts: list[Part], table: Tensor, epochs: int, batch: int, seed: int, reporter: Reporter) -> dict[str, Any]:
-    """Train by backpropagation with Adam; the weights of the epoch with the best validation accuracy are tested."""
-    torch.manual_seed(seed)
+class DecomposableAttention(torch.nn.Module):
+    """Attend, compare, aggregate: F, G and H of two ReLU layers each, with dropout before each.
+
+        e_ij = F(a_i)ᵀ F(b_j),   β_i = Σ_j softmax_j(e_ij) b_j,   α_j = Σ_i softmax_i(e_ij) a_i
+        logits = W H([Σ_i G([a_i, β_i]), Σ_j G([b_j, α_j])])
+
+    A NULL token, whose vector is row 0 of ``table``, stands before each text, so that a word can find nothing.
+    """
+
+    def __init__(self, table: Tensor, classes: int, hidden: int, dropout: float) -> None:
+        super().__init__()
+        self.table, dim = torch.nn.Parameter(table.clone()), table.shape[1]
+
+        def two_layers(width: int) -> torch.nn.Sequential:
+            first, second = torch.nn.Linear(width, hidden), torch.nn.Linear(hidden, hidden)
+            drop, relu = torch.nn.Dropout(dropout), torch.nn.ReLU()
+            return torch.nn.Sequential(drop, first, relu, drop, second, relu)
+
+        self.attend, self.compare, self.aggregate = (two_layers(width) for width in (dim, 2 * dim, 2 * hidden))
+        self.read = torch.nn.Linear(hidden, classes)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """(B, 2, N) ids, 0 after a text's end → (B, classes) logits."""
+        cut = [side[:, : int((side > 0).sum(1).max())] for side in ids.unbind(1)]
+        sides = [pad(side, (1, 0)) for side in cut]
+        here = [pad(side > 0, (1, 0), value=True) for side in cut]
+        a, b = (self.table[side] for side in sides)
+        asked = [of_tokens(self.attend, text, there) for text, there in zip((a, b), here, strict=True)]
+        scores = asked[0] @ asked[1].mT
+        found = (
+            scores.masked_fill(~here[1][:, None, :], -torch.inf).softmax(2) @ b,
+            scores.masked_fill(~here[0][:, :, None], -torch.inf).softmax(1).mT @ a,
+        )
+        compared = [
+            of_tokens(self.compare, torch.cat([own, other], 2), there).sum(1)
+            for own, other, there in zip((a, b), found, here, strict=True)
+        ]
+        return self.read(self.aggregate(torch.cat(compared, 1)))
+
+
+def of_tokens(layers: torch.nn.Module, x: Tensor, here: Tensor) -> Tensor:
+    """``layers`` of x (B, N, K) where a token is ``here`` (B, N), 0 elsewhere: padding costs nothing."""
+    found = layers(x[here])
+    return found.new_zeros(*here.shape, found.shape[1]).masked_scatter(here[:, :, None], found)
+
+
+@dataclass(frozen=True)
+class Passes:
+    """How a network is trained: passes over the texts, texts a step, step size of Adam, seed of their order."""
+
+    epochs: int
+    batch: int
+    rate: float
+    seed: int
+
+
+def trained(model: torch.nn.Module, parts: list[Part], how: Passes, reporter: Reporter) -> dict[str, Any]:
+    """Train all of ``model``, a map of ids to logits, its ``table`` of word vectors included, by backpropagation of the
+    cross-entropy with Adam; the weights of the epoch with the best validation accuracy are tested."""
     (ids, labels), validation, test = parts
-    model = Classifier(table, ids.shape[1], int(labels.max()) + 1)
-    optimizer = torch.optim.Adam(model.parameters(), lr=RATE)
-    rng, started, best, kept, chosen = np.random.default_rng(seed), time.perf_counter(), 0.0, {}, 0
-    for epoch in range(1, epochs + 1):
+    optimizer = torch.optim.Adam(model.parameters(), lr=how.rate)
+    rng, started, best, kept, chosen = np.random.default_rng(how.seed), time.perf_counter(), 0.0, {}, 0
+    for epoch in range(1, how.epochs + 1):
         model.train()
         order = rng.permutation(len(ids))
-        for start in range(0, len(order), batch):
-            rows = order[start : start + batch]
+        for start in range(0, len(order), how.batch):
+            rows = order[start : start + how.batch]
             logits = model(torch.from_numpy(ids[rows]).long())
             optimizer.zero_grad()
             torch.nn.functional.cross_entropy(logits, torch.from_numpy(labels[rows])).backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
         accuracy = accuracy_of(model, validation)
-        reporter.status(f"lstm epoch {epoch}: validation {accuracy:.4f}")
+        reporter.status(f"{type(model).__name__} epoch {epoch}: validation {accuracy:.4f}")
         if accuracy > best:
             best, chosen = accuracy, epoch
             kept = {name: value.clone() for name, value in model.state_dict().items()}
@@ -98,16 +160,34 @@ def lstm(parts: list[Part], table: Tensor, epochs: int, batch: int, seed: int, r
     return {
         "validation_accuracy": best,
         "test_accuracy": accuracy_of(model, test),
-        "epochs": epochs,
+        "epochs": how.epochs,
         "chosen_epoch": chosen,
-        "hidden": HIDDEN,
-        "learning_rate": RATE,
+        "batch": how.batch,
+        "learning_rate": how.rate,
+        "word_vectors": "learnt",
         "train_seconds": seconds,
     }
 
 
+def lstm(parts: list[Part], table: Tensor, how: Passes, reporter: Reporter) -> dict[str, Any]:
+    """The LSTM, ``HIDDEN`` units."""
+    torch.manual_seed(how.seed)
+    (ids, labels), *_ = parts
+    model = Classifier(table, ids.shape[1], int(labels.max()) + 1)
+    return {"hidden": HIDDEN, **trained(model, parts, how, reporter)}
+
+
+def decomposable_attention(parts: list[Part], table: Tensor, seed: int, reporter: Reporter) -> dict[str, Any]:
+    """The decomposable attention model, with the settings chosen on the development split of SNLI."""
+    torch.manual_seed(seed)
+    (ids, labels), *_ = parts
+    model, how = DecomposableAttention(table, int(labels.max()) + 1, WIDTH, DROPOUT), Passes(8, 64, 1e-3, seed)
+    about = {"hidden": WIDTH, "dropout": DROPOUT, "tokens": ids.shape[2]}
+    return {**about, **trained(model, parts, how, reporter)}
+
+
 @torch.no_grad()
-def accuracy_of(model: Classifier, part: Part) -> float:
+def accuracy_of(model: torch.nn.Module, part: Part) -> float:
     """Share of the texts whose label has the largest logit."""
     model.eval()
     ids, labels = part
@@ -212,7 +292,7 @@ def main(
         dataset: imdb, snli or mini.
         json_file: Where the figures go.
         epochs: Passes of the LSTM.
-        seed: Seed of the LSTM.
+        seed: Seed of the networks.
         data_dir: Where the data lies.
     """
     reporter = Reporter()
@@ -220,24 +300,32 @@ def main(
     data = load_dataset(config.data, reporter.status)
     table, corpus = data.embeddings.table, load_splits(config.data)
     assert isinstance(config.data, Texts)
-    gather = Batches.of(config, data)
     splits = (data.train, data.validation, data.test)
-    parts: list[Part] = [(gather.ids(part, np.arange(len(part))), part.labels) for part in splits]
-    found: dict[str, Any] = {
+
+    def read(gather: Batches) -> list[Part]:
+        return [(gather.ids(part, np.arange(len(part))), part.labels) for part in splits]
+
+    gather = Batches.of(config, data)
+    parts, how = read(gather), Passes(epochs, config.learning.batch, RATE, seed)
+    models: dict[str, dict[str, Any]] = {
+        "tfidf_logistic": tfidf(corpus, config.data.tokeniser),
+        "nb_logistic": naive_bayes(corpus, config.data.tokeniser),
+        "logistic_mean_vectors": means(parts, table),
+        "lstm": lstm(parts, gather.table, how, reporter),
+    }
+    if corpus.inputs == 2:
+        whole = Batches.of(configure(dataset, "dense", data_dir=data_dir), data)
+        models["decomposable_attention"] = decomposable_attention(read(whole), whole.table, seed, reporter)
+    about = {
         "format": FORMAT,
         "dataset": dataset,
         "seed": seed,
         "preset": config.run.preset,
         "environment": environment(),
         "n_test": len(data.test),
-        "tfidf_logistic": tfidf(corpus, config.data.tokeniser),
-        "nb_logistic": naive_bayes(corpus, config.data.tokeniser),
-        "logistic_mean_vectors": means(parts, table),
-        "lstm": lstm(parts, gather.table, epochs, config.learning.batch, seed, reporter),
     }
-    write_json(json_file, found)
-    for name in ("tfidf_logistic", "nb_logistic", "logistic_mean_vectors", "lstm"):
-        scores = found[name]
+    write_json(json_file, {**about, **models})
+    for name, scores in models.items():
         reporter.out.print(
             f"{name}: validation {scores['validation_accuracy']:.4f}, test {scores['test_accuracy']:.4f}"
         )

@@ -2,9 +2,11 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
+from benchmarks.baselines import Classifier, DecomposableAttention, Passes, trained
 from benchmarks.growth import sized
 from benchmarks.measure import exponent, in_fresh_process, synthetic, training_batch
 from benchmarks.quantised import coarser, quantised
@@ -13,6 +15,7 @@ from docs.tools.growth import draw_growth
 from eqspike_seq.ledger import sweep_products
 from eqspike_seq.memory import resident
 from eqspike_seq.model.network import Network, Shape
+from eqspike_seq.progress import Reporter
 from eqspike_seq.relaxation.stack import ROUNDS
 from neuromorphic.neurons import IntegrateAndFire
 from neuromorphic.rate_code import SpikingBackend
@@ -102,3 +105,62 @@ def test_coarser_networks_have_a_step_for_each_layer_and_keep_their_biases() -> 
     for before, after in zip([network.asking, *network.weights], [found.asking, *found.weights], strict=True):
         assert torch.equal(after, quantised(before, 3))
     assert found.biases is network.biases and coarser(network, None) is network
+
+
+def pairs_of(texts: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Pairs of texts of one to five of the words 1 to 9; class 1 if all words of the second are in the first."""
+    ids = np.zeros((texts, 2, 6), dtype=np.int32)
+    for row in range(texts):
+        first = rng.permutation(np.arange(1, 10))[: rng.integers(3, 6)]
+        others = first if row % 2 else np.setdiff1d(np.arange(1, 10), first)
+        second = np.append(rng.permutation(first)[: rng.integers(0, 3)], rng.choice(others))
+        ids[row, 0, : len(first)], ids[row, 1, : len(second)] = first, second
+    return ids, np.arange(texts) % 2
+
+
+def test_decomposable_attention_is_that_of_its_equations() -> None:
+    """Word by word in numpy, one pair at a time and without padding; an empty text has its NULL token alone."""
+    torch.manual_seed(0)
+    model = DecomposableAttention(torch.randn(10, 4), 3, 5, 0.2).double().eval()
+    ids, _ = pairs_of(8, np.random.default_rng(0))
+    ids[3, 1] = 0
+    table, read = model.table.detach().numpy(), model.read
+
+    def applied(layers: torch.nn.Sequential, x: np.ndarray) -> np.ndarray:
+        for layer in (layers[1], layers[4]):
+            x = np.maximum(layer.weight.detach().numpy() @ x + layer.bias.detach().numpy(), 0)
+        return x
+
+    def total(own: np.ndarray, other: np.ndarray) -> np.ndarray:
+        found = 0
+        for x in own:
+            shares = np.exp([applied(model.attend, x) @ applied(model.attend, y) for y in other])
+            found = found + applied(model.compare, np.append(x, shares @ other / shares.sum()))
+        return found
+
+    for pair, logits in zip(ids, model(torch.from_numpy(ids).long()).detach().numpy(), strict=True):
+        a, b = (table[np.append(0, text[text > 0])] for text in pair)
+        state = applied(model.aggregate, np.append(total(a, b), total(b, a)))
+        np.testing.assert_allclose(logits, read.weight.detach().numpy() @ state + read.bias.detach().numpy())
+
+
+def test_padding_changes_no_answer_of_decomposable_attention() -> None:
+    torch.manual_seed(0)
+    model = DecomposableAttention(torch.randn(10, 8), 2, 16, 0.2).double().eval()
+    ids = torch.from_numpy(pairs_of(12, np.random.default_rng(0))[0]).long()
+    together = model(ids)
+    torch.testing.assert_close(model(torch.nn.functional.pad(ids, (0, 7))), together)
+    for row, logits in enumerate(together):  # beside longer texts or alone
+        torch.testing.assert_close(model(ids[row : row + 1])[0], logits)
+    assert not torch.allclose(model(ids.flip(1)), together, atol=1e-3)
+
+
+def test_networks_of_the_baselines_learn_their_words_and_which_the_other_text_has() -> None:
+    parts = [pairs_of(texts, np.random.default_rng(seed)) for seed, texts in enumerate((2000, 300, 300))]
+    torch.manual_seed(0)
+    table = torch.randn(10, 8)
+    for model, passes in ((DecomposableAttention(table, 2, 32, 0.0), 8), (Classifier(table, 2, 2), 1)):
+        assert torch.equal(model.table, table)
+        found = trained(model, parts, Passes(passes, 20, 3e-3, 0), Reporter())
+        assert (model.table[1:] != table[1:]).all()
+        assert found["test_accuracy"] > 0.95 or passes == 1
