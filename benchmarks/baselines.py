@@ -41,7 +41,7 @@ from eqspike_seq.data.corpus import Corpus, Split
 from eqspike_seq.data.dataset import load_dataset, load_splits
 from eqspike_seq.data.tokens import TokeniserName
 from eqspike_seq.files import write_json
-from eqspike_seq.learning.baseline import counts, logistic, tfidf_logistic, weighted
+from eqspike_seq.learning.baseline import counts, features, logistic, tfidf_logistic
 from eqspike_seq.progress import Reporter
 from eqspike_seq.runs.environment import environment
 from eqspike_seq.runs.schema import Baseline
@@ -228,7 +228,7 @@ def joined(one: Split, other: Split) -> Split:
 def tfidf(corpus: Corpus, tokeniser: TokeniserName) -> dict[str, Any]:
     """The baseline of every run, and refitted."""
     found, both = tfidf_logistic(corpus, tokeniser), joined(corpus.train, corpus.validation or corpus.test)
-    train, test = weighted(*counts({"train": both, "test": corpus.test}, tokeniser, corpus.inputs).values())
+    train, test = features({"train": both, "test": corpus.test}, tokeniser, corpus.inputs)
     again = logistic([train, test, test], labels_of(both, corpus), 0.0, [found.c])
     return written(found, again.test_accuracy)
 

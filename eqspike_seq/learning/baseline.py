@@ -5,9 +5,9 @@ texts; one that occurs f times in a text and in d of n training texts has there,
 
     (1 + ln f) (1 + ln((1 + n)/(1 + d)))
 
-Of pairs of texts each side has columns of its own. Words are those of the run's tokeniser. C, the inverse strength of
-the L2 penalty, is chosen on validation; the test split is read once. Source: scikit-learn's TfidfVectorizer and
-LogisticRegression.
+Of pairs of texts each side has columns of its own, and unit norm by itself. Words are those of the run's tokeniser. C,
+the inverse strength of the L2 penalty, is chosen on validation; the test split is read once. Source: scikit-learn's
+TfidfVectorizer and LogisticRegression.
 """
 
 import time
@@ -31,10 +31,14 @@ Rows = NDArray[np.int64]
 
 
 def counts(parts: dict[str, Split], tokeniser: TokeniserName, inputs: int) -> dict[str, csr_matrix]:
-    """How often each word and word pair occurs in each text of each part, (texts, columns), those of "train".
+    """How often each word and word pair occurs in each example of each part, (texts, columns), those of "train"; its
+    ``inputs`` texts have columns of their own. Raises DataError where no training text has a word."""
+    sides = by_side(parts, tokeniser, inputs)
+    return {name: csr_matrix(hstack([side[name] for side in sides])) for name in parts}
 
-    ``inputs`` texts make an example, with columns of their own. Raises DataError where no training text has a word.
-    """
+
+def by_side(parts: dict[str, Split], tokeniser: TokeniserName, inputs: int) -> list[dict[str, csr_matrix]]:
+    """The same for each of the ``inputs`` texts of an example by itself."""
     sides = []
     for side in range(inputs):
         mine = parts
@@ -45,7 +49,7 @@ def counts(parts: dict[str, Split], tokeniser: TokeniserName, inputs: int) -> di
             }
         grams, encoded, _ = counted_patterns(mine, 1, tokeniser, 2, fewest(len(parts["train"])))
         sides.append({name: matrix(part, len(grams)) for name, part in encoded.items()})
-    return {name: csr_matrix(hstack([side[name] for side in sides])) for name in parts}
+    return sides
 
 
 def fewest(texts: int) -> int:
@@ -84,11 +88,18 @@ def weighted(fitted: csr_matrix, *others: csr_matrix) -> list[csr_matrix]:
     return [transform.transform(part) for part in (fitted, *others)]
 
 
+def features(parts: dict[str, Split], tokeniser: TokeniserName, inputs: int) -> list[csr_matrix]:
+    """TF-IDF of each part, (examples, columns), by the document frequencies of "train", which comes first."""
+    sides = [weighted(*side.values()) for side in by_side(parts, tokeniser, inputs)]
+    return [csr_matrix(hstack(side)) for side in zip(*sides, strict=True)]
+
+
 def tfidf_logistic(corpus: Corpus, tokeniser: TokeniserName) -> Baseline:
     """The baseline on a corpus that has been split. Raises DataError where no training text holds a word."""
     started, parts = time.perf_counter(), parts_of(corpus)
-    found = counts(parts, tokeniser, corpus.inputs)
-    return logistic(weighted(*found.values()), [part.labels for part in parts.values()], started, STRENGTHS)
+    return logistic(
+        features(parts, tokeniser, corpus.inputs), [part.labels for part in parts.values()], started, STRENGTHS
+    )
 
 
 def tfidf_logistic_of(dataset: Dataset) -> Baseline:

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from sklearn.feature_extraction.text import CountVectorizer
+from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 
 from benchmarks.baselines import Ratios, naive_bayes
 from eqspike_seq.data.corpus import BORDER, Corpus, Split
 from eqspike_seq.data.patterns import counted_patterns
-from eqspike_seq.learning.baseline import counts, tfidf_logistic, weighted
+from eqspike_seq.learning.baseline import counts, features, tfidf_logistic, weighted
 from tests.conftest import command
 
 TEXTS = ["good good film", "bad film", "not good", "not bad film !", "good", "bad bad bad"]
@@ -57,6 +57,19 @@ def test_each_text_of_a_pair_has_columns_of_its_own() -> None:
     """One word in the first text or in the second."""
     rows = [(f"yes{BORDER}thing", 1), (f"thing{BORDER}yes", 0)] * 10
     assert tfidf_logistic(corpus(*rows, inputs=2), "unicode").test_accuracy == 1.0
+
+
+def test_each_text_of_a_pair_is_scaled_by_itself() -> None:
+    """A long second text takes nothing from the first: both have unit norm, as scikit-learn gives each alone."""
+    texts = Split([f"good film{BORDER}{'a long text ' * n}" for n in (1, 9)], np.array([0, 1]))
+    (found,) = features({"train": texts}, "unicode", 2)
+    vectorizer = TfidfVectorizer(sublinear_tf=True, ngram_range=(1, 2), token_pattern=r"\S+")
+    for side in (0, 1):
+        alone = vectorizer.fit_transform([text.split(BORDER)[side] for text in texts.texts]).toarray()
+        columns = slice(0, 3) if side == 0 else slice(3, None)
+        mine = found.toarray()[:, columns]
+        np.testing.assert_allclose(np.sort(mine, axis=1), np.sort(alone, axis=1), rtol=1e-12)
+        np.testing.assert_allclose(np.linalg.norm(mine, axis=1), 1.0, rtol=1e-12)
 
 
 def test_naive_bayes_ratios_by_hand() -> None:
