@@ -286,8 +286,9 @@ class Trainer:
 
 
 def layer_of(name: str) -> str:
-    """The parameter whose learning rate one of this ``name`` has: a bias that of its weights, a token layer w₁'s."""
-    return "w1" if name in ("wx", "bx", "wa") else name.replace("b", "w")
+    """The parameter whose learning rate one of this ``name`` has: biases and copies for feedback that of their
+    weights, a token layer w₁'s."""
+    return "w1" if name in ("wx", "bx", "wa") else name.replace("b", "w").replace("v", "w")
 
 
 def fits(rows: Rows, table: torch.Tensor) -> bool:

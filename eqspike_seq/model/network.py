@@ -20,6 +20,7 @@ patterns of a text, D embedding dimensions, H_c units of a token layer for each 
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -29,6 +30,7 @@ from eqspike_seq.errors import ConfigError
 LARGEST_WEIGHT = 1e9  # beyond it float32 does not hold the scores of HopAttn
 SPARSE = 0.5  # where the biases of a token layer start
 MOST_WEIGHTS = 2_000_000_000  # of a network; the paper's has 180 million
+FeedbackRule = Literal["plain", "vector-field", "exact"]  # see ``synapses.local_products``
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,8 @@ class Shape:
     ``attention`` False replaces HopAttn by σ; ``masked`` False lets padding take part in the softmax. ``rows`` R is N,
     or with ``pooling`` the number Q of queries; ``temperature`` τ. ``learnt``: the patterns X are learnt too.
     ``uniform``: the shares of patterns are as their counts, whatever the queries. ``softmax``: the output is read by a
-    softmax, and is no state. ``compared`` H_c, the units of a token layer; 0 without one.
+    softmax, and is no state. ``compared`` H_c, the units of a token layer; 0 without one. ``feedback``: what is sent
+    down from s³, …, sⁿ goes through synapses of its own, v₃ … vₙ, which learn by this rule; None: through w₃ … wₙ.
     """
 
     rows: int
@@ -56,6 +59,7 @@ class Shape:
     uniform: bool = False
     softmax: bool = False
     compared: int = 0
+    feedback: FeedbackRule | None = None
 
     @property
     def clamped(self) -> bool:
@@ -109,7 +113,12 @@ class Shape:
             found[self.asks] = (len(self.projections), self.rows if self.pooling else self.dim, self.dim)
         for index, (post, pre) in enumerate(zip(self.sizes[1:], self.sizes[:-1], strict=True), start=2):
             found |= {f"w{index}": (post, pre), f"b{index}": (post,)}
-        return found
+        return found | {f"v{name[1:]}": found[name] for name in self.sent_back}
+
+    @property
+    def sent_back(self) -> list[str]:
+        """The weights that have copies of their own for what is sent down: w3, …, or none."""
+        return [f"w{index}" for index in range(3, len(self.sizes) + 1)] if self.feedback else []
 
 
 @dataclass(frozen=True)
@@ -151,7 +160,7 @@ class State:
 class Network:
     """Parameters: ``asking`` w₁ (P, D, D), or q/τ (P, Q, D) of pooling queries; ``weights`` w₂ … wₙ, each (Hᵢ, Hᵢ₋₁);
     ``biases`` b₂ … bₙ, each (Hᵢ,). Of a token layer, w₁/τ (1, D, D), and ``tokens``: w_x (H_c, D), b_x (H_c,),
-    w_a (H_c, D).
+    w_a (H_c, D). ``copies`` v₃ … vₙ, shaped as w₃ … wₙ, where the shape has ``feedback``.
 
     ``large`` is w₂ in the type of the large products, where it has been made already.
     """
@@ -162,6 +171,7 @@ class Network:
     biases: list[Tensor]
     large: Tensor | None = None
     tokens: tuple[Tensor, ...] = ()
+    copies: tuple[Tensor, ...] = ()
 
     @classmethod
     def of(cls, shape: Shape, named: Mapping[str, Tensor]) -> "Network":
@@ -170,7 +180,8 @@ class Network:
         weights, biases = ([named[f"{kind}{index}"] for index in layers] for kind in "wb")
         asking = weights[0].new_zeros(0, shape.dim, shape.dim) if shape.clamped else named[shape.asks]
         tokens = tuple(named[name] for name in ("wx", "bx", "wa")) if shape.compared else ()
-        return cls(shape, asking, weights, biases, tokens=tokens)
+        copies = tuple(named[f"v{name[1:]}"] for name in shape.sent_back)
+        return cls(shape, asking, weights, biases, tokens=tokens, copies=copies)
 
     @classmethod
     def create(
@@ -184,7 +195,7 @@ class Network:
         """Weights uniform in ±1/√fan-in, those of w₂ ``gain`` times as wide, w₁ plus ``recall`` times the identity,
         pooling queries in ±1/√D; biases of hidden layers at ``bias`` (one for all, or one each), where 1 is the middle
         of σ and less makes a sparser code, as ``SPARSE`` of a token layer does; those of the output at 2/C, a rate of
-        1/C. Raises ConfigError for more weights than ``MOST_WEIGHTS``."""
+        1/C; copies for feedback as the weights are. Raises ConfigError for more weights than ``MOST_WEIGHTS``."""
         count = sum(map(math.prod, shape.parameters.values()))
         if count > MOST_WEIGHTS:
             raise ConfigError(
@@ -211,10 +222,12 @@ class Network:
             weights,
             [torch.full((size,), value) for size, value in zip(shape.sizes[1:], starts, strict=True)],
             tokens=tokens,
+            copies=tuple(weight.clone() for weight in weights[1:]) if shape.feedback else (),
         )
 
     def named(self) -> Iterator[tuple[str, Tensor]]:
-        """(name, tensor) of every parameter: w1 or q (unless clamped), a token layer's wx, bx, wa, w2, b2, w3, b3, …"""
+        """(name, tensor) of every parameter: w1 or q (unless clamped), a token layer's wx, bx, wa, w2, b2, w3, b3, …,
+        and v3, … if there are any."""
         if not self.shape.clamped:
             yield self.shape.asks, self.asking
         if self.tokens:
@@ -222,6 +235,18 @@ class Network:
         for index, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True), start=2):
             yield f"w{index}", weight
             yield f"b{index}", bias
+        yield from ((f"v{index}", copy) for index, copy in enumerate(self.copies, start=3))
+
+    @property
+    def downward(self) -> list[Tensor]:
+        """What sⁱ is sent down by, shaped as ``weights``: these, or their copies."""
+        return [self.weights[0], *self.copies] if self.copies else self.weights
+
+    def transposed(self) -> "Network":
+        """The network in which changes travel every synapse against its direction: copies send up, weights down."""
+        if not self.copies:
+            return self
+        return replace(self, weights=self.downward, copies=tuple(self.weights[1:]))
 
     @property
     def dtype(self) -> torch.dtype:
@@ -231,8 +256,8 @@ class Network:
     def to(self, target: torch.device | torch.dtype) -> "Network":
         """The same network on another device or in another floating-point type."""
         weights, biases = ([tensor.to(target) for tensor in part] for part in (self.weights, self.biases))
-        tokens = tuple(tensor.to(target) for tensor in self.tokens)
-        return Network(self.shape, self.asking.to(target), weights, biases, tokens=tokens)
+        tokens, copies = (tuple(tensor.to(target) for tensor in part) for part in (self.tokens, self.copies))
+        return Network(self.shape, self.asking.to(target), weights, biases, tokens=tokens, copies=copies)
 
     def w2(self, dtype: torch.dtype) -> Tensor:
         """w₂ in another type."""

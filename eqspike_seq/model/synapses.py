@@ -97,7 +97,16 @@ def local_update(network: Network, batch: Batch, difference: State, mean: State,
 
 
 def local_products(network: Network, batch: Batch, difference: State, mean: State, scale: float) -> Products:
-    """``local_update`` with the gradients of weights above s¹ not multiplied out."""
+    """``local_update`` with the gradients of weights above s¹ not multiplied out.
+
+    Where feedback has synapses v of its own (``Shape.feedback``), d the difference and s̄ the mean of two phases:
+
+        plain          Δw = Δv = d_post s̄_preᵀ + s̄_post d_preᵀ     both copies get EP's update of one symmetric weight
+        vector-field   Δw = d_post s̄_preᵀ, Δv = s̄_post d_preᵀ      each the change at its target (Scellier et al. 2018)
+        exact          the same, of nudges in which changes travel every synapse against its direction. These follow the
+                       adjoint of the free dynamics, so that it is the gradient at any asymmetry as β → 0 (after arXiv
+                       2602.03670). It needs synapses that can be read both ways.
+    """
     factor = -scale / len(batch)
     static = static_products(network, batch, difference.projection)
     gradients: Products = {name: factor * value for name, value in static.items()}
@@ -112,6 +121,11 @@ def local_products(network: Network, batch: Batch, difference: State, mean: Stat
         # one product for both terms: [d; m]ᵀ [pre mean; pre difference]
         post, pre = (factor * torch.cat([d, m])).to(below_d.dtype), torch.cat([below_m, below_d])
         gradients[f"w{index}"] = Product(((post, pre),))
+        if f"w{index}" in network.shape.sent_back:
+            up, down = ((post[part], pre[part]) for part in (slice(len(d)), slice(len(d), None)))
+            one_sided = network.shape.feedback != "plain"
+            gradients[f"v{index}"] = Product((down,)) if one_sided else gradients[f"w{index}"]
+            gradients[f"w{index}"] = Product((up,)) if one_sided else gradients[f"w{index}"]
         gradients[f"b{index}"] = factor * d.sum(0)
         below_d, below_m = d, m
     return gradients

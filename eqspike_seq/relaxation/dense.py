@@ -129,7 +129,7 @@ class DenseBackend(Backend):
             rows = texts.rows
             moved[rows] |= texts.of(state.layers[0].flatten(1).any(1))
             still[rows] += ~moved[rows]
-            return self._change_sweep(network, held, state, beta, bool(moved[rows].any()))
+            return self._change_sweep(moving, held, state, beta, bool(moved[rows].any()))
 
         def energy(state: State) -> Tensor:
             states = [_float(base) + _float(_group(state, g)) for g in range(groups)]
@@ -137,6 +137,7 @@ class DenseBackend(Backend):
 
         least = FINER * self.tolerance * beta.abs().view(1, groups)
         settling = _Settling(shape, final, self.nudge_steps, least, energy if record else None)
+        moving = network.transposed() if shape.feedback == "exact" else network
         settling.run(advance, delta, anchors)
         steps, recorded, outputs = settling.steps, settling.trace(), torch.stack(settling.outputs)
         swept = sweep_products(shape, batch.mask, self.rounds)

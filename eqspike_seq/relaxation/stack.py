@@ -20,10 +20,10 @@ def in_turn(layers: int) -> list[int]:
 
 
 def above(network: Network, layers: tuple[Tensor, ...], index: int) -> Tensor:
-    """w_{i+1}ᵀ s^{i+1} + b_i: what layer ``index`` of the stack gets apart from the layer below it."""
+    """w_{i+1}ᵀ s^{i+1} + b_i, or v_{i+1}ᵀ s^{i+1} + b_i: what layer ``index`` gets apart from the layer below it."""
     if index + 1 + network.shape.softmax >= len(layers):
         return network.biases[index]
-    return layers[index + 1] @ network.weights[index + 1] + network.biases[index]
+    return layers[index + 1] @ network.downward[index + 1] + network.biases[index]
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class StackAnchor:
         if softmax and index == last:
             return softmax_change(self.u[index], u)
         if index + softmax < last:
-            u = u + source[index + 1] @ network.weights[index + 1]
+            u = u + source[index + 1] @ network.downward[index + 1]
         else:
             pull = beta * (self.error - source[last])
             u = u + (pull @ network.weights[last] if softmax else pull)

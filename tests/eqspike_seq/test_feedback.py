@@ -1,0 +1,73 @@
+"""Feedback through synapses of their own: which rule still points along the gradient as they come to differ."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from eqspike_seq.learning.estimators import BPTT, ThreePhase
+from eqspike_seq.model.batch import Batch
+from eqspike_seq.model.network import FeedbackRule, Network, Shape
+from eqspike_seq.relaxation.dense import DenseBackend
+
+EXACT = DenseBackend(free_steps=3000, nudge_steps=3000, tolerance=1e-12, dtype=torch.float64)
+SHAPE = Shape(12, 1, (9, 7, 6), 3, projections=(), attention=False)
+
+
+def network_of(rule: FeedbackRule | None, asymmetry: float) -> Network:
+    """Feedback (1 − η) w + η r, r drawn as w is: 0 symmetric, 1 independent."""
+    shape = replace(SHAPE, feedback=rule)
+    network, other = (Network.create(shape, torch.Generator().manual_seed(seed)).to(torch.float64) for seed in (0, 1))
+    weights = [1.2 * weight for weight in network.weights]
+    copies = ((1 - asymmetry) * w + asymmetry * 1.2 * r for w, r in zip(weights[1:], other.weights[1:], strict=True))
+    return replace(network, weights=weights, copies=tuple(copies) if rule else ())
+
+
+def batch_of() -> Batch:
+    generator = torch.Generator().manual_seed(2)
+    x = torch.rand(16, 1, 12, 1, generator=generator, dtype=torch.float64)
+    return Batch(x, torch.ones(16, 1, 12).bool(), torch.randint(0, 3, (16,), generator=generator))
+
+
+def gradients(rule: FeedbackRule | None, asymmetry: float, beta: float = 1e-3) -> tuple[dict[str, Tensor], ...]:
+    """(EP's, those of backpropagation through 300 sweeps)."""
+    network, batch = network_of(rule, asymmetry), batch_of()
+    return ThreePhase(beta)(EXACT, network, batch).gradients, BPTT(300)(EXACT, network, batch).gradients
+
+
+def cosine(a: Tensor, b: Tensor) -> float:
+    return float(torch.cosine_similarity(a.flatten(), b.flatten(), 0))
+
+
+@pytest.mark.parametrize("asymmetry", [0.0, 0.25, 0.5, 1.0])
+def test_the_exact_rule_is_the_gradient_at_any_asymmetry(asymmetry: float) -> None:
+    found, truth = gradients("exact", asymmetry)
+    assert {"v3", "v4", "v5"} < set(truth) == set(found)
+    for name, value in truth.items():
+        assert value.norm() > 1e-8, name
+        assert cosine(found[name], value) >= 0.999999, name
+        assert (found[name] - value).norm() / value.norm() < 1e-3, name
+
+
+def test_the_other_rules_leave_it_as_feedback_comes_to_differ() -> None:
+    """Of the lowest layers, which hear of the error through all copies."""
+    for rule in ("plain", "vector-field"):
+        course = []
+        for asymmetry in (0.0, 0.25, 0.5, 1.0):
+            found, truth = gradients(rule, asymmetry)  # type: ignore[arg-type]
+            course.append(cosine(found["w2"], truth["w2"]))
+        assert course[0] > 0.999999 and course[1] > course[2] > course[3] and course[2] < 0.99, (rule, course)
+
+
+def test_with_equal_copies_every_rule_is_ep_of_the_symmetric_network() -> None:
+    """Plain: both copies get its update; else the two sides of it, which add up to it."""
+    symmetric, _ = gradients(None, 0.0)
+    for rule in ("plain", "vector-field", "exact"):
+        found, _ = gradients(rule, 0.0)  # type: ignore[arg-type]
+        for name, value in symmetric.items():
+            copy = found.get(f"v{name[1:]}") if name[0] == "w" else None
+            if copy is not None and rule == "plain":
+                assert torch.equal(copy, found[name])
+            whole = found[name] if copy is None or rule == "plain" else found[name] + copy
+            torch.testing.assert_close(whole, value, rtol=1e-6, atol=1e-9)
