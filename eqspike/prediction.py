@@ -108,7 +108,7 @@ class Predictor:
                     f"Train it again: eqspike run --config {run / 'config.toml'} --out FOLDER"
                 )
         classes, words, table, grams = _read_vocabulary(run, isinstance(config.data.sight, CountedPatterns))
-        shape = config.network.shape(config.data.rows, table.shape[1], len(classes))
+        shape = config.shape(table.shape[1], len(classes))
         network, backend = network_of(shape, run / "checkpoint" / "model.safetensors"), make_backend(config)
         index = {word: place for place, word in enumerate(words, start=1)} if grams is None else grams.words
         return cls(config, classes, index, table, network, backend, make_single(backend, network, table), grams)

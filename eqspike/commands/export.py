@@ -38,6 +38,8 @@ PHI = "s2^T w2 F(s1) + sum_{i>=2} s_{i+1}^T w_{i+1} s_i + sum_{i>=2} b_i^T s_i"
 def equations(shape: Shape) -> dict[str, str]:
     """What the tensors of a network of this shape mean."""
     found = dict(STACK)
+    if shape.feedback:
+        found["feedback"] = "v_i in place of w_i where s_i is sent down; no phi is then minimised"
     if shape.softmax:
         last = len(shape.sizes)
         found["readout"] = f"s_{last} = softmax(w_{last} s_{last - 1} + b_{last}), which has no part in phi"
@@ -105,7 +107,7 @@ def trained(run: Path) -> tuple[RunConfig, Network]:
     saved = read_weights(path)
     asking = saved.get("w1", saved.get("q", torch.zeros(0, 1, 1)))
     last = saved.get(f"b{len(config.network.hidden) + 2}", torch.zeros(0))
-    return config, network_of(config.network.shape(config.data.rows, asking.shape[-1], last.numel()), path)
+    return config, network_of(config.shape(asking.shape[-1], last.numel()), path)
 
 
 def write_nir(run: Path, config: RunConfig, network: Network, out: Path) -> list[Path]:
@@ -143,7 +145,7 @@ def description(run: Path, config: RunConfig, shape: Shape, tensors: dict[str, T
 
     def of(name: str, tensor: Tensor) -> dict[str, Any]:
         layer = name[1:]
-        axes = AXES.get(name) or ([f"s{layer}", f"s{int(layer) - 1}"] if name[0] == "w" else [f"s{layer}"])
+        axes = AXES.get(name) or ([f"s{layer}", f"s{int(layer) - 1}"] if name[0] in "wv" else [f"s{layer}"])
         return {"shape": list(tensor.shape), "dtype": str(tensor.dtype).removeprefix("torch."), "axes": axes}
 
     place = run / "environment.json"

@@ -1,18 +1,20 @@
 """What the settings of a run are made of: where it happens, its data, its network, how that learns, its backend."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tomli_w
-from pydantic import Field, SkipValidation
+from pydantic import AfterValidator, Field, SkipValidation
 from pydantic_core import to_jsonable_python
 
 from eqspike_seq.config.examples import ONLY_TEXTS, Images, Texts
 from eqspike_seq.config.networks import Layers, PoolingNetwork, TokenLayerNetwork
 from eqspike_seq.config.section import Needs, PerLayer, Positive, Section, as_flag, flat, names_in, settings_of
+from eqspike_seq.devices.device_model import IDEAL, DeviceModel, profiles, read_device
 from eqspike_seq.errors import ConfigError
 from eqspike_seq.learning.optimisers import OptimizerName
+from eqspike_seq.model.network import FeedbackRule, Shape
 from eqspike_seq.relaxation.equilibrium import Backend
 
 FORMAT = 2  # of every file of a run folder
@@ -21,8 +23,23 @@ LEARNT_PATTERNS = Needs(
     "--network pooling or token-layer, without --fixed-embeddings",
     lambda settings: settings.get("fixed_embeddings") is False,
 )
+ON_A_DEVICE = Needs("--device-model", lambda settings: settings.get("device_model") is not None)
+BY_EP_ON_A_DEVICE = Needs(
+    "--device-model and EP", lambda settings: ON_A_DEVICE.holds(settings) and settings.get("estimator") != "bptt"
+)
 # These say how and where a run happens, not what it computes.
 WHERE = {"out", "resume", "data_dir", "device", "tensorboard", "baseline"}
+
+
+def _device_model(name: str | None) -> str | None:
+    """A device model that can be read, a file of one's own as it is named from every folder; None: ideal."""
+    if name is None or not read_device(name).imperfections:
+        return None
+    return name if name in profiles() else str(Path(name).absolute())
+
+
+def _absolute(path: Path | None) -> Path | None:
+    return None if path is None else path.absolute()
 
 
 @dataclass(frozen=True)
@@ -78,11 +95,26 @@ class Learning(Section):
     """The same of the vectors of patterns, in root mean squares of their gradient."""
     patience: Annotated[int, Field(ge=0)] = 0
     """Stop after so many epochs that were no better on validation, and take the best one; 0: make all --epochs."""
+    start: Annotated[Path | None, AfterValidator(_absolute)] = None
+    """Start from the weights of this run folder (images only). Default: from random ones."""
+    device_model: Annotated[str | None, AfterValidator(_device_model)] = None
+    """The synapses that weights are stored in, in training and afterwards: ideal, loihi-8bit, pcm, rram, cmos-mismatch,
+    or a FILE.toml (dense, images only). Default: ideal."""
+    device_seed: Annotated[int, Field(ge=0, lt=2**31), ON_A_DEVICE] = 0
+    """Which chip of that device model: the seed of its mismatch, of its faults and of its writes."""
+    feedback_rule: Annotated[FeedbackRule, BY_EP_ON_A_DEVICE] = "plain"
+    """How the copies of a weight that send up and down learn. plain: both by EP's update; vector-field: each by the
+    change at its own target; exact: by nudges that travel each synapse against its direction."""
 
     @property
     def unrolled(self) -> int:
         """Sweeps through which errors are propagated back; EP has none."""
         return 0
+
+    @property
+    def device(self) -> DeviceModel:
+        """The device model. Raises ConfigError where its file can no longer be read."""
+        return read_device(self.device_model or IDEAL)
 
 
 @dataclass(frozen=True)
@@ -132,6 +164,12 @@ class RunConfig(Section):
                 "--estimator bptt: there is no backpropagation through spikes here. "
                 "Take three-phase or two-phase, or --backend dense."
             )
+        if self.learning.device_model is not None and self.backend.name != "dense":
+            raise ConfigError(f"--device-model: acts with --backend dense only; got --backend {self.backend.name}")
+        for name in ("device_model", "start"):
+            if getattr(self.learning, name) is not None and not isinstance(self.data, Images):
+                flag = as_flag(name, ())[0]
+                raise ConfigError(f"{flag}: acts with images only so far; got {self.data.dataset_name}. Leave it out.")
 
     def _check_controls(self, network: PoolingNetwork | TokenLayerNetwork) -> None:
         """Raises ConfigError for what acts on rates only."""
@@ -146,6 +184,11 @@ class RunConfig(Section):
         """One for each weight matrix."""
         rates = self.learning.learning_rate
         return rates * (self.network.weight_matrices if len(rates) == 1 else 1)
+
+    def shape(self, dim: int, classes: int) -> Shape:
+        """The network's shape for data of ``dim`` components; on a device feedback has synapses of its own."""
+        found = self.network.shape(self.data.rows, dim, classes)
+        return found if self.learning.device_model is None else replace(found, feedback=self.learning.feedback_rule)
 
     def settings(self) -> dict[str, Any]:
         """All settings that act and are not None, flat, as JSON has them."""

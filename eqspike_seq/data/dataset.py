@@ -125,7 +125,7 @@ def digest_of(corpus: Corpus) -> str:
 
 def shape_of(config: RunConfig, dataset: Dataset) -> Shape:
     """The network's shape for a data set."""
-    return config.network.shape(config.data.rows, dataset.embeddings.dim, len(dataset.classes))
+    return config.shape(dataset.embeddings.dim, len(dataset.classes))
 
 
 def split(corpus: Corpus) -> Corpus:

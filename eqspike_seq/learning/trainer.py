@@ -11,6 +11,7 @@ from pydantic import BaseModel, Field
 from eqspike_seq.config.settings import RunConfig
 from eqspike_seq.data.batches import Batches
 from eqspike_seq.data.dataset import Dataset, shape_of
+from eqspike_seq.devices.chip import STORED, Chip
 from eqspike_seq.errors import ConfigError, DivergenceError, NumericalError, RunError
 from eqspike_seq.learning.cost import training_ledger
 from eqspike_seq.learning.estimators import Estimate, make_estimator
@@ -26,7 +27,7 @@ from eqspike_seq.model.synapses import Products, multiplied_out, plain
 from eqspike_seq.relaxation.equilibrium import Backend
 from eqspike_seq.relaxation.loop import loop_of
 from eqspike_seq.runs.folder import Checkpoint
-from eqspike_seq.runs.weights import Rows
+from eqspike_seq.runs.weights import Rows, start_from
 
 LOOKED_AT = 256  # validation texts whose loop is measured after an epoch
 ORDINARY_WEIGHT = 100.0  # above it a weight has run away: they start below 1, and trained ones stay near that
@@ -63,6 +64,9 @@ class Trainer:
         device = torch_device(config.run.device)
         self.network = config.network.create(shape_of(config, dataset), config.run.seed).to(device)
         self.parameters = dict(self.network.named())
+        if config.learning.start is not None:
+            start_from(config.learning.start, self.parameters)
+        self.chip = Chip(config.learning.device, self.network, config.learning.device_seed)
         layers = {name: layer_of(name) for name in self.parameters}
         rates = dict(zip(dict.fromkeys(layers.values()), config.learning_rates(), strict=True))
         self.rates = {name: rates[layer] for name, layer in layers.items()}
@@ -100,7 +104,7 @@ class Trainer:
         batch = self.gather.lookup(self.dataset.train, rows, learning.word_dropout, words, self.job.share(len(rows)))
         batch, share = replace(batch, seed=self.job.seed(batch.seed)), len(batch) / len(rows)
         if share:
-            estimate = self.estimator(self.backend, self.network, batch)
+            estimate = self.estimator(self.backend, self.chip.at_work(self.network, self.step), batch)
         else:
             estimate = Estimate(self._zero(), [])
         gradients = self.job.mean(multiplied_out(estimate.found, len(self.gather.table)), share)
@@ -112,6 +116,7 @@ class Trainer:
         if not math.isfinite(sum(float(g.sum()) for g in numbers.values())):
             self.job.first(self._stop_at, [name for name, g in numbers.items() if not bool(g.isfinite().all())])
         self.optimizer.step()
+        self.chip.write(self.step)
         if self.patterns is not None:
             self.patterns.step(gradients["X"], decay * learning.pattern_rate)
         self.step += 1
@@ -182,6 +187,7 @@ class Trainer:
             for key, value in self.optimizer.state[tensor].items()
             if value is not None
         }
+        moments |= {f"{name}.{STORED}": value for name, value in self.chip.stored.items()}
         self.check_weights()
         state = {
             "step": self.step,
@@ -241,10 +247,10 @@ class Trainer:
         self._check(saved)
         for name, tensor in self.parameters.items():
             tensor.copy_(saved.model[name])
-            moments = {key: value for key, value in saved.optimizer.items() if key.startswith(f"{name}.")}
-            self.optimizer.state[tensor] = {
-                key.removeprefix(f"{name}."): value.to(tensor.device) for key, value in moments.items()
-            }
+            kept = {key.removeprefix(f"{name}."): v for key, v in saved.optimizer.items() if key.startswith(f"{name}.")}
+            if name in self.chip.stored:
+                self.chip.restore({name: kept.pop(STORED)})
+            self.optimizer.state[tensor] = {key: value.to(tensor.device) for key, value in kept.items()}
         try:
             state = _Saved.model_validate(saved.state)
             self.rng.bit_generator.state = self.drawn_from = state.rng
@@ -276,7 +282,8 @@ class Trainer:
                 raise RunError("checkpoint: its rows of patterns are missing, or not of this network's table")
         kept = OPTIMIZERS[self.config.learning.optimizer].kept
         for name, tensor in self.parameters.items():
-            sizes = {name: tensor.shape, **{f"{name}.{key}": tensor.shape for key in kept}}
+            names = (*kept, *([STORED] if name in self.chip.stored else []))
+            sizes = {name: tensor.shape, **{f"{name}.{key}": tensor.shape for key in names}}
             for key, size in sizes.items():
                 found = {**saved.model, **saved.optimizer}.get(key)
                 size = torch.Size() if key.endswith(".step") else size

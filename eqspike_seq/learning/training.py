@@ -3,6 +3,7 @@
 import signal
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -97,6 +98,7 @@ def describe(trainer: Trainer, folder: RunFolder) -> None:
             "data": dataset.source,
             "data_sha256": dataset.digest,
             "counts": dataset.counts,
+            **({} if config.learning.device_model is None else {"device_model": asdict(config.learning.device)}),
         },
     )
     if not dataset.images and trainer.step == 0:  # a resumed run has learnt its vectors in part

@@ -1,5 +1,6 @@
 """The weights of a run folder."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,6 +42,19 @@ def network_of(shape: Shape, path: Path) -> Network:
         if name not in saved or saved[name].shape != size:
             raise RunError(f"{path}: parameter {name} is missing or not of shape {size}")
     return Network.of(shape, {name: saved[name].float() for name in shape.parameters})
+
+
+def start_from(run: Path, parameters: Mapping[str, Tensor]) -> None:
+    """Let ``parameters`` be the weights of a run folder, its own copies for feedback where it has some, else its
+    weights. Raises RunError where they are of another network."""
+    path = run / "checkpoint" / "model.safetensors"
+    saved = read_weights(path)
+    for name, tensor in parameters.items():
+        found = saved.get(name, saved.get(name.replace("v", "w")))
+        if found is None or found.shape != tensor.shape:
+            got = "missing" if found is None else f"of shape {tuple(found.shape)}"
+            raise RunError(f"--start: {name} is {got} in {path}, expected {tuple(tensor.shape)}. Name another run.")
+        tensor.copy_(found)
 
 
 def row_files(checkpoint: Path) -> list[Path]:

@@ -1,0 +1,112 @@
+"""What a device is, read from a TOML file: one of those beside this module, or the user's own."""
+
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, fields
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, ClassVar
+
+import torch
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from torch import Tensor
+
+from eqspike_seq.devices.imperfections import (
+    Bits,
+    Imperfection,
+    Injected,
+    Mismatch,
+    Programming,
+    Pulses,
+    Range,
+    SoftBounds,
+    Stuck,
+    normal,
+)
+from eqspike_seq.errors import ConfigError
+from eqspike_seq.files import read_toml
+
+IDEAL = "ideal"
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeviceModel:
+    """The imperfections of a synapse, a table of the file each; what has no table is perfect.
+
+    Weights alone are imperfect: biases, states and the optimiser are as in any run.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+    name: Annotated[str, Field(min_length=1)]
+    title: Annotated[str, Field(min_length=1)]
+    note: str = ""
+    range: Range | None = None
+    bits: Bits | None = None
+    pulses: Pulses | None = None
+    soft_bounds: SoftBounds | None = None
+    programming: Programming | None = None
+    mismatch: Mismatch | None = None
+    injected: Injected | None = None
+    stuck: Stuck | None = None
+
+    @property
+    def imperfections(self) -> dict[str, Imperfection]:
+        """Those it has, by name."""
+        found = {each.name: getattr(self, each.name) for each in fields(self)}
+        return {name: value for name, value in found.items() if isinstance(value, Imperfection)}
+
+    def check(self) -> None:
+        """Raises ValueError where one needs a range and there is none."""
+        ranged = [name for name in self.imperfections if name not in ("range", "mismatch", "injected")]
+        if ranged and self.range is None:
+            raise ValueError(f"{', '.join(ranged)}: got no [range], which it is a share of; add one")
+
+    def limit(self, fan_in: int) -> float:
+        """W of a layer, infinite without a range."""
+        return float("inf") if self.range is None else self.range.of(fan_in)
+
+    def programmed(self, weight: Tensor, random: torch.Generator) -> Tensor:
+        """What synapses (…, fan-in) store after ``weight`` was programmed into them from outside."""
+        limit = self.limit(weight.shape[-1])
+        found = weight.clamp(-limit, limit)
+        if self.bits is not None:
+            found = self.bits.nearest(found, limit)
+        if self.programming is not None:
+            found = found + self.programming.error * limit * normal(found, random)
+        return found.clamp(-limit, limit)
+
+    def written(self, weight: Tensor, change: Tensor, random: torch.Generator) -> Tensor:
+        """What synapses that store ``weight`` (…, fan-in) store after the update ``change``."""
+        limit = self.limit(weight.shape[-1])
+        if self.pulses is not None:
+            change = self.pulses.given(change, limit, random)
+        found = weight + change if self.soft_bounds is None else self.soft_bounds.moved(weight, change, limit)
+        found = found.clamp(-limit, limit)
+        return found if self.bits is None else self.bits.rounded(found, limit, random).clamp(-limit, limit)
+
+
+def profiles() -> list[str]:
+    """Names of the device models that come with eqspike."""
+    folder = resources.files("eqspike_seq") / "devices" / "profiles"
+    return sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml"))
+
+
+@cache
+def read_device(name: str) -> DeviceModel:
+    """The device model of this name, or in the file of this path. Raises ConfigError, saying what is wrong with it."""
+    place: AbstractContextManager[Path] = nullcontext(Path(name))
+    if name in profiles():
+        place = resources.as_file(resources.files("eqspike_seq") / "devices" / "profiles" / f"{name}.toml")
+    try:
+        with place as path:
+            found = TypeAdapter(DeviceModel).validate_python(read_toml(path))
+        found.check()
+    except OSError as error:
+        known = f"expected one of {', '.join(profiles())}, or a TOML file"
+        raise ConfigError(f"--device-model: got {name[:80]}, {known}; there is no such file") from error
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise ConfigError(f"{name}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+    except ValueError as error:
+        raise ConfigError(f"{name}: not a device model: {error}") from error
+    return found

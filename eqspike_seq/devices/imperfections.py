@@ -1,0 +1,154 @@
+"""What is imperfect in a synapse, each by its equation.
+
+Symbols: w the weight that a synapse stores, W its range (−W ≤ w ≤ W), Δ the update that a learning rule asks for, ξ a
+standard normal draw and u a uniform one in [0, 1), each synapse its own. What a network computes with is g·w.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Literal
+
+import torch
+from pydantic import ConfigDict, Field
+from torch import Tensor
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Imperfection:
+    """Where its figures come from: ``label`` how they were had, ``source`` by whom, or that they are an example."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", allow_inf_nan=False)
+    label: Literal["measured", "modelled", "recalled"]
+    source: Annotated[str, Field(min_length=1)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Range(Imperfection):
+    """Weights end at a largest conductance: w ← clip(w, −W, W), W = ``limit``/√fan-in of the layer.
+
+    New weights are uniform in ±1/√fan-in. The scale of a layer is that of the circuits around its synapses.
+    """
+
+    limit: Annotated[float, Field(gt=0, le=1e6)]
+
+    def of(self, fan_in: int) -> float:
+        """W of a layer."""
+        return self.limit / math.sqrt(fan_in)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bits(Imperfection):
+    """Weights of b ``bits``: w = k W/(2^{b−1} − 1), k a whole number. What lies between two levels is rounded,
+
+        nearest       to the nearer one, so that updates below half a step are lost
+        stochastic    k ← ⌊k + u⌋: up with the probability of the part that is missing, so that the mean is right
+
+    and nothing but k is kept. (Gupta et al. 2015, Deep learning with limited numerical precision.)
+    """
+
+    bits: Annotated[int, Field(ge=2, le=24)]
+    rounding: Literal["stochastic", "nearest"] = "stochastic"
+
+    def step(self, limit: float) -> float:
+        """Between two levels."""
+        return limit / (2 ** (self.bits - 1) - 1)
+
+    def nearest(self, weight: Tensor, limit: float) -> Tensor:
+        """The nearest level."""
+        step = self.step(limit)
+        return (weight / step).round() * step
+
+    def rounded(self, weight: Tensor, limit: float, random: torch.Generator) -> Tensor:
+        """A level, by the device's own rounding."""
+        if self.rounding == "nearest":
+            return self.nearest(weight, limit)
+        step = self.step(limit)
+        return floor_of(weight / step, random) * step
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pulses(Imperfection):
+    """Updates are whole numbers of pulses, no two of them alike:
+
+        n = ⌊|Δ|/(p W) + u⌋,   Δ ← sign(Δ) p W (n + c √n ξ)
+
+    p ``least``: the mean change by a pulse as a share of W; c ``spread``: its standard deviation over its mean. (The
+    pulsed update of Gokmen & Vlasov 2016, with the noise from cycle to cycle of Rasch et al. 2021, arXiv 2104.02184.)
+    """
+
+    least: Annotated[float, Field(gt=0, le=1)]
+    spread: Annotated[float, Field(ge=0, le=100)] = 0.0
+
+    def given(self, change: Tensor, limit: float, random: torch.Generator) -> Tensor:
+        """The update that a synapse gets."""
+        size = self.least * limit
+        count = floor_of(change.abs() / size, random)
+        noise = self.spread * count.sqrt() * normal(change, random) if self.spread else 0
+        return change.sign() * size * (count + noise)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SoftBounds(Imperfection):
+    """An update moves a weight less the nearer it is to the end it moves to, and less one way than the other:
+
+        dw/dt = a₊ (1 − w/W) upwards,  −a₋ (1 + w/W) downwards;   over an update Δ in small steps, for Δ > 0
+
+        w ← W − (W − w) exp(−a₊ Δ/W),   for Δ < 0   w ← −W + (W + w) exp(−a₋ |Δ|/W)
+
+    a₊ ``up``, a₋ ``down``. (Fusi & Abbott 2007; Rasch et al. 2021, arXiv 2104.02184.)
+    """
+
+    up: Annotated[float, Field(gt=0, le=100)] = 1.0
+    down: Annotated[float, Field(gt=0, le=100)] = 1.0
+
+    def moved(self, weight: Tensor, change: Tensor, limit: float) -> Tensor:
+        """The weight after an update."""
+        gain = torch.where(change > 0, self.up, self.down)
+        end = limit * change.sign()
+        return weight + (end - weight) * -torch.expm1(-gain * change.abs() / limit)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Programming(Imperfection):
+    """A weight that is programmed from outside, by writing and reading back, is missed: w ← w + e W ξ, e ``error``."""
+
+    error: Fraction
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mismatch(Imperfection):
+    """No two synapses are alike: g = exp(σ ξ), fixed when the chip is made; the median synapse is right.
+
+    The copy of a weight that sends up and the one that sends down have gains of their own: one that both share would
+    but rename the weight. (Log-normal, as currents of transistors below threshold are whose thresholds are normal:
+    Pelgrom et al. 1989.)
+    """
+
+    sigma: Annotated[float, Field(ge=0, le=10)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Injected(Mismatch):
+    """Not of a chip but of a training that prepares for one: gains g = exp(σ ξ) drawn anew for each training batch, and
+    none afterwards. Updates are of the weight without its gain. (Noise injection: Murray & Edwards 1994.)"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stuck(Imperfection):
+    """A ``share`` of the synapses never changes: each is held at a weight uniform in ±W, whatever is written to it."""
+
+    share: Fraction
+
+
+def floor_of(value: Tensor, random: torch.Generator) -> Tensor:
+    """⌊value + u⌋: a whole number whose mean is ``value``; whole numbers, to four digits, stay."""
+    whole = value.round()
+    draw = torch.rand(value.shape, generator=random, dtype=value.dtype).to(value.device)
+    return torch.where((value - whole).abs() < 1e-4, whole, (value + draw).floor())
+
+
+def normal(like: Tensor, random: torch.Generator) -> Tensor:
+    """ξ of each synapse."""
+    return torch.randn(like.shape, generator=random, dtype=like.dtype).to(like.device)
