@@ -8,6 +8,7 @@ COMMANDS = {
     "rerun": "repeat a run from its folder, and check that the result is identical, bit for bit",
     "predict": "answer to a text, or to the lines of a file or of standard input",
     "sweep": "many runs with settings varied: grid or random search, resumable, shared between processes",
+    "robustness": "accuracy on imperfect hardware: deployed, then trained in place by EP",
     "check": "measure gradients or convergence of a run or a preset",
     "energy": "price a run's events on named hardware, beside dense EP",
     "compare": "put runs side by side: accuracy, energy, spikes, time; and pictures",
@@ -86,6 +87,8 @@ def dispatch(command: str, arguments: list[str]) -> None:
             from eqspike.commands.predict import main as call
         case "sweep":
             from eqspike.commands.sweep import main as call
+        case "robustness":
+            from eqspike.commands.robustness import main as call
         case "check":
             from eqspike.commands.check import main as call
         case "energy":

@@ -93,8 +93,9 @@ def sweep(flags: SweepFlags, arguments: list[str], reporter: Reporter) -> Path:
         try:
             left = _left(study, took)
             reporter.status(f"trial {number + 1} of {len(points)}: {_text(points[number])}{left}")
-            values = [_validation(flags.out, number, seed, configs[number], reporter) for seed in seeds]
-            study.tell(number, statistics.mean(values))
+            placed = [(flags.out / f"{_name(number)}-seed{seed}", seed) for seed in seeds]
+            results = [ended(folder, seed, configs[number], reporter) for folder, seed in placed]
+            study.tell(number, statistics.mean(float(result["validation_accuracy"]) for result in results))
             took.append(time.perf_counter() - started)
         except DivergenceError as error:
             reporter.warn(f"trial {number + 1}: {error}")
@@ -232,14 +233,13 @@ def _take(
     return None
 
 
-def _validation(out: Path, number: int, seed: int, config: RunConfig, reporter: Reporter) -> float:
-    """Validation accuracy of one run, made or continued now where it has not ended."""
-    folder = out / f"{_name(number)}-seed{seed}"
+def ended(folder: Path, seed: int, config: RunConfig, reporter: Reporter) -> dict[str, Any]:
+    """The result of one run in ``folder``, made or continued now where it has not ended."""
     result = completed(folder)
     if result is None:
         placed = replace(config.run, seed=seed, out=folder, resume="auto", baseline=False)
         result = run(replace(config, run=placed), reporter)
-    return float(result["validation_accuracy"])
+    return result
 
 
 def _name(number: int) -> str:

@@ -72,7 +72,7 @@ def gains(weight: Tensor, mismatch: Mismatch | None, random: torch.Generator) ->
     """g of each synapse, 1 without mismatch."""
     if mismatch is None:
         return torch.ones_like(weight)
-    return (mismatch.sigma * normal(weight, random)).exp()
+    return (mismatch.sigma * normal(weight, random) - mismatch.sigma**2 / 2).exp()
 
 
 def generator(seed: int, name: str, step: int) -> torch.Generator:

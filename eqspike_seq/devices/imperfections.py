@@ -119,7 +119,8 @@ class Programming(Imperfection):
 
 @dataclass(frozen=True, kw_only=True)
 class Mismatch(Imperfection):
-    """No two synapses are alike: g = exp(σ ξ), fixed when the chip is made; the median synapse is right.
+    """No two synapses are alike: g = exp(σ ξ − σ²/2), fixed when the chip is made. Their mean is 1: a factor that all
+    have in common is that of the circuits around them, and set there.
 
     The copy of a weight that sends up and the one that sends down have gains of their own: one that both share would
     but rename the weight. (Log-normal, as currents of transistors below threshold are whose thresholds are normal:
@@ -131,8 +132,8 @@ class Mismatch(Imperfection):
 
 @dataclass(frozen=True, kw_only=True)
 class Injected(Mismatch):
-    """Not of a chip but of a training that prepares for one: gains g = exp(σ ξ) drawn anew for each training batch, and
-    none afterwards. Updates are of the weight without its gain. (Noise injection: Murray & Edwards 1994.)"""
+    """Not of a chip but of a training that prepares for one: gains g = exp(σ ξ − σ²/2) drawn anew for each training
+    batch, and none afterwards. Updates are of the weight without its gain. (Noise injection: Murray & Edwards 1994.)"""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -111,13 +111,13 @@ class Trainer:
         decay = 0.5 * (1 + math.cos(math.pi * self.step / self.total))
         for group, (name, tensor) in zip(self.optimizer.param_groups, self.parameters.items(), strict=True):
             group["lr"] = decay * self.rates[name]
-            tensor.grad = gradients[name]
+            tensor.grad = gradients[name] if self._learns(name) else torch.zeros_like(tensor)
         numbers = plain(gradients)
         if not math.isfinite(sum(float(g.sum()) for g in numbers.values())):
             self.job.first(self._stop_at, [name for name, g in numbers.items() if not bool(g.isfinite().all())])
         self.optimizer.step()
         self.chip.write(self.step)
-        if self.patterns is not None:
+        if self.patterns is not None and self._learns("X"):
             self.patterns.step(gradients["X"], decay * learning.pattern_rate)
         self.step += 1
         first = self.job.rank == 0  # counts what happens once for all processes
@@ -129,6 +129,9 @@ class Trainer:
         optimizer = learning.optimizer if first else None
         seen = len(numbers["X"]) if self.patterns is not None else 0
         self.ledger += training_ledger(self.network.shape, batch.mask, phases, optimizer, learning.unrolled, seen)
+
+    def _learns(self, name: str) -> bool:
+        return self.config.learning.learns == "all" or name.startswith("b")
 
     def _zero(self) -> Products:
         """The gradients of no text."""

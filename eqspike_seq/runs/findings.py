@@ -1,4 +1,4 @@
-"""What the files of ``eqspike check`` hold."""
+"""What the files of ``eqspike check`` and ``eqspike robustness`` hold."""
 
 from itertools import chain
 from typing import Annotated, Any, Literal, Self
@@ -164,3 +164,32 @@ class ConvergenceCheck(Schema):
     beta: Amount = 0.0
     stages: Annotated[dict[StageName, ConvergenceStage], Field(min_length=1)]
     hopfield: TemperatureSweep
+
+
+Way = Literal["deployed", "tuned", "biases", "trained", "injected"]  # how a network comes to a chip
+
+
+class OnChip(Schema):
+    """One network on one chip; ``rule`` by which copies for feedback learnt there, None where they did not."""
+
+    way: Way
+    rule: str | None
+    sigma: Amount
+    device: Natural
+    seed: Natural
+    accuracy: Share
+
+
+class Robustness(Schema):
+    """robustness.json: test accuracies on chips with static mismatch, and ``ideal`` ones by seed without.
+
+    ``epochs`` are those of a training, ``tuning_epochs`` of what follows on a deployed network. ``missing``: runs that
+    have diverged, or not ended.
+    """
+
+    settings: dict[str, Any]
+    epochs: Positive
+    tuning_epochs: Positive
+    ideal: Annotated[dict[str, Share], Field(min_length=1)]
+    points: Annotated[list[OnChip], Field(min_length=1)]
+    missing: Natural = 0

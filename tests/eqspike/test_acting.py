@@ -89,6 +89,7 @@ UNSEEN = {  # act on what is read, kept or counted, which other tests look at
     "device_seed",
     "events",
     "label_column",
+    "learns",
     "patience",
     "pattern_rate",
     "precision",

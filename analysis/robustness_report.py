@@ -1,0 +1,119 @@
+"""What ``eqspike robustness`` shows: accuracy against the strength of the mismatch, a picture, and a verdict."""
+
+import statistics
+import sys
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from analysis.folders import Json, read
+from analysis.picture import Picture
+from analysis.style import COLOURS, MARKERS, figure, legend
+from eqspike_seq.runs.findings import Robustness
+
+WAYS = {
+    "deployed": "trained ideally, deployed",
+    "tuned": "then tuned in place by EP",
+    "trained": "trained in place by EP",
+    "injected": "trained with noise, deployed",
+    "biases": "deployed, biases tuned",
+}
+LOSS = 0.1  # of accuracy, from which a mismatch is worth removing
+
+
+def main(path: Path) -> None:
+    """Read ``robustness.json``; print the table and the verdict, write robustness.csv and robustness.svg."""
+    found = read(path, Robustness.read)
+    console = Console(highlight=False, markup=False, emoji=False)
+    head, *rows = table(found)
+    shown = Table(box=None, pad_edge=False, title="test accuracy, mean over chips (lowest to highest)")
+    for name in head:
+        shown.add_column(name, overflow="fold")
+    for row in rows:
+        shown.add_row(*row)
+    console.print(shown, "")
+    console.print(verdict(found))
+    if found.missing:
+        console.print(f"{found.missing} runs have diverged, or not ended, and are left out.")
+    for made in (path, draw(found).write(path.parent)):
+        print(f"wrote {made}", file=sys.stderr)
+
+
+def columns(found: Robustness) -> dict[str, tuple[str, str | None]]:
+    """{label: (way, rule)} of those that the file has, in the order of ``WAYS``."""
+    there = dict.fromkeys((point.way, point.rule) for point in found.points)
+    order = sorted(there, key=lambda each: (list(WAYS).index(each[0]), str(each[1])))
+    return {WAYS[way] + (f", {rule}" if rule else ""): (way, rule) for way, rule in order}
+
+
+def accuracies(found: Robustness, column: tuple[str, str | None], sigma: float) -> list[float]:
+    """Of all chips and seeds."""
+    return [each.accuracy for each in found.points if (each.way, each.rule) == column and each.sigma == sigma]
+
+
+def sigmas(found: Robustness) -> list[float]:
+    """The strengths of the mismatch, in their order."""
+    return sorted({point.sigma for point in found.points})
+
+
+def table(found: Robustness) -> list[tuple[str, ...]]:
+    """A head, and a row for each σ: means over chips and seeds in percent, with the lowest and the highest."""
+    labels = columns(found)
+    rows = [("mismatch σ", *labels)]
+    rows.append(("0", f"{100 * ideal(found):.1f} %", *["–"] * (len(labels) - 1)))
+    for sigma in sigmas(found):
+        cells = [accuracies(found, column, sigma) for column in labels.values()]
+        said = (
+            f"{100 * statistics.mean(some):.1f} % ({100 * min(some):.1f} to {100 * max(some):.1f})" if some else "–"
+            for some in cells
+        )
+        rows.append((f"{sigma:g}", *said))
+    return rows
+
+
+def ideal(found: Robustness) -> float:
+    """Test accuracy without a chip, mean over seeds."""
+    return statistics.mean(found.ideal.values())
+
+
+def verdict(found: Robustness) -> str:
+    """At the least σ that costs a deployed network ten points, else at the greatest: what each way regains of them."""
+    means = {s: statistics.mean(accuracies(found, ("deployed", None), s)) for s in sigmas(found)}
+    costly = [sigma for sigma, mean in means.items() if ideal(found) - mean >= LOSS]
+    sigma = costly[0] if costly else max(means)
+    lost = ideal(found) - means[sigma]
+    said = f"Mismatch of σ = {sigma:g} takes a deployed network from {ideal(found):.1%} to {means[sigma]:.1%} on test."
+    if lost <= 0:
+        return f"{said} There is nothing to regain."
+    parts = []
+    for label, column in columns(found).items():
+        some = accuracies(found, column, sigma)
+        if column[0] != "deployed" and some:
+            mean = statistics.mean(some)
+            parts.append(f"{label}: {mean:.1%}, {(mean - means[sigma]) / lost:.0%} of the loss regained")
+    budget = f"Tuning takes {found.tuning_epochs} epochs, a training {found.epochs}."
+    return " ".join([said, "; ".join(parts) + ".", budget])
+
+
+def draw(found: Robustness) -> Picture:
+    """Accuracy against σ for each way, a band from the lowest chip to the highest."""
+    drawn, ((axis,),) = figure()
+    rows: list[Json] = []
+    for place, (label, column) in enumerate(columns(found).items()):
+        course = [(sigma, some) for sigma in sigmas(found) if (some := accuracies(found, column, sigma))]
+        places, colour = [sigma for sigma, _ in course], COLOURS[place % len(COLOURS)]
+        means = [100 * statistics.mean(some) for _, some in course]
+        axis.plot(places, means, marker=MARKERS[place % len(MARKERS)], color=colour, label=label, markersize=4)
+        low, high = ([100 * end(some) for _, some in course] for end in (min, max))
+        axis.fill_between(places, low, high, color=colour, alpha=0.12)
+    axis.axhline(100 * ideal(found), color="black", ls="--", lw=0.7, label="no mismatch")
+    axis.set(xlabel="mismatch σ: gains exp(σ ξ − σ²/2)", ylabel="test accuracy, %")
+    legend(drawn)
+    rows += [point.content() for point in found.points]
+    chips = len({point.device for point in found.points})
+    caption = (
+        f"Test accuracy against the static mismatch of synapses, mean over {chips} chips and {len(found.ideal)} "
+        "seeds of the network; bands from the lowest to the highest."
+    )
+    return Picture("robustness", caption, drawn, rows)

@@ -1,0 +1,86 @@
+"""``eqspike robustness``: which runs it is made of, that it goes on, and what is said of it."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from analysis.robustness_report import table, verdict
+from eqspike_seq.runs.findings import OnChip, Robustness
+from tests.conftest import command, is_whole
+
+BASE = ("robustness", "digits", "--limit", 60, "--epochs", 2, "--hidden", 12)
+
+
+def test_it_measures_each_way_on_each_chip_and_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "r"
+    small = (*BASE, "--sigmas", 1e-6, 1.0, "--devices", 2, "--rules", "exact", "--out", out)
+    command(*small)
+    assert is_whole(out / "robustness.json", Robustness)
+    found = Robustness.read(json.loads((out / "robustness.json").read_text()))
+    assert (found.epochs, found.tuning_epochs, found.missing, set(found.ideal)) == (2, 1, 0, {"0"})
+    ways = {(point.way, point.rule, point.sigma, point.device): point.accuracy for point in found.points}
+    rules = {"deployed": None, "tuned": "exact", "biases": None, "trained": "exact", "injected": None}
+    assert set(ways) == {(way, rule, s, d) for way, rule in rules.items() for s in (1e-6, 1.0) for d in (0, 1)}
+    assert (
+        ways["deployed", None, 1e-6, 0] == ways["deployed", None, 1e-6, 1] == found.ideal["0"]
+    )  # no mismatch to speak of
+    assert ways["deployed", None, 1.0, 0] != ways["deployed", None, 1.0, 1]  # two chips
+    trained = json.loads((out / "tuned-seed0/trial3-seed0/result.json").read_text())["test_accuracy"]
+    assert ways["tuned", "exact", 1.0, 0] == trained
+    assert "on test" in capsys.readouterr().out and (out / "robustness.csv").read_text().count("\n") == 21
+    assert "<svg" in (out / "robustness.svg").read_text()
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("result.json")}
+    assert len(before) == 1 + 4 + 4 + 4 + 2
+    command(*small)
+    assert {path: path.stat().st_mtime_ns for path in out.rglob("result.json")} == before
+    assert Robustness.read(json.loads((out / "robustness.json").read_text())) == found
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("mini",), "--device-model: acts with images only"),
+        (("digits", "--backend", "spiking"), "--backend dense only"),
+        (("digits", "--start", "somewhere"), "--start"),
+        (("digits", "--seed", "3"), "--seed"),
+        (("digits", "--sigmas", "0"), "--sigmas"),
+        (("digits", "--sigmas", "0.5", "0.5"), "--sigmas"),
+        (("digits", "--devices", "0"), "--devices"),
+        (("digits", "--rules", "hebbian"), "--rules"),
+        (("digits", "--betta", "1"), "--betta"),
+        (("digits", "--out", "a,b"), "commas"),
+    ],
+)
+def test_mistakes_are_told_before_anything_runs(
+    arguments: tuple[str, ...],
+    says: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as stopped:
+        command("robustness", *arguments)
+    said = capsys.readouterr()
+    assert stopped.value.code == 2 and says in said.out + said.err
+    assert not list(tmp_path.rglob("*.json"))
+
+
+def test_the_verdict_counts_from_the_first_loss_of_ten_points() -> None:
+    accuracies = {
+        (0.5, "deployed"): (0.90, 0.92),
+        (0.5, "tuned"): (0.94, 0.94),
+        (1.0, "deployed"): (0.60, 0.70),
+        (1.0, "tuned"): (0.90, 0.90),
+    }
+    points = [
+        OnChip(way=way, rule="exact" if way == "tuned" else None, sigma=sigma, device=device, seed=0, accuracy=accuracy)  # type: ignore[arg-type]
+        for (sigma, way), both in accuracies.items()
+        for device, accuracy in enumerate(both)
+    ]
+    found = Robustness(settings={}, epochs=20, tuning_epochs=2, ideal={"0": 0.95}, points=points)
+    said = verdict(found)
+    assert "σ = 1 " in said and "95.0%" in said and "65.0%" in said
+    assert "90.0%, 83% of the loss regained" in said  # (0.90 − 0.65)/(0.95 − 0.65)
+    assert table(found)[-1] == ("1", "65.0 % (60.0 to 70.0)", "90.0 % (90.0 to 90.0)")
