@@ -48,6 +48,7 @@ def value(file: str, key: str) -> float:
         ("docs/snli.md", 3),
         ("docs/how-to/several-machines.md", 2),
         ("docs/how-to/hand-off.md", 1),
+        ("docs/how-to/imperfect-hardware.md", 1),
         ("docs/reproduce.md", 3),
     ],
 )

@@ -31,7 +31,7 @@ def figures() -> str:
 
 
 def checks() -> str:
-    """What ``eqspike check`` found."""
+    """What ``eqspike check`` and ``eqspike robustness`` found."""
     return _files(CHECKS.items())
 
 

@@ -17,6 +17,7 @@ from typing import Any
 
 import tyro
 
+from analysis import robustness_report
 from analysis.comparison import reference
 from analysis.energy import DIGITAL, part_of
 from analysis.folders import Run, groups
@@ -26,7 +27,7 @@ from docs.tools import energy_tables, reproduce, speed_tables
 from docs.tools.markdown import FIGURES, INDEX, RESULTS, label_of, read, runs_of, table
 from eqspike.provenance import command_of
 from eqspike_seq.phases import RELAXED, Phase
-from eqspike_seq.runs.findings import GradientCheck, GradientRecord
+from eqspike_seq.runs.findings import GradientCheck, GradientRecord, Robustness
 from neuromorphic.pricing import read_table
 
 BLOCK = re.compile(r"(<!-- table: ([\w-]+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
@@ -347,8 +348,15 @@ def load() -> str:
     return table(heads, rows, text=(0,))
 
 
+def robustness() -> str:
+    """Accuracy on chips with static mismatch, for each way of coming there."""
+    head, *rows = robustness_report.table(Robustness.read(read("checks/digits-robustness/robustness.json")))
+    return table(head, rows, text=(0,))
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "headline": headline,
+    "robustness": robustness,
     "words-start": lambda: seeds("words", "../"),
     "words-index": lambda: seeds("words", "../", brief=True),
     "nudges": nudges,

@@ -35,6 +35,7 @@ from eqspike_seq.learning.evaluation import evaluate
 from eqspike_seq.learning.trainer import Trainer
 from eqspike_seq.model.network import FeedbackRule
 from eqspike_seq.progress import Reporter
+from eqspike_seq.runs.environment import environment
 from eqspike_seq.runs.findings import OnChip, Robustness
 from eqspike_seq.runs.folder import completed
 from eqspike_seq.runs.schema import Sweep
@@ -98,8 +99,9 @@ def robustness(flags: RobustnessFlags, arguments: list[str], reporter: Reporter)
         points=there,
         missing=len(points) - len(there),
     )
-    write_json(flags.out / "robustness.json", {"format": FORMAT, **whole.content()})
-    return flags.out / "robustness.json"
+    path = flags.out / "robustness.json"
+    write_json(path, {"format": FORMAT, "environment": environment(), **whole.content()})
+    return path
 
 
 class _Study:

@@ -95,8 +95,8 @@ class Learning(Section):
     """The same of the vectors of patterns, in root mean squares of their gradient."""
     patience: Annotated[int, Field(ge=0)] = 0
     """Stop after so many epochs that were no better on validation, and take the best one; 0: make all --epochs."""
-    learns: Literal["all", "biases"] = "all"
-    """What learns: all, or the biases only (a control)."""
+    learns: Literal["biases"] | None = None
+    """biases: let nothing else learn (a control). Default: all parameters do."""
     start: Annotated[Path | None, AfterValidator(_absolute)] = None
     """Start from the weights of this run folder (images only). Default: from random ones."""
     device_model: Annotated[str | None, AfterValidator(_device_model)] = None

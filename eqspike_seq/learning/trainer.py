@@ -131,7 +131,7 @@ class Trainer:
         self.ledger += training_ledger(self.network.shape, batch.mask, phases, optimizer, learning.unrolled, seen)
 
     def _learns(self, name: str) -> bool:
-        return self.config.learning.learns == "all" or name.startswith("b")
+        return self.config.learning.learns is None or name.startswith("b")
 
     def _zero(self) -> Products:
         """The gradients of no text."""

@@ -16,7 +16,7 @@ def test_it_measures_each_way_on_each_chip_and_goes_on(tmp_path: Path, capsys: p
     out = tmp_path / "r"
     small = (*BASE, "--sigmas", 1e-6, 1.0, "--devices", 2, "--rules", "exact", "--out", out)
     command(*small)
-    assert is_whole(out / "robustness.json", Robustness)
+    assert is_whole(out / "robustness.json", Robustness, "environment")
     found = Robustness.read(json.loads((out / "robustness.json").read_text()))
     assert (found.epochs, found.tuning_epochs, found.missing, set(found.ideal)) == (2, 1, 0, {"0"})
     ways = {(point.way, point.rule, point.sigma, point.device): point.accuracy for point in found.points}
