@@ -10,8 +10,8 @@ from benchmarks.savings import KeepMost, holding, in_every_step, narrow, occurre
 from eqspike_seq.data.encoding import Encoded
 from eqspike_seq.ledger import Ledger
 from eqspike_seq.model.batch import Batch
-from eqspike_seq.model.network import Network
-from eqspike_seq.model.projection import DenseProjection, Layer
+from eqspike_seq.model.network import Network, State
+from eqspike_seq.model.projection import DenseProjection
 from eqspike_seq.phases import RELAXED, Phase
 from neuromorphic.change_code import SigmaDeltaBackend
 from neuromorphic.changes import FreeNeurons, NudgedNeurons
@@ -108,16 +108,18 @@ def test_keeping_most_leaves_the_network_of_the_patterns_kept() -> None:
     assert holding(p, 0.4).tolist() == [[True, False, False, False], [False, True, False, False]]
     network, fewer = pooling(), 0
     for batch in one_by_one():
+        rest = network.rest(1)
+        s1 = rest.projection
         circuit, s2 = KeepMost(share=0.5), torch.rand(2, 1, 7, dtype=torch.float64)
-        projection = circuit.projection(Layer.of(network, batch, torch.float64), batch)
         whole = DenseProjection.of(network, batch, torch.float64)
-        torch.testing.assert_close(projection.free(s2[0], slice(None)), whole.free(s2[0]))
-        kept = holding(whole.recall(s2[0])[0], 0.5).any(2).flatten()
+        projection = circuit.projection(whole, batch)
+        torch.testing.assert_close(projection.free(s2[0], slice(None), s1), whole.free(s2[0], s1))
+        kept = holding(whole.recall(State(s1, (s2[0], *rest.layers[1:])))[0], 0.5).any(2).flatten()
         assert batch.counts is not None and batch.ids is not None
         parts = {name: getattr(batch, name)[:, :, kept] for name in ("x", "mask", "counts", "ids")}
         left = DenseProjection.of(network, replace(batch, **parts), torch.float64)
         for s in s2.flip(0):  # also when the first query comes back
-            torch.testing.assert_close(projection.free(s, slice(None)), left.free(s))
+            torch.testing.assert_close(projection.free(s, slice(None), s1), left.free(s, s1))
         ((query, stored, held),) = circuit.held
         assert 0 < query <= held == int(kept.sum()) <= stored == int(batch.mask.sum())
         fewer += stored - held

@@ -228,15 +228,15 @@ def test_loop_gain_is_the_largest_eigenvalue_of_the_loop() -> None:
     network, given = pooling(1.0), texts().whole()
     network.weights[0] *= 4
     projection = DenseProjection.of(network, given, torch.float64)
-    s2 = settled_from(projection, len(given), 0.0).layers[0]
-    gain = loop_gain(projection, s2)
+    state = settled_from(projection, len(given), 0.0)
+    gain, s2 = loop_gain(projection, state), state.layers[0]
     assert bool(((s2 <= 0) | (s2 >= 1)).any())
     for text in range(len(given)):
 
         def through(row: Tensor, text: int = text) -> Tensor:
             whole = s2.clone()
             whole[text] = row
-            return 0.5 * projection.up(projection.free(whole))[text]
+            return 0.5 * projection.up(projection.free(whole, state.projection))[text]
 
         jacobian = torch.autograd.functional.jacobian(through, s2[text])
         inside = (s2[text] > 0) & (s2[text] < 1)
