@@ -188,9 +188,9 @@ class Found:
         """The same, changes taken among the patterns of ``inputs``."""
         return replace(self, start=replace(self.start, patterns=inputs.patterns, bias=inputs.bias))
 
-    def take(self, keep: Tensor | slice) -> "Found":
+    def take(self, keep: Tensor | slice) -> Self:
         """The texts named only."""
-        return Found(None if self.rows is None else self.rows[keep], self.start.take(keep))
+        return replace(self, rows=None if self.rows is None else self.rows[keep], start=self.start.take(keep))
 
     def change(self, query: Tensor) -> Tensor:
         """Of s¹, by a change of its query, both (B, G, P, R, D)."""

@@ -223,6 +223,16 @@ def test_a_network_too_large_is_told_by_its_own_flags() -> None:
         Network.create(Shape(10_000, 10_000, (10_000,), 2, pooling=True), torch.Generator())
 
 
+def test_shares_stay_as_counts_when_texts_have_left() -> None:
+    """s¹ rests in the nudges of those that go on, however many of their batch have converged."""
+    network, given = pooling(uniform=True), texts().whole()
+    projection = DenseProjection.of(network, given, torch.float64)
+    anchor = projection.anchor(settled_from(projection, len(given), 0.5), given)
+    change = torch.rand(2, 2, network.shape.hidden[0], dtype=torch.float64)
+    moved = anchor.take(slice(1, 3)).change(change, anchor.s1)
+    assert bool(change.any()) and not bool(moved.any())
+
+
 def test_loop_gain_is_the_largest_eigenvalue_of_the_loop() -> None:
     """That of ∂(½ w₂ F(s¹))/∂s² by autograd, rows and columns of units that σ clips left out."""
     network, given = pooling(1.0), texts().whole()
