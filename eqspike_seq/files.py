@@ -12,6 +12,7 @@ import tomllib
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -153,6 +154,20 @@ def read_toml(path: Path) -> dict[str, Any]:
         return found
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
+
+
+def shipped(package: str, folder: str) -> list[str]:
+    """Names of the TOML files in a folder of a package."""
+    entries = (resources.files(package) / folder).iterdir()
+    return sorted(entry.name.removesuffix(".toml") for entry in entries if entry.name.endswith(".toml"))
+
+
+def read_shipped(package: str, folder: str, name: str) -> dict[str, Any]:
+    """The TOML file of this name among those shipped, or the one of this path."""
+    if name not in shipped(package, folder):
+        return read_toml(Path(name))
+    with resources.as_file(resources.files(package) / folder / f"{name}.toml") as path:
+        return read_toml(path)
 
 
 def read_arrays(path: Path, most: int = LARGEST_ARRAYS) -> dict[str, NDArray[Any]]:

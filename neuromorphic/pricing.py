@@ -6,16 +6,13 @@ A cost table is a TOML file, one of those beside this module or the user's own. 
 says why it does not; nothing is left out silently.
 """
 
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from importlib import resources
-from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from eqspike_seq.errors import ConfigError
-from eqspike_seq.files import read_toml
+from eqspike_seq.files import read_shipped, shipped
 from eqspike_seq.ledger import KINDS, Ledger
 from eqspike_seq.phases import Phase
 
@@ -128,18 +125,13 @@ class Cost:
 
 def names() -> list[str]:
     """Of the tables that come with eqspike."""
-    folder = resources.files("neuromorphic") / "costs"
-    return sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml"))
+    return shipped("neuromorphic", "costs")
 
 
 def read_table(name: str) -> CostTable:
     """The table of this name, or in the file of this path. Raises ConfigError, saying what is wrong with it."""
-    place: AbstractContextManager[Path] = nullcontext(Path(name))
-    if name in names():
-        place = resources.as_file(resources.files("neuromorphic") / "costs" / f"{name}.toml")
     try:
-        with place as path:
-            return CostTable.model_validate(read_toml(path))
+        return CostTable.model_validate(read_shipped("neuromorphic", "costs", name))
     except OSError as error:
         known = f"expected one of {', '.join(names())}, or a TOML file"
         raise ConfigError(f"--hardware: got {name[:80]}, {known}; there is no such file") from error

@@ -86,6 +86,18 @@ def runs(name: str, up: str = "", baselines: bool = False) -> str:
     return table(HEADS, rows, text=(0, 6))
 
 
+def tested(group: list[Run]) -> str:
+    """Mean and standard deviation of runs that differ in their seed alone."""
+    right = [run.result.test_accuracy for run in group]
+    return f"{100 * mean(right):.2f} %" + (f" ± {100 * stdev(right):.2f}" if len(group) > 1 else "")
+
+
+def made_by_all(group: list[Run], up: str) -> str:
+    """The command of the first of them, and the result files of the others."""
+    others = "".join(f", [{run.result.seed}]({up}results/{run.name}/result.json)" for run in group[1:])
+    return f"{made_by(group[0], up)}{others}"
+
+
 def seeds(name: str, up: str = "", brief: bool = False) -> str:
     """Runs that differ in their seed alone as one row: mean and standard deviation on test, spikes, joules; unless
     ``brief`` validation, patterns and memory too."""
@@ -93,15 +105,13 @@ def seeds(name: str, up: str = "", brief: bool = False) -> str:
     heads += ["µJ an inference", "µJ a training sample", "command, results"]
     left_out, rows = {2, 4, 6} if brief else set(), []
     for group in groups(runs_of(name)):
-        first, tested = group[0], [run.result.test_accuracy for run in group]
-        spread = f" ± {100 * stdev(tested):.2f}" if len(group) > 1 else ""
+        first = group[0]
         weights, patterns = weights_of(first)
-        others = "".join(f", [{run.result.seed}]({up}results/{run.name}/result.json)" for run in group[1:])
         spikes, ledgers = first.result.spikes_per_synapse_per_inference, first.ledgers
         joules = (part_of(part, read_table(DIGITAL))["joules"] for part in (ledgers.inference, ledgers.training))
         cells = (
             label_of(first),
-            f"{100 * mean(tested):.2f} %{spread}",
+            tested(group),
             f"{100 * mean(run.result.validation_accuracy for run in group):.1f}",
             f"{weights:,}",
             patterns,
@@ -109,7 +119,7 @@ def seeds(name: str, up: str = "", brief: bool = False) -> str:
             f"{max(run.result.peak_memory_bytes for run in group) / 1e9:.2f} GB",
             "–" if spikes is None else f"{spikes:.2g}, {first.result.spikes_per_synapse_per_training_sample:.2g}",
             *(f"{1e6 * each['value']:.3g}" for each in joules),
-            f"{made_by(first, up)}{others}",
+            made_by_all(group, up),
         )
         rows.append(tuple(cell for place, cell in enumerate(cells) if place not in left_out))
     shown = tuple(head for place, head in enumerate(heads) if place not in left_out)
@@ -122,15 +132,14 @@ def headline() -> str:
     rows: list[tuple[str, ...]] = []
     for name, (title, published) in {"imdb": ("IMDB", 1), "snli": ("SNLI", 2)}.items():
         for group in groups(runs_of(f"headline-{name}")):
-            first, tested = group[0], [run.result.test_accuracy for run in group]
-            others = "".join(f", [{run.result.seed}](results/{run.name}/result.json)" for run in group[1:])
+            first = group[0]
             cells = (
                 f"{title}: {label_of(first)}",
-                f"{100 * mean(tested):.2f} %" + (f" ± {100 * stdev(tested):.2f}" if len(group) > 1 else ""),
+                tested(group),
                 f"{weights_of(first)[0]:,}",
                 f"{1e6 * part_of(first.ledgers.inference, read_table(DIGITAL))['joules']['value']:.3g}",
                 f"{mean(run.result.train_seconds for run in group):.0f} s",
-                f"{made_by(first, '')}{others}",
+                made_by_all(group, ""),
             )
             rows.append(cells)
         for label, key in BASELINES:

@@ -69,32 +69,29 @@ class TextNetwork(Layers):
         return Network.create(shape, torch.Generator().manual_seed(seed), self.bias, self.gain, self.recall)
 
 
-def layout_of(projections: tuple[str, ...]) -> tuple[tuple[int, int], ...]:
-    """(query, key) of each projection layer by the place of a text in its example."""
-    return tuple((SIDES.index(name[0]), SIDES.index(name[1])) for name in projections)
+class OfPairs:
+    """What networks of pairs have in common: projection layers by the text that asks and the one that is looked at."""
 
-
-def check_projections(projections: tuple[str, ...]) -> None:
-    """Raises ConfigError for projection layers that cannot be."""
-    if not projections or len(set(projections)) < len(projections):
-        raise ConfigError(f"--projections: got {' '.join(projections) or 'none'}, expected some, each once")
-
-
-@dataclass(frozen=True)
-class PairNetwork(TextNetwork):
-    """HopAttn layers by which the texts of a pair ask each other, below fully connected layers."""
-
-    projections: tuple[Direction, ...] = ("aa", "ab", "ba", "bb")
-    """The projection layers, each by the text that asks and the one that is looked at; a: the first."""
+    projections: tuple[Direction, ...]
 
     @property
     def layout(self) -> tuple[tuple[int, int], ...]:
         """(query, key) of each projection layer by the place of a text in its example."""
-        return layout_of(self.projections)
+        return tuple((SIDES.index(name[0]), SIDES.index(name[1])) for name in self.projections)
 
     def check(self) -> None:
         """Raises ConfigError for projection layers that cannot be."""
-        check_projections(self.projections)
+        if not self.projections or len(set(self.projections)) < len(self.projections):
+            got = " ".join(self.projections) or "none"
+            raise ConfigError(f"--projections: got {got}, expected some, each once")
+
+
+@dataclass(frozen=True)
+class PairNetwork(OfPairs, TextNetwork):
+    """HopAttn layers by which the texts of a pair ask each other, below fully connected layers."""
+
+    projections: tuple[Direction, ...] = ("aa", "ab", "ba", "bb")
+    """The projection layers, each by the text that asks and the one that is looked at; a: the first."""
 
 
 @dataclass(frozen=True)
@@ -140,20 +137,11 @@ class TokenLayerNetwork(Layers):
 
 
 @dataclass(frozen=True)
-class PairTokenLayerNetwork(TokenLayerNetwork):
+class PairTokenLayerNetwork(OfPairs, TokenLayerNetwork):
     """The same for the texts of a pair, which ask each other."""
 
     projections: tuple[Direction, ...] = ("ab", "ba")
     """Which texts ask, each by the text that asks and the one that is looked at; a: the first."""
-
-    @property
-    def layout(self) -> tuple[tuple[int, int], ...]:
-        """(query, key) of each projection layer by the place of a text in its example."""
-        return layout_of(self.projections)
-
-    def check(self) -> None:
-        """Raises ConfigError for projection layers that cannot be."""
-        check_projections(self.projections)
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,7 @@ from eqspike_seq.errors import ConfigError
 
 def presets() -> list[str]:
     """Names of the presets that come with eqspike."""
-    folder = resources.files("eqspike_seq") / "presets"
-    return sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml"))
+    return files.shipped("eqspike_seq", "presets")
 
 
 def preset_settings(dataset: str, backend: str, preset: str, given: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,10 +1,7 @@
 """What a device is, read from a TOML file: one of those beside this module, or the user's own."""
 
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, fields
 from functools import cache
-from importlib import resources
-from pathlib import Path
 from typing import Annotated, ClassVar
 
 import torch
@@ -24,7 +21,7 @@ from eqspike_seq.devices.imperfections import (
     normal,
 )
 from eqspike_seq.errors import ConfigError
-from eqspike_seq.files import read_toml
+from eqspike_seq.files import read_shipped, shipped
 
 IDEAL = "ideal"
 
@@ -87,19 +84,14 @@ class DeviceModel:
 
 def profiles() -> list[str]:
     """Names of the device models that come with eqspike."""
-    folder = resources.files("eqspike_seq") / "devices" / "profiles"
-    return sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml"))
+    return shipped("eqspike_seq", "devices/profiles")
 
 
 @cache
 def read_device(name: str) -> DeviceModel:
     """The device model of this name, or in the file of this path. Raises ConfigError, saying what is wrong with it."""
-    place: AbstractContextManager[Path] = nullcontext(Path(name))
-    if name in profiles():
-        place = resources.as_file(resources.files("eqspike_seq") / "devices" / "profiles" / f"{name}.toml")
     try:
-        with place as path:
-            found = TypeAdapter(DeviceModel).validate_python(read_toml(path))
+        found = TypeAdapter(DeviceModel).validate_python(read_shipped("eqspike_seq", "devices/profiles", name))
         found.check()
     except OSError as error:
         known = f"expected one of {', '.join(profiles())}, or a TOML file"

@@ -70,8 +70,7 @@ def shares_of(network: Network, batch: Batch, free: Equilibrium) -> Tensor:
     """p = softmax(q Kᵀ/√d) at an equilibrium, (B, P, R, N)."""
     layer = dense_layer(network, batch, network.dtype)
     _, query = layer.looped(free.rates)
-    query = torch.zeros_like(query) if network.shape.uniform else query
-    return hopattn_and_weights(query, layer.inputs.patterns, layer.inputs.bias, layer.full)[1]
+    return hopattn_and_weights(layer.scored(query), layer.inputs.patterns, layer.inputs.bias, layer.full)[1]
 
 
 def attention_of(network: Network, batch: Batch, free: Equilibrium) -> Tensor:

@@ -164,9 +164,8 @@ class Layer:
             return drive
         return drive + down(s2, network.weights[0], drive.shape[1:], network.shape.temperature)
 
-    def scored_query(self, s2: Tensor) -> Tensor:
-        """The same, by which patterns are scored: 0 where shares are as counts."""
-        query = self.full_query(s2)
+    def scored(self, query: Tensor) -> Tensor:
+        """By which patterns are scored: a ``query``, or 0 where shares are as counts."""
         return torch.zeros_like(query) if self.network.shape.uniform else query
 
 
@@ -301,7 +300,7 @@ class DenseProjection(Layer):
         if not self.network.shape.learnt:
             return ()
         s2 = state.layers[0]
-        return weights(self.scored_query(s2), self.inputs.patterns, self.inputs.bias), self.full_query(s2)
+        return weights(self.scored(self.full_query(s2)), self.inputs.patterns, self.inputs.bias), self.full_query(s2)
 
     def up(self, s1: Tensor) -> Tensor:
         """w₂ F(s¹); where s¹ is clamped, it is there already."""
@@ -311,7 +310,7 @@ class DenseProjection(Layer):
         """What changes are taken from, after one more sweep; ``batch`` is the layer's."""
         s2 = state.layers[0]
         exact = self if self.w2.dtype == self.full else DenseProjection.of(self.network, batch, self.full)
-        query, rows, temperature = exact.scored_query(s2), exact.inputs.rows, self.network.shape.temperature
+        query, rows, temperature = exact.scored(exact.full_query(s2)), exact.inputs.rows, self.network.shape.temperature
         if self.network.shape.attention:
             s1, found = (Even if self.network.shape.uniform else Found).of(query, exact.inputs, self.w2.dtype)
             return DenseAnchor(s1.to(self.w2.dtype), exact.up(s1), found.among(self.inputs), self.w2, temperature)

@@ -86,17 +86,13 @@ class TokenLayer(DenseProjection):
     def free(self, s2: Tensor, before: Tensor, synchronous: bool = False) -> Tensor:
         """s^c of s² (B, H₂) and what it was ``before``."""
         inputs = self.inputs
-        query = self._scored(self._query(before))
+        query = self.scored(self._query(before))
         s1 = real(hopattn(query, inputs.patterns, inputs.bias), inputs.rows)
         return real(sigma(self.heard(s1, s2)), inputs.rows)
 
     def _query(self, compared: Tensor) -> Tensor:
         """q̂/τ by s^c."""
         return self.inputs.drive + self.turned(compared)
-
-    def _scored(self, query: Tensor) -> Tensor:
-        """By which patterns are scored: 0 where shares are as counts."""
-        return torch.zeros_like(query) if self.network.shape.uniform else query
 
     def heard(self, s1: Tensor, s2: Tensor) -> Tensor:
         """u of s^c, (B, P, N, H_c)."""
@@ -119,7 +115,7 @@ class TokenLayer(DenseProjection):
         assert inputs.current is not None
         query = self._query(compared)
         if shape.uniform:
-            retrieved = query * hopattn(self._scored(query), inputs.patterns, inputs.bias)
+            retrieved = query * hopattn(self.scored(query), inputs.patterns, inputs.bias)
         else:
             retrieved = potential(query, inputs.patterns, inputs.bias).unsqueeze(-1)
         value = shape.temperature * real(retrieved, inputs.rows).flatten(1).sum(1)
@@ -143,14 +139,14 @@ class TokenLayer(DenseProjection):
     def recall(self, state: State) -> Recall:
         """What w₁, w_a and the patterns learn from: (p, q̂/τ, s¹) as s^c asks."""
         _, query = self.looped(state)
-        shares = weights(self._scored(query), self.inputs.patterns, self.inputs.bias)
+        shares = weights(self.scored(query), self.inputs.patterns, self.inputs.bias)
         return shares, query, real(shares @ self.inputs.patterns, self.inputs.rows)
 
     def anchor(self, state: State, batch: Batch) -> TokenAnchor:
         """What changes are taken from, after one more sweep; ``batch`` is the layer's."""
         exact = self if self.w2.dtype == self.full else type(self).of(self.network, batch, self.full)
         low, inputs = self.w2.dtype, exact.inputs
-        query = exact._scored(exact._query(state.projection.to(self.full)))
+        query = exact.scored(exact._query(state.projection.to(self.full)))
         s1, found = (Even if self.network.shape.uniform else Found).of(query, inputs, low)
         u = exact.heard(s1, state.layers[0])
         offset, lowest, highest = (part.to(low) for part in clipped(u))

@@ -103,7 +103,7 @@ class FreeProjection:
 
 
 class Nudges(Protocol):
-    """The change of s¹, or of a token layer, since the free phase ended, all nudges side by side."""
+    """The change of s¹, or of a token layer, since the free phase ended, all nudges side by side; their base."""
 
     def change(self, s2: Tensor, texts: Texts, sent: Tensor) -> Tensor:
         """That of the texts named, by a change of s² (b, G, H₂); ``sent`` is what it has transmitted so far."""
@@ -118,12 +118,12 @@ class Nudges(Protocol):
         ...
 
     def sent_within(self) -> list[Tensor]:
-        """What s¹ below a token layer has sent since this was last asked: (units, neurons) (2, B, G)."""
-        ...
+        """What s¹ below a token layer has sent since it was last asked, (units, neurons) (2, B, G); none else."""
+        return []
 
 
 @dataclass
-class SigmaNudges:
+class SigmaNudges(Nudges):
     """Changes of s¹ = σ(q) in the nudges."""
 
     layer: Layer
@@ -138,10 +138,6 @@ class SigmaNudges:
     def recall(self, s2: Tensor, group: int, sent: Tensor) -> tuple[Recall, Recall]:
         """There are no patterns."""
         return (), ()
-
-    def sent_within(self) -> list[Tensor]:
-        """There is no token layer."""
-        return []
 
     def activity(self, group: int = 0) -> ProjectionActivity:
         """How often they were computed."""
@@ -222,7 +218,7 @@ class GatedProjection(FreeProjection):
         return None
 
 
-class GatedNudges:
+class GatedNudges(Nudges):
     """The change of s¹ since the free phase ended, (B, G, P, N, D)."""
 
     def __init__(self, free: GatedProjection, found: Found, groups: int, step: float, dither: Dither) -> None:
@@ -253,10 +249,6 @@ class GatedNudges:
     def _mixed(self, query: Tensor, found: Found, texts: Texts) -> Tensor:
         """By a change of the query."""
         return found.change(query)
-
-    def sent_within(self) -> list[Tensor]:
-        """There is no token layer."""
-        return []
 
     def activity(self, group: int = 0) -> ProjectionActivity:
         """What one nudge took so far."""

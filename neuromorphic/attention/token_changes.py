@@ -20,7 +20,7 @@ from eqspike_seq.model.products import Recall
 from eqspike_seq.model.projection import real
 from eqspike_seq.model.token_layer import TokenLayer, clipped, spread
 from neuromorphic.activity import ProjectionActivity
-from neuromorphic.attention.gated import Circuit, Dither, FreeProjection, GatedNudges, GatedProjection, Texts
+from neuromorphic.attention.gated import Circuit, Dither, FreeProjection, GatedNudges, GatedProjection, Nudges, Texts
 from neuromorphic.neurons import send_dithered, send_on_change
 
 
@@ -66,7 +66,7 @@ class TokenProjection(FreeProjection):
         return self.hopattn.activity()
 
 
-class TokenNudges:
+class TokenNudges(Nudges):
     """The change of s^c since the free phase ended, (B, G, P, N, H_c); ``within`` (2, B, G)."""
 
     def __init__(self, free: TokenProjection, hopattn: GatedNudges, u: Tensor, groups: int, dither: Dither) -> None:
