@@ -1,118 +1,168 @@
-"""Accuracy against energy: the runs of the table of energies, and the points of ``benchmarks.pareto`` on mini.
-
-Beside the runs on IMDB are the same network trained by backpropagation, tables of 8 bits (``benchmarks.savings``),
-other classifiers, and what others have measured.
+"""Test accuracy against the energy of an inference: EP on rates and on spikes, and what one would take instead.
 
 python -m docs.tools.pareto
+
+Accuracies are means over the seeds recorded. Runs are priced from their ledgers. An LSTM and the decomposable attention
+model fetch a weight for each product, as dense EP does.
 """
 
-import json
+from dataclasses import dataclass
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
-import numpy as np
 import tyro
 
-from analysis.energy import DIGITAL, part_of
+from analysis.energy import DIGITAL, classifiers, part_of
 from analysis.energy_report import texts_of
 from analysis.folders import Run, open_run
-from analysis.pictures import front
-from analysis.style import COLOURS, MARKERS, figure, legends, logarithmic, save
-from docs.tools.energy_tables import elsewhere
-from docs.tools.markdown import RESULTS, label_of, read, runs_of
+from analysis.style import COLOURS, figure, key, legend, logarithmic, save
+from docs.tools.markdown import RESULTS, read
 from eqspike_seq.ledger import Ledger
 from eqspike_seq.phases import Phase
 from neuromorphic.pricing import read_table
 
-BACKPROPAGATION = "imdb-words-bptt-seed0"
-# (title, joules, accuracy): AI Energy Score, distilbert-imdb on a GPU, its units inferred; Sanh et al. (2019), Table 2
-ELSEWHERE = (("DistilBERT on a GPU (measured elsewhere)", 0.78, 0.9282),)
+KINDS = {
+    "EP on rates": {"color": COLOURS[0], "marker": "o"},
+    "EP on spikes": {"color": COLOURS[1], "marker": "o"},
+    "no EP": {"color": "dimgrey", "marker": "D"},
+}
+# title: runs of seeds 0, 1, …, kind, label, where the label stands: points to the right and up of the point
+RUNS: dict[str, tuple[tuple[str, str, str, tuple[int, int]], ...]] = {
+    "IMDB": (
+        ("imdb-words", "EP on rates", "dense EP", (-26, 7)),
+        ("imdb-words-small", "EP on rates", "dense EP, small", (28, -3)),
+        ("imdb-words-sigma-delta", "EP on spikes", "sigma-delta", (20, -3)),
+        ("imdb-words-small-sigma-delta", "EP on spikes", "sigma-delta, small", (6, -12)),
+        ("imdb-words-if", "EP on spikes", "rate code", (6, 6)),
+        ("imdb-dense", "EP on rates", "paper's network", (-26, 7)),
+        ("imdb-sigma-delta", "EP on spikes", "paper's network", (-38, -13)),
+    ),
+    "SNLI, 36,380 pairs": (
+        ("snli-words", "EP on rates", "dense EP", (-46, 5)),
+        ("snli-words-sigma-delta", "EP on spikes", "sigma-delta", (-12, -13)),
+        ("snli-dense", "EP on rates", "paper's network", (-40, 8)),
+        ("snli-sigma-delta", "EP on spikes", "paper's network", (-40, -13)),
+    ),
+}
+# AI Energy Score, distilbert-imdb on a GPU, its units inferred; Sanh et al. (2019), Table 2
+DISTILBERT = ("DistilBERT,\non a GPU", 0.78, 0.9282)
 
 
-def main(
-    points: Path = Path("results/pareto.json"),
-    out: Path = Path("docs/pareto.svg"),
-) -> None:
-    """Draw both.
+@dataclass(frozen=True)
+class Point:
+    """``joules`` of an inference (value, low, high), ``accuracy`` a fraction, ``offset`` of the label in points."""
+
+    kind: str
+    label: str
+    joules: dict[str, float]
+    accuracy: float
+    offset: tuple[int, int]
+
+
+def main(out: Path = Path("docs/pareto.svg")) -> None:
+    """Draw it.
 
     Args:
-        points: What `python -m benchmarks.pareto` wrote.
         out: The picture.
     """
-    drawn, axes = figure(1, 2)
-    named: list[list[tuple[str, dict[str, Any], float]]] = [[], []]
-    runs = runs_of("energy")
-    for run in runs:
-        joules = part_of(run.ledgers.inference, read_table(DIGITAL))["joules"]
-        named[0].append((label_of(run), joules, run.result.test_accuracy))
-    named[0] += others(runs)
-    for row in json.loads(points.read_text())["rows"]:
-        joules = row["joules_per_inference"]
-        named[1].append((label(row["backend"], row["changes"]), joules, row["test_accuracy"]))
-    for axis, rows, title in zip(axes[0], named, (runs[0].result.dataset, "mini"), strict=True):
-        for place, (name, joules, accuracy) in enumerate(rows):
-            colour, marker = COLOURS[place % len(COLOURS)], MARKERS[place // len(COLOURS) % len(MARKERS)]
-            spread = [[joules["value"] - joules["low"]], [joules["high"] - joules["value"]]]
-            axis.errorbar(joules["value"], 100 * accuracy, xerr=spread, fmt=marker, color=colour, label=name)
-        best = front([(joules["value"], 100 * accuracy) for _, joules, accuracy in rows])
-        axis.step(*zip(*best, strict=True), where="post", color="black", linewidth=0.7)
+    drawn, axes = figure(1, 2, height=4.8)
+    for axis, (title, shown) in zip(axes[0], RUNS.items(), strict=True):
+        points = [point_of(*each) for each in shown] + (others_imdb() if title == "IMDB" else others_snli())
+        for point in points:
+            value, low, high = (point.joules[name] for name in ("value", "low", "high"))
+            looks: dict[str, Any] = {**KINDS[point.kind], "linewidth": 0, "elinewidth": 0.6, "markersize": 6}
+            axis.errorbar(value, 100 * point.accuracy, xerr=[[value - low], [high - value]], **looks)
+            where = {"xytext": point.offset, "textcoords": "offset points"}
+            axis.annotate(point.label, (value, 100 * point.accuracy), **where, fontsize=8, color=looks["color"])
         logarithmic(axis, "x", said=texts_of)
-        axis.set(xlabel="energy of an inference, 45 nm digital, fp32", ylabel="test accuracy, %", title=title)
-    legends(drawn)
+        axis.set(xlabel="energy of an inference, 45 nm digital, fp32", title=title)
+        axis.margins(x=0.08, y=0.12)
+    axes[0][0].set_ylabel("test accuracy, %")
+    legend(drawn, [key(kind, linestyle="", **looks) for kind, looks in KINDS.items()])
     save(drawn, out)
 
 
-def others(runs: list[Run]) -> list[tuple[str, dict[str, Any], float]]:
-    """(name, joules of an inference, test accuracy) of what is no run of the table of energies."""
-    found = [
-        (row["name"], row.get("inference", row)["joules"], row["test_accuracy"])
-        for row in elsewhere()
-        if row.get("test_accuracy") is not None
+def point_of(name: str, kind: str, label: str, offset: tuple[int, int]) -> Point:
+    """Runs that differ in their seed alone: mean accuracy, energy of seed 0."""
+    runs = [open_run(path) for path in sorted(RESULTS.glob(f"{name}-seed[0-9]"))]
+    return Point(kind, label, joules(runs[0].ledgers.inference), mean(run.result.test_accuracy for run in runs), offset)
+
+
+def others_imdb() -> list[Point]:
+    """Vectors of 8 bits, TF-IDF, an LSTM, and what others have measured."""
+    found = []
+    for preset, label, offset in (
+        ("imdb", "8-bit vectors", (-42, 7)),
+        ("imdb-small", "8-bit vectors, small", (-18, -14)),
+    ):
+        last = [row["steps"][-1] for row in read("savings.json")["rows"] if row["preset"] == preset]
+        accuracy = mean(step["test_accuracy"] for step in last)
+        found.append(Point("EP on spikes", label, last[0]["inference"][DIGITAL]["joules"], accuracy, offset))
+    scores = read("imdb-baselines.json")
+    found.append(tfidf("imdb-words-sigma-delta-seed0", scores, (-14, 7)))
+    paper = open_run(RESULTS / "imdb-dense-seed0")
+    words, table = words_of(paper), paper.saved["dim"]
+    hidden = scores["lstm"]["hidden"]
+    energy = joules(products(paper, words * lstm(table, hidden)))
+    found.append(Point("no EP", "LSTM", energy, scores["lstm"]["test_accuracy"], (-8, 7)))
+    label, value, accuracy = DISTILBERT
+    return [*found, Point("no EP", label, dict.fromkeys(("value", "low", "high"), value), accuracy, (-70, -14))]
+
+
+def others_snli() -> list[Point]:
+    """TF-IDF, an LSTM, and decomposable attention, on the words of both texts."""
+    run, scores = open_run(RESULTS / "snli-words-seed0"), read("snli-baselines.json")
+    words, table = words_of(run), run.saved["dim"]
+    length = words / 2 + 1  # of a text, with the NULL token
+    hidden = scores["decomposable_attention"]["hidden"]
+    attend = 2 * length * (table + hidden) * hidden + length**2 * (hidden + 2 * table)
+    compare = 2 * length * (2 * table + hidden) * hidden
+    aggregate = 3 * hidden**2 + 3 * hidden
+    models = {
+        "lstm": ("LSTM", words * lstm(table, scores["lstm"]["hidden"]), (-8, 6)),
+        "decomposable_attention": ("decomposable\nattention", attend + compare + aggregate, (-90, -2)),
+    }
+    return [
+        tfidf("snli-words-sigma-delta-seed0", scores, (-10, 8)),
+        *(
+            Point("no EP", label, joules(products(run, count)), scores[name]["test_accuracy"], offset)
+            for name, (label, count, offset) in models.items()
+        ),
     ]
-    same = open_run(RESULTS / BACKPROPAGATION)
-    joules = part_of(same.ledgers.inference, read_table(DIGITAL))["joules"]
-    found.append(("the same network as dense EP, pooling, by backpropagation", joules, same.result.test_accuracy))
-    for preset in ("imdb", "imdb-small"):
-        last = [
-            row["steps"][-1] for row in read("savings.json")["rows"] if row["preset"] == preset and row["seed"] == 0
-        ]
-        joules = last[0]["inference"][DIGITAL]["joules"]
-        found.append((f"sigma-delta, preset {preset}, vectors of 8 bits", joules, last[0]["test_accuracy"]))
-    model = read("imdb-baselines.json")["lstm"]
-    tokens = next(run for run in runs if run.saved.get("network", "tokens") == "tokens")
-    found.append(
-        ("LSTM", part_of(lstm_ledger(tokens, model["hidden"]), read_table(DIGITAL))["joules"], model["test_accuracy"])
-    )
-    return found + [(name, dict.fromkeys(("value", "low", "high"), joule), right) for name, joule, right in ELSEWHERE]
 
 
-def lstm_ledger(run: Run, hidden: int) -> Ledger:
-    """An LSTM on the tokens that ``run`` sees: 4 H (D + H) products a token, each with a weight fetched, and the table
-    looked up as there."""
+def tfidf(name: str, scores: dict[str, Any], offset: tuple[int, int]) -> Point:
+    """Logistic regression on the texts of a run."""
+    row = classifiers(open_run(RESULTS / name).ledgers.inference, read_table(DIGITAL), scores)[0]
+    return Point("no EP", "TF-IDF, logistic\nregression", row["joules"], row["test_accuracy"], offset)
+
+
+def words_of(run: Run) -> float:
+    """Words that the network looks up, mean of a sample."""
+    ledger = run.ledgers.inference
+    return ledger.counts["input"][Phase.FREE]["lookup_reads"] / run.saved["dim"] / ledger.samples[Phase.FREE]
+
+
+def lstm(dim: int, hidden: int) -> int:
+    """Products a word."""
+    return 4 * hidden * (dim + hidden)
+
+
+def products(run: Run, each: float) -> Ledger:
+    """What a feedforward model takes that multiplies ``each`` times a sample, on the words that ``run`` looks up."""
     seen = run.ledgers.inference
     texts, row = seen.samples[Phase.FREE], seen.counts["input"][Phase.FREE]
-    uses = row["lookup_reads"] // run.saved["dim"] * 4 * hidden * (run.saved["dim"] + hidden)
     found = Ledger(samples={Phase.FREE: texts})
     found.add("input", Phase.FREE, io_bytes=row["io_bytes"], lookup_reads=row["lookup_reads"])
-    found.add("lstm", Phase.FREE, multiply_accumulates=uses, weight_reads=uses)
+    found.add("model", Phase.FREE, multiply_accumulates=round(texts * each), weight_reads=round(texts * each))
     return found
 
 
-def label(backend: str, settings: dict[str, Any]) -> str:
-    """A few words for a run or for what was changed in it."""
-    if backend == "dense":
-        return "dense EP"
-    neuron = "changes" if settings.get("neuron") == "sigma-delta" else f"rates, {settings.get('rule', 'eqspike')}"
-    circuit = ", HopAttn in spikes" if settings.get("circuit") == "wta" else ""
-    shown = {
-        "projection_threshold": "θ of s¹",
-        "attention_threshold": "θ of rows",
-        "origin": "from",
-        "threshold": "θ",
-    }
-    values = {name: np.ravel(settings[name]).tolist() for name in shown if name in settings}  # one, or one a layer
-    rest = [f"{shown[name]} {', '.join(f'{value:g}' for value in each)}" for name, each in values.items()]
-    return ", ".join([neuron + circuit, *rest])
+def joules(ledger: Ledger) -> dict[str, float]:
+    """Of a sample."""
+    found: dict[str, float] = part_of(ledger, read_table(DIGITAL))["joules"]
+    return found
 
 
 if __name__ == "__main__":
