@@ -39,9 +39,9 @@ def value(file: str, key: str) -> float:
     [
         ("README.md", 1),
         ("docs/mini.md", 1),
-        ("docs/index.md", 2),
+        ("docs/index.md", 1),
         ("docs/learnt-words.md", 4),
-        ("docs/rates-to-spikes.md", 4),
+        ("docs/rates-to-spikes.md", 5),
         ("docs/attention.md", 5),
         ("docs/energy.md", 7),
         ("docs/speed.md", 9),

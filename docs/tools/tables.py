@@ -98,12 +98,12 @@ def made_by_all(group: list[Run], up: str) -> str:
     return f"{made_by(group[0], up)}{others}"
 
 
-def seeds(name: str, up: str = "", brief: bool = False) -> str:
-    """Runs that differ in their seed alone as one row: mean and standard deviation on test, spikes, joules; unless
-    ``brief`` validation, patterns and memory too."""
+def seeds(name: str, up: str = "") -> str:
+    """Runs that differ in their seed alone as one row: mean and standard deviation on test, validation, sizes, spikes,
+    joules."""
     heads = [*("", "test", "validation", "weights", "patterns", "training", "memory"), "spikes per synapse"]
     heads += ["µJ an inference", "µJ a training sample", "command, results"]
-    left_out, rows = {2, 4, 6} if brief else set(), []
+    rows = []
     for group in groups(runs_of(name)):
         first = group[0]
         weights, patterns = weights_of(first)
@@ -121,13 +121,12 @@ def seeds(name: str, up: str = "", brief: bool = False) -> str:
             *(f"{1e6 * each['value']:.3g}" for each in joules),
             made_by_all(group, up),
         )
-        rows.append(tuple(cell for place, cell in enumerate(cells) if place not in left_out))
-    shown = tuple(head for place, head in enumerate(heads) if place not in left_out)
-    return table(shown, rows, text=(0, len(shown) - 1))
+        rows.append(cells)
+    return table(heads, rows, text=(0, len(heads) - 1))
 
 
-def headline() -> str:
-    """The README's table: runs by data set, other models on the same texts, and the paper's figures."""
+def headline(up: str = "") -> str:
+    """The table of the first pages: runs by data set, other models on the same texts, and the paper's figures."""
     heads = ("", "test", "weights", "µJ an inference", "training", "reproduce by")
     rows: list[tuple[str, ...]] = []
     for name, (title, published) in {"imdb": ("IMDB", 1), "snli": ("SNLI", 2)}.items():
@@ -139,13 +138,13 @@ def headline() -> str:
                 f"{weights_of(first)[0]:,}",
                 f"{1e6 * part_of(first.ledgers.inference, read_table(DIGITAL))['joules']['value']:.3g}",
                 f"{mean(run.result.train_seconds for run in group):.0f} s",
-                made_by_all(group, ""),
+                made_by_all(group, up),
             )
             rows.append(cells)
         for label, key in BASELINES:
             weaker = ("logistic_mean_vectors", *(("nb_logistic",) if name == "snli" else ()))
             if key in read(f"{name}-baselines.json") and key not in weaker:
-                row = baseline_row(label, name, key)
+                row = baseline_row(label, name, key, up)
                 rows.append((f"{title}: {row[0]}", row[1], "–", "–", row[3], row[6]))
         what, *figures = ACCURACIES[0]
         all_pairs = ", all 549,367 pairs" if name == "snli" else ""
@@ -366,9 +365,9 @@ def robustness() -> str:
 
 TABLES: dict[str, Callable[[], str]] = {
     "headline": headline,
+    "headline-index": lambda: headline("../"),
     "robustness": robustness,
     "words-start": lambda: seeds("words", "../"),
-    "words-index": lambda: seeds("words", "../", brief=True),
     "nudges": nudges,
     "words-tried": lambda: seeds("words-tried", "../"),
     "own-data": own_data,
