@@ -165,7 +165,7 @@ def scaling_measured() -> str:
     rows = [
         ("measured", f"{one:.2f} s", f"{two:.2f} s", f"{one / two:.2f} ×"),
         (
-            "foretold",
+            "predicted",
             f"{found['seconds_foretold']['this machine']['1']:.2f} s",
             f"{found['two_processes_foretold']:.2f} s",
             f"{found['speed_up_foretold']:.2f} ×",
