@@ -14,7 +14,8 @@ from eqspike_seq import files
 from eqspike_seq.config.presets import flattened
 from eqspike_seq.config.settings import FORMAT, WHERE
 from eqspike_seq.data.registry import pixels_of
-from eqspike_seq.errors import ConfigError
+from eqspike_seq.errors import ConfigError, RunError
+from eqspike_seq.runs.archive import opened
 from eqspike_seq.runs.findings import ConvergenceCheck, GradientCheck
 from eqspike_seq.runs.samples import check_samples
 from eqspike_seq.runs.schema import Amount, Curves, LedgerFile, Metrics, Positive, Result, Schema
@@ -179,8 +180,9 @@ def check_format(path: Path, number: Any) -> None:
 
 
 def open_run(path: Path) -> Run:
-    """The run in a folder. Raises ConfigError, saying what is wrong with it."""
+    """The run of a folder, of a zip of one, or of a model's name. Raises ConfigError, saying what is wrong with it."""
     try:
+        path = opened(path)
         result, tables = files.read_json(path / "result.json"), files.read_toml(path / "config.toml")
         metrics = files.read_json_lines(path / "metrics.jsonl")
         for found in (tables, result, *metrics):
@@ -190,6 +192,8 @@ def open_run(path: Path) -> Run:
         Settings.read(settings)
     except ConfigError:
         raise
+    except RunError as error:
+        raise ConfigError(str(error)) from error
     except FileNotFoundError as error:
         raise ConfigError(f"{path}: no finished run (it has no {Path(error.filename).name})") from error
     except (OSError, ValueError) as error:

@@ -32,7 +32,6 @@ from eqspike_seq.data.registry import DATASETS
 from eqspike_seq.data.sight import CountedPatterns, Sight, TokenSequence
 from eqspike_seq.data.vectors import EMBEDDINGS, FileVectors, PickledVectors, Vectors
 from eqspike_seq.errors import ConfigError, EqspikeError
-from eqspike_seq.learning import training
 from eqspike_seq.learning.parallel import ALONE, Job
 from eqspike_seq.learning.precision import product_dtype
 from eqspike_seq.ledger import Ledger
@@ -173,9 +172,14 @@ def refuse_idle(acting: Settings, given: Settings) -> None:
 
 
 def before_sizes(dataset: str, backend: str, preset: str, given: Settings) -> dict[str, Any]:
-    """``preset_settings``; pairs of one's own have a token layer, where the backend relaxes one, and with token queries
-    one's own texts spike at rates. Raises ConfigError."""
+    """``preset_settings``; with ``start`` also those of that run that say what its network is.
+
+    Without it pairs of one's own have a token layer, where the backend relaxes one, and with token queries one's own
+    texts spike at rates. Raises ConfigError.
+    """
     settings = preset_settings(dataset, backend, preset, given)
+    if given.get("start") is not None:
+        return {**settings, **of_start({**settings, **given})}
     if settings["preset"] != OWN:
         return settings
     if of_pairs({**settings, **given}):
@@ -185,6 +189,22 @@ def before_sizes(dataset: str, backend: str, preset: str, given: Settings) -> di
         rates_too = preset_settings(dataset, backend, preset, {"neuron": "if", **given})
         settings = {**rates_too, "neuron": "if", "network": settings["network"]}
     return settings
+
+
+def of_start(settings: Settings) -> dict[str, Any]:
+    """What a run takes over from the one that it is to ``start`` from: its network, how that reads texts, and on the
+    same backend with the same neuron how it is relaxed. New n-grams start at random. Raises ConfigError."""
+    model = config_of(Path(settings["start"]))
+    found, mine = flat(model.network), flat(model.backend)
+    if isinstance(model.data, Texts):
+        sight, vectors = flat(model.data.sight), flat(model.data.embeddings)
+        source = {"embeddings": "random", "dim": vectors["dim"]} if "dim" in vectors else {}
+        found |= {"network": model.network.name, "tokeniser": model.data.tokeniser, **sight, **source}
+        found |= {"naive_bayes": 0.0} if "min_texts" in found else {}
+        found = {name: value for name, value in found.items() if name not in ("min_texts", "min_count")}
+    if (model.backend.name, mine.get("neuron")) == (settings["backend"], settings.get("neuron", mine.get("neuron"))):
+        found |= mine
+    return found
 
 
 def configured(dataset: str, backend: str, preset: str, given: Settings) -> RunConfig:
@@ -197,9 +217,10 @@ def configured(dataset: str, backend: str, preset: str, given: Settings) -> RunC
     if settings["preset"] == OWN and dataset not in DATASETS:
         asked = {**settings, **given}
         sizes = sizes_for(made(OwnTexts, asked, KINDS), network_kind(asked).name)
-        if len(given.get("hidden", sizes["hidden"])) != len(sizes["hidden"]):  # the preset's one rate for all layers
+        chosen = asked if given.get("start") is not None else given
+        if len(chosen.get("hidden", sizes["hidden"])) != len(sizes["hidden"]):  # the preset's one rate for all layers
             del sizes["learning_rate"]
-        settings |= sizes
+        settings = {**settings, **sizes, **(of_start(asked) if chosen is asked else {})}
     refuse_token_layer({**settings, **given})
     return made(RunConfig, {**settings, **given}, KINDS)
 
@@ -300,4 +321,6 @@ def run(
     check: Callable[[Dataset], None] = lambda _: None,
 ) -> dict[str, Any]:
     """``training.run`` with the backend that ``config`` names; progress goes to standard error."""
+    from eqspike_seq.learning import training  # which predictions do without
+
     return training.run(config, make_backend, reporter or Reporter(), job, check)

@@ -32,7 +32,17 @@ from eqspike_seq.errors import ConfigError, DataError
 
 Settings = Mapping[str, Any]
 PLACED = ("dataset", "backend", "preset", "out", "resume")  # not taken over from a file of settings
-DECIDING = ("network", "neuron", "rule", "circuit", "estimator", "embeddings", "attention", "text_column")  # on others
+DECIDING = (
+    "network",
+    "neuron",
+    "rule",
+    "circuit",
+    "estimator",
+    "embeddings",
+    "attention",
+    "text_column",
+    "start",
+)  # on others
 HELP = {"-h", "--help"}
 
 

@@ -1,6 +1,6 @@
-"""A finished run answers to texts, one at a time; all that it needs is in its folder.
+"""A finished run answers to texts, one at a time; all that it needs is in its folder, or in a zip of it.
 
-predictor = Predictor.open(Path("runs/imdb"))
+predictor = Predictor.open("runs/imdb")    # or a zip; without a name, the model that comes with eqspike
 predictor.predict("a dull film").label
 """
 
@@ -23,17 +23,20 @@ from eqspike_seq.data.patterns import NGrams, counted, spread
 from eqspike_seq.data.sight import CountedPatterns, TokenSequence
 from eqspike_seq.data.tokens import tokenise
 from eqspike_seq.errors import RunError
-from eqspike_seq.files import read_json
 from eqspike_seq.learning.closeup import attention_of, shares_of
 from eqspike_seq.learning.evaluation import stable_after
+from eqspike_seq.learning.evidence import evidence
 from eqspike_seq.ledger import Ledger
 from eqspike_seq.model.batch import Batch
 from eqspike_seq.model.network import Network
 from eqspike_seq.relaxation.buckets import released, trimmed
 from eqspike_seq.relaxation.equilibrium import Backend, Equilibrium
+from eqspike_seq.runs.archive import VECTORS, WEIGHTS, models, opened
 from eqspike_seq.runs.folder import completed
-from eqspike_seq.runs.weights import network_of, read_table
+from eqspike_seq.runs.vocabulary import Vocabulary
+from eqspike_seq.runs.weights import network_of
 
+SHIPPED = "imdb-small"  # the model that answers where no run is named
 TIE = 0.05  # between the two highest rates, at most: nearly a tie
 
 
@@ -46,9 +49,13 @@ class Prediction:
 
     ``words`` are those of the text, of a pair those of both, the ``first`` ones of its first. ``read`` are the places
     among them of those that reached the network: known, and at most N of a text; ``unknown`` counts those without a
-    vector. The decision was the last one from
-    step ``stable_steps`` of ``steps`` on. ``ledger`` counts what hardware would do for this inference. ``attention``,
-    if asked for, has for each word read the attention that it gets from all of them at the end; 1 is an even share.
+    vector. The decision was the last one from step ``stable_steps`` of ``steps`` on. ``ledger`` counts what hardware
+    would do for this inference.
+
+    If explained: ``attention`` has for each word read the attention that it gets from all of them at the end; 1 is an
+    even share. ``patterns`` are words and n-grams, those that decided most before others, each with its share of all
+    evidence: above 0 what speaks for the answer, below 0 what speaks against it; their sizes sum to 1
+    (``learning.evidence``). A network whose tokens ask has none.
     """
 
     label: str | None
@@ -61,6 +68,16 @@ class Prediction:
     steps: int = 0
     ledger: Ledger = field(default_factory=Ledger)
     attention: tuple[float, ...] = ()
+    patterns: tuple[tuple[str, float], ...] = ()
+
+    @property
+    def confidence(self) -> float:
+        """The rate of the answer as a share of all output rates, 1/C where none fires; 0 without an answer.
+
+        It ranks texts. It is no calibrated probability.
+        """
+        total = sum(self.rates.values())
+        return max(self.rates.values()) / total if total else 1 / len(self.rates) if self.rates else 0.0
 
     @property
     def nearly_a_tie(self) -> bool:
@@ -76,7 +93,8 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Predictor:
-    """A trained network with its vocabulary: ``index`` word → id, ``table`` (V + 1, D); ``grams`` of counted patterns.
+    """A trained network with its vocabulary: ``names`` of words or n-grams by id from 1, their vectors ``table``
+    (V + 1, D), ``index`` word → id; ``grams`` of counted patterns.
 
     Everything runs on the processor in float32. ``single`` relaxes one text at a time where the settings allow it;
     else ``backend`` relaxes a batch of one.
@@ -84,6 +102,7 @@ class Predictor:
 
     config: RunConfig
     classes: tuple[str, ...]
+    names: list[str]
     index: dict[str, int]
     table: Tensor
     network: Network
@@ -92,26 +111,41 @@ class Predictor:
     grams: NGrams | None = None
 
     @classmethod
-    def open(cls, run: Path) -> "Predictor":
-        """The network of a finished run folder. Raises RunError or ConfigError, saying what is wrong with it."""
+    def open(cls, run: Path | str = SHIPPED, many: bool = True) -> "Predictor":
+        """The network of a finished run on texts: its folder, a zip of it, or the name of a model.
+
+        With ``many`` texts to come what relaxes one at a time is compiled where that pays. Raises RunError or
+        ConfigError, saying what is wrong with it.
+        """
+        given, run = run, opened(Path(run))
         if not run.is_dir():
-            raise RunError(f"{run}: no such folder; expected that of a finished run")
+            raise RunError(
+                f"{given}: no such run; expected the folder of a finished one, a zip of it, or a model: "
+                f"{', '.join(models())}"
+            )
         config = config_of(run, device="cpu", precision="float32")
         if not isinstance(config.data, Texts):
-            raise RunError(f"{run}: a run on {config.data.dataset}, which is images; expected one on texts")
-        if completed(run) is None:
-            raise RunError(f"{run}: the run has not ended; continue it with `eqspike run --resume {run}`")
-        for name in ("vocabulary.json", "vectors.safetensors", "checkpoint/model.safetensors"):
+            raise RunError(f"{given}: a run on {config.data.dataset}, which is images; expected one on texts")
+        trained = any((run / name).is_file() for name in ("result.json", "checkpoint/state.json"))  # by a run
+        if trained and completed(run) is None:
+            raise RunError(f"{given}: the run has not ended; continue it with `eqspike run --resume {given}`")
+        for name in ("vocabulary.json", VECTORS, WEIGHTS):
             if not (run / name).is_file():
                 raise RunError(
-                    f"{run} has no {name}: it was made by an earlier eqspike, or what is large was left out. "
+                    f"{given} has no {name}: it was made by an earlier eqspike, or what is large was left out. "
                     f"Train it again: eqspike run --config {run / 'config.toml'} --out FOLDER"
                 )
-        classes, words, table, grams = _read_vocabulary(run, isinstance(config.data.sight, CountedPatterns))
-        shape = config.shape(table.shape[1], len(classes))
-        network, backend = network_of(shape, run / "checkpoint" / "model.safetensors"), make_backend(config)
-        index = {word: place for place, word in enumerate(words, start=1)} if grams is None else grams.words
-        return cls(config, classes, index, table, network, backend, make_single(backend, network, table), grams)
+        found, grams = Vocabulary.read(run), None
+        if isinstance(config.data.sight, CountedPatterns):
+            try:
+                grams = NGrams.of(found.words)
+            except ValueError as error:
+                raise RunError(f"{given}: its vocabulary cannot be read ({error!r}). Train the run again.") from error
+        shape = config.shape(found.table.shape[1], len(found.classes))
+        network, backend = network_of(shape, run / WEIGHTS), make_backend(config)
+        index = {word: place for place, word in enumerate(found.words, start=1)} if grams is None else grams.words
+        single = make_single(backend, network, found.table) if many else None
+        return cls(config, found.classes, found.words, index, found.table, network, backend, single, grams)
 
     @property
     def data(self) -> Texts:
@@ -120,15 +154,13 @@ class Predictor:
         return self.config.data
 
     @torch.no_grad()
-    def predict(self, *texts: str, attention: bool = False) -> Prediction:
+    def predict(self, *texts: str, explain: bool = False) -> Prediction:
         """The answer to a text of any length, or to a pair of them, as the run was trained on.
 
-        Raises RunError for another number of texts, and where ``attention`` is asked for and there is none.
+        Raises RunError for another number of texts.
         """
         if len(texts) != self.data.inputs:
             raise RunError(f"predict: got {len(texts)} text(s), expected {self.data.inputs}, as in training")
-        if attention and not self.network.shape.attention:
-            raise RunError("attention: this run was trained with --no-attention; there is none to show")
         found = [tokenise(text, self.data.tokeniser) for text in texts]
         words, first = tuple(word for text in found for word in text), len(found[0])
         unknown, sight = sum(word not in self.index for word in words), self.data.sight
@@ -144,14 +176,17 @@ class Predictor:
         if not read:
             return Prediction(None, {}, words, first, (), unknown)
         received: tuple[float, ...] = ()
+        patterns: tuple[tuple[str, float], ...] = ()
         if self.single is not None:
             relaxed = self.single.free(*self._counted(words) if self.grams else (self._ids(words, read),))
             outputs, steps, every, ledger = relaxed.outputs, relaxed.steps, 1, relaxed.ledger(self.network)
-        if self.single is None or attention:
+        if self.single is None or explain:
             network, batch = self._batch(words, read, lengths)
             free = self.backend.free(network, batch)
-            if attention:
+            if explain and self.network.shape.attention:
                 received = self._received(words, read, network, batch, free)
+            if explain and self.grams is not None:
+                patterns = self._decided(batch, evidence(network, batch, free)[0])
             if self.single is None:
                 outputs, steps, every = free.outputs[:, 0].float().numpy(), int(free.steps), free.reading_steps
                 ledger = released(free, self.network.shape).ledger
@@ -167,6 +202,7 @@ class Predictor:
             steps=steps,
             ledger=ledger,
             attention=received,
+            patterns=patterns,
         )
 
     def _ids(self, words: Sequence[str], read: Sequence[int]) -> NDArray[np.int32]:
@@ -192,6 +228,14 @@ class Predictor:
         """Ids of all words, 0 for those unknown."""
         return np.array([self.index.get(word, 0) for word in words], dtype=np.int64)
 
+    def _decided(self, batch: Batch, found: Tensor) -> tuple[tuple[str, float], ...]:
+        """The patterns of one text with their shares of the evidence ``found`` (N,), the largest first."""
+        assert batch.ids is not None
+        shares = found / max(float(found.abs().sum()), 1e-30)
+        order = shares.abs().argsort(descending=True).tolist()
+        ids = batch.ids[0, 0].tolist()
+        return tuple((self.names[ids[place] - 1], float(shares[place])) for place in order if ids[place])
+
     def _received(
         self, words: Sequence[str], read: Sequence[int], network: Network, batch: Batch, free: Equilibrium
     ) -> tuple[float, ...]:
@@ -212,18 +256,3 @@ def _of_tokens(network: Network, batch: Batch, attention: Tensor) -> Tensor:
         asking[key] += lengths[query]
     even = (asking / lengths).repeat_interleave(mask.shape[1])
     return (attention[0, mask.flatten()].sum(0) / even)[mask.flatten()]
-
-
-def _read_vocabulary(run: Path, counted: bool) -> tuple[tuple[str, ...], list[str], Tensor, NGrams | None]:
-    """(names of the classes, words by id from 1, vectors (V + 1, D), n-grams where ``counted``). Raises RunError."""
-    try:
-        found = read_json(run / "vocabulary.json")
-        classes, words = tuple(found["classes"]), list(found["words"])
-        table, grams = read_table(run, run / "checkpoint/model.safetensors"), NGrams.of(words) if counted else None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RunError(f"{run}: its vocabulary cannot be read ({error!r}). Train the run again.") from error
-    if not all(isinstance(name, str) for name in (*classes, *words)) or not len(set(classes)) == len(classes) > 1:
-        raise RunError(f"{run}: expected a vocabulary of texts, with two classes or more. Train the run again.")
-    if table.ndim != 2 or len(table) != len(words) + 1:
-        raise RunError(f"{run}: {len(words)} words and vectors of shape {tuple(table.shape)}; expected one more row")
-    return classes, words, table, grams

@@ -156,10 +156,10 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise ValueError("it is nested too deeply") from error
 
 
-def shipped(package: str, folder: str) -> list[str]:
-    """Names of the TOML files in a folder of a package."""
+def shipped(package: str, folder: str, suffix: str = ".toml") -> list[str]:
+    """Names of the files with this ``suffix`` in a folder of a package."""
     entries = (resources.files(package) / folder).iterdir()
-    return sorted(entry.name.removesuffix(".toml") for entry in entries if entry.name.endswith(".toml"))
+    return sorted(entry.name.removesuffix(suffix) for entry in entries if entry.name.endswith(suffix))
 
 
 def read_shipped(package: str, folder: str, name: str) -> dict[str, Any]:
@@ -192,7 +192,7 @@ def read_arrays(path: Path, most: int = LARGEST_ARRAYS) -> dict[str, NDArray[Any
 
 
 def read_tensors(path: Path) -> "dict[str, Tensor]":
-    """Every tensor of a safetensors file, all of them of finite floating-point numbers; those named ids of int64."""
+    """Every tensor of a safetensors file: finite numbers in floating point or of 8 bits; those named ids of int64."""
     import torch
     from safetensors.torch import load_file
 
@@ -205,7 +205,7 @@ def read_tensors(path: Path) -> "dict[str, Tensor]":
     for name, tensor in tensors.items():
         if name.split(".")[-1] == "ids" and tensor.dtype == torch.int64:
             continue
-        if tensor.dtype not in (torch.float32, torch.float64) or not tensor.numel():
+        if tensor.dtype not in (torch.float32, torch.float64, torch.int8) or not tensor.numel():
             raise ValueError(f"{name} has {tensor.numel()} values of {tensor.dtype}, expected some of float32")
         if not bool(tensor.isfinite().all()):
             raise ValueError(f"{name} holds NaN or infinite values")

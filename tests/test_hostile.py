@@ -34,10 +34,11 @@ from eqspike_seq.data.embeddings import read_vectors
 from eqspike_seq.data.imdb import load_imdb
 from eqspike_seq.data.mnist import load_mnist
 from eqspike_seq.data.own import load_own
-from eqspike_seq.errors import ConfigError, DataError
+from eqspike_seq.errors import ConfigError, DataError, EqspikeError
 from eqspike_seq.files import parse_json, read_arrays, read_tensors, read_toml, save_arrays
 from eqspike_seq.memory import resident
 from eqspike_seq.model.network import Network, Shape
+from eqspike_seq.runs.archive import contents, opened
 from neuromorphic.pricing import read_table
 from tests import offline
 from tests.conftest import command
@@ -306,6 +307,57 @@ def test_weights_that_are_no_numbers_or_of_another_shape(harmed: Path, capsys: p
     extreme = {name: 1e9 * tensor.sign() for name, tensor in good.items()}
     save_file(extreme, path)
     assert np.isfinite(list(Predictor.open(harmed).predict("the plot was superb").rates.values())).all()
+
+
+def zipped(path: Path, run: Path, **others: bytes) -> Path:
+    """A zip of a run with other members too, or instead."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in {**contents(run), **others}.items():
+            archive.writestr(name, content)
+    return path
+
+
+def test_a_zip_of_a_run_is_unpacked_to_its_own_folder_and_to_no_more_than_it_may(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Names that lead elsewhere, links and files nobody knows are left where they are; nothing is run."""
+    leading = ("../escaped.json", "checks/../../escaped.json", "/tmp/escaped.json", "checks/a/b.json", "C:\\x.json")
+    strange = dict.fromkeys((*leading, "x.pkl", "checkpoint/rows-1.safetensors", ".lock"), pickle.dumps(Bomb()))
+    path = zipped(tmp_path / "own.zip", finished, **strange)
+    link = zipfile.ZipInfo("checks/link.json")
+    link.create_system, link.external_attr = 3, 0o120777 << 16
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr(link, "/etc/passwd")
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
+    folder = opened(path)
+    found = {each.relative_to(folder).as_posix() for each in folder.rglob("*") if each.is_file()}
+    assert found == {*contents(finished), "checks/link.json"} and not (folder / "checks/link.json").is_symlink()
+    assert {each for each in tmp_path.rglob("*") if each.is_file()} - {path} == {folder / name for name in found}
+    for name, harm, says in (
+        ("bomb", {"samples.npz": bytes(30_000_000)}, "unpacks to 30,"),
+        ("empty", {"config.toml": b""}, "expected|missing"),
+        ("text", {"config.toml": b"\xff"}, "is not TOML"),
+        ("weights", {"checkpoint/model.safetensors": pickle.dumps(Bomb())}, "cannot be read"),
+        ("vectors", {"vectors.safetensors": b""}, "cannot be read"),
+    ):
+        monkeypatch.setattr("eqspike_seq.runs.archive.LARGEST_RUN", 20_000_000)
+        with memory(50_000_000), pytest.raises(EqspikeError, match=says):
+            Predictor.open(zipped(tmp_path / f"{name}.zip", finished, **harm))
+    whole = path.read_bytes()
+    for name, content in (
+        ("cut", whole[: len(whole) // 2]),
+        ("other", b"no zip"),
+        ("nothing", b""),
+        ("lying", whole.replace(whole[40:60], bytes(20))),
+        ("none", npz(tmp_path / "without.zip", config=b"").read_bytes()),
+    ):
+        (tmp_path / f"{name}.zip").write_bytes(content)
+        for command_of in (("predict", tmp_path / f"{name}.zip", "a b"), ("energy", tmp_path / f"{name}.zip")):
+            with pytest.raises(SystemExit) as stop:
+                command(*command_of)
+            assert stop.value.code == 2 and f"{name}.zip: " in capsys.readouterr().err
+    assert len(list((tmp_path / "temporary").iterdir())) <= 5  # what could not be unpacked has left nothing
 
 
 class Elements(HTMLParser):

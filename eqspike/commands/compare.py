@@ -23,7 +23,7 @@ class CompareFlags:
     """Put runs side by side: accuracy and what chance would do to it, energy, spikes, time, memory; and pictures."""
 
     runs: tyro.conf.Positional[list[Path]]
-    """Run folders. Those that are broken, unfinished or not of eqspike are named and left out."""
+    """Run folders, or zips of them. Those that are broken, unfinished or not of eqspike are named and left out."""
     out: Path = Path("comparison")
     """Folder for the table as CSV and JSON, the pictures as SVG, and the numbers in each as CSV."""
     hardware: str = DIGITAL

@@ -21,7 +21,7 @@ class EnergyFlags:
     """Price what a run counted on named hardware, beside dense EP, and say whether spiking pays."""
 
     run: tyro.conf.Positional[Path]
-    """A run folder."""
+    """A run folder, a zip of one, or the name of a model that comes with eqspike."""
     hardware: tuple[str, ...] = DEFAULT
     """Cost tables: names, or TOML files of your own."""
     against: Path | None = None
@@ -33,15 +33,18 @@ class EnergyFlags:
 
 
 def main(arguments: list[str]) -> None:
-    """``eqspike energy``: read, price, print, and write energy.json, energy.csv and pictures into the run folder."""
+    """``eqspike energy``: read, price and print; energy.json, energy.csv and pictures go into the run folder, if it is
+    one."""
     flags = tyro.cli(EnergyFlags, args=arguments, prog="eqspike energy")
     if not flags.hardware:
         raise ConfigError(f"--hardware: got nothing, expected one or more of {', '.join(names())}, or TOML files")
     tables = [read_table(name) for name in flags.hardware]
     report = energy(flags.run, tables, flags.against, flags.classifiers)
-    write_json(flags.run / "energy.json", report)
-    write_csv(flags.run, tables, flags.run / "energy.csv")
-    written = [flags.run / "energy.json", flags.run / "energy.csv", *draw(report, flags.run)]
+    written: list[Path] = []
+    if flags.run.is_dir():
+        write_json(flags.run / "energy.json", report)
+        write_csv(flags.run, tables, flags.run / "energy.csv")
+        written = [flags.run / "energy.json", flags.run / "energy.csv", *draw(report, flags.run)]
     if flags.json_output:
         print(json.dumps(report, indent=2))
     else:

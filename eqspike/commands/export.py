@@ -1,4 +1,4 @@
-"""``eqspike export``: a trained network for other tools, as NIR or as weights with a description."""
+"""``eqspike export``: a run in one file, or its network for other tools, as NIR or as weights with a description."""
 
 from pathlib import Path
 from typing import Any, Literal
@@ -13,6 +13,7 @@ from eqspike_seq.config.settings import FORMAT, RunConfig
 from eqspike_seq.errors import ConfigError, RunError
 from eqspike_seq.files import read_json, write_atomically, write_json
 from eqspike_seq.model.network import Network, Shape
+from eqspike_seq.runs.archive import contents, opened, pack
 from eqspike_seq.runs.weights import network_of, read_table, read_weights
 from neuromorphic.brian import BrianBackend
 from neuromorphic.rate_code import SpikingBackend
@@ -80,18 +81,24 @@ def equations(shape: Shape) -> dict[str, str]:
 
 
 def main(arguments: list[str]) -> None:
-    """``eqspike export RUN --format nir|safetensors --out FILE``."""
+    """``eqspike export RUN --format zip|nir|safetensors --out FILE``."""
 
-    def export(run: tyro.conf.Positional[Path], format: Literal["nir", "safetensors"], out: Path) -> None:
-        """Write a run's network for other tools.
+    def export(run: tyro.conf.Positional[Path], format: Literal["zip", "nir", "safetensors"], out: Path) -> None:
+        """Write a run as one file that travels, or its network for other tools.
 
         Args:
-            run: A run folder.
-            format: nir: the layers above s1 of an if or lif run. safetensors: all weights, a JSON description beside.
+            run: A run folder, a zip of one, or the name of a model that comes with eqspike.
+            format: zip: the run itself, for predict, report, energy and --start. nir: the layers above s1 of an if or
+                lif run. safetensors: all weights, a JSON description beside.
             out: The file.
         """
+        run = opened(run)
         config, network = trained(run)
-        written = (write_nir if format == "nir" else write_weights)(run, config, network, out)
+        if format == "zip":
+            pack(contents(run), out)
+            written = [out]
+        else:
+            written = (write_nir if format == "nir" else write_weights)(run, config, network, out)
         print("wrote " + " and ".join(map(str, written)))
 
     tyro.cli(export, args=arguments, prog="eqspike export")

@@ -1,4 +1,4 @@
-"""``eqspike predict``: what a run answers to texts, a line each, with the spikes and the energy that it took."""
+"""``eqspike predict``: what a run answers to texts, a line each, why, and the spikes and the energy that it took."""
 
 import json
 import sys
@@ -14,23 +14,25 @@ from rich.text import Text
 from analysis.energy import DIGITAL, part_of
 from analysis.energy_report import text_of
 from analysis.folders import Json
-from eqspike.prediction import Prediction, Predictor
+from eqspike.prediction import SHIPPED, Prediction, Predictor
 from eqspike_seq.data.tables import lines_of
-from eqspike_seq.errors import ConfigError, DataError
+from eqspike_seq.errors import ConfigError, DataError, RunError
 from neuromorphic.pricing import CostTable, read_table
 
 NOTHING = "no word"
 UNKNOWN = "unknown words only"
 PALE, FULL = (255, 240, 220), (230, 120, 20)  # backgrounds: of an even share of attention, of the most in the text
-MOST = 5  # words named below the text
+MOST = 5  # words or n-grams named below the text
+LEAST = 0.005  # share of the evidence that is named
 
 
 @dataclass
 class PredictFlags:
-    """Let a finished run answer to a text, to the lines of a file, or to those of standard input as they come."""
+    """Let a model answer to a text, to the lines of a file, or to those of standard input as they come."""
 
-    run: tyro.conf.Positional[Path]
-    """The folder of a finished run on texts."""
+    run: tyro.conf.Positional[str] = SHIPPED
+    """The folder of a finished run on texts, a zip of it, or a model of `eqspike models`. A text of several words here
+    goes to the model that comes with eqspike."""
     text: tyro.conf.Positional[tuple[str, ...]] = ()
     """Texts, each in quotes; of a run on pairs two by two. Without them and --file: the lines of standard input."""
     file: Path | None = None
@@ -48,15 +50,21 @@ def main(arguments: list[str]) -> None:
     flags = tyro.cli(PredictFlags, args=arguments, prog="eqspike predict")
     if flags.text and flags.file is not None:
         raise ConfigError("--file: got a text too; give one of them")
+    if " " in flags.run.strip() and not Path(flags.run).exists():
+        flags.run, flags.text = SHIPPED, (flags.run, *flags.text)
     table = read_table(flags.hardware)
-    predictor = Predictor.open(flags.run)
+    predictor = Predictor.open(flags.run, many=not flags.text)
+    if flags.explain and not predictor.network.shape.attention:
+        raise RunError("--explain: this run was trained with --no-attention; there is none to show")
     console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
     for asked in texts(flags, predictor.data.inputs):
-        found = predictor.predict(*asked, attention=flags.explain)
+        found = predictor.predict(*asked, explain=flags.explain or bool(flags.text))
         if flags.json_output:
             print(json.dumps(as_json(found, table, flags.explain), ensure_ascii=False), flush=True)
             continue
         print(as_line(found, table), flush=True)
+        if found.patterns:
+            print(because(found), flush=True)
         if flags.explain:
             console.print(explained(found))
             sys.stdout.flush()
@@ -116,6 +124,7 @@ def as_json(found: Prediction, table: CostTable, explain: bool) -> Json:
     answer: Json = {
         "label": found.label,
         "note": note(found),
+        "confidence": found.confidence,
         "rates": found.rates,
         "stable_steps": found.stable_steps,
         "steps": found.steps,
@@ -132,6 +141,8 @@ def as_json(found: Prediction, table: CostTable, explain: bool) -> Json:
     if explain:
         received = dict(zip(found.read, found.attention, strict=True))
         answer["attention"] = [[word, received.get(place)] for place, word in enumerate(found.words)]
+    if found.patterns:
+        answer["patterns"] = [list(each) for each in found.patterns]
     return answer
 
 
@@ -148,7 +159,15 @@ def as_line(found: Prediction, table: CostTable) -> str:
     if found.mostly_unknown:
         doubts += f"{found.unknown} of {len(found.words)} words unknown, "
     decided = f"{doubts}decided after {found.stable_steps} of {found.steps} steps"
-    return f"{found.label}  ({rates})  {decided}, {events}, {text_of(energy['value'])} on {table.title}"
+    cost = f"{events}, {text_of(energy['value'])} on {table.title}"
+    return f"{found.label}  confidence {found.confidence:.2f}  ({rates})  {decided}, {cost}"
+
+
+def because(found: Prediction) -> str:
+    """The words and n-grams that decided, those for the answer and those against it."""
+    sides = [[f"{name} {abs(share):.0%}" for name, share in found.patterns if share * sign >= LEAST] for sign in (1, -1)]
+    said = [", ".join(side[:MOST]) for side in sides]
+    return f"  because of {said[0] or 'no single pattern'}" + (f"; against it {said[1]}" if said[1] else "")
 
 
 def explained(found: Prediction) -> Text:

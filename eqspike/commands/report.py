@@ -19,7 +19,7 @@ class ReportFlags:
     """Write a report that people want to read: verdict first, then tables, pictures and single texts."""
 
     runs: tyro.conf.Positional[list[Path]]
-    """Run folders. Those that are broken, unfinished or not of eqspike are named and left out."""
+    """Run folders, or zips of them. Those that are broken, unfinished or not of eqspike are named and left out."""
     out: Path = Path("report.html")
     """The file."""
     hardware: str = DIGITAL

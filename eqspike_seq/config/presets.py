@@ -10,6 +10,7 @@ from eqspike_seq import files
 from eqspike_seq.config.settings import FORMAT, OWN
 from eqspike_seq.data.registry import DATASETS
 from eqspike_seq.errors import ConfigError
+from eqspike_seq.runs.archive import opened
 
 
 def presets() -> list[str]:
@@ -79,7 +80,10 @@ def saved_by_a_run(path: Path) -> bool:
 
 
 def run_settings(run: Path) -> dict[str, Any]:
-    """The flat settings of a run folder. Raises ConfigError where it is none."""
+    """The flat settings of a run, by its folder, a zip of it or a model's name. Raises ConfigError where it is none."""
+    run = opened(run)
     if not (run / "config.toml").is_file():
-        raise ConfigError(f"{run} is no run folder (it has no config.toml). Give one that `eqspike run` wrote.")
+        raise ConfigError(
+            f"{run} is no run folder (it has no config.toml). Give one that `eqspike run` wrote, or a zip of one."
+        )
     return read_toml(run / "config.toml")

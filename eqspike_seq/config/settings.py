@@ -16,6 +16,7 @@ from eqspike_seq.errors import ConfigError
 from eqspike_seq.learning.optimisers import OptimizerName
 from eqspike_seq.model.network import FeedbackRule, Shape
 from eqspike_seq.relaxation.equilibrium import Backend
+from eqspike_seq.runs.archive import models
 
 FORMAT = 2  # of every file of a run folder
 OWN = "own"  # the preset of texts of one's own
@@ -38,8 +39,9 @@ def _device_model(name: str | None) -> str | None:
     return name if name in profiles() else str(Path(name).absolute())
 
 
-def _absolute(path: Path | None) -> Path | None:
-    return None if path is None else path.absolute()
+def _located(run: Path | None) -> Path | None:
+    """As it is named from every folder."""
+    return run if run is None or (str(run) in models() and not run.exists()) else run.absolute()
 
 
 @dataclass(frozen=True)
@@ -97,8 +99,9 @@ class Learning(Section):
     """Stop after so many epochs that were no better on validation, and take the best one; 0: make all --epochs."""
     learns: Literal["biases"] | None = None
     """biases: let nothing else learn (a control). Default: all parameters do."""
-    start: Annotated[Path | None, AfterValidator(_absolute)] = None
-    """Start from the weights of this run folder (images only). Default: from random ones."""
+    start: Annotated[Path | None, AfterValidator(_located)] = None
+    """Start from the weights of this run: its folder, a zip of it, or the name of a model (`eqspike models`). A run on
+    texts has that one's network, and its vectors of the words and n-grams that both know. Default: from random ones."""
     device_model: Annotated[str | None, AfterValidator(_device_model)] = None
     """The synapses that weights are stored in, in training and afterwards: ideal, loihi-8bit, pcm, rram, cmos-mismatch,
     or a FILE.toml (dense, images only). Default: ideal."""
@@ -168,10 +171,10 @@ class RunConfig(Section):
             )
         if self.learning.device_model is not None and self.backend.name != "dense":
             raise ConfigError(f"--device-model: acts with --backend dense only; got --backend {self.backend.name}")
-        for name in ("device_model", "start"):
-            if getattr(self.learning, name) is not None and not isinstance(self.data, Images):
-                flag = as_flag(name, ())[0]
-                raise ConfigError(f"{flag}: acts with images only so far; got {self.data.dataset_name}. Leave it out.")
+        if self.learning.device_model is not None and not isinstance(self.data, Images):
+            raise ConfigError(
+                f"--device-model: acts with images only so far; got {self.data.dataset_name}. Leave it out."
+            )
 
     def _check_controls(self, network: PoolingNetwork | TokenLayerNetwork) -> None:
         """Raises ConfigError for what acts on rates only."""

@@ -43,16 +43,16 @@ class NGrams:
     @classmethod
     def of(cls, names: list[str]) -> "NGrams":
         """From the ``names`` of its patterns. Raises ValueError where they are not those of n-grams."""
-        parts = [name.split(" ") for name in names]
         words = {name: number for number, name in enumerate(names, start=1) if " " not in name}
         if list(words.values()) != list(range(1, len(words) + 1)):
             raise ValueError("words after n-grams, or one twice")
         found, number = cls(words, ()), {name: place for place, name in enumerate(names, start=1)}
-        for length in range(2, max(map(len, parts), default=1) + 1):
-            mine = [place for place, each in enumerate(parts) if len(each) == length]
+        spaces, cuts = ([name.count(" ") for name in names], [name.rfind(" ") for name in names])
+        for length in range(1, max(spaces, default=0) + 1):
+            mine = [place for place, count in enumerate(spaces) if count == length]
             try:
-                first = np.array([number[" ".join(parts[place][:-1])] for place in mine], dtype=np.int64)
-                last = np.array([words[parts[place][-1]] for place in mine], dtype=np.int64)
+                first = np.array([number[names[place][: cuts[place]]] for place in mine], dtype=np.int64)
+                last = np.array([words[names[place][cuts[place] + 1 :]] for place in mine], dtype=np.int64)
             except KeyError as error:
                 raise ValueError(f"an n-gram without its part {error}") from error
             codes, ids = found.code(first, last), np.array(mine, dtype=np.int64) + 1

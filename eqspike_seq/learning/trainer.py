@@ -26,7 +26,9 @@ from eqspike_seq.model.products import RowProduct
 from eqspike_seq.model.synapses import Products, multiplied_out, plain
 from eqspike_seq.relaxation.equilibrium import Backend
 from eqspike_seq.relaxation.loop import loop_of
+from eqspike_seq.runs.archive import opened
 from eqspike_seq.runs.folder import Checkpoint
+from eqspike_seq.runs.vocabulary import take_known
 from eqspike_seq.runs.weights import Rows, start_from
 
 LOOKED_AT = 256  # validation texts whose loop is measured after an epoch
@@ -64,8 +66,9 @@ class Trainer:
         device = torch_device(config.run.device)
         self.network = config.network.create(shape_of(config, dataset), config.run.seed).to(device)
         self.parameters = dict(self.network.named())
-        if config.learning.start is not None:
-            start_from(config.learning.start, self.parameters)
+        start = None if config.learning.start is None else opened(config.learning.start)
+        if start is not None:
+            start_from(start, self.parameters)
         self.chip = Chip(config.learning.device, self.network, config.learning.device_seed)
         layers = {name: layer_of(name) for name in self.parameters}
         rates = dict(zip(dict.fromkeys(layers.values()), config.learning_rates(), strict=True))
@@ -73,6 +76,8 @@ class Trainer:
         groups = [{"params": [tensor], "lr": self.rates[name]} for name, tensor in self.parameters.items()]
         self.optimizer = make_optimizer(config.learning.optimizer, groups)
         self.gather = Batches.of(config, dataset, device)
+        if start is not None and not dataset.images:
+            take_known(start, dataset.words(), self.gather.table)
         self.patterns: RowDescent | None = None
         if self.network.shape.learnt:
             self.patterns = RowDescent(self.gather.table)

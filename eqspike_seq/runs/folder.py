@@ -20,7 +20,6 @@ from eqspike_seq.config.settings import FORMAT, WHERE, RunConfig
 from eqspike_seq.data.registry import DATASETS
 from eqspike_seq.errors import RunError
 from eqspike_seq.files import (
-    LARGEST_TEXT,
     as_json,
     read_json,
     read_json_lines,
@@ -30,6 +29,7 @@ from eqspike_seq.files import (
     write_bytes,
 )
 from eqspike_seq.runs.schema import Metrics
+from eqspike_seq.runs.vocabulary import as_file
 from eqspike_seq.runs.weights import Rows, read_rows, row_files
 
 
@@ -188,14 +188,7 @@ class RunFolder:
         """``vocabulary.json`` and ``vectors.safetensors``: what turns a text into the network's input, and its answer
         into a name. ``words`` by id, from 0, padding; ``vectors`` (V + 1, D). Raises RunError where they are too many.
         """
-        vocabulary = {"format": FORMAT, "classes": classes, "words": words[1:]}
-        written = json.dumps(vocabulary, separators=(",", ":")).encode()
-        if len(written) > LARGEST_TEXT:
-            raise RunError(
-                f"the {len(words) - 1:,} words and n-grams would make a vocabulary.json of {len(written):,} bytes, "
-                f"expected at most {LARGEST_TEXT:,}. Raise --min-texts, or lower --ngrams."
-            )
-        self.write_bytes("vocabulary.json", written)
+        self.write_bytes("vocabulary.json", as_file(words, classes))
         self.write("vectors.safetensors", lambda path: save_file(_for_disk({"vectors": vectors}), path))
 
     def save_halfway(self, model: dict[str, Tensor], rows: Rows | None) -> None:

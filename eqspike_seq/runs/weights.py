@@ -47,13 +47,12 @@ def network_of(shape: Shape, path: Path) -> Network:
 def start_from(run: Path, parameters: Mapping[str, Tensor]) -> None:
     """Let ``parameters`` be the weights of a run folder, its own copies for feedback where it has some, else its
     weights. Raises RunError where they are of another network."""
-    path = run / "checkpoint" / "model.safetensors"
-    saved = read_weights(path)
+    saved = read_weights(run / "checkpoint" / "model.safetensors")
     for name, tensor in parameters.items():
         found = saved.get(name, saved.get(name.replace("v", "w")))
         if found is None or found.shape != tensor.shape:
             got = "missing" if found is None else f"of shape {tuple(found.shape)}"
-            raise RunError(f"--start: {name} is {got} in {path}, expected {tuple(tensor.shape)}. Name another run.")
+            raise RunError(f"--start: {name} is {got} in {run}, expected {tuple(tensor.shape)}. Name another run.")
         tensor.copy_(found)
 
 
@@ -87,9 +86,13 @@ def _latest(parts: list[Rows]) -> Rows:
 
 def read_table(run: Path, model: Path) -> Tensor:
     """The vectors of a run's words or patterns (V + 1, D): those it began with, and those that it had learnt when the
-    weights in the file ``model`` were written. Raises RunError."""
-    table = read_weights(run / "vectors.safetensors")["vectors"].float()
+    weights in the file ``model`` were written. At 8 bits a component is its ``scale`` (D,) times a whole number.
+    Raises RunError."""
+    found = read_weights(run / "vectors.safetensors")
     try:
+        table = found["vectors"].float()
+        if "scale" in found:
+            table *= found["scale"]
         rows, saved = read_rows(row_files(model.parent)), read_tensors(model)
         if "X" in saved:  # halfway
             rows = Rows(saved["X.ids"], saved["X"])

@@ -68,14 +68,14 @@ def test_answers_are_those_of_the_runs_own_test(runs: dict[str, Path], kind: str
 
 def test_words_that_the_network_does_not_know_or_see_are_left_out(runs: dict[str, Path]) -> None:
     predictor = Predictor.open(runs["dense"])
-    found = predictor.predict("The ZEBRA plot <br /> was superb", attention=True)
+    found = predictor.predict("The ZEBRA plot <br /> was superb", explain=True)
     assert found.words == ("the", "zebra", "plot", "was", "superb") and found.read == (0, 2, 3, 4)
     assert sum(found.attention) == pytest.approx(4, abs=1e-4) and len(found.attention) == 4
     assert predictor.predict("the plot was superb").rates == found.rates
     long = predictor.predict("dull " * 30 + "plot zebra " + "superb " * 30)
     assert long.read == (*range(20), *range(42, 62)) and long.label is not None
     for text in ("", "zebra unheard", "…\x00"):
-        nothing = predictor.predict(text, attention=True)
+        nothing = predictor.predict(text, explain=True)
         assert nothing.label is None and nothing.rates == {} and nothing.steps == 0 and not nothing.ledger.counts
 
 
@@ -158,7 +158,7 @@ def test_words_are_those_of_the_runs_tokeniser(runs: dict[str, Path], tmp_path: 
 
 
 def test_words_are_the_darker_the_more_attention_beyond_an_even_share_they_get(runs: dict[str, Path]) -> None:
-    found = Predictor.open(runs["dense"]).predict("the zebra plot was superb", attention=True)
+    found = Predictor.open(runs["dense"]).predict("the zebra plot was superb", explain=True)
     shown = explained(found)
     styles = {shown.plain[span.start : span.end]: str(span.style) for span in shown.spans}
     assert styles["zebra"] == "dim" and all(f" {word} " in shown.plain for word in found.words)
@@ -197,7 +197,7 @@ def test_no_more_is_read_than_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> N
 
     source = Endless()
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BufferedReader(source)))
-    asked = texts(PredictFlags(Path("run")), 1)
+    asked = texts(PredictFlags("run"), 1)
     assert [next(asked) for _ in range(3)] == [("a day",)] * 3 and source.given == 3
 
 
@@ -213,7 +213,7 @@ def test_what_cannot_be_answered_is_said(runs: dict[str, Path], tmp_path: Path) 
     latin = tmp_path / "latin"
     latin.write_bytes(b"fine\ncaf\xe9\n")
     for arguments, says in (
-        ((tmp_path / "nowhere", "text"), "no such folder"),
+        ((tmp_path / "nowhere", "text"), "no such run"),
         ((tmp_path / "empty", "text"), "no config.toml"),
         ((results / "digits-spiking-seed0", "text"), "images"),
         ((results / "mini-dense-seed0", "text"), "no vocabulary.json.*Train it again: eqspike run --config"),

@@ -203,7 +203,7 @@ def test_a_device_model_that_is_none_is_told(text: str, says: str, tmp_path: Pat
         (("digits", "--device-model", "nothing"), "cmos-mismatch"),
         (("digits", "--backend", "spiking", "--device-model", "pcm"), "--backend dense only"),
         (("mini", "--device-model", "pcm"), "images only"),
-        (("mini", "--start", "somewhere"), "images only"),
+        (("mini", "--start", "somewhere"), "somewhere is no run folder"),
         (("digits", "--device-seed", "1"), "--device-model"),
         (("digits", "--device-model", "ideal", "--feedback-rule", "exact"), "--device-model"),
         (("digits", "--start", "nowhere", "--limit", "40"), "nowhere"),

@@ -228,7 +228,7 @@ def test_a_predictor_answers_as_the_test_did(learnt: Path) -> None:
     tested = evaluate(make_backend(config), end.network, end.gather, data.test, 16)
     predictor = Predictor.open(learnt)
     for row, text in enumerate(data.test_texts[:12]):
-        found = predictor.predict(text, attention=True)
+        found = predictor.predict(text, explain=True)
         np.testing.assert_allclose(list(found.rates.values()), tested.rates[row], atol=1e-4)
         assert found.label == data.classes[tested.predicted[row]]
         assert sum(found.attention) == pytest.approx(len(found.read), rel=1e-3)

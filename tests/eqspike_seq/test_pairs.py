@@ -232,7 +232,7 @@ def test_from_file_to_answer(own: Path, tmp_path: Path, flags: str, capsys: pyte
     data = load_dataset(predictor.config.data)
     saved = pq.read_table(out / "predictions.parquet").to_pydict()
     for row, text in enumerate(data.test_texts):
-        found = predictor.predict(*text.split("\x1f"), attention=True)
+        found = predictor.predict(*text.split("\x1f"), explain=True)
         assert predictor.classes.index(str(found.label)) == saved["predicted"][row]
         assert found.words[: found.first] == tuple(text.split("\x1f")[0].split())
         assert sum(found.attention) == pytest.approx(len(found.read), rel=1e-4)
