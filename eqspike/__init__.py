@@ -2,7 +2,8 @@
 
     config = configure("mini", "spiking", epochs=5)  # as `eqspike run mini --backend spiking --epochs 5`
     result = run(config)                             # trains, tests, fills a run folder
-    Predictor.open(result["path"]).predict("a dull film").label
+    open(result["path"]).predict(["a dull film"])    # without a path: the model that comes with eqspike
+    compare([result["path"], "imdb-small"])          # a table
 
 Each name is loaded when it is first asked for, and torch with it.
 """
@@ -10,19 +11,25 @@ Each name is loaded when it is first asked for, and torch with it.
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from eqspike import datasets
     from eqspike.build import configure, make_backend, run
     from eqspike.classifier import EqSpikeClassifier
+    from eqspike.opening import OpenedRun, compare, open
     from eqspike.prediction import Prediction, Predictor
     from eqspike_seq.config.settings import RunConfig
 
 __all__ = [
     "EqSpikeClassifier",
+    "OpenedRun",
     "Prediction",
     "Predictor",
     "RunConfig",
     "__version__",
+    "compare",
     "configure",
+    "datasets",
     "make_backend",
+    "open",
     "run",
 ]
 
@@ -32,10 +39,16 @@ def __getattr__(name: str) -> Any:
         from importlib.metadata import version
 
         return version("eqspike")
+    if name == "datasets":
+        import eqspike.datasets as home
+
+        return home
     if name in ("configure", "make_backend", "run"):
-        from eqspike import build as home
+        from eqspike import build as home  # type: ignore[no-redef]
     elif name == "EqSpikeClassifier":
         from eqspike import classifier as home  # type: ignore[no-redef]
+    elif name in ("OpenedRun", "compare", "open"):
+        from eqspike import opening as home  # type: ignore[no-redef]
     elif name in ("Prediction", "Predictor"):
         from eqspike import prediction as home  # type: ignore[no-redef]
     elif name == "RunConfig":

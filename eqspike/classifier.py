@@ -2,28 +2,38 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors.torch import save
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
+from analysis.energy import DIGITAL, part_of
 from eqspike.build import configured, make_backend, refuse_idle
+from eqspike.prediction import Predictor
 from eqspike_seq.config.examples import Texts
 from eqspike_seq.config.section import flat
 from eqspike_seq.config.settings import WHERE, RunConfig
 from eqspike_seq.data.batches import batches_of
 from eqspike_seq.data.corpus import Corpus, Split
 from eqspike_seq.data.dataset import Dataset
+from eqspike_seq.data.embeddings import Embeddings
+from eqspike_seq.data.sight import Reading
 from eqspike_seq.data.sizes import sizes
 from eqspike_seq.data.tokens import tokenise
-from eqspike_seq.errors import ConfigError, DataError
-from eqspike_seq.learning.evaluation import evaluate
+from eqspike_seq.errors import ConfigError, DataError, RunError
+from eqspike_seq.files import read_json
+from eqspike_seq.learning.evaluation import Evaluation, evaluate
 from eqspike_seq.learning.trainer import Trainer
+from eqspike_seq.runs.archive import VECTORS, WEIGHTS, opened, pack
+from eqspike_seq.runs.vocabulary import as_file
+from neuromorphic.pricing import Joules, read_table
 
 GIVEN = ("backend", "neuron", "beta", "epochs", "seed")  # settings that are parameters
 OF_RUNS = (
@@ -124,14 +134,81 @@ class EqSpikeClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         total = rates.sum(1, keepdims=True)
         return np.where(total > 0, rates / np.where(total > 0, total, 1.0), 1 / rates.shape[1])
 
+    def explain(self, X: Iterable[str]) -> list[tuple[tuple[str, float], ...]]:
+        """Of each text its words and n-grams with their shares of the evidence, those that decided most first.
+
+        Above 0 is what speaks for the answer, below 0 what speaks against it. Raises ConfigError for a network whose
+        tokens ask.
+        """
+        check_is_fitted(self)
+        reading = self.reading_
+        if reading.grams is None:
+            raise ConfigError("explain: got a network of tokens, expected one of pooling queries, which is the default")
+        names, table = list(reading.embeddings.index), torch.from_numpy(reading.embeddings.table)
+        classes = tuple(map(str, self.classes_))
+        asked = Predictor(
+            *(self.config_, classes, names, reading.grams.words, table, self.network_, make_backend(self.config_)),
+            single=None,
+            grams=reading.grams,
+        )
+        return [asked.predict(text, explain=True).patterns for text in texts_of(X)]
+
+    def energy(self, X: Iterable[str], hardware: str = DIGITAL) -> Joules:
+        """Joules of an inference, mean over texts, with their range, on a cost table: its name, or its TOML file.
+
+        Raises ConfigError where there is no such table.
+        """
+        return Joules(**part_of(self._evaluated(X).ledger, read_table(hardware))["joules"])
+
+    def save(self, path: Path | str) -> None:
+        """Write the network, its vocabulary and its settings as a zip, which ``load`` and `eqspike predict` open.
+
+        Nothing in it is run when it is read. Raises RunError where it cannot be written.
+        """
+        check_is_fitted(self)
+        embeddings = self.reading_.embeddings
+        names, labels = tuple(map(str, self.classes_)), self.classes_.tolist()
+        vocabulary = as_file(["", *embeddings.index], names, labels=labels)
+        table = save({"vectors": torch.from_numpy(embeddings.table)})
+        weights = save({name: tensor.contiguous() for name, tensor in self.network_.named()})
+        files = {"config.toml": self.config_.to_toml(), "vocabulary.json": vocabulary, VECTORS: table, WEIGHTS: weights}
+        pack(files, Path(path))
+
+    @classmethod
+    def load(cls, path: Path | str) -> "EqSpikeClassifier":
+        """The classifier that was saved there, or that of a run on texts: its folder, a zip, or a model's name.
+
+        It answers as before. ``fit`` trains another of the same settings. Raises RunError or ConfigError.
+        """
+        folder = opened(Path(path))
+        found = Predictor.open(folder, many=False)
+        config, labels = found.config, read_json(folder / "vocabulary.json").get("labels")
+        if found.data.inputs > 1:
+            raise ConfigError(f"load: {path} is a run on pairs of texts, expected one on single texts")
+        named = (*GIVEN, *OF_RUNS, "preset")
+        kept = {name: value for name, value in flat(config).items() if name not in named and value is not None}
+        model = cls(config.backend.name, epochs=config.learning.epochs, random_state=config.run.seed, settings=kept)
+        model.set_params(beta=config.learning.beta, neuron=flat(config.backend).get("neuron", "sigma-delta"))
+        model.classes_ = np.array(found.classes if labels is None else labels)
+        if len(model.classes_) != len(found.classes):
+            raise RunError(f"load: {path} has {len(model.classes_)} labels, expected {len(found.classes)}")
+        index = {name: place for place, name in enumerate(found.names, start=1)}
+        embeddings = Embeddings(found.table.numpy(), index, "", str(path))
+        model.config_, model.network_ = config, found.network
+        model.reading_ = Reading(embeddings, {}, {}, grams=found.grams)
+        return model
+
     def _rates(self, X: Iterable[str]) -> NDArray[np.float64]:
         """Output rates, (n, C)."""
+        return self._evaluated(X).rates.astype(np.float64)
+
+    def _evaluated(self, X: Iterable[str]) -> Evaluation:
         check_is_fitted(self)
         texts, seen = texts_of(X), _texts(self.config_)
         part = seen.sight.encode(texts, self.reading_, seen.tokeniser)
         gather = batches_of(self.config_, self.reading_.embeddings.table)
         backend = make_backend(self.config_)
-        return evaluate(backend, self.network_, gather, part, self.config_.learning.batch).rates.astype(np.float64)
+        return evaluate(backend, self.network_, gather, part, self.config_.learning.batch)
 
     def _configured(self, texts: list[str], classes: int) -> RunConfig:
         """Those of the preset ``mini``, what follows from the texts, ``settings``, the parameters."""

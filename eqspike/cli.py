@@ -6,7 +6,8 @@ from typing import NoReturn
 COMMANDS = {
     "run": "train and test a network on a data set",
     "rerun": "repeat a run from its folder, and check that the result is identical, bit for bit",
-    "predict": "answer to a text, or to the lines of a file or of standard input",
+    "predict": "answer to a text, or to the lines of a file or of standard input, and say why",
+    "models": "list the models that come with eqspike",
     "sweep": "many runs with settings varied: grid or random search, resumable, shared between processes",
     "robustness": "accuracy on imperfect hardware: deployed, then trained in place by EP",
     "check": "measure gradients or convergence of a run or a preset",
@@ -14,7 +15,7 @@ COMMANDS = {
     "compare": "put runs side by side: accuracy, energy, spikes, time; and pictures",
     "table": "print a table of the paper with your runs in it",
     "report": "write one HTML file about runs: verdict, tables, pictures, single texts",
-    "export": "write a run's network for other tools: NIR, or weights with a description",
+    "export": "write a run as one file, or its network for other tools: NIR, or weights with a description",
     "data": "list data sets, and where each is or would be found",
     "env": "print versions, cores, devices and found data",
 }
@@ -85,6 +86,8 @@ def dispatch(command: str, arguments: list[str]) -> None:
             from eqspike.commands.rerun import main as call
         case "predict":
             from eqspike.commands.predict import main as call
+        case "models":
+            from eqspike.commands.models import main as call
         case "sweep":
             from eqspike.commands.sweep import main as call
         case "robustness":

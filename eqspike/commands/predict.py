@@ -165,8 +165,10 @@ def as_line(found: Prediction, table: CostTable) -> str:
 
 def because(found: Prediction) -> str:
     """The words and n-grams that decided, those for the answer and those against it."""
-    sides = [[f"{name} {abs(share):.0%}" for name, share in found.patterns if share * sign >= LEAST] for sign in (1, -1)]
-    said = [", ".join(side[:MOST]) for side in sides]
+    said = []
+    for sign in (1, -1):
+        side = [f"{name} {abs(share):.0%}" for name, share in found.patterns if share * sign >= LEAST]
+        said.append(", ".join(side[:MOST]))
     return f"  because of {said[0] or 'no single pattern'}" + (f"; against it {said[1]}" if said[1] else "")
 
 

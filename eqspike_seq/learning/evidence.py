@@ -30,7 +30,7 @@ def evidence(network: Network, batch: Batch, free: Equilibrium) -> Tensor:
         before = level @ weight.T + above(network, free.rates.layers, index)
         level, change = sigma(before), sigma(before + moved) - sigma(before)
         slopes.append(torch.where(moved == 0, 0.0, change / moved))
-    first, second = free.rates.output.topk(2).indices.unbind(1)
+    first, second = free.outputs[-1].topk(2).indices.unbind(1)  # what spiking units have sent may be a tie
     back = network.weights[-1][first] - network.weights[-1][second]
     for weight, slope in zip(reversed(network.weights[:-1]), reversed(slopes), strict=True):
         back = (back * slope) @ weight

@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
@@ -40,9 +41,10 @@ class Vocabulary:
         return cls(classes, words, table)
 
 
-def as_file(words: Sequence[str], classes: Sequence[str]) -> bytes:
-    """``vocabulary.json`` of ``words`` by id from 0, padding. Raises RunError where they are too many."""
-    written = json.dumps({"format": FORMAT, "classes": classes, "words": words[1:]}, separators=(",", ":")).encode()
+def as_file(words: Sequence[str], classes: Sequence[str], **others: Any) -> bytes:
+    """``vocabulary.json``: ``words`` by id from 0, padding, and ``others``. Raises RunError where they are too many."""
+    held = {"format": FORMAT, "classes": classes, **others, "words": words[1:]}
+    written = json.dumps(held, separators=(",", ":")).encode()
     if len(written) > LARGEST_TEXT:
         raise RunError(
             f"the {len(words) - 1:,} words and n-grams would make a vocabulary.json of {len(written):,} bytes, "
