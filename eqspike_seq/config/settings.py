@@ -89,7 +89,8 @@ class Learning(Section):
     word_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Probability with which a word or n-gram of a training text is left out, or a pixel goes dark."""
     optimizer: OptimizerName = "adam"
-    """adam, or sgd without momentum: no state at the synapse but its weight."""
+    """adam; or, with no state at the synapse but its weight: sgd without momentum, or normalised-sgd, whose steps are
+    in root mean squares of each layer's gradient."""
     learning_rate: tuple[Annotated[float, Field(gt=0)], ...] = (3e-4,)
     """The optimiser's step size: one for all layers, or one for each of w1 or q, w2, … (biases go with their layer, a
     token layer with w1)."""

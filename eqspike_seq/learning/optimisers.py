@@ -27,9 +27,43 @@ class Optimizer:
     divisions: int
 
 
+class NormalisedSGD(torch.optim.Optimizer):
+    """Gradient descent whose steps are measured in root mean squares of each layer's own gradient:
+
+        w ← w − η g/√v,   v the running mean of g² over all components of the layer's earlier gradients: one number
+
+    Nothing is kept of a synapse but its weight. v is that of *earlier* batches, so that one pass over the weights both
+    makes the step and measures the next one; of the first batch g² is measured and no step is made. (NovoGrad without
+    its momentum: Ginsburg et al. 2019, arXiv 1905.11286.)
+    """
+
+    def __init__(self, groups: list[dict[str, object]], lr: float = 1e-3, fused: bool | None = None) -> None:
+        super().__init__(groups, {"lr": lr})
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        """One step of each layer along its ``grad``."""
+        for group in self.param_groups:
+            for weight in group["params"]:
+                state, gradient = self.state[weight], weight.grad
+                if not state:
+                    state |= {"step": torch.zeros(()), "square": torch.zeros(())}
+                size = running_size(float(state["square"]), int(state["step"]))
+                if size > 0:
+                    weight.add_(gradient, alpha=-group["lr"] / size)
+                state["square"] += (1 - MEMORY) * (gradient.square().mean().cpu() - state["square"])
+                state["step"] += 1
+
+
+def running_size(square: float, steps: int) -> float:
+    """√v of ``square``, which has followed g² from 0 for so many ``steps``; 0 before the first."""
+    return math.sqrt(square / (1 - MEMORY**steps)) if steps else 0.0
+
+
 OPTIMIZERS = {
     "adam": Optimizer(torch.optim.Adam, ("step", "exp_avg", "exp_avg_sq"), 4, 4, 6, 2),
     "sgd": Optimizer(torch.optim.SGD, (), 2, 2, 1, 0),
+    "normalised-sgd": Optimizer(NormalisedSGD, ("step", "square"), 2, 2, 2, 0),
 }
 
 
@@ -55,7 +89,7 @@ class RowDescent:
             return
         self.steps += 1
         self.square += (1 - MEMORY) * (float(values.square().mean()) - self.square)
-        size = math.sqrt(self.square / (1 - MEMORY**self.steps))
+        size = running_size(self.square, self.steps)
         if size > 0:
             self.table.index_add_(0, ids, values, alpha=-rate / size)
         self.touched[ids] = self.moved[ids] = True

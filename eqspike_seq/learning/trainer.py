@@ -294,8 +294,9 @@ class Trainer:
             sizes = {name: tensor.shape, **{f"{name}.{key}": tensor.shape for key in names}}
             for key, size in sizes.items():
                 found = {**saved.model, **saved.optimizer}.get(key)
-                size = torch.Size() if key.endswith(".step") else size
-                if found is None or found.shape != size or (key.endswith(("step", "sq")) and bool((found < 0).any())):
+                size = torch.Size() if key.endswith((".step", ".square")) else size
+                never = key.endswith(("step", "sq", "square")) and found is not None and bool((found < 0).any())
+                if found is None or found.shape != size or never:
                     got = None if found is None else tuple(found.shape)
                     raise RunError(f"checkpoint: parameter {key} has shape {got}, expected {tuple(size)}, none below 0")
 
