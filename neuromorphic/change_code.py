@@ -113,7 +113,8 @@ class SigmaDeltaBackend(Backend):
 
     def free(self, network: Network, batch: Batch, record: bool = False) -> PhaseEnd[_Kept]:
         """From s¹ = 0 and ``origin`` until all are silent."""
-        layer, rest = dense_layer(network, batch, self.dtype), network.rest(len(batch))
+        layer = dense_layer(network, batch, self.dtype)
+        rest = layer.rest(len(batch))
         thetas = self.thresholds(len(rest.layers))
         circuit, theta1 = self.circuit if network.shape.attention else None, self.projection_threshold
         projection = (FreeProjection if circuit is None else circuit.projection)(layer, batch)

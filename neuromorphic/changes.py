@@ -6,7 +6,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from eqspike_seq.model.network import State, sigma, summed
+from eqspike_seq.model.network import State, sigma
+from eqspike_seq.model.packing import summed
 from eqspike_seq.model.products import Recall, read_below
 from eqspike_seq.model.projection import DenseProjection
 from eqspike_seq.relaxation.stack import StackAnchor
@@ -81,9 +82,9 @@ class _Neurons:
         """w₂ of ``units`` (b, [G,] P, N, D) of s¹, or of the sums over those of a token layer."""
         if not self.network.shape.compared:
             return units.flatten(units.dim() - 3) @ self.layer.w2.T
-        rows = self.layer.inputs.rows
-        found = summed(units.to(self.layer.full), None if rows is None else rows[texts])
-        return found.flatten(units.dim() - 3) @ self.network.weights[0].T
+        assert self.layer.inputs.sums is not None
+        found = summed(units.to(self.layer.full), self.layer.inputs.sums[texts])
+        return found.flatten(-2) @ self.network.weights[0].T
 
     def awaits(self, within: list[Tensor], units1: Tensor, s2: Tensor) -> Tensor:
         """Which texts read s¹ again, (B,): where s² has sent something now, or s^c or s¹ of a token layer."""

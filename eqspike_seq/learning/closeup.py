@@ -17,6 +17,7 @@ from eqspike_seq.errors import DivergenceError
 from eqspike_seq.model.attention import hopattn_and_weights
 from eqspike_seq.model.batch import Batch
 from eqspike_seq.model.network import Network
+from eqspike_seq.model.packing import Packed
 from eqspike_seq.model.token_layer import dense_layer
 from eqspike_seq.phases import RELAXED
 from eqspike_seq.relaxation.equilibrium import Backend, Equilibrium
@@ -67,7 +68,7 @@ def samples(
 
 
 def shares_of(network: Network, batch: Batch, free: Equilibrium) -> Tensor:
-    """p = softmax(q Kᵀ/√d) at an equilibrium, (B, P, R, N)."""
+    """p = softmax(q Kᵀ/√d) at an equilibrium, (B, P, R, N), of a token layer (B, 1, R, M)."""
     layer = dense_layer(network, batch, network.dtype)
     _, query = layer.looped(free.rates)
     return hopattn_and_weights(layer.scored(query), layer.inputs.patterns, layer.inputs.bias, layer.full)[1]
@@ -79,6 +80,8 @@ def attention_of(network: Network, batch: Batch, free: Equilibrium) -> Tensor:
     Of pairs (B, 2N, 2N): both texts end to end as queries and as patterns; 0 where there is no such projection.
     """
     shares = shares_of(network, batch, free)
+    if network.shape.compared:
+        shares = Packed.of(network.shape, batch).unpacked(shares, batch.mask)
     count, sides, tokens = batch.mask.shape
     whole = shares.new_zeros(count, sides, tokens, sides, tokens)
     for place, (query, key) in enumerate(network.shape.projections):

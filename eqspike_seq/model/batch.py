@@ -1,7 +1,8 @@
 """Texts on their way into the network: as ids of patterns in a table, then with the vectors of these."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,6 +25,7 @@ class Batch:
     seed: int = 0
     counts: Tensor | None = None
     ids: Tensor | None = None
+    packed: dict[Any, Any] = field(default_factory=dict, init=False, repr=False, compare=False)  # see ``packing``
 
     def __len__(self) -> int:
         return len(self.labels)

@@ -125,9 +125,9 @@ class Shape:
 class State:
     """Activations: ``projection`` s¹ (B, P, R, D), P = 1 where clamped; ``layers`` s² … sⁿ, each (B, Hᵢ).
 
-    With a token layer ``projection`` is s^c, (B, P, N, H_c), and s¹ a function of it. At the end of a phase from which
-    patterns learn, ``recall`` is what these need: their shares p (B, P, R, N), and the queries q̂/τ (B, P, R, D); of a
-    token layer s¹ (B, P, N, D) besides.
+    With a token layer ``projection`` is s^c, (B, 1, R, H_c), of all tokens of an example in one row (``packing``), and
+    s¹ a function of it. At the end of a phase from which patterns learn, ``recall`` is what these need: their shares p
+    (B, P, R, N), and the queries q̂/τ (B, P, R, D); of a token layer s¹ (B, 1, R, D) besides.
     """
 
     projection: Tensor
@@ -273,11 +273,10 @@ class Network:
         return replace(self, shape=replace(shape, rows=tokens), weights=[w2, *self.weights[1:]], large=large)
 
     def rest(self, batch: int) -> State:
-        """The state every free phase starts from: s¹ = 0, hidden and output units in the middle of σ."""
+        """The state that free phases start from: s¹ = 0, hidden and output units in the middle of σ."""
         shape, like = self.shape, self.asking
-        level, units = (0.5, shape.compared) if shape.compared else (0.0, shape.dim)
         return State(
-            like.new_full((batch, max(1, len(shape.projections)), shape.rows, units), level),
+            like.new_zeros(batch, max(1, len(shape.projections)), shape.rows, shape.dim),
             tuple(like.new_full((batch, size), 0.5) for size in shape.sizes[1:]),
         )
 
@@ -295,16 +294,6 @@ def by_token(shape: Shape, w2: Tensor) -> Tensor:
 def above_s1(shape: Shape, state: State) -> tuple[Tensor, ...]:
     """The units above s¹: s^c, where there is a token layer, s², …, sⁿ."""
     return (state.projection, *state.layers) if shape.compared else state.layers
-
-
-def summed(compared: Tensor, rows: Tensor | None) -> Tensor:
-    """Σ_j s^c_j/√n over the real tokens of each text, (…, P, N, H_c) → (…, P, 1, H_c); ``rows`` (B, P, N, 1)."""
-    if rows is None:
-        return compared.sum(-2, keepdim=True) / math.sqrt(compared.shape[-2])
-    scale = rows.sum(-2, keepdim=True).clamp(min=1).to(compared.dtype).rsqrt()
-    if compared.dim() > rows.dim():
-        rows, scale = rows.unsqueeze(1), scale.unsqueeze(1)
-    return (compared * rows).sum(-2, keepdim=True) * scale
 
 
 def sigma(u: Tensor) -> Tensor:

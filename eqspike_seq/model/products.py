@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from eqspike_seq.model.batch import Batch
-from eqspike_seq.model.network import Network, State, gathered, summed
+from eqspike_seq.model.network import Network, State, gathered
+from eqspike_seq.model.packing import Packed, summed
 
 ROWS = 64  # of a large gradient that are made or added at once
 
@@ -89,21 +90,23 @@ def read_below(network: Network, batch: Batch, projection: Tensor) -> Tensor:
     shape = network.shape
     if not shape.compared:
         return projection.flatten(1)
-    return summed(projection, batch.mask[:, shape.queries].unsqueeze(-1)).flatten(1)
+    return summed(projection, Packed.of(shape, batch).sums).flatten(1)
 
 
 def pattern_products(network: Network, batch: Batch, difference: Recall, mean: Recall) -> dict[str, RowProduct]:
     """The contrast of p ⊗ q̂ of every pattern, δp q̄ + p̄ δq, τ times that of q̂/τ; {} where X is not learnt."""
-    shape, ids = network.shape, batch.ids
-    if not shape.learnt or ids is None:
+    shape = network.shape
+    if not shape.learnt or batch.ids is None:
         return {}
+    ids = Packed.of(shape, batch).stored.ids if shape.compared else batch.ids[:, shape.keys]
+    assert ids is not None
     if not difference:  # nothing has changed
-        return {"X": RowProduct.of(ids[:0].flatten(), batch.x[:0].flatten(0, -2))}
+        return {"X": RowProduct.of(batch.ids[:0].flatten(), batch.x[:0].flatten(0, -2))}
     low = difference[0].dtype
     (moved, turned), (shares, queries) = ([part.to(low) for part in each[:2]] for each in (difference, mean))
     values = moved.mT @ queries + shares.mT @ turned  # (B, P, N, D)
     values = shape.temperature * values.flatten(0, 2).to(network.dtype)
-    return {"X": RowProduct.of(ids[:, shape.keys].flatten(), values)}
+    return {"X": RowProduct.of(ids.flatten(), values)}
 
 
 def contrasts(network: Network, batch: Batch, difference: State, mean: State) -> Contrasts:
@@ -119,21 +122,21 @@ def token_products(network: Network, batch: Batch, difference: State, mean: Stat
     τ times, for w₁: τ x ⊗ δs¹; w_x: δs^c ⊗ x; b_x: δs^c; w_a: δs^c ⊗ s̄¹ + s̄^c ⊗ δs¹; X, where it is learnt, besides
     p ⊗ q̂ of the patterns, where it asks: τ w₁ δs¹ + w_xᵀ δs^c.
     """
-    shape = network.shape
+    shape, asking = network.shape, Packed.of(network.shape, batch).asking
     low, tau = difference.projection.dtype, shape.temperature
     moved, level = (state.projection.flatten(0, 2) for state in (difference, mean))
     none = moved.new_zeros(len(moved), shape.dim)  # nothing has changed
     moved1, level1 = (state.recall[2].to(low).flatten(0, 2) if state.recall else none for state in (difference, mean))
-    asked = gathered(batch.x, shape.queries).to(low).flatten(0, 2)
+    asked = asking.x.to(low).flatten(0, 1)
     found: Contrasts = {
         "w1": (tau * (asked.T @ moved1)).unsqueeze(0),
         "wx": Product(((moved, asked),)),
         "bx": moved.sum(0),
         "wa": Product(((moved, level1), (level, moved1))),
     }
-    if shape.learnt and batch.ids is not None:
+    if shape.learnt and asking.ids is not None:
         seen = pattern_products(network, batch, difference.recall, mean.recall)["X"]
         asks = tau * (moved1.to(network.dtype) @ network.asking[0].T)
         asks += moved.to(network.dtype) @ network.tokens[0]
-        found["X"] = RowProduct.joined([seen, RowProduct.of(batch.ids[:, shape.queries].flatten(), asks)])
+        found["X"] = RowProduct.joined([seen, RowProduct.of(asking.ids.flatten(), asks)])
     return {name: tau * value if isinstance(value, Tensor) else value.scaled(tau) for name, value in found.items()}

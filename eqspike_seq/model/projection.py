@@ -47,8 +47,9 @@ class Inputs:
 
     ``patterns`` (B, P, N, D) are the keys, ``bias`` (B, P, 1, N) or None their mask and the logarithms of their counts,
     ``rows`` (B, P, N, 1) or None the mask of the queries, ``drive`` x w₁ or q/τ (B, P, R, D), ``target`` one-hot labels
-    (B, C). Where s¹ is clamped, ``drive`` is 2x, so that σ(drive) = x, and ``current`` (B, H₂) is w₂ x; with a
-    token layer it is w_x x + b_x (B, P, N, H_c); else None.
+    (B, C). Where s¹ is clamped, ``drive`` is 2x, so that σ(drive) = x, and ``current`` (B, H₂) is w₂ x; else None.
+    A token layer has all tokens of an example in one row, see ``packing``: P = 1, ``bias`` (B, 1, R, N), ``sums`` as
+    there, and ``current`` is w_x x + b_x (B, 1, R, H_c).
     """
 
     patterns: Tensor
@@ -57,24 +58,22 @@ class Inputs:
     drive: Tensor
     target: Tensor
     current: Tensor | None = None
+    sums: Tensor | None = None
 
     def take(self, keep: Tensor | slice) -> "Inputs":
         """The texts named only."""
-        return Inputs(
-            self.patterns[keep],
-            None if self.bias is None else self.bias[keep],
-            None if self.rows is None else self.rows[keep],
-            self.drive[keep],
-            self.target[keep],
-            None if self.current is None else self.current[keep],
-        )
+        if isinstance(keep, slice) and keep == slice(None):
+            return self
+        optional = (self.bias, self.rows, self.current, self.sums)
+        bias, rows, current, sums = (None if part is None else part[keep] for part in optional)
+        return Inputs(self.patterns[keep], bias, rows, self.drive[keep], self.target[keep], current, sums)
 
 
 def prepare(network: Network, batch: Batch, dtype: torch.dtype) -> Inputs:
     """Gather queries and keys, project the queries; N·D-sized tensors in ``dtype``, the target as the weights are."""
     shape = network.shape
-    x, current = batch.x.to(dtype), None
-    target = F.one_hot(batch.labels, shape.classes).to(network.dtype)
+    x = batch.x.to(dtype)
+    target = one_hot(network, batch)
     if shape.clamped:
         current = (x.flatten(1) @ network.w2(dtype).T).to(network.dtype)
         return Inputs(x, None, None, 2 * x, target, current)
@@ -89,10 +88,12 @@ def prepare(network: Network, batch: Batch, dtype: torch.dtype) -> Inputs:
         asked = gathered(x, shape.queries)
         drive = asked @ asking
         rows = None if mask is None else mask[:, shape.queries].unsqueeze(-1)
-        if shape.compared:
-            w_x, b_x, _ = (part.to(dtype) for part in network.tokens)
-            current = F.linear(asked, w_x, b_x)
-    return Inputs(gathered(x, shape.keys), bias, rows, drive, target, current)
+    return Inputs(gathered(x, shape.keys), bias, rows, drive, target)
+
+
+def one_hot(network: Network, batch: Batch) -> Tensor:
+    """y, (B, C), in the type of the weights."""
+    return F.one_hot(batch.labels, network.shape.classes).to(network.dtype)
 
 
 def in_sizes(wanted: Tensor) -> Tensor:
@@ -148,6 +149,17 @@ class Layer:
     def take(self, keep: Tensor | slice) -> Self:
         """The texts named only."""
         return replace(self, inputs=self.inputs.take(keep))
+
+    def rest(self, texts: int) -> State:
+        """The state that free phases start from."""
+        return self.network.rest(texts)
+
+    def by_projection(self, counted: Tensor) -> Tensor:
+        """Sums over the rows of each projection, (B, [G,] P, R) → (B, [G,] P), of a token layer from (B, [G,] 1, R)."""
+        if self.inputs.sums is not None:
+            mine = self.inputs.sums > 0
+            counted = counted * (mine if counted.dim() == mine.dim() else mine.unsqueeze(1))
+        return counted.sum(-1)
 
     def down(self, s2: Tensor) -> Tensor:
         """F⁻¹(w₂ᵀ s²)/τ: (B, H₂) → (B, P, R, D), or (B, G, H₂) → (B, G, P, R, D)."""

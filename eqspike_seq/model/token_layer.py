@@ -2,7 +2,8 @@
 
     s¹_j ← HopAttn(w₁ x_j + w_aᵀ s^c_j/τ, X),     s^c_j ← σ(w_x x_j + b_x + w_a s¹_j + F⁻¹(w₂ᵀ s²)/(τ√n))
 
-of every token j of the text that asks, n of them; X is the text that is looked at. The temperature τ weakens what comes
+of every token j of the text that asks, n of them; X is the text that is looked at. All tokens of a pair stand in one
+row (``packing``), of R. The temperature τ weakens what comes
 back, from s^c to the queries and from s² to s^c, and nothing else (weak feedback, Xie & Seung 2003): what is stored is
 w₁/τ. The state is s^c; s¹ is a function of it, by ∂/∂q̂ of the first term of
 
@@ -13,16 +14,18 @@ Attend, compare, aggregate: Parikh, Täckström, Das & Uszkoreit (2016).
 """
 
 from dataclasses import dataclass, replace
+from typing import Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from eqspike_seq.model.attention import hopattn, potential, weights
+from eqspike_seq.model.attention import BLOCKED, hopattn, potential, weights
 from eqspike_seq.model.batch import Batch
-from eqspike_seq.model.network import Network, State, phi_above, sigma, summed
+from eqspike_seq.model.network import Network, State, phi_above, sigma
+from eqspike_seq.model.packing import Packed, summed
 from eqspike_seq.model.products import Recall
-from eqspike_seq.model.projection import DenseAnchor, DenseProjection, Even, Found, feedback, real
+from eqspike_seq.model.projection import DenseAnchor, DenseProjection, Even, Found, Inputs, feedback, one_hot, real
 
 
 def dense_layer(network: Network, batch: Batch, dtype: torch.dtype) -> DenseProjection:
@@ -32,9 +35,9 @@ def dense_layer(network: Network, batch: Batch, dtype: torch.dtype) -> DenseProj
 
 @dataclass(frozen=True)
 class TokenAnchor(DenseAnchor):
-    """Changes of s^c (B, G, P, N, H_c). ``w_a`` is in the type of large products, ``rows`` (B, P, N, 1) or None.
+    """Changes of s^c (B, G, 1, R, H_c). ``w_a`` is in the type of large products, ``sums`` (B, P, R) as in ``packing``.
 
-    ``inside``: (u*/2 − σ(u*), −σ(u*), 1 − σ(u*)) of s^c, each (B, 1, P, N, H_c), so that
+    ``inside``: (u*/2 − σ(u*), −σ(u*), 1 − σ(u*)) of s^c, each (B, 1, 1, R, H_c), so that
 
         σ(u* + δu) − σ(u*) = clip(δu/2 + u*/2 − σ(u*), −σ(u*), 1 − σ(u*))
 
@@ -42,21 +45,20 @@ class TokenAnchor(DenseAnchor):
     """
 
     w_a: Tensor
-    rows: Tensor | None
+    sums: Tensor
     inside: tuple[Tensor, Tensor, Tensor]
 
     def take(self, keep: Tensor | slice) -> "TokenAnchor":
         """The texts named only, for changes."""
         offset, low, high = (part[keep] for part in self.inside)
-        rows = None if self.rows is None else self.rows[keep]
-        return replace(self, start=self.start.take(keep), rows=rows, inside=(offset, low, high))
+        return replace(self, start=self.start.take(keep), sums=self.sums[keep], inside=(offset, low, high))
 
     def change(self, s2: Tensor, before: Tensor) -> Tensor:
         """Of s^c by a change of s² (B, G, H₂), after it had changed by ``before``."""
         offset, low, high = self.inside
         u = F.linear(self.start.change(self.turned(before)), self.w_a)
-        u += spread(returning(s2, self.w2, low.shape[2], self.temperature), self.rows, u)
-        return real(torch.clamp(u.div_(2).add_(offset), low, high), self.rows)
+        u += returning(s2, self.w2, self.sums, self.temperature)
+        return torch.clamp(u.div_(2).add_(offset), low, high)
 
     def turned(self, change: Tensor) -> Tensor:
         """The change of q̂/τ by one of s^c."""
@@ -64,7 +66,7 @@ class TokenAnchor(DenseAnchor):
 
     def up(self, change: Tensor) -> Tensor:
         """w₂ of the sums, (B, G, H₂)."""
-        return summed(change, self.rows).flatten(2) @ self.w2.T
+        return summed(change, self.sums).flatten(2) @ self.w2.T
 
     def with_recall(self, rates: State, change: State) -> tuple[State, State]:
         """The state at the end of a nudge, and its ``change``, with what w₁, w_a and the patterns learn from."""
@@ -76,7 +78,30 @@ class TokenAnchor(DenseAnchor):
 
 
 class TokenLayer(DenseProjection):
-    """s^c (B, P, N, H_c)."""
+    """s^c (B, 1, R, H_c); that of padding is driven so low that it stays at 0."""
+
+    @classmethod
+    def of(cls, network: Network, batch: Batch, dtype: torch.dtype) -> Self:
+        """With large products in ``dtype``."""
+        packed = Packed.of(network.shape, batch)
+        asked, stored = (row.x.unsqueeze(1).to(dtype) for row in (packed.asking, packed.stored))
+        w_x, b_x, _ = (part.to(dtype) for part in network.tokens)
+        bias = torch.zeros_like(packed.sees, dtype=dtype).masked_fill_(~packed.sees, BLOCKED).unsqueeze(1)
+        current = F.linear(asked, w_x, b_x).masked_fill_(~packed.rows, BLOCKED)
+        drive, target = asked @ network.asking[0].to(dtype), one_hot(network, batch)
+        inputs = Inputs(stored, bias, packed.rows, drive, target, current, packed.sums)
+        return cls(network, inputs, network.w2(dtype))
+
+    @property
+    def sums(self) -> Tensor:
+        """(B, P, R), see ``packing``."""
+        assert self.inputs.sums is not None
+        return self.inputs.sums
+
+    def rest(self, texts: int) -> State:
+        """The state that free phases start from: all units in the middle of σ."""
+        state, units = self.network.rest(texts), (self.inputs.drive.shape[2], self.network.shape.compared)
+        return replace(state, projection=state.output.new_full((texts, 1, *units), 0.5))
 
     @property
     def w_a(self) -> Tensor:
@@ -88,26 +113,24 @@ class TokenLayer(DenseProjection):
         inputs = self.inputs
         query = self.scored(self._query(before))
         s1 = real(hopattn(query, inputs.patterns, inputs.bias), inputs.rows)
-        return real(sigma(self.heard(s1, s2)), inputs.rows)
+        return sigma(self.heard(s1, s2))
 
     def _query(self, compared: Tensor) -> Tensor:
         """q̂/τ by s^c."""
         return self.inputs.drive + self.turned(compared)
 
     def heard(self, s1: Tensor, s2: Tensor) -> Tensor:
-        """u of s^c, (B, P, N, H_c)."""
+        """u of s^c, (B, 1, R, H_c)."""
         assert self.inputs.current is not None
-        u = self.inputs.current + F.linear(s1, self.w_a)
-        return u + spread(self.back(s2), self.inputs.rows, u)
+        return F.linear(s1, self.w_a).add_(self.inputs.current).add_(self.back(s2))
 
     def back(self, s2: Tensor) -> Tensor:
-        """F⁻¹(w₂ᵀ s²)/τ of s² or its change, (B, [G,] P, 1, H_c)."""
-        shape = self.network.shape
-        return returning(s2, self.w2, shape.read[0], shape.temperature)
+        """F⁻¹(w₂ᵀ s²)/(τ√n) of s² or its change, (B, [G,] 1, R, H_c)."""
+        return returning(s2, self.w2, self.sums, self.network.shape.temperature)
 
     def up(self, s1: Tensor) -> Tensor:
         """w₂ of the sums over s^c, (B, H₂), in the type of the weights."""
-        return (summed(s1.to(self.w2.dtype), self.inputs.rows).flatten(1) @ self.w2.T).to(self.full)
+        return (summed(s1.to(self.w2.dtype), self.sums).flatten(1) @ self.w2.T).to(self.full)
 
     def phi(self, state: State) -> Tensor:
         """φ of the network for each text, (B,)."""
@@ -120,7 +143,7 @@ class TokenLayer(DenseProjection):
             retrieved = potential(query, inputs.patterns, inputs.bias).unsqueeze(-1)
         value = shape.temperature * real(retrieved, inputs.rows).flatten(1).sum(1)
         value = shape.temperature * (value + (compared * inputs.current).flatten(1).sum(1))
-        below = summed(state.projection, inputs.rows).flatten(1)
+        below = summed(state.projection, self.sums).flatten(1)
         return value.to(self.full) + phi_above(self.network, below, state)
 
     def looped(self, state: State) -> tuple[Tensor, Tensor]:
@@ -150,9 +173,9 @@ class TokenLayer(DenseProjection):
         s1, found = (Even if self.network.shape.uniform else Found).of(query, inputs, low)
         u = exact.heard(s1, state.layers[0])
         offset, lowest, highest = (part.to(low) for part in clipped(u))
-        compared = real(sigma(u), inputs.rows)
+        compared = sigma(u)
         kept = (compared.to(low), exact.up(compared), found.among(self.inputs), self.w2, self.network.shape.temperature)
-        return TokenAnchor(*kept, w_a=self.w_a, rows=inputs.rows, inside=(offset, lowest, highest))
+        return TokenAnchor(*kept, w_a=self.w_a, sums=self.sums, inside=(offset, lowest, highest))
 
 
 def clipped(u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -161,14 +184,8 @@ def clipped(u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return u.unsqueeze(1) / 2 - level, -level, 1 - level
 
 
-def returning(s2: Tensor, w2: Tensor, projections: int, temperature: float) -> Tensor:
-    """F⁻¹(w₂ᵀ s²)/τ of s² (B, H₂) or its change (B, G, H₂): (B, [G,] P, 1, H_c)."""
-    return feedback(s2.flatten(0, -2), w2).view(*s2.shape[:-1], projections, 1, -1) / temperature
-
-
-def spread(back: Tensor, rows: Tensor | None, like: Tensor) -> Tensor:
-    """``back`` (B, [G,] P, 1, H_c) over √n, for all n tokens of each text in ``like`` (B, [G,] P, N, H_c)."""
-    if rows is None:
-        return back / like.shape[-2] ** 0.5
-    scale = rows.sum(2, keepdim=True).clamp(min=1).to(back.dtype).rsqrt()
-    return back * (scale if back.dim() == scale.dim() else scale.unsqueeze(1))
+def returning(s2: Tensor, w2: Tensor, sums: Tensor, temperature: float) -> Tensor:
+    """F⁻¹(w₂ᵀ s²)/(τ√n) of s² (B, H₂) or its change (B, G, H₂), for each token: (B, [G,] 1, R, H_c)."""
+    back = feedback(s2.flatten(0, -2), w2).view(*s2.shape[:-1], sums.shape[1], -1) / temperature
+    tokens = sums.mT.to(back.dtype)
+    return ((tokens if back.dim() == tokens.dim() else tokens.unsqueeze(1)) @ back).unsqueeze(-3)

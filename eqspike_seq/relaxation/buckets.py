@@ -71,7 +71,7 @@ def spans(shape: Shape, longest_first: Tensor, most: int, device: str) -> list[s
 
 def buckets(backend: Backend, network: Network, batch: Batch | Lookup) -> Iterator[tuple[Tensor, Network, Batch]]:
     """(rows, network, texts) of each bucket, the longest texts first; each with a seed of its own."""
-    found = lengths(network.shape, batch.mask)
+    found = batch.mask.sum((1, 2)) if network.shape.compared else lengths(network.shape, batch.mask)
     order, device = found.argsort(descending=True, stable=True), batch.labels.device.type
     most = most_texts(backend, network.shape, device)
     for place, span in enumerate(spans(network.shape, found[order], most, device)):

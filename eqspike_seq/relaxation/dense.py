@@ -69,8 +69,9 @@ class DenseBackend(Backend):
     together: ClassVar[int] = 32
 
     def free(self, network: Network, batch: Batch, record: bool = False) -> PhaseEnd[DenseProjection]:
-        """The free phase, Eq. 13–16 with β = 0, from ``network.rest``."""
-        projection, count, rest = dense_layer(network, batch, self.dtype), len(batch), network.rest(1)
+        """The free phase, Eq. 13–16 with β = 0, from rest."""
+        projection, count = dense_layer(network, batch, self.dtype), len(batch)
+        rest = projection.rest(1)
         layers = tuple(layer.expand(count, -1) for layer in rest.layers)
         start = State(rest.projection.to(self.dtype).expand(count, -1, -1, -1), layers)
         final = State(start.projection.clone(), tuple(layer.clone() for layer in layers))

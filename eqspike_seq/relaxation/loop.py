@@ -51,7 +51,7 @@ def loop_of(network: Network, batch: Batch | Lookup) -> Loop:
 
 def settled_from(projection: DenseProjection, texts: int, level: float) -> State:
     """The free state that is reached with all units above s¹ at ``level``."""
-    shape, rest = projection.network.shape, projection.network.rest(texts)
+    shape, rest = projection.network.shape, projection.rest(texts)
     state = State(rest.projection, tuple(torch.full_like(layer, level) for layer in rest.layers))
     if shape.compared:
         state.projection.fill_(level)

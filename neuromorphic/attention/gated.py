@@ -153,9 +153,9 @@ class GatedProjection(FreeProjection):
         self.query = torch.zeros_like(drive)  # that each row was last computed from
         self.units = torch.zeros_like(self.own)  # signed units that the query has sent
         self.known = torch.zeros(drive.shape[:3], dtype=torch.bool, device=drive.device)  # rows computed at least once
-        self.rows = torch.zeros(drive.shape[:2], dtype=torch.int64, device=drive.device)
-        self.sent = torch.zeros(drive.shape[:2], dtype=torch.float64, device=drive.device)
         self.tokens = row_tokens(layer.network.shape, batch.mask)[0]
+        self.rows = torch.zeros_like(self.tokens)
+        self.sent = torch.zeros_like(self.tokens, dtype=torch.float64)
 
     def free(self, s2: Tensor, texts: Texts, sent: Tensor) -> Tensor:
         """Activations of the texts named."""
@@ -169,7 +169,7 @@ class GatedProjection(FreeProjection):
             query = query if rows is None else query * rows
             sent = send_on_change(self.units[texts], query.to(layer.full), step)
             self.units[texts] += sent
-            self.sent[texts] += sent.abs().sum((2, 3), dtype=torch.float64)
+            self.sent[texts] += layer.by_projection(sent.abs().sum(3, dtype=torch.float64))
             query = (step * self.units[texts]).to(query.dtype)
         if not self.threshold and not step:
             self.rows[texts] += self.tokens[texts]
@@ -179,7 +179,7 @@ class GatedProjection(FreeProjection):
             change = (query - self.query[texts]).to(layer.full).square().mean(3).sqrt()
             anew = (change > self.threshold) | ~self.known[texts]
             asked = anew if rows is None else anew & rows[..., 0].bool()
-            self.rows[texts] += asked.sum(2)
+            self.rows[texts] += layer.by_projection(asked)
             own = self.own[texts].clone()
             moved = anew.flatten(1).any(1)  # the texts in which there is anything to compute
             self.retrievals[texts] += moved
@@ -241,7 +241,7 @@ class GatedNudges(Nudges):
             change = change if found.rows is None else change * found.rows.unsqueeze(1)
             sent = real(send_dithered(self.units[texts], change.to(self.units.dtype), step, self.xi[texts]), found.rows)
             self.units[texts] += sent
-            self.sent[texts] += sent.abs().sum((3, 4), dtype=torch.float64)
+            self.sent[texts] += self.free.layer.take(texts).by_projection(sent.abs().sum(4, dtype=torch.float64))
             change = (step * self.units[texts]).to(change.dtype)
         self.rows[texts] += self.free.tokens[texts].unsqueeze(1)
         return self._mixed(change, found, texts)

@@ -17,8 +17,7 @@ from torch import Tensor
 
 from eqspike_seq.model.network import State, sigma
 from eqspike_seq.model.products import Recall
-from eqspike_seq.model.projection import real
-from eqspike_seq.model.token_layer import TokenLayer, clipped, spread
+from eqspike_seq.model.token_layer import TokenLayer, clipped
 from neuromorphic.activity import ProjectionActivity
 from neuromorphic.attention.gated import Circuit, Dither, FreeProjection, GatedNudges, GatedProjection, Nudges, Texts
 from neuromorphic.neurons import send_dithered, send_on_change
@@ -45,7 +44,7 @@ class TokenProjection(FreeProjection):
         )
         self.units1[texts] += moved
         self.within[:, texts] = torch.stack([moved.abs().flatten(1).sum(1), (moved != 0).flatten(1).sum(1)])
-        return real(sigma(self._heard(layer, s2, texts)), layer.inputs.rows)
+        return sigma(self._heard(layer, s2, texts))
 
     def _heard(self, layer: TokenLayer, s2: Tensor, texts: Texts) -> Tensor:
         """u of s^c by what s¹ and ``s2`` have sent, in the precision of the weights."""
@@ -85,9 +84,9 @@ class TokenNudges(Nudges):
         self.units1[texts] += moved
         self.within[:, texts] = torch.stack([moved.abs().flatten(2).sum(2), (moved != 0).flatten(2).sum(2)])
         u = F.linear((self.theta * self.units1[texts]).to(layer.w2.dtype), layer.w_a)
-        u += spread(layer.back(s2), layer.inputs.rows, u)
+        u += layer.back(s2)
         offset, low, high = (part[texts] for part in self.inside)
-        return real(torch.clamp(u.to(offset.dtype).div_(2).add_(offset), low, high), layer.inputs.rows)
+        return torch.clamp(u.to(offset.dtype).div_(2).add_(offset), low, high)
 
     def recall(self, s2: Tensor, group: int, sent: Tensor) -> tuple[Recall, Recall]:
         """(change, mean over it) of what the patterns, w₁ and w_a see in one nudge: p, q̂/τ, s¹."""

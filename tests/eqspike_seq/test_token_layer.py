@@ -18,8 +18,10 @@ from eqspike_seq.errors import ConfigError
 from eqspike_seq.learning.cost import update_ledger
 from eqspike_seq.learning.estimators import BPTT, ByLength, ThreePhase
 from eqspike_seq.ledger import Ledger, dense_ledger
+from eqspike_seq.model.attention import weights
 from eqspike_seq.model.batch import Batch
 from eqspike_seq.model.network import Network, Shape, State
+from eqspike_seq.model.packing import Packed
 from eqspike_seq.model.token_layer import dense_layer
 from eqspike_seq.phases import Phase
 from eqspike_seq.progress import Reporter
@@ -113,7 +115,37 @@ def test_the_free_state_is_stationary_in_phi(batch: Batch, uniform: bool) -> Non
         torch.testing.assert_close(slope[inside], 2 * tau * state[inside], rtol=0, atol=1e-8)
 
 
-@pytest.mark.parametrize("kind", [{}, {"projections": ((0, 0),)}, {"uniform": True}], ids=["pair", "single", "uniform"])
+@pytest.mark.parametrize("projections", [((1, 0), (0, 1)), ((0, 0),), ((1, 0),), ((0, 1), (0, 0))])
+def test_tokens_in_one_row_look_at_their_texts_and_at_nothing_else(
+    batch: Batch, projections: tuple[tuple[int, int], ...]
+) -> None:
+    shape = replace(SHAPE, projections=projections)
+    layer = dense_layer(network_of(shape), batch, torch.float64)
+    inputs, query = layer.inputs, layer.inputs.drive
+    shares = weights(query, inputs.patterns, inputs.bias)
+    whole = Packed.of(shape, batch).unpacked(shares, batch.mask)
+    assert inputs.rows is not None
+    for row in range(TEXTS):
+        asked = [batch.x[row, query][batch.mask[row, query]] for query, _ in projections]
+        torch.testing.assert_close(
+            inputs.drive[row, 0][inputs.rows[row, 0, :, 0]], torch.cat(asked) @ network_of().asking[0]
+        )
+        for place, (words, (query_text, key)) in enumerate(zip(asked, projections, strict=True)):
+            keys = batch.x[row, key][batch.mask[row, key]]
+            expected = torch.softmax(words @ network_of().asking[0] @ keys.T / math.sqrt(DIM), 1)
+            found = whole[row, place, batch.mask[row, query_text]][:, batch.mask[row, key]]
+            torch.testing.assert_close(found, expected)
+            summed = torch.randn(inputs.drive.shape[2], UNITS, dtype=torch.float64)
+            first = sum(len(part) for part in asked[:place])
+            mine = summed[first : first + len(words)].sum(0) / math.sqrt(max(1, len(words)))
+            torch.testing.assert_close((layer.sums[row] @ summed)[place], mine)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [{}, {"projections": ((0, 0),)}, {"projections": ((0, 1), (0, 0))}, {"uniform": True}],
+    ids=["pair", "single", "twice", "uniform"],
+)
 def test_ep_is_backpropagation_in_every_parameter_and_its_error_falls_as_beta_squared(
     batch: Batch, kind: dict[str, Any]
 ) -> None:
@@ -176,7 +208,8 @@ def test_the_loop_gain_is_the_largest_eigenvalue_of_its_matrix(batch: Batch) -> 
         for place, (query, key) in enumerate(SHAPE.projections):
             keys = batch.x[row, key][batch.mask[row, key]]
             for number in range(int(batch.mask[row, query].sum())):
-                compared = free.projection[row, place, number]
+                before = int(batch.mask[row, SHAPE.queries[:place]].sum())  # tokens of the projections before
+                compared = free.projection[row, 0, before + number]
                 asked = batch.x[row, query, number] @ network.asking[0] + w_a.T @ compared / tau
                 p = torch.softmax(keys @ asked / math.sqrt(DIM), 0)
                 spread = keys.T @ (torch.diag(p) - torch.outer(p, p)) @ keys / math.sqrt(DIM)
@@ -192,7 +225,7 @@ def test_the_temperature_weakens_what_comes_back_and_nothing_else(batch: Batch) 
     weak = network_of(replace(SHAPE, temperature=1e6))
     layer = dense_layer(weak, batch, torch.float64)
     zeros, ones = (torch.full((TEXTS, 8), value, dtype=torch.float64) for value in (0.0, 1.0))
-    before = torch.rand(TEXTS, 2, PLACES, UNITS, dtype=torch.float64)
+    before = torch.rand_like(layer.rest(TEXTS).projection)
     torch.testing.assert_close(layer.free(zeros, 0 * before), layer.free(ones, before), rtol=0, atol=1e-5)
 
 
