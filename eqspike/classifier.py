@@ -58,6 +58,16 @@ class EqSpikeClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     ``random_state`` an integer, a RandomState or None (other weights each time); ``settings`` any other setting of
     ``eqspike run`` by its name, as {"hidden": (32,)}. What is not set follows from the texts (``data.sizes``).
 
+    >>> texts = ["what a lovely day", "oh dear", "lovely, lovely", "dear me, oh no"] * 10
+    >>> model = EqSpikeClassifier(epochs=5).fit(texts, ["good", "bad", "good", "bad"] * 10)
+    >>> model.predict(["a lovely thing", "oh no"])
+    array(['good', 'bad'], dtype='<U4')
+    >>> (why,) = model.explain(["a lovely thing"])  # words and n-grams with their shares of the evidence
+    >>> why[0][0]
+    'lovely'
+    >>> round(1e6 * model.energy(texts, "loihi").value)  # microjoules an inference
+    4
+
     After ``fit``: ``classes_`` (C,) sorted labels; ``network_`` the parameters; ``reading_`` the vocabulary and its
     vectors; ``config_`` all settings. The same texts, labels and integer give the same network on one machine.
     """

@@ -2,7 +2,7 @@
 
 >>> from eqspike import datasets
 >>> datasets.names()
-['mini', 'digits', 'imdb', 'mnist', 'snli']
+['imdb', 'snli', 'mini', 'mnist', 'digits']
 >>> texts, labels = datasets.load("mini", "test")
 >>> len(texts), labels[0]
 (500, 'negative')
@@ -31,7 +31,8 @@ def load(
 ) -> tuple[Examples, list[str]]:
     """(texts, or pairs of them; the name of the class of each) of one split: the texts that `eqspike run` sees.
 
-    Raises DataError for images, or where the data cannot be had; ConfigError for a name that nobody knows.
+    A file or folder of one's own is a name too. Raises DataError for images, or where the data cannot be had;
+    ConfigError for a name that nobody knows.
     """
     if name in DATASETS and DATASETS[name].pixels:
         raise DataError(f"{name}: these are images, expected a data set of texts; `eqspike run {name}` reads them")

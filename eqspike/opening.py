@@ -5,7 +5,7 @@
 >>> model.predict(["a dull, overlong film", "i loved every minute"])
 ['negative', 'positive']
 >>> round(1e6 * model.energy().value, 1)              # microjoules an inference on 45 nm digital hardware
-0.9
+2.5
 """
 
 from collections.abc import Iterable, Sequence

@@ -14,7 +14,7 @@ RELAXED = DenseBackend(300, 10, 1e-12, dtype=torch.float64)
 
 
 def made(hidden: tuple[int, ...], gain: float) -> tuple[Network, Batch]:
-    """A network with pooling queries, and four texts of counted patterns; a large ``gain`` drives units into corners."""
+    """A network with pooling queries, and four texts of counted patterns; a large ``gain`` saturates units."""
     shape = Shape(QUERIES, DIM, hidden, 3, pooling=True)
     generator = torch.Generator().manual_seed(3)
     network = Network.create(shape, generator, gain=gain).to(torch.float64)
