@@ -14,9 +14,11 @@ import resource
 import subprocess
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import tyro
 from safetensors.torch import save
@@ -44,6 +46,7 @@ from neuromorphic.pricing import read_table
 BITS = 8
 LEFT_OUT = ("samples.npz", "predictions.parquet")  # they hold texts, and answers to them
 TABLES = ("horowitz-45nm-fp32", "horowitz-45nm-int8", "loihi")
+BANDS = (0.0, 0.6, 0.7, 0.8, 0.9, 0.99)  # of confidence
 ASKED = "a dull, overlong film"
 
 
@@ -70,6 +73,17 @@ def measured(place: Path, data: Dataset) -> tuple[Predictor, Evaluation, Evaluat
         evaluate(model.backend, model.network, gather, part, batch) for part in (data.validation, data.test)
     )
     return model, validation, test
+
+
+def trusted(found: Evaluation) -> list[dict[str, Any]]:
+    """How many texts are answered with a confidence from each of ``BANDS`` to the next, and the share that is right."""
+    confidence = found.rates.max(1) / found.rates.sum(1)
+    rows = []
+    for low, high in pairwise((*BANDS, np.inf)):
+        mine = (confidence >= low) & (confidence < high)
+        right = float((found.predicted == found.labels)[mine].mean()) if mine.any() else None
+        rows.append({"from": low, "texts": int(mine.sum()), "accuracy": right})
+    return rows
 
 
 def seconds(repeats: int) -> dict[str, float]:
@@ -122,6 +136,7 @@ def main(json_file: JsonFile, run: Path = Path("runs") / SHIPPED, repeats: int =
         "texts": {"train": before.n_train, "validation": len(validation.labels), "test": len(test.labels)},
         "validation_accuracy": {"float32": before.validation_accuracy, "shipped": validation.accuracy},
         "test_accuracy": {"float32": before.test_accuracy, "shipped": test.accuracy},
+        "validation_by_confidence": trusted(validation),
         "confusion": confusion.reshape(classes, classes).tolist(),  # rows: the label; columns: the answer
         "spikes_per_inference": result["spikes_per_inference"],
         "spikes_per_synapse": ledger.spikes_per_synapse(),
