@@ -294,8 +294,14 @@ class RelaxedText(Protocol):
 class OneText(Protocol):
     """Relaxes one text at a time."""
 
-    def free(self, ids: NDArray[np.integer], counts: NDArray[np.integer] | None = None) -> RelaxedText:
-        """The text of these word ids (n,), from rest; of patterns each once, with ``counts`` (n,)."""
+    def free(
+        self,
+        ids: NDArray[np.integer],
+        counts: NDArray[np.integer] | None = None,
+        lengths: NDArray[np.integer] | None = None,
+    ) -> RelaxedText:
+        """The text of these word ids (n,), from rest; of patterns each once, with ``counts`` (n,); a pair's texts stand
+        one after the other, ``lengths`` (2,) of them."""
         ...
 
 

@@ -178,7 +178,10 @@ class Predictor:
         received: tuple[float, ...] = ()
         patterns: tuple[tuple[str, float], ...] = ()
         if self.single is not None:
-            relaxed = self.single.free(*self._counted(words) if self.grams else (self._ids(words, read),))
+            if self.grams is not None:
+                relaxed = self.single.free(*self._counted(words))
+            else:
+                relaxed = self.single.free(self._ids(words, read), lengths=lengths)
             outputs, steps, every, ledger = relaxed.outputs, relaxed.steps, 1, relaxed.ledger(self.network)
         if self.single is None or explain:
             network, batch = self._batch(words, read, lengths)

@@ -11,6 +11,10 @@ occurs: softmax(q Kᵀ/√d) K sums over U stored words with weights c e^{score}
 nothing, rows of the same word are one row. Later only rows whose query has moved are computed. Padding does not exist.
 Pooling queries, a row each, ask by q/τ whatever the text is, and hear w₂ᵀ s²/τ.
 
+A token layer has a row for each token of each text that asks, P texts one after the other. A spike of its s¹ adds a
+column of w_a to s^c of the same token, one of s^c a row of w_a/τ to the query and a column of w₂/√n to s², and one of
+s² a row of w₂/(τ√n) to all tokens.
+
 Shapes: N positions of the network, n ≤ N tokens of the text or Q pooling queries, U distinct words or patterns, D
 dimensions, Hᵢ units of layer i.
 """
@@ -32,22 +36,38 @@ from eqspike_seq.relaxation.stack import in_turn
 from neuromorphic.activity import Activity, ProjectionActivity
 from neuromorphic.attention.gated import Gated
 from neuromorphic.change_code import SigmaDeltaBackend, for_each
-from neuromorphic.event_kernels import Code, Codes, Computed, Floats, Layers, Wires, hear, send_layers, send_rows
+from neuromorphic.event_kernels import (
+    Code,
+    Codes,
+    Computed,
+    Floats,
+    Layers,
+    Tokens,
+    TokenWires,
+    Wires,
+    hear,
+    hear_sums,
+    send_layers,
+    send_rows,
+    send_tokens,
+    taken_over,
+)
 
 
 @dataclass(frozen=True)
 class Relaxed:
-    """The free phase of one text of ``tokens`` words, or patterns, in R steps.
+    """The free phase of an example whose texts have ``lengths`` words, or patterns, in R steps.
 
-    ``outputs`` (R, C) are the output's own activations, ``spikes`` (R, layers) the unit spikes of s¹, s², …; ``silent``
-    says whether nobody sent anything in the last step. ``rows`` token rows of HopAttn were computed, at ``retrievals``
-    moments. ``sent``, if recorded: the signed units of every neuron, s¹ (R, n, D), s² … sⁿ (R, Hᵢ).
+    ``outputs`` (R, C) are the output's own activations, ``spikes`` (R, layers) the unit spikes of s¹, s², …, those of a
+    token layer after those of s¹; ``silent`` says whether nobody sent anything in the last step. ``rows`` (P,) token
+    rows of HopAttn were computed, at ``retrievals`` moments. ``sent``, if recorded: the signed units of every neuron,
+    s¹ (R, n, D), s^c (R, n, H_c), s² … sⁿ (R, Hᵢ).
     """
 
-    tokens: int
+    lengths: tuple[int, ...]
     outputs: Floats
     spikes: NDArray[np.int64]
-    rows: int
+    rows: NDArray[np.int64]
     retrievals: int
     sent: tuple[Floats, ...] = ()
 
@@ -72,11 +92,12 @@ class Relaxed:
         Rows of HopAttn are ``rows`` though rows of the same word were computed once: hardware has no such table.
         """
         shape = network.shape
-        mask = (torch.arange(self.tokens if shape.pooling else shape.rows) < self.tokens).view(1, 1, -1)
+        places = self.lengths[0] if shape.pooling else shape.rows
+        mask = torch.arange(places).expand(1, len(self.lengths), -1) < torch.tensor(self.lengths).view(1, -1, 1)
         batch = Batch(torch.empty(*mask.shape, 0), mask, torch.zeros(1, dtype=torch.int64))
         units = [torch.from_numpy(column).unsqueeze(1) for column in self.spikes.T]
         retrievals = torch.tensor([self.retrievals])
-        took = HopAttnActivity(torch.tensor([[self.rows]]), retrievals) if shape.attention else None
+        took = HopAttnActivity(torch.from_numpy(self.rows).unsqueeze(0), retrievals) if shape.attention else None
         activity = Activity.of_changes(network, batch, ProjectionActivity(retrievals, took), units)
         return activity.ledger(network, batch, Phase.FREE)
 
@@ -90,13 +111,14 @@ class EventDriven:
     def __init__(self, network: Network, settings: SigmaDeltaBackend, table: Tensor) -> None:
         """Raises EqspikeError for what is not done here; ``settings.dtype`` is not asked for."""
         circuit = supported(network, settings)
-        self.attention_threshold = circuit.attention_threshold if network.shape.attention else 0.0
         shape, layers, stacked = network.shape, len(network.weights), network.weights[1:]
         self.shape, self.settings = shape, settings
         self.type = np.dtype(str(network.dtype).removeprefix("torch."))
+        threshold = circuit.attention_threshold if shape.attention else 0.0
+        self.least = self.type.type(threshold**2 * shape.dim if threshold else -1)  # |δq|² from which a row is computed
         self.patterns = self._array(table)
-        asking = network.asking[0]  # x w₁ of every word, or q/τ
-        self.drive = self._array(asking if shape.pooling else table.to(asking) @ asking)
+        asking, words = network.asking[0], table.to(network.dtype)
+        self.drive = self._array(asking if shape.pooling else words @ asking)  # x w₁ of every word, or q/τ
         self.w2 = self._array(network.weights[0] / shape.temperature)  # row j: what a spike of s² adds to the queries
         self.columns = self._array(network.weights[0].T)  # row (i, d): what a spike of s¹ adds to s²
         up, down = (tuple(self._array(w) for w in ws) for ws in ([w.T for w in stacked], stacked))
@@ -106,11 +128,17 @@ class EventDriven:
         origins = [*for_each(settings.origin, layers - 1), 0.5]
         inverses = [1 / theta for theta in thetas]
         self.codes = Codes(*(np.array(values, dtype=self.type) for values in (thetas, inverses, margins, origins)))
-        self.code = Code(one(theta1), one(1 / theta1), one(1 - settings.deadband))
+        self.code, self.token_code = (
+            Code(one(theta), one(1 / theta), one(1 - settings.deadband)) for theta in (theta1, settings.token_threshold)
+        )
+        if shape.compared:
+            w_x, b_x, w_a = network.tokens
+            self.current = self._array(words @ w_x.T + b_x)  # of s^c by every word
+            self.tokens = TokenWires(self._array(w_a.T), self._array(w_a / shape.temperature), self.columns, self.w2)
         pairs = zip(network.biases, self.codes.origins, strict=True)
         rest = [torch.full_like(bias, float(origin)) for bias, origin in pairs]
         back = rest[0] @ network.weights[0] / shape.temperature
-        self.feedback = self._array(back).reshape(shape.rows, shape.dim)
+        self.feedback = self._array(back).reshape(shape.read[1] * shape.read[0], shape.read[2])
         self.inputs = []  # of s², s³, … before anybody has sent anything
         for index, bias in enumerate(network.biases):
             u = bias.clone()
@@ -124,47 +152,51 @@ class EventDriven:
         return np.array(tensor.detach().cpu().numpy(), dtype=self.type, order="C")
 
     def free(
-        self, ids: NDArray[np.integer], counts: NDArray[np.integer] | None = None, record: bool = False
+        self,
+        ids: NDArray[np.integer],
+        counts: NDArray[np.integer] | None = None,
+        lengths: NDArray[np.integer] | None = None,
+        record: bool = False,
     ) -> Relaxed:
         """Relax the text of these word ids, (n,), 1 … V, from rest; of patterns each once, with ``counts`` (n,).
 
+        The texts of a pair stand one after the other, ``lengths`` (2,) of them.
         Raises EqspikeError where there are more than N words, or an id that is no word's.
         """
-        tokens = self.shape.rows
-        if len(ids) > tokens and not self.shape.pooling:
-            raise EqspikeError(f"got a text of {len(ids)} words, expected at most {tokens}: cut it first")
+        tokens, texts = self.shape.rows, (len(ids),) if lengths is None else tuple(int(length) for length in lengths)
+        if max(texts) > tokens and not self.shape.pooling:
+            raise EqspikeError(f"got a text of {max(texts)} words, expected at most {tokens}: cut it first")
         if len(ids) and not 0 < ids.min() <= ids.max() < len(self.patterns):
             raise EqspikeError(
                 f"got word ids from {ids.min()} to {ids.max()}, expected 1 to {len(self.patterns) - 1}: "
                 "leave padding and unknown words out"
             )
-        settings, projection = self.settings, _Projection(self, ids, counts)
+        settings = self.settings
+        projection = _TokenLayer(self, ids, texts) if self.shape.compared else _Projection(self, ids, counts)
         u = tuple(values.copy() for values in self.inputs)
         units, sent = (tuple(np.zeros_like(values) for values in u) for _ in range(2))
         layers, output = Layers(u, units, sent), np.empty_like(u[-1])
         outputs, spikes, kept = [], [], []
-        fired, rows, retrievals = True, 0, 0
+        fired, rows, retrievals = True, np.zeros(len(self.shape.projections), dtype=np.int64), 0
+        below = len(projection.sent)  # layers of units below s²
         for _ in range(settings.free_steps):
-            count = np.zeros(len(u) + 1, dtype=np.int64)
-            before = projection.units.copy() if record else None
+            count = np.zeros(len(u) + below, dtype=np.int64)
+            before = [units.copy() for units in projection.sent] if record else []
             if fired:
-                computed = projection.read(sent[0])
-                if self.shape.attention:
-                    rows += len(computed.rows)
-                    retrievals += len(computed.rows) > 0
-                else:
-                    retrievals += 1
-                count[0] = send_rows(computed, projection.units, self.code, self.columns, u[0])
-            send_layers(layers, self.wires, self.codes, output, count)
-            fired = bool(count[1])
+                computed = projection.advance(sent[0], u[0], count)
+                rows += computed
+                retrievals += bool(computed.any()) or not self.shape.attention
+            send_layers(layers, self.wires, self.codes, output, count[below - 1 :])
+            fired = bool(count[below]) or below > 1 and bool(count[:below].any())
             outputs.append(output.copy())
             spikes.append(count)
-            if before is not None:
-                kept.append([projection.units - before, *(layer.copy() for layer in sent)])
+            if record:
+                now = zip(projection.sent, before, strict=True)
+                kept.append([*(units - then for units, then in now), *(layer.copy() for layer in sent)])
             if not count.any():
                 break
         recorded = tuple(np.stack(layer) for layer in zip(*kept, strict=True))
-        return Relaxed(len(ids), np.stack(outputs), np.stack(spikes), rows, retrievals, recorded)
+        return Relaxed(texts, np.stack(outputs), np.stack(spikes), rows, retrievals, recorded)
 
 
 class _Projection:
@@ -186,9 +218,18 @@ class _Projection:
         self.units = np.zeros((len(self.word), dim), dtype=of.type)
         self.query = self.change = self.units[:0]  # not before s² has been heard
         self.keys = of.patterns[words]
-        self.values = np.empty((len(words), dim + 1), dtype=of.type)  # c K and c, so that one product sums both
-        np.multiply(self.keys, counts[:, None], out=self.values[:, :dim], casting="unsafe")
-        self.values[:, dim] = counts
+        self.values = weighted(self.keys, counts)
+
+    @property
+    def sent(self) -> list[Floats]:
+        """What its neurons have sent."""
+        return [self.units]
+
+    def advance(self, s2: Floats, u: Floats, count: NDArray[np.int64]) -> NDArray[np.int64]:
+        """One step after s² has sent ``s2`` (H₂,): adds to ``u`` of s² and to ``count``; returns the rows computed."""
+        computed = self.read(s2)
+        count[0] = send_rows(computed, self.units, self.of.code, self.of.columns, u)
+        return np.array([len(computed.rows) if self.of.shape.attention else 0])
 
     def read(self, sent: Floats) -> Computed:
         """Rows computed anew, after s² has sent ``sent`` (H₂,)."""
@@ -200,9 +241,7 @@ class _Projection:
             return Computed(self._own(self._rest()), self.all, self.all)
         if not len(self.query):
             self.query, self.change = self._rest(), np.zeros_like(self.units)
-        threshold = of.attention_threshold
-        least = of.type.type(threshold**2 * of.shape.dim if threshold else -1)
-        rows = hear(sent, of.codes.thresholds[0], of.w2, self.query, self.change, least)
+        rows = hear(sent, of.codes.thresholds[0], of.w2, self.query, self.change, of.least)
         return Computed(self._own(self.query[rows]), np.arange(len(rows)), rows)
 
     def _rest(self) -> Floats:
@@ -213,13 +252,63 @@ class _Projection:
         """HopAttn(q, K), or σ(q), of the queries (R, D)."""
         if not self.of.shape.attention:
             return np.clip(queries / 2, 0, 1)
-        dim = self.of.shape.dim
-        if not queries.size or not len(self.keys):
-            return np.zeros_like(queries)
-        scores = (queries * self.of.type.type(1 / math.sqrt(dim))) @ self.keys.T
-        scores -= scores.max(1, keepdims=True)
-        mixed = np.exp(scores, out=scores) @ self.values
-        return mixed[:, :dim] / mixed[:, dim:]
+        return hopattn(queries, self.keys, self.values)
+
+
+class _TokenLayer:
+    """A token layer of one example: s¹ and s^c of each token that asks, and ``query`` (R, D), when last computed."""
+
+    def __init__(self, of: EventDriven, ids: NDArray[np.integer], lengths: tuple[int, ...]) -> None:
+        self.of, shape, texts = of, of.shape, np.split(ids, np.cumsum(lengths)[:-1])
+        asking = [texts[query] for query in shape.queries]
+        self.known, words = False, np.concatenate(asking)
+        self.places = np.repeat(np.arange(len(asking)), [len(text) for text in asking])
+        self.stored = []
+        for key in shape.keys:
+            found, counts = np.unique(texts[key], return_counts=True)
+            self.stored.append((of.patterns[found], weighted(of.patterns[found], counts)))
+        self.query = of.drive[words]
+        scales = np.array([1 / math.sqrt(max(1, len(text))) for text in asking], dtype=of.type)
+        found, change = np.zeros_like(self.query), np.zeros_like(self.query)
+        current, back = of.current[words], of.feedback.copy()
+        self.tokens = Tokens(current, found, np.zeros_like(current), change, back, scales, self.places)
+
+    @property
+    def sent(self) -> list[Floats]:
+        """What its neurons have sent, of s¹ and of s^c."""
+        return [self.tokens.found, self.tokens.units]
+
+    def advance(self, s2: Floats, u: Floats, count: NDArray[np.int64]) -> NDArray[np.int64]:
+        """One step after s² has sent ``s2`` (H₂,): adds to ``u`` of s² and to ``count``; returns the rows computed."""
+        of, rows = self.of, np.arange(len(self.query))
+        if self.known:
+            hear_sums(s2, of.codes.thresholds[0], of.w2, self.tokens.back)
+            rows = taken_over(self.query, self.tokens.change, of.least)
+        self.known, own = True, np.empty((len(rows), of.shape.dim), dtype=of.type)
+        for place, stored in enumerate(self.stored):
+            mine = self.places[rows] == place
+            own[mine] = hopattn(self.query[rows[mine]], *stored)
+        codes = (of.code, of.token_code)
+        send_tokens(Computed(own, np.arange(len(rows)), rows), self.tokens, codes, of.tokens, u, count)
+        return np.bincount(self.places[rows], minlength=len(self.stored))
+
+
+def weighted(keys: Floats, counts: NDArray[np.integer]) -> Floats:
+    """(c K, c) of patterns (U, D) that occur c times: one product sums both."""
+    values = np.empty((len(keys), keys.shape[1] + 1), dtype=keys.dtype)
+    np.multiply(keys, counts[:, None], out=values[:, :-1], casting="unsafe")
+    values[:, -1] = counts
+    return values
+
+
+def hopattn(queries: Floats, keys: Floats, values: Floats) -> Floats:
+    """HopAttn of the queries (R, D) among patterns and what is mixed of them, see ``weighted``."""
+    if not queries.size or not len(keys):
+        return np.zeros_like(queries)
+    scores = (queries * queries.dtype.type(1 / math.sqrt(keys.shape[1]))) @ keys.T
+    scores -= scores.max(1, keepdims=True)
+    mixed = np.exp(scores, out=scores) @ values
+    return mixed[:, :-1] / mixed[:, -1:]
 
 
 def supported(network: Network, settings: SigmaDeltaBackend) -> Gated:
@@ -227,8 +316,7 @@ def supported(network: Network, settings: SigmaDeltaBackend) -> Gated:
     shape, circuit = network.shape, settings.circuit
     gated = circuit if isinstance(circuit, Gated) else Gated()
     for name, got, wanted in (
-        ("projections", shape.projections, ((0, 0),)),
-        ("units of a token layer", shape.compared, 0),
+        ("projections", shape.projections, shape.projections if shape.compared else ((0, 0),)),
         ("masked", shape.masked, True),
         ("circuit", type(circuit).__name__, "Gated"),
         ("query_threshold", gated.query_threshold, 0.0),

@@ -25,6 +25,29 @@ class Code(NamedTuple):
     margin: float
 
 
+class TokenWires(NamedTuple):
+    """Synapses of a token layer, a row a sender: w_aᵀ from s¹, w_a/τ to the queries, w₂ᵀ to s², w₂/τ from it."""
+
+    found: Floats
+    asked: Floats
+    up: Floats
+    down: Floats
+
+
+class Tokens(NamedTuple):
+    """A token layer of one text, of R tokens: inputs ``u`` of s^c but for what s² sends, signed units that s¹ and s^c
+    have sent, what s^c has added to the queries since they were last computed (R, ·); ``back`` (P, H_c) is what s²
+    sends to the tokens of each projection, before the 1/√n of ``scales`` (P,), ``of`` (R,) the projection of each."""
+
+    u: Floats
+    found: Floats
+    units: Floats
+    change: Floats
+    back: Floats
+    scales: Floats
+    of: NDArray[np.int64]
+
+
 class Codes(NamedTuple):
     """How s², s³, … send: θ, 1/θ, 1 − deadband and what they count from, one of each a layer."""
 
@@ -77,14 +100,26 @@ def add(weights: Floats, senders: NDArray[np.int64], values: Floats, into: Float
 def hear(sent: Floats, threshold: float, w2: Floats, query: Floats, change: Floats, least: float) -> NDArray[np.int64]:
     """Add the spikes of s² to the queries of all rows: change ← change + θ₂ Σ_j n_j w₂[j]; (n, D).
 
-    Returns the rows with |change|² > ``least`` (below 0: all), whose query takes it over.
+    Returns the rows ``taken_over``.
     """
+    hear_sums(sent, threshold, w2, change)
+    return taken_over(query, change, least)
+
+
+@numba.njit(cache=True, fastmath={"contract", "reassoc"})
+def hear_sums(sent: Floats, threshold: float, w2: Floats, into: Floats) -> None:
+    """into ← into + θ₂ Σ_j n_j w₂[j], of the spikes ``sent`` by s²."""
     senders, values, count = np.empty(len(sent), dtype=np.int64), np.empty_like(sent), 0
     for j in range(len(sent)):
         if sent[j] != 0:
             senders[count], values[count] = j, threshold * sent[j]
             count += 1
-    add(w2, senders[:count], values[:count], change.reshape(-1))
+    add(w2, senders[:count], values[:count], into.reshape(-1))
+
+
+@numba.njit(cache=True, fastmath={"contract", "reassoc"})
+def taken_over(query: Floats, change: Floats, least: float) -> NDArray[np.int64]:
+    """The rows with |change|² > ``least`` (below 0: all), whose query takes it over."""
     moved = np.empty(len(query), dtype=np.int64)
     found = 0
     for i in range(len(query)):
@@ -111,23 +146,69 @@ def send_rows(computed: Computed, units: Floats, code: Code, columns: Floats, u:
     total = 0
     senders, values, current = np.empty(dim, dtype=np.int64), np.empty(dim, dtype=own.dtype), np.empty_like(u)
     for m in range(len(rows)):
-        activations, before = own[source[m]], units[rows[m]]
-        found = 0
-        for k in range(dim):
-            error = activations[k] * code.inverse - before[k]
-            n = np.floor(abs(error) + code.margin)
-            if n > 0:
-                senders[found] = rows[m] * dim + k
-                values[found] = n if error > 0 else -n
-                before[k] += values[found]
-                total += int(n)
-                found += 1
+        found, sent = send(own[source[m]], units[rows[m]], code, senders, values)
+        total += sent
         if found:  # summed by row first, which rounds less than one long sum
-            current[:] = 0
-            add(columns, senders[:found], values[:found], current)
-            for j in range(len(u)):
-                u[j] += code.threshold * current[j]
+            reach(columns[rows[m] * dim :], senders[:found], values[:found], code.threshold, current, u)
     return total
+
+
+@numba.njit(cache=True)
+def send_tokens(
+    computed: Computed, tokens: Tokens, codes: tuple[Code, Code], wires: TokenWires, u: Floats, count: NDArray[np.int64]
+) -> None:
+    """Let s¹ of the rows ``computed`` send what changed to s^c of its token, and s^c of all tokens to its query and,
+    through the sums, to s², whose inputs are ``u``. Adds the unit spikes of both to ``count``.
+    """
+    (first, second), units = codes, tokens.units.shape[1]
+    dim = computed.own.shape[1]
+    senders, values = np.empty(max(dim, units), dtype=np.int64), np.empty(max(dim, units), dtype=u.dtype)
+    heard, asked, current = np.empty(units, dtype=u.dtype), np.empty(dim, dtype=u.dtype), np.empty_like(u)
+    for m in range(len(computed.rows)):
+        row = computed.rows[m]
+        found, sent = send(computed.own[computed.source[m]], tokens.found[row], first, senders, values)
+        count[0] += sent
+        if found:
+            reach(wires.found, senders[:found], values[:found], first.threshold, heard, tokens.u[row])
+    own = np.empty(units, dtype=u.dtype)
+    for row in range(len(tokens.u)):
+        mine, place = tokens.u[row], tokens.of[row]
+        scale = tokens.scales[place]
+        for k in range(units):
+            own[k] = min(max((mine[k] + scale * tokens.back[place, k]) / 2, mine.dtype.type(0)), mine.dtype.type(1))
+        found, sent = send(own, tokens.units[row], second, senders, values)
+        count[1] += sent
+        if found:
+            reach(wires.asked, senders[:found], values[:found], second.threshold, asked, tokens.change[row])
+            reach(wires.up[place * units :], senders[:found], values[:found], scale * second.threshold, current, u)
+
+
+@numba.njit(cache=True)
+def send(own: Floats, before: Floats, code: Code, senders: NDArray[np.int64], values: Floats) -> tuple[int, int]:
+    """Let neurons with the activations ``own`` send what changed since they sent the units ``before``.
+
+    Those that do and their signed units go into ``senders`` and ``values``; returns how many they are, and the units.
+    """
+    found, total = 0, 0
+    for k in range(len(own)):
+        error = own[k] * code.inverse - before[k]
+        n = np.floor(abs(error) + code.margin)
+        if n > 0:
+            senders[found] = k
+            values[found] = n if error > 0 else -n
+            before[k] += values[found]
+            total += int(n)
+            found += 1
+    return found, total
+
+
+@numba.njit(cache=True)
+def reach(weights: Floats, senders: NDArray[np.int64], values: Floats, step: float, current: Floats, u: Floats) -> None:
+    """u ← u + step Σ_m values[m] · weights[senders[m]]; ``current`` is space for the sum."""
+    current[:] = 0
+    add(weights, senders, values, current)
+    for j in range(len(u)):
+        u[j] += step * current[j]
 
 
 @numba.njit(cache=True)

@@ -1,12 +1,13 @@
 """A token layer of change-coded neurons, against rates and against a count of its own spikes."""
 
 from dataclasses import replace
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from eqspike_seq.checks.bptt import SETTLED, compare
-from eqspike_seq.errors import EqspikeError
 from eqspike_seq.learning.estimators import ThreePhase, TwoPhase
 from eqspike_seq.model.batch import Batch
 from eqspike_seq.model.network import Network
@@ -15,7 +16,7 @@ from neuromorphic.attention.gated import Gated
 from neuromorphic.attention.winners import GatedWinners
 from neuromorphic.change_code import SigmaDeltaBackend
 from neuromorphic.event_driven import EventDriven
-from tests.eqspike_seq.test_token_layer import DIM, SHAPE, UNITS, network_of, texts
+from tests.eqspike_seq.test_token_layer import DIM, SHAPE, TEXTS, UNITS, network_of, texts
 
 FINE = SigmaDeltaBackend(
     free_steps=200,
@@ -101,11 +102,47 @@ def test_the_ledger_is_a_count_of_what_was_sent(network: Network, batch: Batch) 
     assert found.ledger.synapses["w2"] == (sum(tokens) + 2) * UNITS * 8
 
 
-def test_one_text_at_a_time_is_relaxed_in_batches_of_one() -> None:
-    """The event-driven path has no token layer, of single texts neither, and says so."""
-    single = network_of(replace(SHAPE, projections=((0, 0),)))
-    with pytest.raises(EqspikeError, match=f"got units of a token layer {UNITS}, expected 0"):
-        EventDriven(single, COARSE, torch.zeros(12, DIM))
+@pytest.mark.parametrize(
+    ("settings", "projections"),
+    [
+        ({}, ((1, 0), (0, 1))),
+        ({"circuit": Gated(attention_threshold=0.02), "origin": (0.2,)}, ((0, 1), (1, 0))),
+        ({"deadband": 0.8}, ((0, 0),)),
+        ({"free_steps": 2}, ((0, 1), (0, 0))),
+    ],
+)
+def test_one_example_at_a_time_spikes_as_in_a_batch(
+    batch: Batch, settings: dict[str, Any], projections: tuple[tuple[int, int], ...]
+) -> None:
+    """Every neuron above s¹ in each step, s¹ and s^c by what they have sent in the end, and all that it costs."""
+    thetas = {"threshold": (0.05,), "projection_threshold": 0.1, "token_threshold": 0.05, "output_threshold": 0.02}
+    backend = replace(COARSE, **{**thetas, **settings})
+    network = network_of(replace(SHAPE, projections=projections))
+    table = torch.zeros(12, DIM, dtype=torch.float64)
+    assert batch.ids is not None
+    table[batch.ids.flatten()] = batch.x.flatten(0, 2)
+    ready, spikes, silent = EventDriven(network, backend, table), np.zeros(4, dtype=np.int64), 0
+    for row in range(len(batch)):
+        one = batch.take(slice(row, row + 1), SHAPE.rows)
+        if len(projections) == 1:
+            one = replace(one, x=one.x[:, :1], mask=one.mask[:, :1], ids=batch.ids[row : row + 1, :1])
+        assert one.ids is not None
+        theirs = backend.free(network, one, record=True)
+        mine = ready.free(one.ids[one.mask].numpy(), lengths=one.mask[0].sum(1).numpy(), record=True)
+        assert mine.steps == len(theirs.outputs)
+        np.testing.assert_allclose(mine.outputs, theirs.outputs[:, 0].numpy(), rtol=0, atol=1e-12)
+        for index, layer in enumerate(mine.sent[2:], start=2):
+            np.testing.assert_array_equal(layer, theirs.trace[f"spikes_s{index}"][:, 0].numpy())
+        np.testing.assert_array_equal(mine.spikes[:, 1], theirs.trace["spikes_s1"][:, 0].numpy())
+        units = (theirs.rates.projection[0, 0] / backend.token_threshold).round().numpy()
+        np.testing.assert_array_equal(mine.sent[1].sum(0), units[: len(mine.sent[1][0])])
+        own, expected = mine.ledger(network), theirs.ledger
+        for ledger in (own, expected):  # in a batch, moments at which only padding moved count as well
+            ledger.counts["hopattn"]["free"]["pattern_reads"] = 0
+        assert own == expected
+        spikes, silent = spikes + mine.spikes[1:].sum(0), silent + mine.silent
+    assert spikes.min() > 3  # it was not all over after a step
+    assert silent >= TEXTS // 2 or "free_steps" in settings
 
 
 def test_a_silent_text_sends_nothing_more(network: Network, batch: Batch) -> None:
