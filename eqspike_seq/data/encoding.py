@@ -1,5 +1,6 @@
 """Texts as token ids, end to end."""
 
+from array import array
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -92,7 +93,7 @@ class Words:
     """Texts as numbers of words: ``ids`` of all words end to end, 0 for one that is not known, ``lengths`` (n,) of each
     text; how many letters the texts have, and how many of them are in no word."""
 
-    ids: Ints
+    ids: NDArray[np.int32]
     lengths: Ints
     letters: int
     lost: int
@@ -133,17 +134,16 @@ def _check_ids(found: Ids, texts: int, words: int) -> None:
 
 def as_words(texts: list[str], tokeniser: TokeniserName, known: dict[str, int], grow: bool = False) -> Words:
     """Texts as numbers of the words that are ``known``; with ``grow`` new ones are added to them."""
-    ids, lengths, written, held = [np.zeros(0, dtype=np.int64)], np.zeros(len(texts), dtype=np.int64), 0, 0
+    ids, lengths, written, held = array("i"), np.zeros(len(texts), dtype=np.int64), 0, 0
     for row, text in enumerate(texts):
         text = normalised(text, tokeniser)
         tokens = split_into_tokens(text, tokeniser)
         lengths[row], written, held = len(tokens), written + letters([text]), held + letters(tokens)
         if grow:
-            numbers = [known.setdefault(token, len(known) + 1) for token in tokens]
+            ids.extend([known.setdefault(token, len(known) + 1) for token in tokens])
         else:
-            numbers = [known.get(token, 0) for token in tokens]
-        ids.append(np.array(numbers, dtype=np.int64))
-    return Words(np.concatenate(ids), lengths, written, written - held)
+            ids.extend([known.get(token, 0) for token in tokens])
+    return Words(np.array(ids, dtype=np.int32), lengths, written, written - held)
 
 
 def known_ids(texts: list[str], embeddings: Embeddings, tokeniser: TokeniserName) -> Ids:
@@ -151,7 +151,7 @@ def known_ids(texts: list[str], embeddings: Embeddings, tokeniser: TokeniserName
     read = as_words(texts, tokeniser, embeddings.index)
     known, owner = read.ids > 0, np.repeat(np.arange(len(texts)), read.lengths)
     lengths = np.bincount(owner[known], minlength=len(texts))
-    return Ids(read.ids[known].astype(np.int32), lengths, int((~known).sum()), read.letters, read.lost)
+    return Ids(read.ids[known], lengths, int((~known).sum()), read.letters, read.lost)
 
 
 def pixels(texts: list[str]) -> Ids:

@@ -23,7 +23,9 @@ from eqspike_seq.data.locate import cache_dir
 from eqspike_seq.data.tokens import TokeniserName
 from eqspike_seq.files import sha256_of
 
+Numbers = NDArray[np.integer]
 TOGETHER = 4096  # texts whose patterns are sorted at once
+CANDIDATES = 2**23  # n-grams that are counted at once, about: where there are more, they are counted a part at a time
 
 
 @dataclass(frozen=True)
@@ -36,9 +38,10 @@ class NGrams:
     def __len__(self) -> int:
         return len(self.words) + sum(len(codes) for codes, _ in self.levels)
 
-    def code(self, first: Ints, last: Ints) -> Ints:
+    def code(self, first: Numbers, last: Numbers) -> Ints:
         """Of n-grams whose first n − 1 words have the id ``first``, and whose last one ``last``."""
-        return first * (len(self.words) + 1) + last
+        found: Ints = first.astype(np.int64) * (len(self.words) + 1) + last
+        return found
 
     @classmethod
     def of(cls, names: list[str]) -> "NGrams":
@@ -75,7 +78,7 @@ class NGrams:
         for codes, ids in self.levels:
             yield ids, *np.divmod(codes, len(self.words) + 1)
 
-    def found(self, ids: Ints, owner: Ints) -> Iterator[tuple[Ints, Ints]]:
+    def found(self, ids: Numbers, owner: Ints) -> Iterator[tuple[Numbers, Ints]]:
         """(ids, place of the first word) of the patterns of 1 word, of 2, … that occur in words ``ids`` (T,) of the
         texts ``owner`` (T,); a place for each occurrence."""
         start, first = np.flatnonzero(ids), ids
@@ -94,28 +97,61 @@ class NGrams:
             yield first[start], start
 
 
-def vocabulary(read: Words, words: dict[str, int], longest: int, least: int) -> tuple[NGrams, Ints]:
-    """(the patterns of up to ``longest`` words that ``least`` of the texts hold, the new number of each word)."""
-    owner = np.repeat(np.arange(len(read.lengths)), read.lengths)
-    values, texts = in_texts(read.ids, owner)
-    kept = values[texts >= least][np.argsort(-texts[texts >= least], kind="stable")]
-    renumbered = np.zeros(len(words) + 1, dtype=np.int64)
+def vocabulary(read: Words, words: dict[str, int], longest: int, least: int) -> tuple[NGrams, NDArray[np.int32]]:
+    """(the patterns of up to ``longest`` words that ``least`` of the texts hold, the new number of each word).
+
+    N-grams are counted in so many passes that no pass holds many more than ``CANDIDATES`` of them.
+    """
+    texts = np.zeros(len(words) + 1, dtype=np.int64)
+    for ids, owner in _blocks(read):
+        texts += np.bincount(distinct(ids, owner), minlength=len(texts))
+    values = np.flatnonzero(texts >= least)
+    values = values[values > 0]
+    kept = values[np.argsort(-texts[values], kind="stable")]
+    renumbered = np.zeros(len(words) + 1, dtype=np.int32)
     renumbered[kept] = np.arange(1, len(kept) + 1)
     names = ["", *words]
     grams = NGrams({names[old]: new for new, old in enumerate(kept.tolist(), start=1)}, ())
-    ids = renumbered[read.ids]
+    passes = 1 + len(read.ids) // CANDIDATES
     for length in range(2, longest + 1):
+        counted = [_candidates(grams, read, renumbered, length, (part, passes), least) for part in range(passes)]
+        codes, held = (np.concatenate(each) for each in zip(*counted, strict=True))
+        order = np.argsort(codes)
+        codes, held = codes[order], held[order]
+        numbers = np.empty(len(codes), dtype=np.int64)
+        numbers[np.argsort(-held, kind="stable")] = np.arange(len(grams) + 1, len(grams) + 1 + len(codes))
+        grams = NGrams(grams.words, (*grams.levels, (codes, numbers)))
+    return grams, renumbered
+
+
+def _blocks(read: Words) -> Iterator[tuple[NDArray[np.int32], Ints]]:
+    """(ids, the text of each) of some texts after the other."""
+    ends = np.cumsum(read.lengths)
+    for start in range(0, len(ends), TOGETHER):
+        lengths = read.lengths[start : start + TOGETHER]
+        first = int(ends[start] - lengths[0])
+        yield read.ids[first : first + int(lengths.sum())], np.repeat(np.arange(len(lengths)), lengths)
+
+
+def _candidates(
+    grams: NGrams, read: Words, renumbered: NDArray[np.int32], length: int, which: tuple[int, int], least: int
+) -> tuple[Ints, Ints]:
+    """(codes, texts that hold it) of the n-grams of ``length`` words that ``least`` texts hold, of those whose code
+    leaves the remainder ``which``."""
+    part, passes = which
+    found: list[Numbers] = [np.zeros(0, dtype=np.int64)]
+    for old, owner in _blocks(read):
+        ids = renumbered[old]
         first = np.zeros_like(ids)
         for numbers, start in grams.found(ids, owner):
             first[:], first[start] = 0, numbers  # of the longest that are known so far
         inside = np.flatnonzero(owner[: 1 - length] == owner[length - 1 :]) if len(ids) >= length else owner[:0]
         start = inside[(first[inside] > 0) & (ids[inside + length - 1] > 0)]
-        codes, texts = in_texts(grams.code(first[start], ids[start + length - 1]), owner[start])
-        codes, texts = codes[texts >= least], texts[texts >= least]
-        numbers = np.empty(len(codes), dtype=np.int64)
-        numbers[np.argsort(-texts, kind="stable")] = np.arange(len(grams) + 1, len(grams) + 1 + len(codes))
-        grams = NGrams(grams.words, (*grams.levels, (codes, numbers)))
-    return grams, renumbered
+        codes = grams.code(first[start], ids[start + length - 1])
+        mine = codes % passes == part
+        found.append(distinct(codes[mine], owner[start][mine]))
+    values, texts = np.unique(np.concatenate(found), return_counts=True)
+    return values[texts >= least], texts[texts >= least]
 
 
 Counted = tuple[NGrams, dict[str, Encoded], dict[str, Statistics]]
@@ -139,14 +175,16 @@ def counted_patterns(
     return kept(
         path,
         lambda: _as_arrays(_counted(parts, inputs, tokeniser, longest, least)),
-        lambda arrays: _from_arrays(arrays, parts, inputs),
+        lambda arrays: _from_arrays(arrays, parts, inputs, longest),
         progress,
     )
 
 
 def _as_arrays(found: Counted) -> Arrays:
     grams, encoded, statistics = found
-    arrays: Arrays = {"names": np.frombuffer("\n".join(grams.names()).encode(), dtype=np.uint8)}
+    arrays: Arrays = {"words": np.frombuffer("\n".join(grams.words).encode(), dtype=np.uint8)}
+    for length, (codes, numbers) in enumerate(grams.levels, start=2):
+        arrays |= {f"codes_{length}": codes, f"numbers_{length}": numbers}
     for name, part in encoded.items():
         assert part.counts is not None
         arrays |= {f"{name}_ids": part.ids, f"{name}_counts": part.counts, f"{name}_lengths": np.diff(part.starts)}
@@ -154,9 +192,15 @@ def _as_arrays(found: Counted) -> Arrays:
     return arrays
 
 
-def _from_arrays(arrays: Arrays, parts: dict[str, Split], inputs: int) -> Counted:
+def _from_arrays(arrays: Arrays, parts: dict[str, Split], inputs: int, longest: int) -> Counted:
     """Raises ValueError unless they can be those of such parts."""
-    grams, encoded, statistics = NGrams.of(arrays["names"].tobytes().decode().split("\n")), {}, {}
+    words = arrays["words"].tobytes().decode().split("\n")
+    levels = tuple((arrays[f"codes_{length}"], arrays[f"numbers_{length}"]) for length in range(2, longest + 1))
+    grams = NGrams({word: number for number, word in enumerate(words, start=1)}, levels)
+    encoded, statistics = {}, {}
+    for codes, numbers in levels:
+        if codes.shape != numbers.shape or (np.diff(codes) <= 0).any():
+            raise ValueError("the n-grams are in no order")
     for name, part in parts.items():
         ids, counts, lengths = (arrays[f"{name}_{kind}"] for kind in ("ids", "counts", "lengths"))
         whole = (ids.dtype, counts.dtype, lengths.shape) == (np.int32, np.int32, (len(part) * inputs,))
@@ -197,37 +241,35 @@ def class_counts(train: Encoded, classes: int, patterns: int) -> tuple[Tensor, T
     return torch.from_numpy(found.reshape(-1, classes)).float(), torch.from_numpy(totals).float()
 
 
-def in_texts(values: Ints, owner: Ints) -> tuple[Ints, Ints]:
-    """(the different ``values`` in rising order, in how many texts each occurs); ``owner`` rises."""
+def distinct(values: Numbers, owner: Ints) -> Numbers:
+    """Each different one of ``values`` in each text once; ``owner`` rises."""
     order = np.argsort(values, kind="stable")
     values, owner = values[order], owner[order]
     new = np.ones(len(values), dtype=bool)
-    new[1:] = values[1:] != values[:-1]
-    other = new.copy()
-    other[1:] |= owner[1:] != owner[:-1]
-    place = np.flatnonzero(new)
-    return values[place], np.add.reduceat(other, place, dtype=np.int64) if len(place) else place
+    new[1:] = (values[1:] != values[:-1]) | (owner[1:] != owner[:-1])
+    return values[new]
 
 
 def counted(grams: NGrams, read: Words) -> tuple[NDArray[np.int32], NDArray[np.int32], Ints]:
     """(ids of the patterns of each text, in rising order, end to end; how often each occurs; how many a text has)."""
-    ends, parts = np.cumsum(read.lengths), []
-    for start in range(0, max(1, len(ends)), TOGETHER):
-        lengths = read.lengths[start : start + TOGETHER]
-        first = int(ends[start] - lengths[0]) if len(ends) else 0
-        parts.append(_counted_some(grams, read.ids[first : first + int(lengths.sum())], lengths))
+    nothing = np.zeros(0, dtype=np.int32)
+    parts = [(nothing, nothing, np.zeros(0, dtype=np.int64))]
+    for place, (ids, owner) in enumerate(_blocks(read)):
+        parts.append(_counted_some(grams, ids, owner, min(TOGETHER, len(read.lengths) - place * TOGETHER)))
     ids, counts, found = (np.concatenate(each) for each in zip(*parts, strict=True))
     return ids, counts, found
 
 
-def _counted_some(grams: NGrams, ids: Ints, lengths: Ints) -> tuple[NDArray[np.int32], NDArray[np.int32], Ints]:
-    owner = np.repeat(np.arange(len(lengths)), lengths)
+def _counted_some(
+    grams: NGrams, ids: NDArray[np.int32], owner: Ints, of: int
+) -> tuple[NDArray[np.int32], NDArray[np.int32], Ints]:
+    """The same of the words ``ids`` of so many texts."""
     keys = np.concatenate([owner[start] * (len(grams) + 1) + numbers for numbers, start in grams.found(ids, owner)])
     keys.sort()
     place = np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1]])) if len(keys) else keys
     texts, numbers = np.divmod(keys[place], len(grams) + 1)
     times = np.diff(np.append(place, len(keys)))
-    return numbers.astype(np.int32), times.astype(np.int32), np.bincount(texts, minlength=len(lengths))
+    return numbers.astype(np.int32), times.astype(np.int32), np.bincount(texts, minlength=of)
 
 
 def spread(grams: NGrams, words: Ints, ids: Ints, shares: NDArray[Any]) -> NDArray[Any]:
