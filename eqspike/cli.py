@@ -5,19 +5,19 @@ from typing import NoReturn
 
 COMMANDS = {
     "run": "train and test a network on a data set",
-    "rerun": "repeat a run from its folder, and check that the result is identical, bit for bit",
-    "predict": "answer to a text, or to the lines of a file or of standard input, and say why",
+    "rerun": "repeat a run from its folder and check that the result is identical, bit for bit",
+    "predict": "classify texts with a trained network, and say why",
     "models": "list the models that come with eqspike",
-    "sweep": "many runs with settings varied: grid or random search, resumable, shared between processes",
-    "robustness": "accuracy on imperfect hardware: deployed, then trained in place by EP",
-    "check": "measure gradients or convergence of a run or a preset",
-    "energy": "price a run's events on named hardware, beside dense EP",
-    "compare": "put runs side by side: accuracy, energy, spikes, time; and pictures",
+    "sweep": "repeat a run with settings varied: grid or random search, resumable",
+    "robustness": "measure accuracy on imperfect hardware, before and after training in place",
+    "check": "check the gradients or the convergence of a network",
+    "energy": "price a run on named hardware and compare it with dense EP",
+    "compare": "compare runs: accuracy, energy, spikes, time; with pictures",
     "table": "print a table of the paper with your runs in it",
-    "report": "write one HTML file about runs: verdict, tables, pictures, single texts",
-    "export": "write a run as one file, or its network for other tools: NIR, or weights with a description",
-    "data": "list data sets, and where each is or would be found",
-    "env": "print versions, cores, devices and found data",
+    "report": "write an HTML report on runs: verdict, tables, pictures, sample texts",
+    "export": "write a run as one file, or export its network: NIR, or weights with a description",
+    "data": "list data sets and where they are",
+    "env": "print versions, cores, devices and available data",
 }
 
 

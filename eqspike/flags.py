@@ -56,32 +56,37 @@ def choices() -> dict[str, Setting]:
         "backend": one_of(
             BACKENDS,
             "dense",
-            "dense: rates relaxed to the fixed point. spiking: the neurons of --neuron. brian2: the same in Brian2, "
-            "slowly.",
+            "dense: rate units, updated until they stop changing. spiking: the spiking neurons of --neuron. brian2: "
+            "integrate-and-fire neurons in the simulator Brian2, slowly.",
         ),
         "network": one_of(
             NETWORKS,
             "tokens",
-            "What asks in HopAttn. tokens: every token of a text. pooling: a few learnt queries, which look at all its "
-            "words and n-grams.",
+            "What sends queries to HopAttn. pooling: a few learnt queries, which look at all words and n-grams of a "
+            "text. tokens: every token, with fixed word vectors, as in the paper. token-layer: every token, with a "
+            "layer that compares it with what it has retrieved.",
         ),
         "neuron": one_of(
             NEURONS,
             "if",
-            "Integrate-and-fire, leaky integrate-and-fire, stochastic, or spikes that say what has changed.",
+            "if: integrate-and-fire. lif: leaky integrate-and-fire. bernoulli: stochastic. sigma-delta: fires only "
+            "when its activation has changed.",
         ),
         "rule": one_of(
             RULES,
             "count",
-            "What a synapse learns from: spike counts, slow traces, spike times against traces, or membranes.",
+            "What a synapse learns from. count: spike counts. trace: slow traces. eqspike: spikes times changes of the "
+            "other side's trace. membrane: spike counts, corrected by the membrane potentials.",
         ),
         "circuit": one_of(
             RATE_CIRCUITS | CHANGE_CIRCUITS,
             "clocked",
-            "What computes HopAttn. clocked: a digital softmax. wta: a soft winner-take-all of spiking units.",
+            "How HopAttn is computed. clocked: by a digital softmax. wta: by a soft winner-take-all of spiking units.",
         ),
         "embeddings": Setting(
-            str, "word2vec", "word2vec (trained on the training texts), random, google-news, or a FILE of vectors."
+            str,
+            "word2vec",
+            "Word vectors to start from: word2vec (trained on the training texts), random, google-news, or a FILE.",
         ),
     }
 
@@ -112,7 +117,7 @@ def parse_run(arguments: list[str], checked: bool = True) -> RunConfig:
         tyro.conf.OmitArgPrefixes[flags_for(settings)],  # type: ignore[misc]
         args=without(arguments, {"config", *idle}),
         prog="eqspike run",
-        description="Train and test a network; flags override --config FILE.toml, which overrides the preset.",
+        description="Train and test a network. Flags override --config FILE.toml, which overrides the preset.",
     )
     parsed = {name: value for section in vars(flags).values() for name, value in vars(section).items()}
     given = {name: value for name, value in parsed.items() if name in said}
@@ -183,7 +188,8 @@ def flags_for(settings: Settings) -> type:
     for title, held in sections(settings).items():
         flags = []
         for name, (setting, value) in held.items():
-            kind, about = setting.bare, tyro.conf.arg(help=" ".join(setting.help.split()))
+            hint = "" if value is None else None  # the help says what happens then
+            kind, about = setting.bare, tyro.conf.arg(help=" ".join(setting.help.split()), help_behavior_hint=hint)
             if name == "dataset":
                 about = tyro.conf.arg(metavar="{" + ",".join(DATASETS) + "}|FILE|FOLDER", help=SOURCES)
                 kind = tyro.conf.Positional[str]

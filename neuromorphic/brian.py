@@ -53,7 +53,7 @@ class _State:
 
 @dataclass(frozen=True)
 class BrianBackend(RateCode):
-    """Integrate-and-fire phases around a clocked HopAttn core, as ``SpikingBackend`` with the rule count."""
+    """Integrate-and-fire neurons in Brian2 with a clocked HopAttn core; same spikes as ``SpikingBackend``."""
 
     name: ClassVar[str] = "brian2"
     dtype: torch.dtype = torch.float64

@@ -1,4 +1,4 @@
-"""Change-coded neurons: a signed unit spike says that an activation has moved by one threshold; who rests is silent.
+"""Change-coded neurons: a signed unit spike says that an activation has moved by one threshold.
 
 Free phase. Each neuron has its activation a = σ(u) (HopAttn at s¹) and what it has transmitted so far, h. Where they
 differ by more than half a threshold θ it sends ⌊(a − h)/θ + ½⌋ signed unit spikes, and its synapses add them up.
@@ -57,7 +57,7 @@ class _Kept:
 
 @dataclass(frozen=True)
 class SigmaDeltaBackend(Backend):
-    """Change-coded phases of at most ``free_steps`` and ``nudge_steps`` steps.
+    """Spiking neurons that send changes, simulated in time steps.
 
     Hidden neurons are taken to have transmitted ``origin`` before the free phase, the output ½, s¹ nothing. θ is
     ``projection_threshold`` at s¹, ``threshold`` in hidden layers, ``output_threshold`` at the output; θ' is
@@ -69,33 +69,33 @@ class SigmaDeltaBackend(Backend):
 
     name: ClassVar[str] = "spiking"
     free_steps: Positive = 12
-    """T, the most time steps of the free phase."""
+    """T, the maximum number of time steps of the free phase."""
     nudge_steps: Positive = 8
-    """K, the time steps of each nudge."""
+    """K, the number of time steps of each nudge."""
     threshold: Annotated[tuple[Threshold, ...], PerLayer()] = (0.5,)
-    """Change of activation that one spike of the free phase stands for: for all hidden layers, or each."""
+    """Change of activation per spike in the free phase: one value for all hidden layers, or one for each."""
     projection_threshold: Threshold = 0.5
-    """The same at s1."""
+    """Change of activation per spike in the free phase at s1."""
     deadband: Annotated[float, Field(ge=0.5, le=1)] = 0.5
-    """How far, in thresholds, s1 or a hidden neuron may be off what it has sent before it sends."""
+    """How far, in thresholds, the activation of s1 or a hidden neuron may differ from what was sent before it fires."""
     output_threshold: Threshold = 0.05
-    """Change of the output's activation that one spike stands for."""
+    """Change of activation per spike at the output."""
     origin: Annotated[tuple[Annotated[float, Field(ge=0, le=1)], ...], PerLayer()] = (0.5,)
-    """What neurons are taken to have transmitted at first: for all hidden layers, or each."""
+    """Value that neurons count as having sent at the start: one for all hidden layers, or one for each."""
     nudge_threshold: Threshold = 0.01
-    """Change of activation above s1 that one spike stands for in the nudges."""
+    """Change of activation per spike in the nudges, above s1."""
     projection_nudge_threshold: Annotated[Threshold, ONLY_TEXTS] = 0.02
-    """The same at s1."""
+    """Change of activation per spike in the nudges at s1."""
     token_threshold: Annotated[Threshold, TOKEN_LAYER] = 0.5
-    """Change of activation of a token layer that one spike of the free phase stands for."""
+    """Change of activation per spike of a token layer in the free phase."""
     token_nudge_threshold: Annotated[Threshold, TOKEN_LAYER] = 0.01
-    """The same in the nudges."""
+    """Change of activation per spike of a token layer in the nudges."""
     events: Literal["unit", "graded"] = "unit"
-    """Count what a neuron sends at once as unit spikes, or as one event with a payload."""
+    """What a neuron sends in one step counts as that many unit spikes, or as one graded event with a payload."""
     dither: bool = True
     offset: bool = True
     tolerance: Annotated[float, Field(ge=0)] = 0.1
-    """Largest change of a unit in the last step at which a phase counts as converged."""
+    """A phase counts as converged if no unit changed by more than this in its last step."""
     neuron: SkipValidation[SigmaDelta] = SigmaDelta()
     circuit: SkipValidation[Circuit | None] = Gated()
     rule: SkipValidation[Rule] = Count()

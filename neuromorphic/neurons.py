@@ -129,11 +129,11 @@ class LeakyIntegrateAndFire(Neuron):
 
     name: ClassVar[str] = "lif"
     membrane_tau: Annotated[float, Field(ge=1)] = 50.0
-    """Time constant, in steps, of the membrane."""
+    """Time constant of the membrane, in steps."""
     refractory: Annotated[int, Field(ge=0)] = 0
-    """Steps after a spike in which input is ignored."""
+    """Number of steps after a spike in which the neuron ignores its input."""
     reset: Literal["soft", "hard"] = "soft"
-    """After a spike the threshold is subtracted (soft), or the membrane is set to 0 (hard)."""
+    """After a spike, subtract the threshold (soft) or set the membrane to 0 (hard)."""
     low: float = -1.0
     start: float = 0.5
 
@@ -185,7 +185,7 @@ class Bernoulli(Neuron):
     name: ClassVar[str] = "bernoulli"
     stochastic: ClassVar[bool] = True
     common_noise: bool = True
-    """The same random numbers in both nudges, as a digital circuit can by reseeding."""
+    """Use the same random numbers in both nudges, as a digital circuit can by reseeding."""
 
     def rest(self, like: Tensor) -> Membrane:
         """Nothing owed."""

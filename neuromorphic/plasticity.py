@@ -87,7 +87,7 @@ class Traced(Rule):
     """A rule whose synapses see slow traces r ← r + (1 − exp(−1/τ))(z − r)."""
 
     trace_tau: Annotated[float, Field(ge=1)] = 200.0
-    """Time constant τ, in steps, of the slow trace."""
+    """Time constant of the slow trace, in steps."""
 
 
 class _RateProduct(Rule):

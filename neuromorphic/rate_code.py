@@ -70,19 +70,19 @@ class RateCode(Backend):
     """Neurons that fire at most once a step, and whose rates are spike counts; HopAttn is read once a tick."""
 
     free_steps: Positive = 200
-    """T, the time steps of the free phase."""
+    """T, the number of time steps of the free phase."""
     nudge_steps: Positive = 200
-    """K, the same for each nudge."""
+    """K, the number of time steps of each nudge."""
     window: Annotated[int, Field(ge=2)] = 140
-    """Last steps of a phase over which spikes are counted."""
+    """Number of steps at the end of a phase over which spikes are counted."""
     tick_steps: Positive = 20
-    """M, time steps between two readings of HopAttn."""
+    """M, the number of time steps between two readings of HopAttn."""
     feedback_tau: Annotated[float, Field(gt=0), ONLY_TEXTS] = 40.0
-    """Time constant, in steps, of the low-pass before HopAttn's query."""
+    """Time constant, in steps, of the low-pass filter before HopAttn's query."""
     output_tau: Annotated[float, Field(ge=1)] = 20.0
-    """Time constant, in steps, of the output rate that the nudge reads."""
+    """Time constant, in steps, of the output rate that the nudge uses."""
     tolerance: Annotated[float, Field(ge=0)] = 0.1
-    """Largest difference between the rates of the window's two halves at which a phase counts as converged."""
+    """A phase counts as converged if the rates of the two halves of the window differ by no more than this."""
 
     def check(self) -> None:
         """Raises ConfigError unless phases and window are whole ticks, and the window lies within a phase."""
@@ -102,7 +102,7 @@ class RateCode(Backend):
 
 @dataclass(frozen=True)
 class SpikingBackend(RateCode):
-    """Phases of ``free_steps`` and ``nudge_steps`` steps of ``neuron``, whose synapses learn by ``rule``.
+    """Spiking neurons with a rate code, simulated in time steps.
 
     ``feedback_tau`` and ``output_tau`` (steps) low-pass what the query of s¹ and the nudge read. ``tolerance`` bounds
     the difference between the rates of the two halves of the window, which is the residual reported; a phase in which

@@ -29,22 +29,22 @@ from neuromorphic.rate_code import RateCode
 
 @dataclass
 class Subject:
-    """What is examined."""
+    """The network to check."""
 
     run: tyro.conf.Positional[Path | None] = None
-    """A run folder: its network at the start, in the middle and at the end of training. Without: a preset's start."""
+    """Run folder: its network before, half-way through and after training. Default: the start of a preset."""
     dataset: str | None = None
-    """Without a run folder: the data set. Default: imdb."""
+    """Data set, if there is no run folder. Default: imdb."""
     preset: str | None = None
-    """Without a run folder: the preset. Default: the data set's own."""
+    """Preset, if there is no run folder. Default: that of the data set."""
     seed: int | None = None
-    """Without a run folder: seed of the weights. Default: 0."""
+    """Seed of the weights, if there is no run folder. Default: 0."""
     texts: int = 128
-    """Training texts that are looked at."""
+    """Number of training texts."""
     data_dir: Path | None = None
-    """Where the data lies. Default: EQSPIKE_DATA, then the cache, then a download."""
+    """Folder with the data. Default: EQSPIKE_DATA, then the cache, then a download."""
     out: Path | None = None
-    """Folder for the figures. Default: checks/ in the run folder, or here."""
+    """Folder for the results. Default: checks/ in the run folder, else in the current folder."""
 
     def config(self, **changes: Any) -> RunConfig:
         """The run's settings, or the preset's with --backend spiking, with ``changes`` that are not None."""
@@ -91,40 +91,40 @@ def in_spikes(saved: dict[str, Any], given: dict[str, Any]) -> RunConfig:
 
 @dataclass
 class GradientFlags(Subject):
-    """Compare gradients: EP with BPTT over time, and a spiking rule with converged dense Eq. 18.
+    """Compare the gradients of EP with BPTT over time, and those of a spiking rule with converged dense EP (Eq. 18).
 
-    The spikes of a dense run's network are those of the run's preset. With pooling queries EP with BPTT over β, too.
+    A dense run is checked with the neurons of its preset. With pooling queries, EP and BPTT are also compared over β.
     """
 
     neuron: str | None = None
-    """Another neuron than the run's."""
+    """Use this neuron. Default: the run's."""
     circuit: str | None = None
-    """Another circuit than the run's."""
+    """Use this circuit. Default: the run's."""
     winners: int | None = None
-    """wta with sigma-delta: another number of winners than the run's."""
+    """Use this number of winners (wta with sigma-delta). Default: the run's."""
     query_threshold: float | None = None
-    """sigma-delta: another threshold of the query than the run's."""
+    """Use this threshold of the query (sigma-delta). Default: the run's."""
     projection_nudge_threshold: float | None = None
-    """sigma-delta: another threshold of s1 in the nudges than the run's."""
+    """Use this threshold of s1 in the nudges (sigma-delta). Default: the run's."""
     rule: str | None = None
-    """Another rule than the run's."""
+    """Use this rule. Default: the run's."""
     betas: tuple[float, ...] = ()
-    """Influence factors. Default: the run's."""
+    """Values of β. Default: the run's."""
     windows: tuple[int, ...] = ()
-    """Windows, with which T and K grow. Default: half the run's, the run's, and twice the run's."""
+    """Windows; T and K grow in proportion. Default: half the run's, the run's, and twice the run's."""
     tick_steps: int | None = None
-    """Another M than the run's."""
+    """Use this M. Default: the run's."""
     feedback_tau: float | None = None
-    """Another low-pass before the core's query than the run's."""
+    """Use this time constant before HopAttn's query. Default: the run's."""
     trace_tau: float | None = None
-    """Another slow trace than the run's."""
+    """Use this time constant of the trace. Default: the run's."""
     common_noise: bool | None = None
-    """bernoulli: the same random numbers in both nudges, or not, whatever the run did."""
+    """Whether both nudges use the same random numbers (bernoulli). Default: as in the run."""
 
 
 @dataclass
 class ConvergenceFlags(Subject):
-    """Show φ and the residual over the three phases, with and without HopAttn, and HopAttn applied again."""
+    """Show φ and the residual over the three phases, with and without HopAttn, and the effect of a second HopAttn."""
 
 
 def main(arguments: list[str]) -> None:

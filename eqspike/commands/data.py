@@ -14,7 +14,7 @@ def main(arguments: list[str]) -> None:
     """A row for each data set: where it was found, or where it would be looked for."""
 
     def data(data_dir: Path | None = None) -> None:
-        """List data sets and where each is or would be found.
+        """List data sets and where they are.
 
         Args:
             data_dir: Look here first.

@@ -15,7 +15,7 @@ def main(arguments: list[str]) -> None:
     """Versions, cores, devices and found data, to paste into a report of a fault."""
 
     def env(json_output: Annotated[bool, tyro.conf.arg(name="json")] = False) -> None:
-        """Print versions, cores, devices and found data.
+        """Print versions, cores, devices and available data.
 
         Args:
             json_output: Print JSON.

@@ -27,18 +27,18 @@ REMEDIES = {"threads": "set OMP_NUM_THREADS={}", "processes": "torchrun --nproc-
 
 @dataclass
 class RerunFlags:
-    """Repeat a finished run from its folder, and say whether it came to the same, bit for bit.
+    """Repeat a finished run from its folder and check whether the result is identical, bit for bit.
 
-    Exits with 0 where all is the same, with 1 where something differs, with 2 where the run cannot be repeated. The
+    Exits with 0 if everything is identical, with 1 if something differs, with 2 if the run cannot be repeated. The
     same command continues what was interrupted.
     """
 
     run: tyro.conf.Positional[Path]
     """The folder of a finished run."""
     out: Path | None = None
-    """The folder of the repetition. Default: beside RUN, its name with -rerun."""
+    """Folder of the repetition. Default: the name of RUN with -rerun."""
     data_dir: Path | None = None
-    """Where the data lies now, a file or folder of your own by its name. Default: where the run had it."""
+    """Folder with the data; your own file or folder is looked up there by its name. Default: where the run had it."""
 
 
 @dataclass(frozen=True)

@@ -46,21 +46,21 @@ PART = 10  # of the epochs of a training: one of so many for a network that is d
 
 @dataclass
 class RobustnessFlags:
-    """Measure accuracy against the strength of static mismatch: deployed, then trained in place by EP.
+    """Measure accuracy over the strength of static mismatch: deployed as trained, and after EP has trained in place.
 
-    Every flag of `eqspike run` holds for all its runs. The same command continues what was interrupted.
+    All flags of `eqspike run` apply to every run. The same command continues an interrupted series.
     """
 
     sigmas: Annotated[tuple[Annotated[float, Field(gt=0, le=10)], ...], Field(min_length=1)] = (0.25, 0.5, 0.75, 1, 1.5)
-    """Strengths σ of the mismatch: the gain of a synapse is exp(σ ξ − σ²/2), ξ normal, its own in each direction."""
+    """Strengths σ of the mismatch. The gain of a synapse is exp(σ ξ − σ²/2) with ξ normal, drawn for each direction."""
     devices: Annotated[int, Field(ge=1, le=1000)] = 3
-    """Chips at each strength, by the seeds 0, 1, …"""
+    """Number of chips at each strength, with seeds 0, 1, …"""
     rules: Annotated[tuple[FeedbackRule, ...], Field(min_length=1)] = ("plain", "exact")
-    """How the copies of a weight that send up and down learn on a chip, as --feedback-rule of a run."""
+    """How the forward and feedback copies of a weight learn on a chip: see --feedback-rule of eqspike run."""
     seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] = (0,)
     """Seeds of the networks."""
     out: Path = Path("robustness")
-    """Folder of all runs, of robustness.json, and of what is drawn of it."""
+    """Folder for all runs, robustness.json and the picture."""
 
 
 def main(arguments: list[str]) -> None:

@@ -41,23 +41,23 @@ FIXED = {"dataset", "seed", *WHERE}  # not to be varied
 
 @dataclass
 class SweepFlags:
-    """Run a network with some settings varied, choose by validation accuracy, and compare.
+    """Repeat a run with some settings varied, and rank the results by validation accuracy.
 
-    Every flag of `eqspike run` holds for all its runs. The same command continues what was interrupted, and given in
-    several shells, or on several machines with the same folder, it shares the work out.
+    All flags of `eqspike run` apply to every run. The same command continues an interrupted sweep. Given in
+    several shells, or on several machines that see the same folder, it shares the work.
     """
 
     vary: list[str]
-    """NAME=VALUE,VALUE,… or NAME=LOW..HIGH (random search; LOW..HIGH:log for a log-uniform draw), a setting each.
-    A value of several numbers is joined by x, as in hidden=256x40; a flag that is on or off is true or false."""
+    """One entry for each setting: NAME=VALUE,VALUE,… or, for a random search, NAME=LOW..HIGH (LOW..HIGH:log is
+    uniform in the logarithm). Join several numbers of one value by x, as in hidden=256x40. Flags are true or false."""
     search: Literal["grid", "random"] = "grid"
     """grid: every combination. random: --trials of them, drawn from a fixed seed."""
     trials: int | None = None
-    """random: how many settings. Default: 20."""
+    """random: number of combinations. Default: 20."""
     seeds: tuple[int, ...] = ()
-    """Each setting is run with each of these seeds, and their mean counts. Default: --seed."""
+    """Run every combination with each of these seeds, and rank by the mean. Default: --seed."""
     out: Path = Path("sweep")
-    """Folder of the study: study.journal, a folder for each run, sweep.json, and the comparison."""
+    """Folder for study.journal, a folder for each run, sweep.json and the comparison."""
 
 
 def main(arguments: list[str]) -> None:

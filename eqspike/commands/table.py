@@ -14,7 +14,7 @@ from eqspike_seq.errors import ConfigError
 
 @dataclass
 class TableFlags:
-    """Print a table of the paper: published rows marked as such, and those of run folders as measured."""
+    """Print a table of the paper with your runs as additional rows. Published rows are marked."""
 
     number: tyro.conf.Positional[int]
     """1: accuracy. 2: settings. 3: memory and inference time."""

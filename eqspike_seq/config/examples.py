@@ -1,4 +1,4 @@
-"""Settings of what is learnt: images or texts, found, embedded or one's own, and how the network sees them."""
+"""Settings of the data: images or texts, found on disk, embedded or your own, and how the network reads them."""
 
 import difflib
 import os.path
@@ -17,7 +17,7 @@ from eqspike_seq.errors import ConfigError
 
 SOURCES = (
     "".join(f"{name}: {known.about}. " for name, known in DATASETS.items())
-    + "A file of texts and labels (.csv, .tsv, .jsonl or .parquet), or a folder with train and test files: your own."
+    + "Your own texts: a file with texts and labels (.csv, .tsv, .jsonl or .parquet), or a folder with train and test."
 )
 ONLY_TEXTS = Needs("texts", lambda settings: "tokeniser" in settings)  # nothing is fed back to pixels
 
@@ -47,12 +47,12 @@ def _named_or_there(dataset: str) -> str:
 
 @dataclass(frozen=True)
 class Examples(Section):
-    """What is learnt."""
+    """The data of a run."""
 
     dataset: Annotated[str, AfterValidator(_named_or_there)]
-    """A data set by its name, or a file or folder with texts of your own."""
+    """Name of a data set, or a file or folder with your own texts."""
     limit: Annotated[int, Field(ge=2)] | None = None
-    """Use this many texts of each split only: for quick trials, not for results."""
+    """Use only this many texts of each split, for quick trials and not for results. Default: all."""
 
     @property
     def dataset_name(self) -> str:
@@ -85,18 +85,18 @@ DataDir = Annotated[Path | None, AfterValidator(_absolute)]
 
 @dataclass(frozen=True)
 class FoundImages(Images):
-    """Images that are looked for on the disk."""
+    """Images that are found on disk or downloaded."""
 
     data_dir: DataDir = None
-    """Where the data lies. Default: EQSPIKE_DATA, then the cache, then a download."""
+    """Folder with the data. Default: EQSPIKE_DATA, then the cache, then a download."""
 
 
 @dataclass(frozen=True)
 class Texts(Examples):
-    """Texts, or pairs of them, as the network sees them."""
+    """Texts or pairs of texts, and how the network reads them."""
 
     tokeniser: TokeniserName = "unicode"
-    """What a word is. unicode: of letters of any script; of scripts without spaces each letter; each emoji. ascii: of a
+    """What counts as a word. unicode: letters of any script; single letters in scripts without spaces; emoji. ascii: a
     to z and digits, as in the recorded runs. Default: ascii for imdb, snli and mini, else unicode."""
     sight: SkipValidation[Sight] = TokenSequence()
     embeddings: SkipValidation[Vectors] = Word2VecVectors()
@@ -109,24 +109,24 @@ class Texts(Examples):
 
 @dataclass(frozen=True)
 class FoundTexts(Texts):
-    """Texts that are looked for on the disk."""
+    """Texts that are found on disk or downloaded."""
 
     data_dir: DataDir = None
-    """Where the data lies. Default: EQSPIKE_DATA, then the cache, then a download."""
+    """Folder with the data. Default: EQSPIKE_DATA, then the cache, then a download."""
 
 
 @dataclass(frozen=True)
 class OwnTexts(Texts):
-    """Texts of one's own."""
+    """Your own texts."""
 
     text_column: tuple[str, ...] = ()
-    """The column with the texts, or two for pairs. Default: text, or the only one beside the labels."""
+    """Column with the texts, or two columns for pairs. Default: text, or the only column beside the labels."""
     label_column: str = "label"
-    """The column with their classes."""
+    """Column with the labels."""
     strict: bool = False
-    """Refuse rows with a blank text or label. Default: they are left out, counted and named."""
+    """Refuse rows with a blank text or label. Default: leave them out and report how many and which."""
     class_names: tuple[str, ...] = ()
-    """Names for the classes, in the order of their labels: whole numbers by value, others sorted."""
+    """Names of the classes, in the order of their labels: whole numbers by value, others alphabetically."""
 
     @property
     def inputs(self) -> int:

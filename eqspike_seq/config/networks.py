@@ -20,11 +20,12 @@ class Layers(Section):
     """Fully connected layers above s¹, which is the input itself."""
 
     hidden: tuple[Annotated[int, Field(ge=1, le=1_000_000)], ...] = (256, 40)
-    """Units of the hidden layers, from the projection to the output."""
+    """Units of the hidden layers, from bottom to top."""
     bias: Annotated[tuple[float, ...], PerLayer()] = (1.0,)
-    """Where the biases of hidden layers start: all, or each. 1 is the middle of σ; less makes a sparser code."""
+    """Initial bias of the hidden layers: one value for all, or one for each. 1 is the middle of σ; smaller values give
+    sparser activity."""
     gain: Annotated[float, Field(gt=0)] = 1.0
-    """w2 starts uniform in ±gain/√fan-in: above 1 where most of the input is near zero, as pixels are."""
+    """w2 starts uniform in ±gain/√fan-in. Use more than 1 if most of the input is near zero, as pixels are."""
 
     first: ClassVar[str] = ""  # what learns below w₂, in a message
 
@@ -44,16 +45,16 @@ class Layers(Section):
 
 @dataclass(frozen=True)
 class TextNetwork(Layers):
-    """A HopAttn layer in which every token asks, below fully connected ones (Bal & Sengupta 2023)."""
+    """A HopAttn layer to which every token sends a query, below fully connected layers (Bal & Sengupta 2023)."""
 
     name: ClassVar[str] = "tokens"
     first: ClassVar[str] = "w1 and "
     attention: bool = True
-    """HopAttn in the projection layer; without it, σ (the paper's baseline)."""
+    """Use HopAttn in the projection layer. Without it the layer applies σ (the baseline of the paper)."""
     recall: Annotated[float, Field(ge=0)] = 0.0
-    """w1 starts as this times the identity, plus what is random: each word then recalls those that are like it."""
+    """w1 starts as this times the identity, plus random values, so that each word first retrieves similar words."""
     masked: bool = True
-    """Padding takes no part in attention; otherwise zero rows are patterns like any other (the paper's code)."""
+    """Exclude padding from attention. Otherwise zero rows are patterns like any other, as in the paper's code."""
 
     @property
     def layout(self) -> tuple[tuple[int, int], ...]:
@@ -70,7 +71,7 @@ class TextNetwork(Layers):
 
 
 class OfPairs:
-    """What networks of pairs have in common: projection layers by the text that asks and the one that is looked at."""
+    """Networks of pairs: projection layers, each from the text that sends queries to the text that is searched."""
 
     projections: tuple[Direction, ...]
 
@@ -88,29 +89,30 @@ class OfPairs:
 
 @dataclass(frozen=True)
 class PairNetwork(OfPairs, TextNetwork):
-    """HopAttn layers by which the texts of a pair ask each other, below fully connected layers."""
+    """HopAttn layers in which the texts of a pair send queries to each other, below fully connected layers."""
 
     projections: tuple[Direction, ...] = ("aa", "ab", "ba", "bb")
-    """The projection layers, each by the text that asks and the one that is looked at; a: the first."""
+    """Projection layers. The first letter is the text that sends queries, the second the text that is searched; a is
+    the first text of a pair."""
 
 
 @dataclass(frozen=True)
 class TokenLayerNetwork(Layers):
-    """A HopAttn layer by which the tokens of a text ask, and a small layer that compares each of them with what it has
-    found, below fully connected ones. The texts of a pair ask each other, a single text itself."""
+    """A HopAttn layer to which every token sends a query, and a small layer that compares each token with what it has
+    retrieved, below fully connected layers. The texts of a pair search each other; a single text searches itself."""
 
     name: ClassVar[str] = "token-layer"
     first: ClassVar[str] = "w1 and "
     compared: Annotated[int, Field(ge=1, le=100_000)] = 100
-    """Hc, the units that compare a token with what it has found."""
+    """Hc, the number of units that compare a token with what it has retrieved."""
     recall: Annotated[float, Field(ge=0)] = 1.0
-    """w1 starts as this times the identity, plus what is random: each word then recalls those that are like it."""
+    """w1 starts as this times the identity, plus random values, so that each word first retrieves similar words."""
     temperature: Annotated[float, Field(ge=1, le=1e6)] = 4.0
-    """τ of HopAttn: weakens what comes back from the token layer to the queries, and nothing else."""
+    """Temperature τ of HopAttn. It scales down the feedback from the token layer to the queries, and nothing else."""
     fixed_embeddings: bool = False
-    """Leave the vectors of the words as they start, in place of learning them."""
+    """Keep the initial vectors of words instead of learning them."""
     uniform_attention: Annotated[bool, DENSE] = False
-    """Let each token find the mean of the text it asks, whatever its query is (a control)."""
+    """Let each token retrieve the mean of the text that it searches, whatever its query is (a control)."""
 
     @property
     def layout(self) -> tuple[tuple[int, int], ...]:
@@ -138,29 +140,30 @@ class TokenLayerNetwork(Layers):
 
 @dataclass(frozen=True)
 class PairTokenLayerNetwork(OfPairs, TokenLayerNetwork):
-    """The same for the texts of a pair, which ask each other."""
+    """A HopAttn layer and a token layer that compare the texts of a pair, below fully connected layers."""
 
     projections: tuple[Direction, ...] = ("ab", "ba")
-    """Which texts ask, each by the text that asks and the one that is looked at; a: the first."""
+    """Which text searches which. The first letter is the text that sends queries, the second the text that is searched;
+    a is the first text of a pair."""
 
 
 @dataclass(frozen=True)
 class PoolingNetwork(Layers):
-    """A HopAttn layer in which a few learnt queries ask, below fully connected ones."""
+    """A HopAttn layer with a few learnt queries, below fully connected layers."""
 
     name: ClassVar[str] = "pooling"
     first: ClassVar[str] = "q and "
     queries: Annotated[int, Field(ge=1, le=10_000)] = 8
-    """Q, the queries that look at a text."""
+    """Q, the number of queries that look at a text."""
     temperature: Annotated[float, Field(ge=1, le=1e6)] = 8.0
-    """τ of HopAttn: weakens what comes back from s2 to the queries, and nothing else."""
+    """Temperature τ of HopAttn. It scales down the feedback from s2 to the queries, and nothing else."""
     fixed_embeddings: bool = False
-    """Leave the vectors of the patterns as they start, in place of learning them."""
+    """Keep the initial vectors of words and n-grams instead of learning them."""
     readout: Annotated[Literal["rates", "softmax"], DENSE] = "rates"
-    """rates: the output is a layer of rates and learns by squared error. softmax: a softmax reads it, and it learns by
+    """rates: the output is a layer of rates, trained by squared error. softmax: a softmax readout, trained by
     cross-entropy."""
     uniform_attention: Annotated[bool, DENSE] = False
-    """Let each pattern have a share by its count, whatever the queries are (a control)."""
+    """Weight patterns by their counts alone, whatever the queries are (a control)."""
 
     def shape(self, rows: int, dim: int, classes: int) -> Shape:
         """The network's shape for texts of patterns of ``dim`` components."""

@@ -46,32 +46,34 @@ def _located(run: Path | None) -> Path | None:
 
 @dataclass(frozen=True)
 class Run(Section):
-    """Where and how the run happens."""
+    """Where and how the run is carried out."""
 
     preset: str = ""
     """Named settings to start from: imdb, imdb-small, paper-small, paper, mini, mnist, digits, snli, snli-cpu,
-    snli-paper or own. Default: own for texts of your own (its sizes chosen from them), else that of the data set's
-    name; with --network tokens paper-small for imdb and snli-cpu for snli."""
+    snli-paper or own. Default: the data set's own preset (paper-small for imdb and snli-cpu for snli with --network
+    tokens); own for your own texts, with sizes chosen from them."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
-    """Seed of the initial weights and of the order of the texts."""
+    """Random seed for the initial weights and the order of the texts."""
     device: Literal["cpu", "cuda"] = "cpu"
-    """Where tensors live."""
+    """Where to compute."""
     precision: Annotated[
         Literal["auto", "float32", "bfloat16"],
         Needs("--backend dense or spiking", lambda settings: settings.get("backend") != "brian2"),
     ] = "auto"
-    """Type of the large products. auto: bfloat16 where the hardware has it and it is faster, by a short timing; else
-    float32. A run keeps what was chosen, and its config.toml says so."""
+    """Number format of the large matrix products. auto: bfloat16 if the hardware has it and a short timing finds it
+    faster, else float32. config.toml stores the choice."""
     out: Path | None = None
-    """The run folder. Default: a new one under runs/."""
+    """Run folder. Default: a new folder in runs/."""
     resume: str | None = None
-    """auto: continue the run in --out (or the newest unfinished one of these settings); or the PATH of a run folder."""
+    """auto: continue the run in --out, or the newest unfinished run with these settings. Or the path of a run folder to
+    continue."""
     checkpoint_every: Positive = 50
-    """Batches between two checkpoints."""
+    """Number of batches between two checkpoints."""
     tensorboard: bool = False
-    """Log to RUN/tensorboard too (needs the package tensorboard)."""
+    """Also write TensorBoard logs to RUN/tensorboard (needs the package tensorboard)."""
     baseline: Annotated[bool, ONLY_TEXTS] = True
-    """At the end, say what logistic regression on TF-IDF of words and word pairs reaches on the same split."""
+    """At the end, also report the accuracy of logistic regression on TF-IDF of words and word pairs on the same
+    split."""
 
 
 @dataclass(frozen=True)
@@ -79,38 +81,39 @@ class Learning(Section):
     """How the network learns."""
 
     estimator: Literal["three-phase", "two-phase", "bptt"] = "three-phase"
-    """EP with nudges ±β (Eq. 18), EP with +β only (Eq. 4), or bptt: backpropagation through time (dense only)."""
+    """How gradients are computed. three-phase: EP with two nudges ±β (Eq. 18). two-phase: EP with one nudge +β (Eq. 4).
+    bptt: backpropagation through time (dense only)."""
     beta: Annotated[float, Field(gt=0, le=10)] = 0.1
-    """β, the influence factor of the nudges."""
+    """Strength β of the nudges (the influence factor)."""
     batch: Positive = 128
-    """Texts in a batch."""
+    """Texts per batch."""
     epochs: Positive = 4
-    """Passes over the training texts; with --patience at most."""
+    """Passes over the training texts; with --patience the maximum."""
     word_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Probability with which a word or n-gram of a training text is left out, or a pixel goes dark."""
+    """Probability of leaving a word or n-gram out of a training text, or of darkening a pixel."""
     optimizer: OptimizerName = "adam"
-    """adam; or, with no state at the synapse but its weight: sgd without momentum, or normalised-sgd, whose steps are
-    in root mean squares of each layer's gradient."""
+    """adam; or, with nothing stored at a synapse but its weight: sgd without momentum, or normalised-sgd, whose steps
+    are in root mean squares of each layer's gradient."""
     learning_rate: tuple[Annotated[float, Field(gt=0)], ...] = (3e-4,)
-    """The optimiser's step size: one for all layers, or one for each of w1 or q, w2, … (biases go with their layer, a
-    token layer with w1)."""
+    """Step size of the optimiser: one value for all layers, or one for each of w1 or q, w2, … Biases use the rate of
+    their layer; a token layer uses that of w1."""
     pattern_rate: Annotated[float, Field(gt=0), LEARNT_PATTERNS] = 0.01
-    """The same of the vectors of patterns, in root mean squares of their gradient."""
+    """Step size for the vectors of words and n-grams, in root mean squares of their gradient."""
     patience: Annotated[int, Field(ge=0)] = 0
-    """Stop after so many epochs that were no better on validation, and take the best one; 0: make all --epochs."""
+    """Stop after this many epochs without improvement on validation and keep the best epoch. 0: run all --epochs."""
     learns: Literal["biases"] | None = None
-    """biases: let nothing else learn (a control). Default: all parameters do."""
+    """biases: train the biases only (a control). Default: train all parameters."""
     start: Annotated[Path | None, AfterValidator(_located)] = None
     """Start from the weights of this run: its folder, a zip of it, or the name of a model (`eqspike models`). A run on
-    texts has that one's network, and its vectors of the words and n-grams that both know. Default: from random ones."""
+    texts takes over the network, and the vectors of those words and n-grams that both know. Default: random weights."""
     device_model: Annotated[str | None, AfterValidator(_device_model)] = None
-    """The synapses that weights are stored in, in training and afterwards: ideal, loihi-8bit, pcm, rram, cmos-mismatch,
-    or a FILE.toml (dense, images only). Default: ideal."""
+    """Model of the synapses that store the weights, during and after training: ideal, loihi-8bit, pcm, rram,
+    cmos-mismatch, or a FILE.toml (dense, images only). Default: ideal."""
     device_seed: Annotated[int, Field(ge=0, lt=2**31), ON_A_DEVICE] = 0
-    """Which chip of that device model: the seed of its mismatch, of its faults and of its writes."""
+    """Which chip of the device model: the seed of its mismatch, faults and write noise."""
     feedback_rule: Annotated[FeedbackRule, BY_EP_ON_A_DEVICE] = "plain"
-    """How the copies of a weight that send up and down learn. plain: both by EP's update; vector-field: each by the
-    change at its own target; exact: by nudges that travel each synapse against its direction."""
+    """How the forward and the feedback copy of a weight learn. plain: both by the update of EP. vector-field: each by
+    the change at its own target. exact: by nudges that travel each synapse backwards."""
 
     @property
     def unrolled(self) -> int:
@@ -125,10 +128,10 @@ class Learning(Section):
 
 @dataclass(frozen=True)
 class Backpropagation(Learning):
-    """Backpropagation through time: the reference."""
+    """Backpropagation through time, for comparison."""
 
     bptt_steps: Positive = 15
-    """Sweeps that bptt unrolls from the fixed point."""
+    """Number of sweeps from the fixed point that bptt unrolls."""
 
     @property
     def unrolled(self) -> int:

@@ -56,13 +56,14 @@ class TokenSequence(Sight):
     """The tokens of a text in their order, each of which asks."""
 
     tokens: Annotated[int, Field(ge=1, le=100_000)] = 256
-    """N, the tokens of a text that the network sees."""
+    """N, the maximum number of tokens that the network reads of a text."""
     keep: Literal["ends", "head", "tail"] = "ends"
-    """Which tokens of a longer text: its first and last half of N, its first N or its last N."""
+    """Which tokens of a longer text to keep. ends: the first and last half of N. head: the first N. tail: the last
+    N."""
     shuffle_words: bool = False
-    """Put the words of every text in random order (a control: what is left without word order)."""
+    """Put the words of every text in random order (a control without word order)."""
     min_count: Positive = 5
-    """Words rarer than this in the training texts get no vector."""
+    """Words that occur less often than this in the training texts get no vector."""
 
     @property
     def rows(self) -> int:  # type: ignore[override]
@@ -94,17 +95,17 @@ class CountedPatterns(Sight):
     """All words and n-grams of a text, each with its count."""
 
     ngrams: Annotated[int, Field(ge=1, le=3)] = 2
-    """The longest n-gram, in words, that is a pattern."""
+    """Maximum length of an n-gram, in words."""
     min_texts: Positive = 2
-    """Words and n-grams that fewer training texts hold are no patterns."""
+    """Ignore words and n-grams that occur in fewer training texts than this."""
     start_scale: Annotated[float, Field(ge=0)] = 0.1
-    """Standard deviation of the vectors at the start."""
+    """Standard deviation of the initial vectors."""
     naive_bayes: Annotated[float, Field(ge=0)] = 2.0
-    """Some components start at the pattern's log-count ratios of the classes, of this root mean square; 0: none do."""
+    """Root mean square of the components that start at the log-count ratios of the classes. 0: no such components."""
     naive_bayes_copies: Annotated[Positive, WITH_RATIOS] = 4
-    """Components of each ratio. Of two classes there is one, else one a class."""
+    """Number of components for each ratio. There is one ratio for two classes, else one for each class."""
     smoothing: Annotated[float, Field(gt=0), WITH_RATIOS] = 1.0
-    """Pseudo-counts of the ratios: texts of each class that are taken to hold every pattern."""
+    """Pseudo-count of the ratios: this many texts of each class are assumed to contain every pattern."""
 
     def read(self, corpus: Corpus, tokeniser: TokeniserName, vectors: Vectors, progress: Progress | None) -> Reading:
         """Each text as the ids of its different patterns, with their counts."""

@@ -50,9 +50,9 @@ class Word2VecVectors(Vectors):
 
     name: ClassVar[str] = "word2vec"
     dim: Dim = 100
-    """D, the components of a word vector."""
+    """D, the number of components of a word vector."""
     workers: Annotated[int, Field(ge=1)] = 1
-    """Threads that train word vectors: one repeats itself, more are faster and give others each time."""
+    """Threads that train word vectors. One is reproducible; more are faster, but differ each time."""
 
     def embed(self, corpus: Corpus, tokeniser: TokeniserName, min_count: int, progress: Progress) -> Embeddings:
         """Skip-gram with negative sampling."""
@@ -66,7 +66,7 @@ class RandomVectors(Vectors):
 
     name: ClassVar[str] = "random"
     dim: Dim = 100
-    """D, the components of a word vector."""
+    """D, the number of components of a word vector."""
 
     def embed(self, corpus: Corpus, tokeniser: TokeniserName, min_count: int, progress: Progress) -> Embeddings:
         """Drawn from a fixed seed."""
@@ -83,7 +83,7 @@ class RandomVectors(Vectors):
 
 @dataclass(frozen=True)
 class GoogleNewsVectors(Vectors):
-    """Those of Google News, 300 components, downloaded."""
+    """Word vectors of Google News with 300 components, downloaded."""
 
     name: ClassVar[str] = "google-news"
 
@@ -105,10 +105,11 @@ class FileVectors(Vectors):
 
 @dataclass(frozen=True)
 class PickledVectors(FileVectors):
-    """Those of a gensim KeyedVectors file (.kv), which is a pickle."""
+    """Word vectors from a gensim KeyedVectors file (.kv), which is a pickle."""
 
     trust_pickle: bool = False
-    """Read gensim KeyedVectors (.kv) given with --embeddings; such a file can run any code, so only your own."""
+    """Read gensim KeyedVectors (.kv) given with --embeddings. Such a file can run any code: use it for your own
+    only."""
 
     def embed(self, corpus: Corpus, tokeniser: TokeniserName, min_count: int, progress: Progress) -> Embeddings:
         """Read from the file, if it is to be trusted."""

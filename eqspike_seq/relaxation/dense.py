@@ -48,7 +48,7 @@ def sweep(projection: DenseProjection, state: State, beta: float = 0.0, order: O
 
 @dataclass(frozen=True)
 class DenseBackend(Backend):
-    """Rates, relaxed until the residual passes ``tolerance`` or for ``free_steps`` / ``nudge_steps`` sweeps at most.
+    """Rates, updated in sweeps until they change by no more than ``tolerance``.
 
     Nudges relax the *changes* δ = s^β − s*, to ``FINER``·``tolerance``·|β|, so that with ``dtype`` bf16 the contrast of
     the two nudges does not drown in rounding. What the free phase has left unconverged is in both nudges alike and
@@ -57,14 +57,14 @@ class DenseBackend(Backend):
 
     name: ClassVar[str] = "dense"
     free_steps: Positive = 50
-    """T, the most sweeps of the free phase."""
+    """T, the maximum number of sweeps of the free phase."""
     nudge_steps: Positive = 25
-    """K, the same for each nudge."""
+    """K, the maximum number of sweeps of each nudge."""
     tolerance: Annotated[float, Field(ge=0)] = 1e-2
-    """Largest change of a unit at which a phase has converged, and stops."""
+    """A phase ends when no unit changes by more than this in a sweep."""
     dtype: torch.dtype = torch.float32
     order: Order = "alternating"
-    """Order of updates in a sweep."""
+    """Order of the updates within a sweep."""
     compares: ClassVar[bool] = True
     together: ClassVar[int] = 32
 

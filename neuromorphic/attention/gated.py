@@ -39,11 +39,11 @@ class Circuit(Section):
     """What computes HopAttn for neurons that send changes: it makes the projection of a batch, and of its nudges."""
 
     query_threshold: Annotated[float, Field(ge=0)] = 0.0
-    """Change of the query that one spike to the stored patterns stands for; 0: it is read as it is."""
+    """Change of a query per spike to the stored patterns. 0: the query is read as a number, without spikes."""
     query_nudge_threshold: Annotated[Threshold, CODED_QUERY] = 2e-3
-    """The same in the nudges."""
+    """Change of a query per spike to the stored patterns, in the nudges."""
     attention_threshold: Annotated[float, Field(ge=0)] = 0.0
-    """A token row is computed again when its query has moved by more than this (root mean square)."""
+    """Compute a row of HopAttn again when its query has moved by more than this (root mean square)."""
 
     def projection(self, layer: DenseProjection, batch: Batch) -> "FreeProjection":
         """Before anything has been computed."""
@@ -60,7 +60,7 @@ class Gated(Circuit):
 
     name: ClassVar[str] = "clocked"
     top_patterns: Annotated[int, Field(ge=0)] = 0
-    """Mix only this many patterns with the highest scores of a row; 0: all."""
+    """Mix only this many patterns with the highest scores of a row. 0: all patterns."""
 
     def projection(self, layer: DenseProjection, batch: Batch) -> "GatedProjection":
         """Before anything has been computed."""

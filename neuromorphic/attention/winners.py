@@ -103,7 +103,8 @@ class Winners(Circuit):
 
     name: ClassVar[str] = "wta"
     sampler: SamplerName = "systematic"
-    """How winners are drawn: evenly over the cumulative probabilities, independently, or by what is owed."""
+    """How winners are drawn. systematic: evenly spaced on the cumulative probabilities. iid: independently.
+    sigma-delta: the unit to which most is owed."""
 
     def projection(self, layer: Layer, batch: Batch, tick: Tick) -> "WinnersProjection":
         """Nothing is owed yet."""
@@ -163,11 +164,12 @@ class GatedWinners(GatedCircuit):
 
     name: ClassVar[str] = "wta"
     sampler: SamplerName = "systematic"
-    """How winners are drawn: evenly over the cumulative probabilities, independently, or by what is owed."""
+    """How winners are drawn. systematic: evenly spaced on the cumulative probabilities. iid: independently.
+    sigma-delta: the unit to which most is owed."""
     winners: Annotated[int, Field(ge=1, le=256)] = 32
-    """Spikes of a token row each time it is computed."""
+    """Spikes per row each time it is computed."""
     pattern_nudge_threshold: Threshold = 2e-4
-    """Change of a pattern's probability that one of its spikes stands for in the nudges."""
+    """Change of a pattern's probability per spike of its unit in the nudges."""
 
     def projection(self, layer: DenseProjection, batch: Batch) -> "GatedWinnersProjection":
         """Before anything has been computed."""
