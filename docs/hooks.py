@@ -1,4 +1,4 @@
-"""What the site has besides the Markdown of docs/: the command line, and files of the repository that pages link to.
+"""Pages that the site adds to the Markdown of docs/: the command line, and the repository files that pages link to.
 
 mkdocs calls ``on_files`` and ``on_page_markdown`` while it builds (``hooks`` in mkdocs.yml).
 """
@@ -84,7 +84,7 @@ def command_line() -> str:
     """The page of the command line, from the code."""
     from eqspike.cli import COMMANDS
 
-    parts = ["# Command line", "", "Made from the code when this site is built.", "", *block(help_of())]
+    parts = ["# Command line", "", "This page is generated from the code.", "", *block(help_of())]
     for command, text in COMMANDS.items():
         parts += ["", f"## eqspike {command}", "", f"{text[0].upper()}{text[1:]}.", ""]
         if command == "run":
@@ -120,7 +120,7 @@ def run_flags() -> str:
     from eqspike_seq.config.section import settings_of
 
     kinds = list(every_kind())
-    rows = ["| flag | takes | what it is |", "| --- | --- | --- |"]
+    rows = ["| flag | value | meaning |", "| --- | --- | --- |"]
     for name, setting in everything().items():
         flag = name.replace("_", "-")
         shown = (
@@ -138,9 +138,11 @@ def run_flags() -> str:
             about = f"{about.rstrip('.')}. Default: {said(setting.default)}." if "Default:" not in about else about
         conditions = conditions_of(name, kinds)
         if any(conditions) and len(conditions) <= len(BACKENDS):  # more of them are all
-            about += f" *With {code(joined(conditions))}.*"
+            about += f" *Only with {code(joined(conditions))}.*"
         rows.append(f"| {shown} | {takes(setting.kind)} | {about} |")
-    rows.append("| `--config` | path | A TOML file of settings, as `config.toml` of a run folder; flags override it |")
+    rows.append(
+        "| `--config` | path | A TOML file of settings, like the `config.toml` of a run folder. Flags override it. |"
+    )
     return "\n".join(rows)
 
 
@@ -177,9 +179,10 @@ def presets() -> list[str]:
     from eqspike_seq.data.registry import DATASETS
 
     lines = [
-        "A setting comes, each overriding the one before, from the default above, the preset's `[common]`, its part",
-        "for the backend, that part's settings for the neuron and the circuit, `--config` and the flags. `brian2`",
-        "takes the part `[spiking]` and, over it, its own. A setting that would have no effect is refused.",
+        "The value of a setting is looked up in these places, and each overrides those before it: the default above,",
+        "the section `[common]` of the preset, its section for the backend, the subsections for the neuron and the",
+        "circuit, the file given with `--config`, and the flags. `brian2` reads `[spiking]` and then its own section.",
+        "A setting that would have no effect is refused.",
     ]
     for name in known.presets():
         of = ", ".join(dataset for dataset, entry in DATASETS.items() if entry.preset == name)

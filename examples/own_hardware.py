@@ -1,8 +1,8 @@
-"""Price a run on hardware of your own: a table of joules by kind of event, here one that comes along with a change.
+"""Price a run on your own hardware. The cost table here is one that comes with eqspike, with a single price changed.
 
 python examples/own_hardware.py [RUN]
 
-Without a folder, the IMDB run of results/ that sends changes. The price of a spike is invented.
+Without RUN, the script uses the recorded IMDB run with sigma-delta neurons. The price of a spike is invented.
 """
 
 import sys
@@ -15,7 +15,7 @@ RUN = Path(__file__).parent.parent / "results" / "imdb-sigma-delta-seed0"
 
 
 def my_chip() -> CostTable:
-    """45 nm digital int8, but for spikes that cross a slow link."""
+    """45 nm digital hardware with int8 words, whose spikes cross a slow link."""
     base = read_table("horowitz-45nm-int8")
     spike = Constant(value=80, low=20, high=200, unit="pJ", label="modelled", source="invented")
     return base.model_copy(update={"title": "My chip", "prices": {**base.prices, "spikes": spike}})

@@ -1,8 +1,8 @@
-"""A neuron of your own, trained by Equilibrium Propagation through the core of eqspike alone: no settings, no files.
+"""Train your own neuron with Equilibrium Propagation, using only the core of eqspike: no settings and no files.
 
 python examples/own_neuron.py
 
-The neuron starts empty, fires above ½ and falls by 1. What it owes to EP is in docs/how-to/own-neuron.md.
+The neuron starts at 0, fires above ½ and then falls by 1. docs/how-to/own-neuron.md lists what EP requires of a neuron.
 """
 
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from neuromorphic.rate_code import SpikingBackend
 
 @dataclass(frozen=True)
 class LowThreshold(Neuron):
-    """v ← v + u/2,  z = 1[v > ½],  v ← clip(v − z, low, high): the mean of z is σ(u), as it should be."""
+    """v ← v + u/2,  z = 1[v > ½],  v ← clip(v − z, low, high). The mean of z is σ(u), as EP requires."""
 
     low: float = -1.5
     high: float = 1.5
@@ -39,7 +39,7 @@ class LowThreshold(Neuron):
 
 
 def main() -> float:
-    """Tell apart which of two words a text of four words holds; the share that it gets right."""
+    """Learn which of two words a text of four words contains; returns the training accuracy."""
     generator = torch.Generator().manual_seed(0)
     words = torch.randn(12, 8, generator=generator)
     labels = torch.arange(32) % 2

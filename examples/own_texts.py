@@ -1,4 +1,4 @@
-"""Train spiking neurons on a list of texts of your own.
+"""Train a spiking network on your own list of texts.
 
 python examples/own_texts.py
 """
@@ -20,7 +20,7 @@ LABELS = [label for _ in PLACES for label, texts in PROBLEMS.items() for _ in te
 def main() -> None:
     model = EqSpikeClassifier(backend="spiking", epochs=12)
     accuracy = cross_val_score(model, TEXTS, LABELS, cv=3).mean()
-    print(f"{accuracy:.0%} of texts right that were not trained on")
+    print(f"cross-validated accuracy: {accuracy:.0%}")
     model.fit(TEXTS, LABELS)
     text = "there is water on the floor, a pipe drips"
     print(f"{text}: {model.predict([text])[0]}")

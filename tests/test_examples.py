@@ -8,7 +8,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 SAYS = {
-    "own_texts": ("right that were not trained on", "drips: water"),
+    "own_texts": ("cross-validated accuracy", "drips: water"),
     "own_neuron": ("step 40: 100% right", "spikes"),
     "own_hardware": ("My chip", "a training sample"),
 }
