@@ -46,9 +46,9 @@ from neuromorphic.pricing import price, read_table, total
 SEEDS = (0, 1, 2)
 DEVICE = "loihi-8bit"
 SETTINGS: dict[str, dict[str, Any]] = {
-    "digits": {"epochs": 10},
-    "mini": {"epochs": 8},
-    "imdb-6000": {"limit": 6000},
+    "digits": {"epochs": 5},
+    "mini": {"epochs": 3, "network": "pooling", "dim": 16, "queries": 4, "hidden": (32,), "learning_rate": (3e-3,)},
+    "imdb-3000": {"limit": 3000},
     "imdb": {},
 }
 MEASURED = 10  # batches by which the rates of ``sgd by layer`` are set
