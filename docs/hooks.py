@@ -1,10 +1,11 @@
-"""Pages that the site adds to the Markdown of docs/: the command line, and the repository files that pages link to.
+"""Pages that the site adds to the Markdown of docs/: the command line, the tutorial, files that pages link to.
 
 mkdocs calls ``on_files`` and ``on_page_markdown`` while it builds (``hooks`` in mkdocs.yml).
 """
 
 import contextlib
 import io
+import json
 import os
 import posixpath
 import re
@@ -16,6 +17,8 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files, InclusionLevel
 from mkdocs.structure.pages import Page
 
+from docs.tools.notebook import as_markdown
+
 ROOT = Path(__file__).parent.parent
 LINK = re.compile(r"(?<=\]\()(?:\.\./)+[^)#\s]+")
 MARK = re.compile(r"^<!-- (?:table: [\w-]+|end of table) -->$", re.MULTILINE)
@@ -26,6 +29,8 @@ COLUMNS = "100"  # of a help text
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the command line, and what pages link to outside docs/."""
     files.append(File.generated(config, "cli.md", content=command_line()))
+    notebook = json.loads((ROOT / "docs/tutorial.ipynb").read_text())
+    files.append(File.generated(config, "tutorial.md", content=as_markdown(notebook)))
     for page in list(files.documentation_pages()):
         for link in LINK.findall(page.content_string):
             if path := outside(page.src_uri, link):
@@ -40,7 +45,7 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
         path = outside(page.file.src_uri, link[0])
         return posixpath.relpath(shown_as(path), posixpath.dirname(page.file.src_uri) or ".") if path else link[0]
 
-    return LINK.sub(turned, MARK.sub("", markdown))
+    return LINK.sub(turned, MARK.sub("", markdown)).replace("tutorial.ipynb)", "tutorial.md)")
 
 
 def outside(page: str, link: str) -> str | None:

@@ -172,13 +172,13 @@ def refuse_idle(acting: Settings, given: Settings) -> None:
 
 
 def before_sizes(dataset: str, backend: str, preset: str, given: Settings) -> dict[str, Any]:
-    """``preset_settings``; with ``start`` also those of that run that say what its network is.
+    """``preset_settings``; of texts with ``start`` also those of that run that say what its network is.
 
     Without it pairs of one's own have a token layer, where the backend relaxes one, and with token queries one's own
     texts spike at rates. Raises ConfigError.
     """
     settings = preset_settings(dataset, backend, preset, given)
-    if given.get("start") is not None:
+    if given.get("start") is not None and not issubclass(data_kind(settings), Images):
         return {**settings, **of_start({**settings, **given})}
     if settings["preset"] != OWN:
         return settings

@@ -17,6 +17,7 @@ import tyro
 
 from analysis.folders import open_run
 from docs.tools.markdown import CHECKS, FIGURES
+from docs.tools.notebook import executed
 from eqspike import build
 from eqspike.build import configure
 from eqspike.cli import COMMANDS
@@ -147,6 +148,19 @@ def test_command_of_a_check_has_its_settings(name: str) -> None:
     assert {record["window"] for record in records} <= {None, *flags.windows}
 
 
+def test_tutorial_prints_what_it_is_shown_to_print() -> None:
+    """But for digits: other machines sum in another order, and take another time."""
+    shown = json.loads((DOCS / "tutorial.ipynb").read_text())
+    cells = [cell for cell in shown["cells"] if cell["cell_type"] == "code"]
+    assert len(cells) > 6 and [cell["execution_count"] for cell in cells] == list(range(1, len(cells) + 1))
+
+    def words(notebook: dict[str, Any]) -> str:
+        text = json.dumps([cell.get("outputs") for cell in notebook["cells"]], ensure_ascii=False)
+        return re.sub(r"[ +-]*\d[\d,.e-]*( [nµm]?J)?", "0", text)
+
+    assert words(executed(shown)) == words(shown)
+
+
 def test_example_of_hardware_is_a_cost_table(tmp_path: Path) -> None:
     (example,) = blocks("how-to/own-hardware.md", "toml")
     (tmp_path / "my-chip.toml").write_text(example)
@@ -204,10 +218,12 @@ def test_examples_of_data_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_example_of_python_learns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    example, runs = blocks("how-to/python.md", "python")
+    example, opened, table, datasets, runs = blocks("how-to/python.md", "python")
     found: dict[str, Any] = {}
+    monkeypatch.chdir(tmp_path)
     exec(example, found)
     assert found["model"].score(found["texts"], found["labels"]) == 1.0
-    monkeypatch.chdir(tmp_path)
-    exec(runs, found)
+    for block in (opened, table, datasets, runs):
+        exec(block, found)
+    assert found["why"].label == "negative" and len(found["table"].rows) == 2 and len(found["texts"]) == 500
     assert found["result"]["complete"] and (tmp_path / "runs/from-python/result.json").is_file()

@@ -46,6 +46,7 @@ from eqspike_seq.data.snli import load_snli
 from eqspike_seq.errors import EqspikeError
 from eqspike_seq.files import read_json, save_arrays
 from eqspike_seq.learning.trainer import Trainer
+from eqspike_seq.runs.archive import contents, pack
 from eqspike_seq.runs.folder import RunFolder
 from neuromorphic.pricing import read_table
 from tests.eqspike_seq.test_pairs import DEV, GOOD, archive, json_lines, pairs
@@ -371,6 +372,20 @@ def test_run_folders(copy: Path, name: str) -> None:
             changed()
     finally:
         path.write_bytes(whole)
+
+
+def test_zips_of_runs(copy: Path, tmp_path: Path) -> None:
+    pack(contents(copy), tmp_path / "whole.zip")
+    whole = (tmp_path / "whole.zip").read_bytes()
+
+    @fuzzed
+    @given(harmed(whole))
+    def tried(content: bytes) -> None:
+        path = bytes_of(tmp_path / f"{len(list(tmp_path.iterdir()))}.zip", content)
+        answers(lambda: look(path))
+        answers(lambda: Predictor.open(path).predict("the plot was superb"))
+
+    tried()
 
 
 @pytest.mark.parametrize("name", ["state.json", "optimizer.safetensors", "model.safetensors"])

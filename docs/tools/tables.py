@@ -337,6 +337,37 @@ def quantised() -> str:
     return table(heads, rows, text=(0, 1))
 
 
+def shipped() -> str:
+    """The model that comes with eqspike: accuracy, spikes and joules of the file."""
+    from analysis.energy_report import ranged
+
+    found = read("imdb-small.json")
+    accuracies = ((split, found[f"{split}_accuracy"], found["texts"][split]) for split in ("validation", "test"))
+    rows = [
+        (
+            f"{split} accuracy, {texts:,} reviews",
+            f"{100 * right['shipped']:.2f} %, before rounding {100 * right['float32']:.2f} %",
+        )
+        for split, right, texts in accuracies
+    ]
+    rows += [(f"an inference on {read_table(name).title}", ranged(cost)) for name, cost in found["joules"].items()]
+    rows += [
+        ("spikes an inference", f"{found['spikes_per_inference']:.1f}"),
+        ("spikes per synapse and inference", f"{found['spikes_per_synapse']:.3g}"),
+        ("processor time from start to answer", f"{found['processor_seconds_to_an_answer']:.1f} s"),
+    ]
+    return table(("", "imdb-small"), rows, text=(0, 1))
+
+
+def confidence() -> str:
+    """How often the model that comes with eqspike is right on validation, by its confidence."""
+    bands = read("imdb-small.json")["validation_by_confidence"]
+    uppers = [f" – {band['from']}" for band in bands[1:]] + [" – 1"]
+    names = [f"{band['from'] or 0.5}{upper}" for band, upper in zip(bands, uppers, strict=True)]
+    rows = [(name, f"{b['texts']:,}", f"{100 * b['accuracy']:.1f} %") for name, b in zip(names, bands, strict=True)]
+    return table(("confidence", "reviews", "right"), rows, text=(0,))
+
+
 def faults() -> str:
     """Runs disturbed, and what was lost; long work is in ``load``."""
     file = read("faults.json")
@@ -380,6 +411,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "less-attention": less_attention,
     "attention-rows": attention_rows,
     "quantised": quantised,
+    "shipped": shipped,
+    "confidence": confidence,
     "mnist": lambda: runs("mnist", "../"),
     "digits": lambda: runs("digits", "../"),
     "pairs": lambda: seeds("pairs", "../"),

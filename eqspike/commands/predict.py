@@ -62,9 +62,7 @@ def main(arguments: list[str]) -> None:
         if flags.json_output:
             print(json.dumps(as_json(found, table, flags.explain), ensure_ascii=False), flush=True)
             continue
-        print(as_line(found, table), flush=True)
-        if found.patterns:
-            print(because(found), flush=True)
+        print(as_line(found, table, apart="\n  " if flags.text else "  "), flush=True)
         if flags.explain:
             console.print(explained(found))
             sys.stdout.flush()
@@ -146,8 +144,8 @@ def as_json(found: Prediction, table: CostTable, explain: bool) -> Json:
     return answer
 
 
-def as_line(found: Prediction, table: CostTable) -> str:
-    """One answer for people."""
+def as_line(found: Prediction, table: CostTable, apart: str = "  ") -> str:
+    """One answer for people: label and rates, why, what it took, ``apart`` from each other."""
     energy = joules(found, table)
     if energy is None:
         return f"–  ({note(found)})"
@@ -159,8 +157,9 @@ def as_line(found: Prediction, table: CostTable) -> str:
     if found.mostly_unknown:
         doubts += f"{found.unknown} of {len(found.words)} words unknown, "
     decided = f"{doubts}decided after {found.stable_steps} of {found.steps} steps"
-    cost = f"{events}, {text_of(energy['value'])} on {table.title}"
-    return f"{found.label}  confidence {found.confidence:.2f}  ({rates})  {decided}, {cost}"
+    answer = f"{found.label}  confidence {found.confidence:.2f}  ({rates})"
+    cost = f"{decided}, {events}, {text_of(energy['value'])} on {table.title}"
+    return apart.join([answer, *([because(found)] if found.patterns else []), cost])
 
 
 def because(found: Prediction) -> str:
@@ -169,7 +168,7 @@ def because(found: Prediction) -> str:
     for sign in (1, -1):
         side = [f"{name} {abs(share):.0%}" for name, share in found.patterns if share * sign >= LEAST]
         said.append(", ".join(side[:MOST]))
-    return f"  because of {said[0] or 'no single pattern'}" + (f"; against it {said[1]}" if said[1] else "")
+    return f"because of {said[0] or 'no single pattern'}" + (f"; against it {said[1]}" if said[1] else "")
 
 
 def explained(found: Prediction) -> Text:

@@ -88,9 +88,9 @@ def _unpack(path: Path, folder: Path) -> Path:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 with archive.open(member) as source, target.open("xb") as file:  # no more than its file_size
                     shutil.copyfileobj(source, file, 1 << 20)
-    except (RunError, OSError):
+    except RunError:
         raise
-    except Exception as error:  # zipfile lets many kinds through
+    except Exception as error:  # zipfile lets many kinds through, an OSError too where places in it are made up
         raise RunError(f"{path}: cannot be read ({str(error) or type(error).__name__}); {wanted}") from error
     return folder
 

@@ -103,8 +103,9 @@ def test_each_line_is_answered_by_one_json_object(
 
 def test_a_text_on_the_command_line(runs: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
     main([str(runs["if"]), "the plot was superb", "--explain"])
-    answer, words, most = capsys.readouterr().out.splitlines()
-    assert all(part in answer for part in ("positive", "negative", "decided after", " spikes", "J on 45 nm digital"))
+    answer, cost, words, most = capsys.readouterr().out.splitlines()
+    assert all(part in answer for part in ("positive", "negative", "confidence "))
+    assert all(part in cost for part in ("decided after", " spikes", "J on 45 nm digital"))
     assert words.split() == ["the", "plot", "was", "superb"] and "even share" in most
     main([str(runs["if"]), "None", "zebra"])
     assert capsys.readouterr().out == "–  (unknown words only)\n" * 2

@@ -88,8 +88,8 @@ def test_the_shipped_model_is_a_run_like_others() -> None:
 
 def test_it_answers_right_after_installation(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     command("predict", "a dull, overlong film")
-    answer, because = capsys.readouterr().out.splitlines()
-    assert answer.startswith("negative  confidence ") and "spikes" in answer and "J on 45 nm digital" in answer
+    answer, because, cost = capsys.readouterr().out.splitlines()
+    assert answer.startswith("negative  confidence ") and "spikes" in cost and "J on 45 nm digital" in cost
     assert because.startswith("  because of dull ") and "overlong" in because and "%" in because
     command("predict", "imdb-small", "superb")
     assert capsys.readouterr().out.startswith("positive")
