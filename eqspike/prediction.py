@@ -215,7 +215,7 @@ class Predictor:
     def _counted(self, words: Sequence[str]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
         """(ids, counts) of the patterns of a text."""
         assert self.grams is not None
-        return counted(self.grams, Words(self._numbers(words), np.array([len(words)]), 0, 0))[:2]
+        return counted(self.grams, Words(self._numbers(words).astype(np.int32), np.array([len(words)]), 0, 0))[:2]
 
     def _batch(self, words: Sequence[str], read: Sequence[int], lengths: NDArray[np.int64]) -> tuple[Network, Batch]:
         """The example as a batch, and the network without what reads later places."""
