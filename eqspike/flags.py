@@ -1,4 +1,4 @@
-"""The settings of a run as flags: grouped by section, those that act with the data set and the backend named."""
+"""The settings of a run as flags, grouped by section: those that act with the given data set and backend."""
 
 import math
 from collections.abc import Collection, Iterable, Mapping
@@ -47,7 +47,7 @@ HELP = {"-h", "--help"}
 
 
 def choices() -> dict[str, Setting]:
-    """What takes part in a run by name: the names there are, the default, the help."""
+    """The parts of a run that are chosen by name: their names, default and help."""
 
     def one_of(table: Iterable[str], default: str, about: str) -> Setting:
         return Setting(Literal[tuple(table)], default, about)
@@ -92,9 +92,9 @@ def choices() -> dict[str, Setting]:
 
 
 def parse_run(arguments: list[str], checked: bool = True) -> RunConfig:
-    """The settings of a run: preset, then --config or the resumed run's own, then flags.
+    """The settings of a run: those of the preset, overridden by --config or the resumed run, and then by flags.
 
-    Raises ConfigError, if ``checked`` also for a flag, or a key of a --config file written by hand, without effect.
+    Raises ConfigError; if ``checked``, also for a flag, or a key of a hand-written --config file, without effect.
     """
     said = raw_flags(arguments)
     kept, by_hand = from_file(said)
@@ -128,7 +128,7 @@ def parse_run(arguments: list[str], checked: bool = True) -> RunConfig:
 
 
 def from_file(said: Settings) -> tuple[dict[str, Any], dict[str, Any]]:
-    """(settings of the --config file or of the resumed run, those of them that somebody has written by hand)."""
+    """(settings of the --config file or of the resumed run, those of them that were written by hand)."""
     source, resumed = (said.get(name) for name in ("config", "resume"))
     if resumed not in (None, "auto") and (Path(str(resumed)) / "config.toml").is_file():
         if source is not None:
@@ -147,9 +147,9 @@ def from_file(said: Settings) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def before_flags(dataset: str, backend: str, preset: str, asked: Settings, said: Settings) -> dict[str, Any]:
-    """Flat settings that hold before flags are read, but for those that decide which others there are.
+    """The flat settings before flags are read; of the flags, only those that decide which other settings there are.
 
-    For help, also those that are chosen from one's own texts, where these can be read.
+    For help, also the settings that are chosen from your own texts, if these can be read.
     """
     if "help" in said or "h" in said:
         try:
@@ -217,7 +217,7 @@ def everything() -> dict[str, Setting]:
 
 
 def is_flag(argument: str) -> bool:
-    """Whether it is no value, not even a negative one."""
+    """Whether it is a flag and not a value, such as a negative number."""
     return argument.startswith("-") and not argument[1:2].isdigit()
 
 
