@@ -14,8 +14,8 @@ as much: ``count`` counts spikes; ``membrane`` of a stochastic neuron sums the p
 noise is what other neurons bring in alone. At β = 2 the nudge −β(y − s) outweighs what holds an output unit with
 σ' = ½: without noise it then leaves for a corner of σ.
 
-*Training.* From scratch, for a few epochs, by the preset's optimiser, whose steps do not depend on the size of the gradient, at each β;
-accuracy on the validation split. Test splits are not read.
+*Training.* From scratch, for a few epochs, by the preset's optimiser, whose steps do not depend on the size of
+the gradient, at each β; accuracy on the validation split. Test splits are not read.
 """
 
 import json

@@ -7,11 +7,16 @@ import pytest
 import torch
 
 from benchmarks.baselines import Classifier, DecomposableAttention, Passes, trained
+from benchmarks.free_energy import DYNAMICS, HEAT, SIZES, cosine, drawn, flat
 from benchmarks.growth import sized
+from benchmarks.local_optimisers import RIVALS, Rounded, Sign
 from benchmarks.measure import exponent, in_fresh_process, synthetic, training_batch
 from benchmarks.quantised import coarser, quantised
 from benchmarks.spiking import current_network, different_counts
 from docs.tools.growth import draw_growth
+from eqspike_seq.checks.bptt import SETTLED
+from eqspike_seq.devices.device_model import read_device
+from eqspike_seq.learning.estimators import ThreePhase, losses
 from eqspike_seq.ledger import sweep_products
 from eqspike_seq.memory import resident
 from eqspike_seq.model.network import Network, Shape
@@ -19,6 +24,7 @@ from eqspike_seq.progress import Reporter
 from eqspike_seq.relaxation.stack import ROUNDS
 from neuromorphic.neurons import IntegrateAndFire
 from neuromorphic.rate_code import SpikingBackend
+from tests.conftest import make_batch, make_network
 
 
 def hold(size: int) -> tuple[int, int]:
@@ -164,3 +170,72 @@ def test_networks_of_the_baselines_learn_their_words_and_which_the_other_text_ha
         found = trained(model, parts, Passes(passes, 20, 3e-3, 0), Reporter())
         assert (model.table[1:] != table[1:]).all()
         assert found["test_accuracy"] > 0.95 or passes == 1
+
+
+@pytest.mark.parametrize("kind", SIZES)
+@pytest.mark.parametrize("beta", [0.3, 5.0])
+def test_contrast_of_a_gibbs_chain_is_the_gradient_of_a_free_energy_difference_at_any_nudge(
+    kind: str, beta: float
+) -> None:
+    """From ln Z itself, and from the chain."""
+    chain, theta = drawn(SIZES[kind], 3)
+    gibbs, *_, spiking = DYNAMICS
+
+    def levels(nudge: float) -> torch.Tensor:
+        """(φ − βL)/T of each state; the logistic function has its middle at u = 1 as σ has."""
+        phi = chain.phi(theta, chain.winner, chain.hidden, chain.output)
+        return (phi - chain.hidden.sum(1) - chain.output.sum(1) - nudge * chain.loss) / HEAT
+
+    for nudge in (beta, -beta):
+        torch.testing.assert_close(chain.stationary(gibbs, theta, nudge), levels(nudge).softmax(0))
+    free, minus = (-HEAT * levels(nudge).logsumexp(0) for nudge in (beta, -beta))
+    gradient = flat(torch.autograd.grad((free - minus) / (2 * beta), list(theta.values())))
+    found = chain.contrast(gibbs, theta, beta, rates=False)
+    torch.testing.assert_close(found, -gradient)
+    torch.testing.assert_close(chain.descent(gibbs, theta, beta), found, rtol=1e-3, atol=1e-4)
+    assert chain.currents(gibbs, theta) < 1e-12 < 0.01 < chain.currents(spiking, theta)
+    apart = cosine(chain.contrast(spiking, theta, beta, rates=True), chain.descent(spiking, theta, beta))
+    assert 0.9 < apart < 1 - 1e-10
+
+
+@pytest.mark.parametrize("beta", [0.1, 0.5])
+def test_contrast_of_rates_at_a_large_nudge_is_the_gradient_of_the_mean_loss_over_nudges(beta: float) -> None:
+    """Along random directions, by central differences of 1/(2β) ∫ L dβ'."""
+    network, batch = make_network(), make_batch()
+    nodes, weights = np.polynomial.legendre.leggauss(8)
+
+    def objective(of: Network) -> float:
+        ends = SETTLED.nudge(of, batch, SETTLED.free(of, batch), tuple(beta * nodes))
+        found = [float(losses(of.shape, end.rates.output, batch.labels).mean()) for end in ends]
+        return float(0.5 * np.dot(weights, found))
+
+    gradients = ThreePhase(beta)(SETTLED, network, batch).gradients
+    for seed in range(3):
+        generator = torch.Generator().manual_seed(seed)
+        away = {n: 1e-4 * torch.randn(t.shape, generator=generator, dtype=t.dtype) for n, t in network.named()}
+        plus, minus = (
+            objective(Network.of(network.shape, {n: t + sign * away[n] for n, t in network.named()}))
+            for sign in (1, -1)
+        )
+        assert (plus - minus) / 2 == pytest.approx(sum(float((gradients[n] * away[n]).sum()) for n in away), rel=1e-5)
+
+
+def test_energy_of_an_update_by_hand() -> None:
+    """45 nm, fp32: 50 pJ a word, 4.6 a product, 18.4 a division, 0.9 an addition."""
+    picojoules = {rival.label: 1e12 * rival.joules()["value"] for rival in RIVALS}
+    assert picojoules["adam"] == pytest.approx(8 * 50 + 6 * 4.6 + 2 * 18.4)
+    assert picojoules["sgd"] == picojoules["sgd by layer"] == pytest.approx(4 * 50 + 4.6)
+    assert picojoules["sign, 8 bits"] == pytest.approx(2 * 50 + 2 * 12.5 + 2 * 0.9)
+
+
+def test_updates_smaller_than_a_level_arrive_in_the_mean() -> None:
+    weight, device = torch.zeros(400, 100), read_device("loihi-8bit")
+    assert device.bits is not None and device.range is not None
+    rounded = Rounded(Sign([{"params": [weight], "lr": 1e-3}]), [weight], device, 0)
+    level = device.bits.step(device.range.of(100))
+    for _ in range(4):
+        weight.grad = -torch.ones_like(weight)
+        rounded.step()
+    assert 1e-3 < level / 5 and len(weight.unique()) > 1
+    torch.testing.assert_close((weight / level).round() * level, weight)
+    assert float(weight.mean()) == pytest.approx(4e-3, rel=0.03)
