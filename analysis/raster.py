@@ -8,6 +8,7 @@ from analysis.folders import Json, Run
 from analysis.picture import Picture
 from analysis.style import COLOURS, figure, legend, short
 from eqspike_seq.phases import Phase
+from eqspike_seq.runs.samples import received
 
 TITLES = {Phase.FREE: "free phase", Phase.PLUS: "nudge +β", Phase.MINUS: "nudge −β"}
 NEURONS = 64  # of a layer at most: the first ones
@@ -60,14 +61,6 @@ def raster(run: Run) -> Picture | None:
         f"first {NEURONS} neurons of each layer above s¹ (orange: negative spikes), and the outputs."
     )
     return Picture("raster", caption, drawn, rows)
-
-
-def received(samples: dict[str, Any], text: int) -> tuple[Any, Any]:
-    """(the real words of a text, the attention that each gets from all that asks; 1 is an even share)."""
-    real = samples["mask"][text]
-    asks = samples["asks"][text] if "asks" in samples else real  # files of an earlier eqspike: every token asks
-    shares = samples["attention"][text].astype(np.float64)[asks][:, real]
-    return samples["tokens"][text][real], shares.sum(0) * real.sum() / max(1, asks.sum())
 
 
 def attention(run: Run) -> Picture | None:

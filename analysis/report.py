@@ -13,9 +13,9 @@ from analysis.energy_report import text_of
 from analysis.folders import Json, Run, read
 from analysis.picture import Picture, as_csv
 from analysis.pictures import draw_all
-from analysis.raster import received
 from analysis.style import svg_of
 from eqspike_seq.errors import ConfigError
+from eqspike_seq.runs.samples import received
 from neuromorphic.pricing import CostTable, read_table
 
 Command = Callable[[Run], str]

@@ -1,6 +1,6 @@
-"""Sixteen test texts in full detail: all three phases, and where HopAttn looks."""
+"""Sixteen test texts in full detail, all three phases and where HopAttn looks; and the worst mistakes."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from eqspike_seq.data.dataset import Dataset
 from eqspike_seq.data.patterns import NGrams, spread
 from eqspike_seq.data.tokens import tokenise
 from eqspike_seq.errors import DivergenceError
+from eqspike_seq.learning.evaluation import Evaluation
 from eqspike_seq.model.attention import hopattn_and_weights
 from eqspike_seq.model.batch import Batch
 from eqspike_seq.model.network import Network
@@ -21,16 +22,27 @@ from eqspike_seq.model.packing import Packed
 from eqspike_seq.model.token_layer import dense_layer
 from eqspike_seq.phases import RELAXED
 from eqspike_seq.relaxation.equilibrium import Backend, Equilibrium
+from eqspike_seq.runs.samples import received
 
 SAMPLES = 16
+MISTAKES = 20
 MOST_WORDS = 2000  # of a text
+
+
+class Relaxed(NamedTuple):
+    """The examples ``rows`` of a split at their free equilibrium."""
+
+    rows: NDArray[np.int64]
+    batch: Batch
+    free: Equilibrium
 
 
 @torch.no_grad()
 def samples(
-    config: RunConfig, backend: Backend, network: Network, gather: Batches, dataset: Dataset
+    config: RunConfig, backend: Backend, network: Network, gather: Batches, dataset: Dataset, test: Evaluation
 ) -> dict[str, NDArray[Any]]:
-    """What ``samples.npz`` holds: fixed test texts through all three phases, attention at the end of the free one.
+    """What ``samples.npz`` holds: fixed test texts through all three phases, attention at the end of the free one, and
+    the mistakes of ``test`` that the network was most confident of.
 
     Raises DivergenceError where a number is not finite.
     """
@@ -45,26 +57,49 @@ def samples(
         "labels": part.labels[rows],
         "reading_steps": np.array(free.reading_steps),
     }
-    if dataset.grams is not None and isinstance(config.data, Texts):
-        texts = [tokenise(dataset.test_texts[row], config.data.tokeniser)[:MOST_WORDS] for row in rows]
-        assert batch.ids is not None
-        shares = shares_of(network, batch, free)[:, 0].cpu().numpy()
-        arrays |= in_words(dataset.grams, texts, batch.ids[:, 0].cpu().numpy(), shares)
-    else:
-        words = dataset.words()
-        ids = gather.ids(part, rows).reshape(len(rows), -1)
-        arrays["tokens"] = np.array([[words[i] for i in text] for text in ids])
-        arrays["mask"] = arrays["asks"] = batch.mask.flatten(1).cpu().numpy()
-        if network.shape.attention:
-            arrays["attention"] = attention_of(network, batch, free).cpu().numpy().astype(np.float16)
+    arrays |= _words(config, network, gather, dataset, Relaxed(rows, batch, free))
     for phase, found in zip(RELAXED, (free, plus, minus), strict=True):
         arrays[f"{phase}_outputs"] = found.outputs.cpu().numpy()
         for name, values in found.trace.items():
             arrays[f"{phase}_{name}"] = values.cpu().numpy()
+    if len(wrong := test.mistakes(MISTAKES)):
+        batch = gather(part, wrong)
+        relaxed = Relaxed(wrong, batch, backend.free(network, batch))
+        arrays |= mistakes(_words(config, network, gather, dataset, relaxed), test, wrong)
     for name, array in arrays.items():
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             raise DivergenceError(f"training diverged: {name} of test texts is not finite. Lower --learning-rate.")
     return arrays
+
+
+def mistakes(words: dict[str, NDArray[Any]], test: Evaluation, rows: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
+    """The wrong answers ``rows`` with the ``words`` of their texts; of the attention what each word gets in all."""
+    found: dict[str, NDArray[Any]] = {"rows": rows, "labels": test.labels[rows], "outputs": test.rates[rows]}
+    found |= {name: words[name] for name in ("tokens", "mask")}
+    if "attention" in words:
+        found["attention"] = np.zeros(words["mask"].shape, dtype=np.float16)
+        for text, mask in enumerate(words["mask"]):
+            found["attention"][text, mask] = received(words, text)[1]
+    return {f"mistakes_{name}": array for name, array in found.items()}
+
+
+def _words(
+    config: RunConfig, network: Network, gather: Batches, dataset: Dataset, relaxed: Relaxed
+) -> dict[str, NDArray[Any]]:
+    """Words, which of their places hold one, which rows ask, and the attention of these, of test examples."""
+    rows, batch, free = relaxed
+    if dataset.grams is not None and isinstance(config.data, Texts):
+        texts = [tokenise(dataset.test_texts[row], config.data.tokeniser)[:MOST_WORDS] for row in rows]
+        assert batch.ids is not None
+        shares = shares_of(network, batch, free)[:, 0].cpu().numpy()
+        return in_words(dataset.grams, texts, batch.ids[:, 0].cpu().numpy(), shares)
+    words = dataset.words()
+    ids = gather.ids(dataset.test, rows).reshape(len(rows), -1)
+    mask = batch.mask.flatten(1).cpu().numpy()
+    found = {"tokens": np.array([[words[i] for i in text] for text in ids]), "mask": mask, "asks": mask}
+    if network.shape.attention:
+        found["attention"] = attention_of(network, batch, free).cpu().numpy().astype(np.float16)
+    return found
 
 
 def shares_of(network: Network, batch: Batch, free: Equilibrium) -> Tensor:

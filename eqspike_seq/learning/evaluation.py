@@ -65,6 +65,12 @@ class Evaluation:
         target = np.eye(self.rates.shape[1], dtype=np.float32)[self.labels]
         return float(0.5 * np.square(target - self.rates).sum(1).mean())
 
+    def mistakes(self, most: int) -> NDArray[np.int64]:
+        """Rows of at most so many wrong answers, those first whose rate is furthest above that of the right answer."""
+        rows = np.flatnonzero(self.predicted != self.labels)
+        ahead = self.rates[rows, self.predicted[rows]] - self.rates[rows, self.labels[rows]]
+        return rows[np.argsort(-ahead, kind="stable")[:most]]
+
     def curves(self) -> Curves:
         """Accuracy and mean events a text against free-phase steps."""
         return Curves(

@@ -207,7 +207,7 @@ def finish(trainer: Trainer, folder: RunFolder, reporter: Reporter) -> tuple[Eva
         **dense,
     )
     folder.write_json("ledger.json", counted.content())
-    arrays = samples(config, trainer.backend, *subject, dataset)
+    arrays = samples(config, trainer.backend, *subject, dataset, test)
     folder.write("samples.npz", lambda path: save_arrays(path, arrays))
     return test, prediction_columns(test, dataset.test_texts, dataset.classes)
 

@@ -7,10 +7,27 @@ from numpy.typing import NDArray
 
 from eqspike_seq.phases import RELAXED
 
+MISTAKES = {
+    "rows": ("m", "iu"),
+    "labels": ("m", "iu"),
+    "outputs": ("mc", "f"),
+    "tokens": ("mw", "U"),
+    "mask": ("mw", "b"),
+}
+TOKENS, LABELS = {"tokens", "mistakes_tokens"}, {"labels", "mistakes_labels"}
+
+
+def received(samples: dict[str, NDArray[Any]], text: int) -> tuple[NDArray[Any], NDArray[Any]]:
+    """(the words of a text, the attention that each gets from all rows that ask; 1 is an even share)."""
+    real = samples["mask"][text]
+    asks = samples["asks"][text] if "asks" in samples else real  # files of an earlier eqspike: every token asks
+    shares = samples["attention"][text].astype(np.float64)[asks][:, real]
+    return samples["tokens"][text][real], shares.sum(0) * real.sum() / max(1, asks.sum())
+
 
 def check_samples(arrays: dict[str, NDArray[Any]]) -> None:
     """Raises ValueError unless these are the arrays of samples.npz: names, axes, kinds, finite numbers."""
-    sizes: dict[str, int] = {}  # of the axes: texts b, tokens n, classes c; of each phase readings r and steps t
+    sizes: dict[str, int] = {}  # axes: texts b, tokens n, classes c, mistakes m, their tokens w; readings r, steps t
 
     def fit(name: str, axes: str, kinds: str, phase: str = "") -> None:
         array = arrays.get(name)
@@ -30,7 +47,13 @@ def check_samples(arrays: dict[str, NDArray[Any]]) -> None:
         raise ValueError("reading_steps: expected one whole number above 0")
     fit("tokens", "bn", "U")
     fit("mask", "bn", "b")
-    "".join(arrays["tokens"].ravel().tolist()).encode()  # no half characters
+    if "mistakes_rows" in arrays:  # files of an earlier eqspike have none
+        for name, (axes, kinds) in MISTAKES.items():
+            fit(f"mistakes_{name}", axes, kinds)
+        if "attention" in arrays:
+            fit("mistakes_attention", "mw", "f")
+    for name in TOKENS & arrays.keys():
+        "".join(arrays[name].ravel().tolist()).encode()  # no half characters
     if "attention" in arrays:
         if "asks" in arrays:
             fit("asks", "bq", "b")
@@ -44,5 +67,6 @@ def check_samples(arrays: dict[str, NDArray[Any]]) -> None:
             fit(f"{phase}_{name}", "tb", "biuf", phase)
             if arrays[f"{phase}_{name}"].ndim != arrays[f"free_{name}"].ndim:
                 raise ValueError(f"{phase}_{name}: not as in the free phase")
-    if (arrays["labels"] < 0).any() or (arrays["labels"] >= sizes["c"]).any():
-        raise ValueError(f"labels: expected numbers of {sizes['c']} classes")
+    for name in LABELS & arrays.keys():
+        if (arrays[name] < 0).any() or (arrays[name] >= sizes["c"]).any():
+            raise ValueError(f"{name}: expected numbers of {sizes['c']} classes")

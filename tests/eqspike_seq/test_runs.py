@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import stat
 from pathlib import Path
@@ -96,6 +97,16 @@ def test_a_run_folder_holds_what_reports_rely_on(tmp_path: Path, backend: str) -
     samples = np.load(folder / "samples.npz", allow_pickle=False)
     assert samples["attention"].shape == (16, 40, 40) and samples["tokens"].shape == (16, 40)
     np.testing.assert_allclose(samples["attention"].astype(float).sum(-1), 1, atol=0.02)
+    rates = np.array([table["rate_negative"], table["rate_positive"]]).T
+    ahead = {row: abs(rates[row, 0] - rates[row, 1]) for row in range(96) if table["label"][row] != rates[row].argmax()}
+    rows = samples["mistakes_rows"]
+    assert rows.tolist() == sorted(ahead, key=lambda row: (-ahead[row], row))[:20]
+    np.testing.assert_array_equal(samples["mistakes_outputs"], rates[rows])
+    texts = load_dataset(small(None).data).test_texts
+    for row, words, mask in zip(rows, samples["mistakes_tokens"], samples["mistakes_mask"], strict=True):
+        assert words[mask].tolist() == re.findall("[a-z]+", texts[row].lower())
+    even = samples["mistakes_attention"].astype(float).sum(1) / samples["mistakes_mask"].sum(1)
+    np.testing.assert_allclose(even, 1, atol=0.02)  # of even shares, the mean is one
     curves = json.loads((folder / "curves.json").read_text())
     assert curves["accuracy"][-1] == pytest.approx(saved["test_accuracy"])
     if backend == "spiking":
