@@ -3,11 +3,11 @@
 import statistics
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
-from analysis.energy import PARTS, part_of_run
-from analysis.energy_report import text_of
+from analysis.energy import PARTS, dense_ledgers, part_of_run
 from analysis.folders import Json, Run, groups
+from analysis.units import duration, memory, text_of
+from eqspike_seq.errors import ConfigError
 from neuromorphic.pricing import CostTable
 
 CONFIDENCE = 0.95
@@ -108,6 +108,16 @@ def joules(run: Run, table: CostTable) -> dict[str, Json] | None:
     return {part: row["joules"] for part, row in found.items() if row is not None} or None
 
 
+def comparable(row: Row) -> bool:
+    """Whether the run that a row is held against has the same network, and a ledger to be priced."""
+    if row.against is None:
+        return False
+    try:
+        return dense_ledgers(row.run, row.against.path)[0] is not None
+    except ConfigError:
+        return False
+
+
 def seeds(runs: list[Run]) -> list[Json]:
     """Mean and standard deviation of the accuracy of runs that differ in their seed alone."""
     rows = []
@@ -124,24 +134,41 @@ def cells(row: Row) -> list[str]:
     record = row.record()
     gap, p = record["points_to_dense"], record["mcnemar_p"]
 
-    def figure(key: str, shown: str, scale: float = 1.0) -> str:
-        value: Any = record[key]
-        return "–" if value is None else shown.format(value * scale)
+    def figure(key: str) -> str:
+        return "–" if record[key] is None else f"{record[key]:.3g}"
 
     return [
         row.run.name,
         row.run.label,
-        f"{record['test_accuracy']:.2%} ({row.low:.2%} – {row.high:.2%})",
+        f"{record['test_accuracy']:.2%} ({100 * row.low:.1f} – {100 * row.high:.1f})",
         "–" if gap is None else f"{gap:+.2f}" + ("" if p is None else f" (p = {p:.2g})"),
         "–" if record["joules_inference"] is None else text_of(record["joules_inference"]),
         "–" if record["joules_training"] is None else text_of(record["joules_training"]),
-        figure("spikes_per_synapse_inference", "{:.3g}"),
-        figure("train_seconds", "{:.1f} min", 1 / 60),
-        figure("peak_memory_bytes", "{:.2f} GB", 1e-9),
-        figure("free_steps", "{:.3g}"),
+        figure("spikes_per_synapse_inference"),
+        duration(record["train_seconds"]),
+        memory(record["peak_memory_bytes"]),
+        figure("free_steps"),
     ]
 
 
+def figures(row: Row) -> list[float | str | None]:
+    """What ``cells`` says, to sort a table by."""
+    record = row.record()
+    return [record[key] for key in KEYS]
+
+
+KEYS = (
+    "run",
+    "label",
+    "test_accuracy",
+    "points_to_dense",
+    "joules_inference",
+    "joules_training",
+    "spikes_per_synapse_inference",
+    "train_seconds",
+    "peak_memory_bytes",
+    "free_steps",
+)
 HEADS = (
     "run",
     "what",

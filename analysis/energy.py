@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from analysis.folders import Json, Run, open_run, read
+from analysis.units import rounded
 from eqspike_seq.config.settings import FORMAT
 from eqspike_seq.errors import ConfigError
 from eqspike_seq.ledger import Ledger
@@ -123,7 +124,7 @@ def verdict(title: str, other: str, found: Mapping[str, Json | None], accuracies
         word, more, factor = ("wins", "less", r["value"]) if r["value"] >= 1 else ("loses", "more", 1 / r["value"])
         sure = (r["low"] >= 1) == (r["high"] >= 1)
         where = "over the whole range of constants" if sure else "but not over the whole range of constants"
-        times = f"{factor:.2g}"
+        times = rounded(factor)
         took = "both take the same energy" if times == "1" else f"spiking {word}, {times} times {more} energy"
         said.append(f"{label}: {took}, {where}")
     return f"{title} against dense EP on {other}, {accuracies}: " + "; ".join(said) + "."
@@ -192,7 +193,8 @@ def classifiers(ledger: Ledger, table: CostTable, scores: Json) -> list[Json]:
         mine = Ledger(samples={Phase.FREE: texts})
         mine.add("classifier", Phase.FREE, **counts, **load)
         accuracy = scores.get(key, {}).get("test_accuracy")
-        found.append({"name": f"logistic regression, {title}", "test_accuracy": accuracy, **part_of(mine, table)})
+        about = {"name": f"logistic regression, {title}", "on": table.title, "test_accuracy": accuracy}
+        found.append({**about, **part_of(mine, table)})
     return found
 
 
@@ -224,7 +226,10 @@ def energy(path: Path, tables: list[CostTable], against: Path | None, scores: Pa
     run = open_run(path)
     if doubled := {table.name for table in tables if [t.name for t in tables].count(table.name) > 1}:
         raise ConfigError(f"--hardware: {', '.join(sorted(doubled))} given twice; tables need names of their own")
-    figures = {} if scores is None else read(scores, dict)
+    simple = run.result.baseline
+    figures = {} if simple is None else {"tfidf_logistic": {"test_accuracy": simple.test_accuracy}}
+    if scores is not None:
+        figures = read(scores, dict)
     if figures.get("dataset", run.result.dataset) != run.result.dataset:
         raise ConfigError(f"--classifiers: {scores} is of {figures['dataset']}, expected {run.result.dataset}")
     dense, accuracies = dense_ledgers(run, against)

@@ -1,16 +1,13 @@
-"""The report of ``eqspike energy``: tables on the terminal, ``energy.csv`` and pictures in the run folder."""
+"""What ``eqspike energy`` writes into the run folder: ``energy.csv`` and pictures; and how figures are printed."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-
-from rich.console import Console
-from rich.table import Table
 
 from analysis.energy import PARTS
 from analysis.folders import Json, open_run
 from analysis.picture import as_csv
 from analysis.style import COLOURS, figure, legend, logarithmic, save
+from analysis.units import text_of
 from eqspike_seq.files import write_bytes
 from eqspike_seq.phases import Phase
 from neuromorphic.pricing import CostTable, price
@@ -29,20 +26,6 @@ COMPONENTS = ("layers", "HopAttn", "x w1", "loading", "learning", "static power"
 WIDEST = 2.5  # times dense EP: where the picture ends
 BROKEN = 1.95  # times dense EP: where a bar that goes on ends, so that its number has room
 APART = 0.06  # decades of spikes per synapse: between the ranges of two chips, which would hide each other
-UNITS = ((1e6, "MJ"), (1e3, "kJ"), (1.0, "J"), (1e-3, "mJ"), (1e-6, "µJ"), (1e-9, "nJ"), (1e-12, "pJ"))
-
-
-def text_of(joules: float) -> str:
-    """With a unit that fits."""
-    for size, unit in UNITS:
-        if joules >= 0.9995 * size:  # what rounds to a thousand has the next unit
-            return f"{joules / size:.3g} {unit}"
-    return "0" if joules == 0 else f"{joules / 1e-12:.2g} pJ"
-
-
-def texts_of(joules: Sequence[float]) -> list[str]:
-    """Each with a unit that fits."""
-    return [text_of(value) for value in joules]
 
 
 def ranged(joules: Json) -> str:
@@ -53,82 +36,6 @@ def ranged(joules: Json) -> str:
 def spread(found: Json | None) -> str:
     """A ratio and its range."""
     return "–" if found is None else "{value:.3g} ({low:.2g} – {high:.2g})".format(**found)
-
-
-def show(report: Json, console: Console) -> None:
-    """Tables, what is not counted, and the verdicts."""
-    spiking = report["dense_from"] is not None
-    for part, label in PARTS.items():
-        headings = ["hardware", f"joules, {label}"]
-        headings += ["dense EP", "dense ÷ this", "arithmetic alone", "break-even"] if spiking else []
-        table = Table(*headings, title=f"Energy of {label}", box=None, pad_edge=False)
-        for entry in report["hardware"].values():
-            row = [entry["title"], ranged(entry[part]["joules"])]
-            if spiking:
-                even = entry["break_even_spikes_per_synapse"][part]
-                row.append(f"{text_of(entry['dense'][part]['joules']['value'])} on {entry['dense']['on']}")
-                row.append(spread(entry["dense_over_this"][part]))
-                alone = entry["dense_over_this_in_arithmetic"][part]
-                row.append("–" if alone is None else f"{alone:.3g}")
-                row.append("–" if even is None else f"{even:.3g}" if even else "never")
-            table.add_row(*row)
-        console.print(table, "")
-    for part, label in PARTS.items():
-        used = [name for name in COMPONENTS if any(name in e[part]["components"] for e in report["hardware"].values())]
-        table = Table("hardware", *used, title=f"What {label} is made of", box=None, pad_edge=False)
-        for entry in report["hardware"].values():
-            parts = entry[part]["components"]
-            table.add_row(entry["title"], *(text_of(parts[name]["value"]) if name in parts else "–" for name in used))
-        console.print(table, "")
-    first = next(iter(report["hardware"].values()))
-    for part, label in PARTS.items():
-        for split in ("layers", "phases", "groups"):
-            sums = first[part][split].items()
-            shown = ", ".join(f"{name} {text_of(sum_['value'])}" for name, sum_ in sums)
-            console.print(f"{first['title']}, {label}, by {'kinds' if split == 'groups' else split}: {shown}")
-    console.print("(energy.csv has every layer, phase and kind on every hardware.)", "")
-    if report["baselines"]:
-        table = Table("beside it", "test accuracy", "an inference", "a training sample", box=None, pad_edge=False)
-        for row in report["baselines"]:
-            inference = row.get("inference", row)["joules"]
-            training = text_of(row["training"]["joules"]["value"]) if "training" in row else "–"
-            accuracy = row.get("test_accuracy")
-            table.add_row(
-                row["name"], "–" if accuracy is None else f"{accuracy:.2%}", text_of(inference["value"]), training
-            )
-        console.print(table, "")
-    figures = ", ".join(
-        f"{label} {report['spikes_per_synapse'][part]:.3g}"
-        for part, label in PARTS.items()
-        if report["spikes_per_synapse"][part]
-    )
-    if figures:
-        layers = ", ".join(f"{name} {rate:.3g}" for name, rate in report["spikes_per_neuron_and_step"].items())
-        console.print(f"Spikes per synapse: {figures}. Spikes a neuron and step: {layers}.", "")
-    for row in report.get("claim", []):
-        console.print(
-            f"Claim of {row['claimed']} times below a GPU, {PARTS[row['part']]}, {row['chip']} against {row['gpu']}: "
-            f"{spread(row['found'])}, {row['verdict']}."
-        )
-    if measured := report["measured_joules"]:
-        shown = ", ".join(f"{part} {text_of(measured[part])}" for part in ("training", "testing") if measured[part])
-        console.print(f"Measured (RAPL or NVML) while this program simulated the run: {shown}.")
-    else:
-        console.print("Measured: nothing, the machine of the run had neither RAPL nor an NVML counter to read.")
-    console.print("", "Not counted anywhere: " + report["never_counted"])
-    for entry in report["hardware"].values():
-        omitted: dict[str, list[str]] = {}
-        for kind, reason in entry["not_counted"].items():
-            omitted.setdefault(reason, []).append(kind.replace("_", " "))
-        console.print(
-            f"{entry['title']}: {entry['note']} Not priced apart: "
-            + "; ".join(f"{', '.join(kinds)} ({reason})" for reason, kinds in omitted.items())
-            + "."
-        )
-    console.print("", f"Test accuracy: {report['accuracies']}.", "")
-    for entry in report["hardware"].values():
-        if "verdict" in entry:
-            console.print(entry["verdict"])
 
 
 def write_csv(run: Path, tables: list[CostTable], path: Path) -> None:

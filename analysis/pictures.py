@@ -5,34 +5,48 @@ One returns None where no run holds what it needs.
 
 import itertools
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import numpy as np
 
 from analysis import check_pictures, raster
 from analysis.energy import PARTS, part_of_run
-from analysis.energy_report import COMPONENTS, text_of, texts_of
+from analysis.energy_report import COMPONENTS
 from analysis.folders import Json, Run, groups
 from analysis.picture import Picture
-from analysis.style import COLOURS, MARKERS, figure, key, legend, legends, logarithmic, short
+from analysis.style import COLOURS, MARKERS, figure, key, legend, legends, logarithmic, short, together
+from analysis.units import text_of, texts_of
 from neuromorphic.pricing import GROUPS, CostTable
 
 BARS = 40  # at most in one picture
 TIMES = ((3600, "hours"), (60, "minutes"), (1, "seconds"))
 
 
-def _marked(runs: list[Run]) -> list[tuple[str, str, list[Run], str]]:
-    """(colour, marker, runs that differ in the seed alone, their label); a folder tells equal labels apart."""
+class Series(NamedTuple):
+    """Runs that differ in the seed alone, and how all pictures show them; ``place`` is among those of a report."""
+
+    place: int
+    colour: str
+    marker: str
+    runs: list[Run]
+    label: str
+
+
+def series(runs: list[Run], file: str = "") -> list[Series]:
+    """Those of ``runs``, of which only runs that have ``file`` are left; a folder tells equal labels apart."""
     found = groups(runs)
     labels = [group[0].label for group in found]
-    return [
-        (
+    shown = [
+        Series(
+            place,
             COLOURS[place % len(COLOURS)],
             MARKERS[place // len(COLOURS) % len(MARKERS)],
-            group,
+            [run for run in group if not file or run.has(file)],
             label if labels.count(label) == 1 else f"{label} ({group[0].name})",
         )
         for place, (group, label) in enumerate(zip(found, labels, strict=True))
     ]
+    return [each for each in shown if each.runs]
 
 
 def learning_curves(runs: list[Run], table: CostTable) -> Picture | None:
@@ -41,18 +55,22 @@ def learning_curves(runs: list[Run], table: CostTable) -> Picture | None:
     rows: list[Json] = []
     longest = max(line.seconds for run in runs for line in run.metrics)
     size, unit = next(found for found in TIMES if longest >= 2 * found[0] or found[0] == 1)
-    for colour, marker, group, label in _marked(runs):
+    for place, colour, marker, group, label in series(runs):
         lines = [[line for line in run.metrics if line.validation_accuracy is not None] for run in group]
         length = min(len(line) for line in lines)
         times = np.mean([[line.seconds / size for line in run[:length]] for run in lines], 0)
         values = 100 * np.array([[line.validation_accuracy for line in run[:length]] for run in lines])
         train = 100 * np.array([[line.train_accuracy for line in run[:length]] for run in lines])
         seeds = f", {len(group)} seeds" if len(group) > 1 else ""
-        axis.plot(times, values.mean(0), "-", marker=marker, color=colour, label=label + seeds, markersize=3)
-        axis.plot(times, train.mean(0), color=colour, linewidth=0.8, alpha=0.5)
+        test = 100 * np.mean([run.result.test_accuracy for run in group])
+        artists = [
+            *axis.plot(times, values.mean(0), "-", marker=marker, color=colour, label=label + seeds, markersize=3),
+            *axis.plot(times, train.mean(0), color=colour, linewidth=0.8, alpha=0.5),
+            axis.axhline(test, color=colour, ls="--", lw=0.7),
+        ]
         if len(group) > 1:
-            axis.fill_between(times, values.min(0), values.max(0), color=colour, alpha=0.15)
-        axis.axhline(100 * np.mean([run.result.test_accuracy for run in group]), color=colour, ls="--", lw=0.7)
+            artists.append(axis.fill_between(times, values.min(0), values.max(0), color=colour, alpha=0.15))
+        together(drawn, place, *artists)
         rows += [
             {"run": run.name, "epoch": line.epoch, "minutes": line.seconds / 60}
             | {"train_accuracy": line.train_accuracy, "validation_accuracy": line.validation_accuracy}
@@ -76,16 +94,17 @@ def learning_curves(runs: list[Run], table: CostTable) -> Picture | None:
 
 def accuracy_over_steps(runs: list[Run], table: CostTable) -> Picture | None:
     """What a shorter free phase would have answered."""
-    able = [run for run in runs if run.has("curves.json")]
+    able = series(runs, "curves.json")
     if not able:
         return None
     drawn, axes = figure(1, 2, one_scale=True)
     rows: list[Json] = []
-    for colour, marker, group, label in _marked(able):
+    for place, colour, marker, group, label in able:
         course = group[0].curves
         accuracy = [100 * value for value in course.accuracy]
-        axes[0][0].plot(course.steps, accuracy, "-", marker=marker, color=colour, label=label, markersize=4)
-        axes[0][1].plot(course.events_per_text, accuracy, "-", marker=marker, color=colour, markersize=4)
+        looks = {"marker": marker, "color": colour, "markersize": 4}
+        together(drawn, place, *axes[0][0].plot(course.steps, accuracy, "-", label=label, **looks))
+        together(drawn, place, *axes[0][1].plot(course.events_per_text, accuracy, "-", **looks))
         pairs = zip(course.steps, course.accuracy, course.events_per_text, strict=True)
         rows += [{"run": group[0].name, "steps": s, "test_accuracy": a, "events_per_text": e} for s, a, e in pairs]
     axes[0][0].set(xlabel="steps or sweeps of the free phase", ylabel="test accuracy, %")
@@ -104,7 +123,7 @@ def accuracy_over_energy(runs: list[Run], table: CostTable) -> Picture | None:
     axes[0][0].set_ylabel("test accuracy, %")
     for axis, (part, label) in zip(axes[0], PARTS.items(), strict=True):
         points = []
-        for colour, marker, group, name in _marked(runs):
+        for place, colour, marker, group, name in series(runs):
             for run in group:
                 if (found := part_of_run(run, part, table)) is None:
                     continue
@@ -112,7 +131,8 @@ def accuracy_over_energy(runs: list[Run], table: CostTable) -> Picture | None:
                 accuracy = 100 * run.result.test_accuracy
                 spread = [[joules["value"] - joules["low"]], [joules["high"] - joules["value"]]]
                 shown = name if run is group[0] else None
-                axis.errorbar(joules["value"], accuracy, xerr=spread, fmt=marker, color=colour, label=shown)
+                bar = axis.errorbar(joules["value"], accuracy, xerr=spread, fmt=marker, color=colour, label=shown)
+                together(drawn, place, bar.lines[0], *bar.lines[2])
                 points.append((joules["value"], accuracy))
                 rows.append({"run": run.name, "part": part, "test_accuracy": accuracy / 100, **joules})
         if points:
@@ -143,14 +163,15 @@ def accuracy_over_spikes(runs: list[Run], table: CostTable) -> Picture | None:
         return None
     drawn, ((axis,),) = figure()
     rows = []
-    for colour, marker, group, label in _marked(runs):
+    for place, colour, marker, group, label in series(runs):
         for run in group:
             spikes, accuracy = run.result.spikes_per_synapse_per_inference, 100 * run.result.test_accuracy
             shown = label if run is group[0] else None
             if spikes is None:
-                axis.axhline(accuracy, color=colour, linestyle="--", label=shown)
+                artists = [axis.axhline(accuracy, color=colour, linestyle="--", label=shown)]
             else:
-                axis.plot(spikes, accuracy, marker, color=colour, label=shown)
+                artists = axis.plot(spikes, accuracy, marker, color=colour, label=shown)
+            together(drawn, place, *artists)
             rows.append({"run": run.name, "spikes_per_synapse": spikes, "test_accuracy": accuracy / 100})
     axis.axvline(1.72, color="grey", linewidth=0.8, label="1.72: rate codes lose above it")
     logarithmic(axis, "x")
@@ -165,12 +186,12 @@ def accuracy_over_spikes(runs: list[Run], table: CostTable) -> Picture | None:
 
 def rates_over_training(runs: list[Run], table: CostTable) -> Picture | None:
     """Mean activity of each layer."""
-    shown = _marked(runs)[:6]
+    shown = series(runs)[:6]
     drawn, axes = figure(-(-len(shown) // 3), min(3, len(shown)), one_scale=True)
     rows: list[Json] = []
     for axis in list(axes.flat)[len(shown) :]:
         axis.set_visible(False)
-    for axis, (_, _, group, label) in zip(axes.flat, shown, strict=False):
+    for axis, (_, _, _, group, label) in zip(axes.flat, shown, strict=False):
         lines = group[0].metrics
         for colour, layer in zip(COLOURS, lines[0].rates, strict=False):
             axis.plot([line.epoch for line in lines], [line.rates[layer] for line in lines], color=colour, label=layer)
@@ -186,19 +207,20 @@ def rates_over_training(runs: list[Run], table: CostTable) -> Picture | None:
 
 def settling(runs: list[Run], table: CostTable) -> Picture | None:
     """Residual and φ over the three phases."""
-    able = [run for run in runs if run.has("samples.npz")]
+    able = series(runs, "samples.npz")
     if not able:
         return None
     drawn, axes = figure(2, 3, one_scale=True)
     rows: list[Json] = []
-    for colour, marker, group, label in _marked(able):
+    for place, colour, marker, group, label in able:
         samples = group[0].samples
         every = int(samples["reading_steps"])
         for column, (phase, title) in enumerate(raster.TITLES.items()):
             residual, phi = (samples[f"{phase}_{name}"].mean(1) for name in ("residual", "phi"))
             steps = every * np.arange(1, len(residual) + 1)
-            axes[0][column].plot(steps, residual, "-", marker=marker, color=colour, label=label, markersize=3)
-            axes[1][column].plot(steps, phi, "-", marker=marker, color=colour, markersize=3)
+            looks = {"marker": marker, "color": colour, "markersize": 3}
+            together(drawn, place, *axes[0][column].plot(steps, residual, "-", label=label, **looks))
+            together(drawn, place, *axes[1][column].plot(steps, phi, "-", **looks))
             axes[0][column].set_title(title)
             axes[1][column].set_xlabel("step")
             triples = zip(steps.tolist(), residual.tolist(), phi.tolist(), strict=True)

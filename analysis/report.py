@@ -1,24 +1,32 @@
 """``eqspike report``: one HTML file that works from disk, with no request to anywhere."""
 
 import base64
+import html
 import itertools
+import json
 import re
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import numpy as np
 
-from analysis.comparison import HEADS, Row, cells, compare, seeds
-from analysis.energy import NEVER, dense_ledgers, priced
-from analysis.energy_report import text_of
+from analysis.answers import confusion, mistakes, texts
+from analysis.comparison import HEADS, Row, cells, compare, figures, seeds
+from analysis.energy import NEVER
 from analysis.folders import Json, Run, read
 from analysis.picture import Picture, as_csv
-from analysis.pictures import draw_all
+from analysis.pictures import Series, draw_all, series
 from analysis.style import svg_of
-from eqspike_seq.errors import ConfigError
-from eqspike_seq.runs.samples import received
+from analysis.summary import facts
+from analysis.ticks import LogLabels
+from analysis.verdict import verdicts
+from eqspike_seq.data.registry import pixels_of
 from neuromorphic.pricing import CostTable, read_table
 
 Command = Callable[[Run], str]
+MOST = 600_000  # characters of single texts and mistakes in a page; the first run's are always there
+FONTS = re.compile(r"font-family: [^;\"]*;?|; font-family: [^;\"]*(?=\")")
+INK = (("#000000", "currentColor"), ("#ffffff", "var(--panel)"))  # what a dark page turns round
 
 
 def page(
@@ -36,98 +44,102 @@ def page(
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     table = read_table(hardware)
-    rows = compare(runs, table)
-    subject = next((run for run in reversed(runs) if run.has("samples.npz") and "attention" in run.samples), None)
-    count = "1 run" if len(runs) == 1 else f"{len(runs)} runs"
+    rows, shown = compare(runs, table), series(runs)
+    sets = list(dict.fromkeys(run.result.dataset for run in runs))
     environment = Environment(
         loader=PackageLoader("analysis"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     return environment.get_template("report.html").render(
-        title=f"eqspike: {', '.join(dict.fromkeys(run.result.dataset for run in runs))}, {count}",
-        verdicts=[*said, *(verdict(row, table) for row in rows)],
+        title=f"eqspike: {', '.join(sets)}, {'1 run' if len(runs) == 1 else f'{len(runs)} runs'}",
+        verdicts=[*([said] if (said := list(said)) else []), *verdicts(rows, table)],
         left_out=left_out,
+        cards=[card(row, table, shown) for row in rows],
+        subjects=subjects(runs),
+        what="images" if all(map(pixels_of, sets)) else "texts",
         heads=HEADS,
-        rows=[cells(row) for row in rows],
+        rows=[list(zip(cells(row), figures(row), strict=True)) for row in rows],
         seeds=seeds(runs),
         hardware=table.title,
         never=f"Not counted: {NEVER}",
-        pictures=[embedded(picture) for picture in itertools.chain(drawn, draw_all(runs, table))],
-        texts=[] if subject is None else texts(subject),
-        texts_from=subject and subject.name,
+        series=shown,
+        pictures=[embedded(picture, shown) for picture in itertools.chain(drawn, draw_all(runs, table))],
         made=[provenance(run, command) for run in runs],
     )
 
 
-def verdict(row: Row, table: CostTable) -> str:
-    """What a reader wants to know first of one run."""
-    result = row.run.result
-    said = f"{row.run.name} ({row.run.label}): {result.test_accuracy:.2%} of {result.n_test:,} test texts are right"
-    if row.against is not None:
-        gap = 100 * (result.test_accuracy - row.against.result.test_accuracy)
-        said += f", {abs(gap):.2f} points {'below' if gap < 0 else 'above'} dense EP"
-        if row.test is not None:
-            said += " (more than chance would do)" if row.test[2] < 0.05 else " (no more than chance would do)"
-    said += "."
-    if (simple := result.baseline) is not None:
-        said += (
-            f" Logistic regression on TF-IDF of words and word pairs has {simple.test_accuracy:.2%} on the same split, "
-            f"after {simple.seconds:.1f} s."
-        )
-    if row.joules is None:
-        return said + " Its energy is not known: it left no ledger that can be priced."
-    if result.backend == "dense":
-        return said + f" An inference takes {text_of(row.joules['inference']['value'])}."
-    try:
-        dense, accuracies = dense_ledgers(row.run, None if row.against is None else row.against.path)
-    except ConfigError:  # the same texts, but not the same network, or no ledger: its own weights, run densely
-        dense, accuracies = dense_ledgers(row.run, None)
-    if dense is None:
-        return said + f" An inference takes {text_of(row.joules['inference']['value'])}."
-    return f"{said} {priced(row.run, table, dense, accuracies)['verdict']}"
+def card(row: Row, table: CostTable, shown: list[Series]) -> Json:
+    """A run in a few figures, in the colour that pictures give it."""
+    (mine,) = (each for each in shown if row.run in each.runs)
+    return {"name": row.run.name, "label": row.run.label, "place": mine.place, "facts": facts(row, table)}
 
 
-def embedded(picture: Picture) -> Json:
-    """A picture as SVG within the page, and to be taken away with its numbers."""
+def subjects(runs: list[Run]) -> list[Json]:
+    """What each run confuses, its mistakes, and single texts while there is room for them in the page."""
+    found: list[Json] = []
+    length = 0
+    for run in runs:
+        whole: Json = {"texts": [], "mistakes": []}
+        if run.has("samples.npz"):
+            single = {"texts": texts(run), "mistakes": mistakes(run)}
+            size = len(json.dumps(single))
+            if not length or length + size <= MOST:
+                whole, length = single, length + size
+        about = {"name": run.name, "classes": run.result.classes, "confusion": confusion(run)}
+        if whole["texts"] or about["confusion"]:
+            found.append({**about, **whole})
+    return found
+
+
+def embedded(picture: Picture, shown: list[Series]) -> Json:
+    """A picture as SVG within the page, to be taken away with its numbers; what it shows of runs can be asked."""
     whole = svg_of(picture.drawn).decode()
-    svg = whole[whole.index("<svg") :]
+    svg = FONTS.sub("", whole[whole.index("<svg") :])
+    for colour, turned in INK:
+        svg = svg.replace(colour, turned)
+    svg = told(svg, picture.drawn, shown)
     for pattern in (r'(id=")', r"(url\(#)", r'(href="#)'):  # names must differ between the pictures of a page
         svg = re.sub(pattern, rf"\g<1>{picture.name}-", svg)
-    coded = {"svg64": whole.encode(), "csv64": as_csv(picture.rows)}
-    about = {"name": picture.name, "caption": picture.caption, "svg": svg}
-    return {**about, **{name: base64.b64encode(content).decode() for name, content in coded.items()}}
+    coded = base64.b64encode(as_csv(picture.rows)).decode()
+    runs = " data-series" in svg
+    return {"name": picture.name, "caption": picture.caption, "svg": svg, "csv64": coded, "runs": runs}
 
 
-def texts(run: Run) -> list[Json]:
-    """The texts of samples.npz: words, the attention that each gets (largest 1), output rates, spikes by layer."""
-    samples, found = run.samples, []
-    outputs, every = samples["free_outputs"], int(samples["reading_steps"])
-    names, classes = run.result.classes, outputs.shape[2]
-    if len(names) != classes:  # an earlier eqspike kept none
-        names = [str(number) for number in range(classes)]
-    for index, label in enumerate(samples["labels"].tolist()):
-        words, shares = received(samples, index)
-        strongest = float(shares.max()) if len(shares) else 1.0
-        answer = int(outputs[-1, index].argmax())
-        right = "right" if answer == label else "wrong"
-        found.append(
-            {
-                "title": f"{index + 1}: {' '.join(words[:8])} … ({right})",
-                "words": words.tolist(),
-                "attention": [round(float(value) / (strongest or 1.0), 3) for value in shares],
-                "steps": [every * (step + 1) for step in range(len(outputs))],
-                "rates": [[round(float(value), 4) for value in line] for line in outputs[:, index].T],
-                "spikes": {
-                    name.removeprefix("free_spikes_"): np.abs(samples[name][:, index].astype(np.int64))
-                    .reshape(len(samples[name]), -1)
-                    .sum(1)
-                    .tolist()
-                    for name in sorted(samples)
-                    if name.startswith("free_spikes_")
-                },
-                "legend": f"Label {names[label]}, answer {names[answer]}. Lines: output rates of {', '.join(names)}.",
-            }
-        )
+def told(svg: str, drawn: Any, shown: list[Series]) -> str:
+    """The SVG with groups that say which series they are of, and points that say their values."""
+    labels = {each.place: each.label for each in shown}
+    artists = {a.get_gid(): a for a in drawn.findobj(lambda a: str(a.get_gid()).startswith("series-"))}
+
+    def group(match: re.Match[str]) -> str:
+        name, place, rest = match[1], int(match[2]), match[3]
+        points = values(artists[name], labels.get(place, ""))
+        if len(points) == rest.count("<use "):
+            left = iter(points)
+            rest = re.sub("<use ", lambda _: f'<use data-tip="{html.escape(next(left))}" ', rest)
+        return f'<g data-series="{place}">{rest}'
+
+    return re.sub(r'<g id="(series-(\d+)-\d+)">(.*?)(?=<g id="|\Z)', group, svg, flags=re.DOTALL)
+
+
+def values(artist: Any, label: str) -> list[str]:
+    """What each point of a line says: its series, and its place along both axes."""
+    if not hasattr(artist, "get_xydata") or artist.get_marker() in (None, "None", ""):
+        return []
+    found = []
+    for point in np.asarray(artist.get_xydata(), dtype=float):
+        if np.isfinite(point).all():
+            axes = (artist.axes.xaxis, artist.axes.yaxis)
+            along = (
+                f"{axis.label.get_text() or axis.axes.get_ylabel()}: {number(axis, value)}"
+                for axis, value in zip(axes, point, strict=True)
+            )
+            found.append("\n".join([label, *along]))
     return found
+
+
+def number(axis: Any, value: float) -> str:
+    """As the labels of the axis say it, to four digits."""
+    rounded, formatter = float(f"{value:.4g}"), axis.get_major_formatter()
+    return formatter(rounded) if isinstance(formatter, LogLabels) else f"{rounded:g}"
 
 
 def provenance(run: Run, command: Command) -> list[str]:

@@ -26,14 +26,8 @@ def main(path: Path) -> None:
     """Read ``robustness.json``; print the table and the verdict, write robustness.csv and robustness.svg."""
     found = read(path, Robustness.read)
     console = Console(highlight=False, markup=False, emoji=False)
-    head, *rows = table(found)
-    shown = Table(box=None, pad_edge=False, title="test accuracy, mean over chips (lowest to highest)")
-    for name in head:
-        shown.add_column(name, overflow="fold")
-    for row in rows:
-        shown.add_row(*row)
-    console.print(shown, "")
-    console.print(verdict(found))
+    console.print(verdict(found), "")
+    console.print(by_way(found))
     if found.missing:
         console.print(f"{found.missing} runs have diverged, or not ended, and are left out.")
     for made in (path, draw(found).write(path.parent)):
@@ -72,6 +66,19 @@ def table(found: Robustness) -> list[tuple[str, ...]]:
     return rows
 
 
+def by_way(found: Robustness) -> Table:
+    """A line for each way, a column for each σ, as a terminal has room for: the mean over chips, then the lowest."""
+    shown = Table(box=None, pad_edge=False, title_justify="left")
+    shown.title = "test accuracy in %, by mismatch σ: mean over chips, lowest chip"
+    shown.add_column("")
+    for sigma in sigmas(found):
+        shown.add_column(f"{sigma:g}", justify="right", no_wrap=True)
+    for label, column in columns(found).items():
+        cells = [accuracies(found, column, sigma) for sigma in sigmas(found)]
+        shown.add_row(label, *(f"{100 * statistics.mean(c):.1f} {100 * min(c):.0f}" if c else "–" for c in cells))
+    return shown
+
+
 def ideal(found: Robustness) -> float:
     """Test accuracy without a chip, mean over seeds."""
     return statistics.mean(found.ideal.values())
@@ -93,7 +100,7 @@ def verdict(found: Robustness) -> str:
             mean = statistics.mean(some)
             parts.append(f"{label}: {mean:.1%}, {(mean - means[sigma]) / lost:.0%} of the loss regained")
     budget = f"Tuning takes {found.tuning_epochs} epochs, a training {found.epochs}."
-    return " ".join([said, "; ".join(parts) + ".", budget])
+    return "\n".join([said, *(f"  {part}" for part in parts), budget])
 
 
 def draw(found: Robustness) -> Picture:

@@ -73,6 +73,14 @@ def logarithmic(
         axis.set_minor_formatter(NullFormatter())
 
 
+def together(drawn: Any, place: int, *artists: Any) -> None:
+    """Give what shows series ``place`` ids by which a page finds it in the SVG: ``series-PLACE-NUMBER``."""
+    number = len(drawn.findobj(lambda artist: str(artist.get_gid()).startswith("series-")))
+    for artist in artists:
+        artist.set_gid(f"series-{place}-{number}")
+        number += 1
+
+
 def legend(drawn: Any, handles: Sequence[Any] = ()) -> None:
     """A legend below all axes, where it covers no data: of ``handles``, or of all that has a label in any of them."""
     if not handles:

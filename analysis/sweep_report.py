@@ -13,6 +13,7 @@ from analysis.folders import Json, finished_runs, open_runs, read
 from analysis.picture import Picture, as_csv
 from analysis.report import Command, page
 from analysis.style import figure, logarithmic, short
+from analysis.units import duration
 from eqspike_seq.files import write_bytes
 from eqspike_seq.runs.schema import Sweep, Trial
 
@@ -31,7 +32,7 @@ def main(path: Path, command: Command) -> None:
     for row in rows:
         spread = "" if row["standard_deviation"] is None else f" ± {row['standard_deviation']:.2%}"
         spikes = "–" if row["spikes_per_synapse"] is None else f"{row['spikes_per_synapse']:.3g}"
-        cells = (f"{row['validation_accuracy']:.2%}{spread}", spikes, f"{row['train_seconds'] / 60:.1f} min")
+        cells = (f"{row['validation_accuracy']:.2%}{spread}", spikes, duration(row["train_seconds"]))
         shown.add_row(str(row["trial"]), *(str(row[name]) for name in names), *cells)
     console = Console(highlight=False, markup=False, emoji=False)
     console.print(shown, "")

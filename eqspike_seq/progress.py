@@ -1,14 +1,13 @@
-"""What a person sees while a run goes on: bars with the time left, warnings, and the result at the end."""
+"""What a person sees while a run goes on: bars with the time left, and warnings."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.table import Table
 
 if TYPE_CHECKING:
     from eqspike_seq.data.dataset import Dataset
@@ -19,7 +18,7 @@ MANY_LETTERS = 0.05  # in no token: a share at which a run is warned
 
 
 class Reporter:
-    """Prints to standard error, the result alone to standard output; nothing at all where ``quiet``."""
+    """Prints to standard error, tables of results to standard output; nothing at all where ``quiet``."""
 
     def __init__(self, quiet: bool = False) -> None:
         self.console = Console(stderr=True, highlight=False, quiet=quiet)
@@ -128,33 +127,3 @@ class Reporter:
             console=self.console,
             transient=True,
         )
-
-    def result(self, result: dict[str, Any]) -> None:
-        """The end of a run: accuracy, spikes, the place of the run folder."""
-        table = Table(show_header=False, box=None, pad_edge=False)
-        share = result["test_accuracy"]
-        table.add_row("test accuracy", f"{share:.2%} of {result['n_test']:,} texts")
-        table.add_row("validation accuracy", f"{result['validation_accuracy']:.2%}")
-        if (simple := result["baseline"]) is not None:
-            table.add_row(
-                "baseline",
-                f"{simple['test_accuracy']:.2%} by logistic regression on TF-IDF of words and word pairs, "
-                f"in {simple['seconds']:.1f} s",
-            )
-        if result["neuron"]:
-            table.add_row(
-                "spikes",
-                f"{result['spikes_per_inference']:,.0f} an inference "
-                f"(and {result['graded_events_per_inference']:,.0f} graded events)",
-            )
-            table.add_row(
-                "spikes per synapse",
-                f"{result['spikes_per_synapse_per_inference']:.2f} an inference, "
-                f"{result['spikes_per_synapse_per_training_sample']:.2f} a training sample",
-            )
-        table.add_row("time", f"{result['train_seconds']:.0f} s training, {result['test_seconds']:.0f} s testing")
-        table.add_row("peak memory", f"{result['peak_memory_bytes'] / 2**30:.2f} GiB")
-        if result["synthetic"]:
-            table.add_row("note", "synthetic texts: no evidence about real ones")
-        table.add_row("run folder", escape(str(result["path"])))
-        self.out.print(table)

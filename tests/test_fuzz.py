@@ -21,12 +21,13 @@ import tomli_w
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from analysis.answers import confusion, mistakes, texts
 from analysis.comparison import cells, compare
 from analysis.folders import open_run
 from analysis.paper import accuracies, costs
 from analysis.paper import settings as table_of_settings
 from analysis.pictures import draw_all
-from analysis.report import provenance, texts
+from analysis.report import provenance
 from analysis.sweep_report import main as show_sweep
 from eqspike.build import configure, make_backend
 from eqspike.commands.export import trained
@@ -315,7 +316,7 @@ def look(folder: Path) -> None:
     """All that a report reads of a run, and in a long run all that it draws."""
     run = open_run(folder)
     table = read_table("loihi")
-    for reader in (lambda: run.ledgers, lambda: run.curves, lambda: run.predictions, lambda: run.gradient_check):
+    for reader in (lambda: run.ledgers, lambda: run.curves, lambda: confusion(run), lambda: run.gradient_check):
         with suppress(EqspikeError):
             reader()
     cells(compare([run, run], table)[0])
@@ -323,6 +324,7 @@ def look(folder: Path) -> None:
     for rows in (accuracies, costs, table_of_settings):
         rows([[run]])
     texts(run)
+    mistakes(run)
     if LONG:
         list(draw_all([run], table))
 

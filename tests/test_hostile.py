@@ -397,7 +397,20 @@ def test_no_element_of_a_report_comes_from_data(harmed: Path) -> None:
     drawn = {"path", "use", "g", "text", "defs", "clippath", "rect"}  # in pictures, whose axes are as wide as words are
     assert [pair for pair in evil.tags if pair[0] not in drawn] == [pair for pair in plain.tags if pair[0] not in drawn]
     names = {name for tag, names in evil.tags if tag in drawn for name in names}
-    assert names <= {"id", "d", "x", "y", "width", "height", "style", "transform", "clip-path", "xlink:href"}, names
+    assert names <= {
+        "data-tip",
+        "data-series",
+        "id",
+        "d",
+        "x",
+        "y",
+        "width",
+        "height",
+        "style",
+        "transform",
+        "clip-path",
+        "xlink:href",
+    }, names
     assert sum(tag == "script" for tag, _ in evil.tags) == 2
     assert HOSTILE in " ".join(evil.said)  # told as it is
 

@@ -72,7 +72,7 @@ def test_wheel_holds_the_packages_whole_and_nothing_else(archives: Path) -> None
         metadata = archive.read(f"{info}/METADATA").decode()
         assert archive.read(f"{info}/licenses/LICENSE") == (ROOT / "LICENSE").read_bytes()
     assert inside == files(ROOT, *PACKAGES)
-    data = ("eqspike_seq/presets/mini.toml", "neuromorphic/costs/loihi.toml", "analysis/templates/report.html")
+    data = ("eqspike_seq/presets/mini.toml", "neuromorphic/costs/loihi.toml", "analysis/templates/report.css")
     assert {*data, *(f"{package}/py.typed" for package in PACKAGES)} <= inside
     assert "License-Expression: Apache-2.0" in metadata.splitlines()
 

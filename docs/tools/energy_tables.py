@@ -4,8 +4,9 @@ from statistics import mean
 
 from analysis.comparison import reference
 from analysis.energy import DIGITAL, energy
-from analysis.energy_report import DEFAULT, ranged, spread, text_of
+from analysis.energy_report import DEFAULT, ranged, spread
 from analysis.folders import Json
+from analysis.units import text_of
 from docs.tools.markdown import RESULTS, label_of, read, runs_of, table
 from neuromorphic.pricing import read_table
 

@@ -14,9 +14,9 @@ from typing import Any
 import tyro
 
 from analysis.energy import DIGITAL, classifiers, part_of
-from analysis.energy_report import texts_of
 from analysis.folders import Run, open_run
 from analysis.style import COLOURS, figure, key, legend, logarithmic, save
+from analysis.units import texts_of
 from docs.tools.markdown import RESULTS, read
 from eqspike_seq.ledger import Ledger
 from eqspike_seq.phases import Phase

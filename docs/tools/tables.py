@@ -320,7 +320,7 @@ def combinations() -> str:
 
 def quantised() -> str:
     """Weights of few bits: validation accuracy and joules of an inference."""
-    from analysis.energy_report import text_of
+    from analysis.units import text_of
 
     heads = ("bits of a weight", "neurons", "validation", "spikes per synapse", "int8", "fp16", "fp32")
     rows = []

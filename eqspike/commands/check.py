@@ -187,8 +187,27 @@ def gradients(flags: GradientFlags) -> GradientCheck:
         reporter.out.print(table)
     for stage, sizes in found.over_beta.items():
         reporter.out.print(over_beta(stage, sizes))
+    for line in verdict(found, names):
+        reporter.out.print(line)
     reporter.out.print(f"biases, settings and curves: {flags.folder() / 'gradients.json'}")
     return found
+
+
+def verdict(found: GradientCheck, names: list[str]) -> list[str]:
+    """What the references are, and the lowest cosine to each at the last stage."""
+    stage = found.records[-1].stage
+    said = (
+        "Cosine 1: the same direction. bptt: EP against backpropagation through time. eq18: what the synapses of the "
+        "spiking network gather against Eq. 18 of the dense one. window: steps over which a rate is read."
+    )
+    lowest: dict[str, tuple[float, str]] = {}
+    for record in found.records:
+        if record.stage == stage and record.parameter in names and record.cosine is not None:
+            window = f", window {record.window}" if record.window else ""
+            key = f"{record.reference}, β {record.beta:g}{window}"
+            lowest[key] = min(lowest.get(key, (2.0, "")), (record.cosine, record.parameter))
+    listed = "; ".join(f"{key}: {cosine:.4f} ({name})" for key, (cosine, name) in lowest.items())
+    return [said, f"Lowest cosine, {stage}: {listed}."]
 
 
 def over_beta(stage: str, sizes: NudgeSizes) -> Table:
@@ -271,6 +290,7 @@ def convergence(flags: ConvergenceFlags) -> ConvergenceCheck:
             for phase, course in (courses or {}).items():
                 table.add_row(stage, text, phase, f"{course.phi[-1]:.4g}", f"{course.residual[-1]:.2g}")
     reporter.out.print(table)
+    reporter.out.print("φ: the potential that a phase climbs. residual: the largest change of a unit in its last step.")
     for stage, about in found.stages.items():
         if (loop := about.loop) is not None:
             reporter.out.print(

@@ -1,5 +1,6 @@
-"""``eqspike compare``: a table of runs on the terminal; the table, its numbers and the pictures in a folder."""
+"""``eqspike compare``: a verdict and tables of runs; the table, its numbers and the pictures in a folder."""
 
+import itertools
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,14 +9,17 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from analysis.comparison import HEADS, cells, compare, seeds
+from analysis.comparison import cells, compare, seeds
 from analysis.energy import DIGITAL
 from analysis.folders import finished_runs
 from analysis.picture import as_csv
 from analysis.pictures import draw_all
+from analysis.verdict import verdicts
 from eqspike_seq.config.settings import FORMAT
 from eqspike_seq.files import write_bytes, write_json
 from neuromorphic.pricing import read_table
+
+SHORT = ("run", "what", "accuracy", "to dense", "inference", "training", "a synapse", "time", "memory", "steps")
 
 
 @dataclass
@@ -37,13 +41,20 @@ def main(arguments: list[str]) -> None:
     runs, _ = finished_runs(flags.runs, "compare")
     rows, spread, console = compare(runs, table), seeds(runs), Console(highlight=False, markup=False, emoji=False)
     lines = [cells(row) for row in rows]
-    for columns in ((0, 1, 2, 3), (0, 4, 5, 6, 7, 8, 9)):  # what it is worth, what it takes
-        shown = Table(box=None, pad_edge=False, title=f"energy on {table.title}" if columns[1] > 1 else "accuracy")
+    for sentence in itertools.chain.from_iterable(verdicts(rows, table)):
+        console.print(sentence)
+    for title, columns in (("accuracy", (0, 1, 2, 3)), (f"energy on {table.title}, and time", (0, 4, 5, 6, 7, 8, 9))):
+        shown = Table(box=None, pad_edge=False, title=title, title_justify="left")
         for column in columns:
-            shown.add_column(HEADS[column], overflow="fold")
+            words = column < 2
+            shown.add_column(SHORT[column], justify="left" if words else "right", no_wrap=not words, overflow="fold")
         for line in lines:
             shown.add_row(*(line[column] for column in columns))
-        console.print(shown, "")
+        console.print("", shown)
+    console.print(
+        "inference, training: one text. a synapse: spikes per synapse and inference. steps: of its free phase."
+    )
+    console.print("(): 95 % interval. to dense: points; p is how often chance alone would part equal runs so far.")
     for group in spread:
         if group["seeds"] > 1:
             figures = f"{group['mean']:.2%} ± {group['standard_deviation']:.2%}, {group['seeds']} seeds"
@@ -53,7 +64,5 @@ def main(arguments: list[str]) -> None:
     write_json(
         flags.out / "comparison.json", {"format": FORMAT, "hardware": table.name, "runs": records, "seeds": spread}
     )
-    written = [flags.out / "comparison.csv", flags.out / "comparison.json"]
-    written += [picture.write(flags.out) for picture in draw_all(runs, table)]
-    for path in written:
-        print(f"wrote {path}", file=sys.stderr)
+    pictures = [picture.write(flags.out) for picture in draw_all(runs, table)]
+    print(f"wrote comparison.csv, comparison.json and {len(pictures)} pictures to {flags.out}", file=sys.stderr)

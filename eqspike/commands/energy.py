@@ -10,7 +10,8 @@ import tyro
 from rich.console import Console
 
 from analysis.energy import energy
-from analysis.energy_report import DEFAULT, draw, show, write_csv
+from analysis.energy_report import DEFAULT, draw, write_csv
+from analysis.energy_text import show
 from eqspike_seq.errors import ConfigError
 from eqspike_seq.files import write_json
 from neuromorphic.pricing import names, read_table
@@ -28,6 +29,8 @@ class EnergyFlags:
     """A dense run of the same network. Default: what the dense backend takes for the same weights."""
     classifiers: Path | None = None
     """Accuracies of cheap classifiers, as `python -m benchmarks.baselines` writes them."""
+    verbose: bool = False
+    """Print ranges, parts, sources, GPUs and a verdict for each hardware too."""
     json_output: Annotated[bool, tyro.conf.arg(name="json")] = False
     """Print JSON, the content of energy.json."""
 
@@ -48,6 +51,6 @@ def main(arguments: list[str]) -> None:
     if flags.json_output:
         print(json.dumps(report, indent=2))
     else:
-        show(report, Console(highlight=False, markup=False, emoji=False))
+        show(report, Console(highlight=False, markup=False, emoji=False), flags.verbose)
     for path in written:
         print(f"wrote {path}", file=sys.stderr)

@@ -12,8 +12,8 @@ from rich.console import Console
 from rich.text import Text
 
 from analysis.energy import DIGITAL, part_of
-from analysis.energy_report import text_of
 from analysis.folders import Json
+from analysis.units import text_of
 from eqspike.prediction import SHIPPED, Prediction, Predictor
 from eqspike_seq.data.tables import lines_of
 from eqspike_seq.errors import ConfigError, DataError, RunError

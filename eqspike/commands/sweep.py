@@ -23,6 +23,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 from analysis import sweep_report
+from analysis.units import duration
 from eqspike.build import run
 from eqspike.flags import everything, parse_run, raw_flags
 from eqspike.provenance import command
@@ -62,6 +63,10 @@ class SweepFlags:
 
 def main(arguments: list[str]) -> None:
     """Run the study, then show it."""
+    if arguments.count("--vary") > 1:  # the last would count alone
+        raise ConfigError(
+            "--vary: got twice, expected once, with all settings after it: --vary beta=0.1,0.2 batch=16,32"
+        )
     flags, others = tyro.cli(SweepFlags, args=arguments, prog="eqspike sweep", return_unknown_args=True)
     sweep_report.main(sweep(flags, others, Reporter()), command)
 
@@ -248,7 +253,7 @@ def _name(number: int) -> str:
 
 def _left(study: optuna.Study, took: list[float]) -> str:
     waiting = len(study.get_trials(deepcopy=False, states=(TrialState.WAITING,))) + 1
-    return f"; about {statistics.mean(took) * waiting / 60:.0f} min remain" if took else ""
+    return f"; about {duration(statistics.mean(took) * waiting)} remain" if took else ""
 
 
 def _text(point: Point) -> str:

@@ -11,8 +11,9 @@ import pytest
 import tomli_w
 
 from analysis import energy as report
-from analysis.energy_report import draw, text_of
+from analysis.energy_report import draw
 from analysis.folders import open_run
+from analysis.units import text_of
 from eqspike_seq.errors import ConfigError
 from eqspike_seq.ledger import KINDS, Ledger
 from neuromorphic.pricing import GROUPS, PRICED, at_bits, extremes, names, price, read_table, stored_at, total
@@ -159,9 +160,9 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def test_report_of_a_run(runs: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
-    command("energy", runs["spiking"], "--hardware", "horowitz-45nm-fp32", "loihi", "truenorth")
+    command("energy", runs["spiking"], "--hardware", "horowitz-45nm-fp32", "loihi", "truenorth", "--verbose")
     said = capsys.readouterr().out
-    for expected in ("Not counted anywhere", "the chip cannot learn", "TrueNorth against dense EP", "Claim of 1000"):
+    for expected in ("not counted: clock", "the chip cannot learn", "TrueNorth against dense EP", "Claim of 1000"):
         assert expected in " ".join(said.split())
     found = json.loads((runs["spiking"] / "energy.json").read_text())
     for entry in found["hardware"].values():
@@ -180,6 +181,28 @@ def test_report_of_a_run(runs: dict[str, Path], capsys: pytest.CaptureFixture[st
         found["hardware"]["loihi"]["inference"]["joules"]["value"]
     )
     assert all((runs["spiking"] / name).stat().st_size > 1000 for name in ("energy.svg", "energy-break-even.svg"))
+
+
+def test_it_begins_with_its_verdict_and_fits_a_terminal(
+    runs: dict[str, Path], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    for backend in ("spiking", "dense"):
+        command("energy", runs[backend])
+        out, err = capsys.readouterr()
+        lines = out.splitlines()
+        assert len(lines) + len(err.splitlines()) <= 40 and max(map(len, lines)) <= 80
+        found = json.loads((runs[backend] / "energy.json").read_text())
+        assert lines[0].startswith(
+            f"An inference takes {text_of(found['hardware'][FP32.name]['inference']['joules']['value'])}"
+        )
+        verdict = " ".join(out[: out.index("\n\n")].split())
+        bag = next(row for row in found["baselines"] if "TF-IDF" in row["name"])
+        assert f"{bag['name'].replace(',', ' on', 1)}: {text_of(bag['joules']['value'])} an inference" in verdict
+        right = json.loads((runs[backend] / "result.json").read_text())["baseline"]["test_accuracy"]
+        assert f"with {right:.2%} right" in verdict
+        for entry in found["hardware"].values():
+            assert sum(line.startswith(entry["title"] + "  ") for line in lines) == 1
 
 
 def test_spiking_costs_as_much_as_dense_at_the_break_even_rate(runs: dict[str, Path]) -> None:

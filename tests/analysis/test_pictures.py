@@ -14,6 +14,7 @@ from analysis.folders import Json, open_run, read
 from analysis.pictures import draw_all
 from analysis.style import figure, legend, logarithmic, svg_of
 from analysis.sweep_report import draw
+from analysis.units import texts_of
 from docs.tools.markdown import RESULTS
 from eqspike_seq.runs.findings import ConvergenceCheck, GradientCheck
 from neuromorphic.pricing import read_table
@@ -86,7 +87,7 @@ def test_ticks_of_a_log_axis_say_where_they_stand_and_keep_apart(
     drawn, axes = figure(2, columns)
     for place in axes.flat:
         place.plot([low, high], [low, high])
-        logarithmic(place, "x", "y", said=energy_report.texts_of if joules else None)
+        logarithmic(place, "x", "y", said=texts_of if joules else None)
     judge(drawn)
     for axis in (axis for place in axes.flat for axis in (place.xaxis, place.yaxis)):
         bottom, top = sorted(axis.get_view_interval())

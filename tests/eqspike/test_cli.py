@@ -72,8 +72,9 @@ def test_mistakes_exit_with_2_and_no_traceback(arguments: tuple[str, ...], says:
 def test_a_run_ends_with_accuracy_spikes_and_the_place_of_its_folder(tmp_path: Path) -> None:
     found = eqspike("run", "mini", "--backend", "spiking", "--limit", "64", "--epochs", "1", cwd=tmp_path)
     assert found.returncode == 0, found.stderr
-    for part in ("test accuracy", "spikes", "runs/mini-spiking-mini-seed0", "synthetic"):
+    for part in ("test accuracy", "baseline", "energy", "spikes", "synthetic", "eqspike report runs/mini-spiking"):
         assert part in found.stdout
+    assert max(map(len, found.stdout.splitlines())) <= 80
     assert (tmp_path / "runs/mini-spiking-mini-seed0/result.json").is_file()
 
 
