@@ -88,7 +88,7 @@ def show(report: Json, console: Console, verbose: bool = False) -> None:
     if verbose:
         details(report, console)
     else:
-        console.print("Ranges, parts, sources and GPUs: add --verbose; all figures: energy.json, energy.csv.")
+        console.print("Ranges, parts, sources, GPUs: --verbose. All figures as data: --json.")
 
 
 def overview(report: Json) -> Table:

@@ -7,8 +7,8 @@ from rich.console import Console
 from rich.table import Table
 
 from analysis.energy import DIGITAL, part_of
-from analysis.energy_report import text_of
 from analysis.folders import open_run
+from analysis.units import text_of
 from eqspike_seq.runs.archive import MODELS, models
 from neuromorphic.pricing import read_table
 
