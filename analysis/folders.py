@@ -44,7 +44,7 @@ class Settings(Schema):
     free_steps: Positive
     nudge_steps: Positive
     batch: Positive
-    epochs: Positive
+    epochs: Amount
     device: str
 
 

@@ -40,6 +40,8 @@ OF_RUNS = (
     *WHERE,
     "dataset",
     "checkpoint_every",
+    "device_model",
+    "start",
     "text_column",
     "label_column",
     "strict",

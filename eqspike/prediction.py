@@ -141,7 +141,7 @@ class Predictor:
                 grams = NGrams.of(found.words)
             except ValueError as error:
                 raise RunError(f"{given}: its vocabulary cannot be read ({error!r}). Train the run again.") from error
-        shape = config.shape(found.table.shape[1], len(found.classes))
+        shape = config.shape(found.table.shape[1] // (1 + config.twice), len(found.classes))
         network, backend = network_of(shape, run / WEIGHTS), make_backend(config)
         index = {word: place for place, word in enumerate(found.words, start=1)} if grams is None else grams.words
         single = make_single(backend, network, found.table) if many else None
@@ -221,8 +221,9 @@ class Predictor:
         """The example as a batch, and the network without what reads later places."""
         if self.grams is not None:
             ids, counts = self._counted(words)
+            stored = CountedBatches(self.table, twice=self.config.twice)
             part = Encoded.of(ids, np.array([len(ids)]), np.zeros(1, dtype=np.int64), counts=counts)
-            return trimmed(self.network, CountedBatches(self.table).lookup(part, np.zeros(1, dtype=np.int64)))
+            return trimmed(self.network, stored.lookup(part, np.zeros(1, dtype=np.int64)))
         assert isinstance(self.data.sight, TokenSequence)
         gather = Batches(self.table, self.data.sight.tokens, self.data.sight.keep)
         return trimmed(self.network, gather.one(self._ids(words, read), lengths))

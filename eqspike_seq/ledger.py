@@ -205,7 +205,8 @@ def load(ledger: Ledger, shape: Shape, mask: Tensor) -> None:
         ledger.add("input", Phase.FREE, io_bytes=units + len(mask), state_writes=units)
         return
     each = 5 if shape.pooling else 4
-    ledger.add("input", Phase.FREE, io_bytes=each * tokens + len(mask), lookup_reads=tokens * shape.dim)
+    copies = 2 if shape.feedback else 1  # keys and values
+    ledger.add("input", Phase.FREE, io_bytes=each * tokens + len(mask), lookup_reads=copies * tokens * shape.dim)
     if shape.pooling:
         ledger.add("q", Phase.FREE, weight_reads=units, state_writes=units)
     else:
@@ -231,7 +232,9 @@ def load(ledger: Ledger, shape: Shape, mask: Tensor) -> None:
     if shape.attention:
         stored = int(row_tokens(shape, mask)[1].sum()) * shape.dim
         means = (
-            {"multiply_accumulates": stored, "pattern_reads": stored} if shape.uniform else {"pattern_writes": stored}
+            {"multiply_accumulates": stored, "pattern_reads": stored}
+            if shape.uniform
+            else {"pattern_writes": copies * stored}
         )
         ledger.add("hopattn", Phase.FREE, **means)
 

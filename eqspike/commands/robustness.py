@@ -3,19 +3,21 @@
 A few ways for a network to come to a chip, at several strengths σ of the mismatch and on several chips each:
 
     deployed   trained ideally, then its weights are programmed into the chip
-    tuned      the same, then trained on the chip by EP for a tenth of the epochs
+    tuned      the same, then trained on the chip by EP on a tenth of the samples
     biases     as tuned, but the biases alone learn
     trained    trained on the chip by EP from the start
-    injected   trained ideally with gains of the same σ drawn anew for each batch, then programmed
+    injected   trained ideally with gains drawn anew for each batch, then programmed; the strength of these gains is
+               the one, among all σ of the command, that is best on validation on the chips at hand
 
 What is trained are runs of sweeps, so that the same command goes on where it was interrupted, and several shells share
 the work.
 """
 
+import statistics
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tomli_w
 import torch
@@ -33,15 +35,16 @@ from eqspike_seq.errors import ConfigError
 from eqspike_seq.files import read_json, write_bytes, write_json
 from eqspike_seq.learning.evaluation import evaluate
 from eqspike_seq.learning.trainer import Trainer
+from eqspike_seq.ledger import Ledger
 from eqspike_seq.model.network import FeedbackRule
 from eqspike_seq.progress import Reporter
 from eqspike_seq.runs.environment import environment
-from eqspike_seq.runs.findings import OnChip, Robustness
+from eqspike_seq.runs.findings import OnChip, Robustness, Way
 from eqspike_seq.runs.folder import completed
-from eqspike_seq.runs.schema import Sweep
+from eqspike_seq.runs.schema import LedgerFile, Sweep
 
 SET = {"seed", "resume", "start", "device_model", "device_seed", "feedback_rule", "learns"}  # for each run
-PART = 10  # of the epochs of a training: one of so many for a network that is deployed
+PART = 10  # a network that is deployed sees one of so many samples of a training again
 
 
 @dataclass
@@ -95,7 +98,9 @@ def robustness(flags: RobustnessFlags, arguments: list[str], reporter: Reporter)
         settings=base.computed(),
         epochs=base.learning.epochs,
         tuning_epochs=study.tuning,
-        ideal=ideal,
+        tuning=study.took,
+        ideal={seed: result["test_accuracy"] for seed, result in ideal.items()},
+        ideal_validation={seed: result["validation_accuracy"] for seed, result in ideal.items()},
         points=there,
         missing=len(points) - len(there),
     )
@@ -111,29 +116,34 @@ class _Study:
         self, flags: RobustnessFlags, base: RunConfig, arguments: list[str], data: Dataset, reporter: Reporter
     ) -> None:
         self.flags, self.base, self.arguments, self.data, self.reporter = flags, base, arguments, data, reporter
-        self.tuning = max(1, round(base.learning.epochs / PART))
+        self.tuning = base.learning.epochs / PART
+        self.measured: dict[tuple[Path, float, int, str], float] = {}
+        self.took: Ledger | None = None  # one tuning on a chip
         self.models = {
             kind: {written(flags.out, kind, sigma): sigma for sigma in flags.sigmas}
             for kind in ("mismatch", "injected")
         }
 
-    def ideal(self, seed: int) -> float:
-        """Test accuracy without a chip."""
-        return float(ended(self._place(seed, "ideal"), seed, self.base, self.reporter)["test_accuracy"])
+    def ideal(self, seed: int) -> dict[str, Any]:
+        """The result without a chip."""
+        return ended(self._place(seed, "ideal"), seed, self.base, self.reporter)
 
     def points(self, seed: int) -> Iterator[OnChip | None]:
         """Of every way, strength and chip; None for a run that has diverged, or that another process makes."""
         start, chips = self._place(seed, "ideal"), ",".join(map(str, range(self.flags.devices)))
         on_chip = [f"device-model={','.join(self.models['mismatch'])}", f"device-seed={chips}"]
         by_rule = [*on_chip, f"feedback-rule={','.join(self.flags.rules)}"]
-        brief = [*without(self.arguments, {"epochs"}), "--epochs", str(self.tuning), "--start", str(start)]
-        yield from self._deployed("deployed", dict.fromkeys(self.models["mismatch"].values(), start), seed)
+        brief = [*without(self.arguments, {"epochs"}), "--epochs", f"{self.tuning:g}", "--start", str(start)]
+        for sigma in self.models["mismatch"].values():
+            yield from self._deployed("deployed", start, sigma, seed)
         yield from self._swept("tuned", seed, by_rule, brief)
         yield from self._swept("biases", seed, on_chip, [*brief, "--learns", "biases"])
         yield from self._swept("trained", seed, by_rule, self.arguments)
         noisy = self._runs("injected", seed, [f"device-model={','.join(self.models['injected'])}"], self.arguments)
         ready = {self.models["injected"][settings["device_model"]]: run for settings, run in noisy if run is not None}
-        yield from self._deployed("injected", ready, seed)
+        for sigma in self.models["mismatch"].values() if ready else ():
+            noise = max(ready, key=lambda each: self._on_validation(ready[each], sigma))
+            yield from self._deployed("injected", ready[noise], sigma, seed, noise)
         yield from [None] * (len(noisy) - len(ready)) * self.flags.devices
 
     def _place(self, seed: int, name: str) -> Path:
@@ -152,30 +162,37 @@ class _Study:
         for settings, run in self._runs(way, seed, vary, arguments):
             result = None if run is None else completed(run)
             sigma, device = self.models["mismatch"][settings["device_model"]], int(settings["device_seed"])
-            rule = settings.get("feedback_rule")
-            yield None if result is None else point(way, rule, (sigma, device, seed), result["test_accuracy"])
+            if run is None or result is None:
+                yield None
+                continue
+            if way == "tuned" and self.took is None:
+                self.took = LedgerFile.read(read_json(run / "ledger.json")).training
+            where: dict[str, Any] = {"way": way, "sigma": sigma, "device": device, "seed": seed}
+            where |= {"rule": settings.get("feedback_rule")}
+            yield OnChip(**where, accuracy=result["test_accuracy"], validation=result["validation_accuracy"])
 
-    def _deployed(self, way: str, runs: dict[float, Path], seed: int) -> Iterator[OnChip]:
-        """What the network of each run, by σ, reaches on every chip of that σ."""
-        models = {sigma: path for path, sigma in self.models["mismatch"].items()}
-        for sigma, run in runs.items():
-            for device in range(self.flags.devices):
-                config = varied(self.base, start=run, device_model=models[sigma], device_seed=device)
-                yield point(way, None, (sigma, device, seed), deployed(config, self.data))
+    def _deployed(self, way: Way, run: Path, sigma: float, seed: int, noise: float | None = None) -> Iterator[OnChip]:
+        """What the network of a run reaches on every chip of mismatch ``sigma``, with no training there."""
+        for device in range(self.flags.devices):
+            validation, test = (self._accuracy(run, sigma, device, part) for part in ("validation", "test"))
+            where: dict[str, Any] = {"sigma": sigma, "device": device, "seed": seed, "noise": noise}
+            yield OnChip(way=way, rule=None, **where, accuracy=test, validation=validation)
 
+    def _on_validation(self, run: Path, sigma: float) -> float:
+        """Mean over the chips of mismatch ``sigma``."""
+        chips = range(self.flags.devices)
+        return statistics.mean(self._accuracy(run, sigma, device, "validation") for device in chips)
 
-def point(way: str, rule: str | None, place: tuple[float, int, int], accuracy: float) -> OnChip:
-    """A point of the file; ``place`` is (σ, chip, seed of the network)."""
-    sigma, device, seed = place
-    return OnChip(way=way, rule=rule, sigma=sigma, device=device, seed=seed, accuracy=accuracy)  # type: ignore[arg-type]
-
-
-@torch.no_grad()
-def deployed(config: RunConfig, data: Dataset) -> float:
-    """Test accuracy of the network that ``config`` starts from, programmed into its chip, with no training there."""
-    trainer = Trainer(config, data, make_backend(config))
-    batch = config.learning.batch
-    return evaluate(trainer.backend, trainer.network, trainer.gather, data.test, batch).accuracy
+    @torch.no_grad()
+    def _accuracy(self, run: Path, sigma: float, device: int, part: str) -> float:
+        """Of the network of a run, programmed into a chip; each is measured once."""
+        if (run, sigma, device, part) not in self.measured:
+            model = next(path for path, each in self.models["mismatch"].items() if each == sigma)
+            config = varied(self.base, start=run, device_model=model, device_seed=device)
+            trainer, batch = Trainer(config, self.data, make_backend(config)), config.learning.batch
+            found = evaluate(trainer.backend, trainer.network, trainer.gather, getattr(self.data, part), batch)
+            self.measured[run, sigma, device, part] = found.accuracy
+        return self.measured[run, sigma, device, part]
 
 
 def written(out: Path, kind: str, sigma: float) -> str:

@@ -66,12 +66,12 @@ def bptt_course(network: Network, batch: Batch, free: State, steps: int) -> list
     At a fixed point all steps have the same Jacobians, so one recorded sweep is pulled back through again and again.
     """
     held, learnt = network.shape.clamped, network.shape.learnt  # held: s¹ is the input and no state
-    names, values = zip(*network.named(), *([("X", batch.x)] if learnt else []), strict=True)
+    names, values = zip(*network.named(), *([("X", batch.stored)] if learnt else []), strict=True)
     parameters = [value.detach().clone().requires_grad_() for value in values]
     traced = Network.of(network.shape, dict(zip(names, parameters, strict=True)))
     state = [layer.detach().clone().requires_grad_() for layer in (*(() if held else (free.projection,)), *free.layers)]
     with torch.enable_grad():
-        seen = replace(batch, x=parameters[-1]) if learnt else batch
+        seen = batch.holding(parameters[-1]) if learnt else batch
         projection = dense_layer(traced, seen, network.dtype)
         before = State(free.projection, tuple(state)) if held else State(state[0], tuple(state[1:]))
         after = sweep(projection, before, order="synchronous")

@@ -87,8 +87,8 @@ class Learning(Section):
     """Strength β of the nudges (the influence factor)."""
     batch: Positive = 128
     """Texts per batch."""
-    epochs: Positive = 4
-    """Passes over the training texts; with --patience the maximum."""
+    epochs: Annotated[int | float, Field(gt=0, le=1e6)] = 4
+    """Passes over the training texts; with --patience the maximum. 0.1 is a tenth of one."""
     word_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Probability of leaving a word or n-gram out of a training text, or of darkening a pixel."""
     optimizer: OptimizerName = "adam"
@@ -108,7 +108,7 @@ class Learning(Section):
     texts takes over the network, and the vectors of those words and n-grams that both know. Default: random weights."""
     device_model: Annotated[str | None, AfterValidator(_device_model)] = None
     """Model of the synapses that store the weights, during and after training: ideal, loihi-8bit, pcm, rram,
-    cmos-mismatch, or a FILE.toml (dense, images only). Default: ideal."""
+    cmos-mismatch, or a FILE.toml (dense; images, or --network pooling). Default: ideal."""
     device_seed: Annotated[int, Field(ge=0, lt=2**31), ON_A_DEVICE] = 0
     """Which chip of the device model: the seed of its mismatch, faults and write noise."""
     feedback_rule: Annotated[FeedbackRule, BY_EP_ON_A_DEVICE] = "plain"
@@ -173,12 +173,20 @@ class RunConfig(Section):
                 "--estimator bptt: there is no backpropagation through spikes here. "
                 "Take three-phase or two-phase, or --backend dense."
             )
-        if self.learning.device_model is not None and self.backend.name != "dense":
-            raise ConfigError(f"--device-model: acts with --backend dense only; got --backend {self.backend.name}")
-        if self.learning.device_model is not None and not isinstance(self.data, Images):
+        if self.learning.device_model is not None:
+            if self.backend.name != "dense":
+                raise ConfigError(f"--device-model: acts with --backend dense only; got --backend {self.backend.name}")
+            self._check_device()
+
+    def _check_device(self) -> None:
+        """Raises ConfigError for a network that no device model acts on."""
+        network = self.network
+        if not isinstance(self.data, Images) and not isinstance(network, PoolingNetwork):
             raise ConfigError(
-                f"--device-model: acts with images only so far; got {self.data.dataset_name}. Leave it out."
+                f"--device-model: acts with images and --network pooling only; got --network {network.name}"
             )
+        if isinstance(network, PoolingNetwork) and network.readout == "softmax":
+            raise ConfigError("--device-model: needs an output of rates; got --readout softmax")
 
     def _check_controls(self, network: PoolingNetwork | TokenLayerNetwork) -> None:
         """Raises ConfigError for what acts on rates only."""
@@ -198,6 +206,11 @@ class RunConfig(Section):
         """The network's shape for data of ``dim`` components; on a device feedback has synapses of its own."""
         found = self.network.shape(self.data.rows, dim, classes)
         return found if self.learning.device_model is None else replace(found, feedback=self.learning.feedback_rule)
+
+    @property
+    def twice(self) -> bool:
+        """Whether patterns are stored twice, as keys and as values: of texts on a device."""
+        return self.learning.device_model is not None and not isinstance(self.data, Images)
 
     def settings(self) -> dict[str, Any]:
         """All settings that act and are not None, flat, as JSON has them."""

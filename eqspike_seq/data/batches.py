@@ -1,6 +1,6 @@
 """Batches: rows of a split as vectors."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -29,18 +29,21 @@ def fit(text: NDArray[np.int32], tokens: int, keep: str) -> NDArray[np.int32]:
 class Batches:
     """Gathers X for rows of a split: ``table`` (V + 1, D) on the device, N ``tokens`` a text, ``keep`` as ``fit``.
 
-    What is left out of a text leaves no gap; with ``images`` it is 0, and all else stays in its place.
+    What is left out of a text leaves no gap; with ``images`` it is 0, and all else stays in its place. ``twice``: the
+    table holds each pattern twice, see ``Lookup``.
     """
 
     table: torch.Tensor
     tokens: int
     keep: str = "ends"
     images: bool = False
+    twice: bool = False
 
     @staticmethod
     def of(config: RunConfig, dataset: Dataset, device: torch.device | str = "cpu") -> "Batches":
         """Those of a data set, as ``config`` wants them."""
-        return batches_of(config, dataset.embeddings.table, dataset.ratios, device)
+        found = batches_of(config, dataset.embeddings.table, dataset.ratios, device)
+        return replace(found, table=found.table.repeat(1, 2)) if found.twice else found
 
     def ids(
         self, part: Encoded, rows: NDArray[np.int64], dropout: float = 0.0, rng: np.random.Generator | None = None
@@ -83,7 +86,8 @@ class Batches:
         Seeded by ``rng`` or row. Of them the ``share``, as it is in the whole batch.
         """
         ids = self.on_device(self.ids(part, rows, dropout, rng)[share]).long()
-        return Lookup(self.table, ids, self.on_device(part.labels[rows[share]]), seed_of(rows, rng))
+        labels = self.on_device(part.labels[rows[share]])
+        return Lookup(self.table, ids, labels, seed_of(rows, rng), twice=self.twice)
 
     def on_device(self, array: NDArray[Any]) -> Tensor:
         """As a tensor where the table is."""
@@ -128,6 +132,7 @@ class CountedBatches(Batches):
             seed_of(rows, rng),
             padded[1].to(self.table.dtype),
             self.ratios.own if self.ratios is not None and part.in_ratios else None,
+            self.twice,
         )
 
 
@@ -137,13 +142,13 @@ def batches_of(
     ratios: NaiveBayes | None = None,
     device: torch.device | str = "cpu",
 ) -> Batches:
-    """Batches of vectors of ``table`` (V + 1, D), as ``config`` wants them."""
+    """Batches of vectors of ``table`` (V + 1, D), on a device (V + 1, 2 D), as ``config`` wants them."""
     vectors = torch.from_numpy(table).to(device)
     if not isinstance(config.data, Texts):
         return Batches(vectors, config.data.rows, images=True)
     if isinstance(config.data.sight, TokenSequence):
         return Batches(vectors, config.data.sight.tokens, config.data.sight.keep)
-    return CountedBatches(vectors, ratios=ratios and ratios.to(device))
+    return CountedBatches(vectors, ratios=ratios and ratios.to(device), twice=config.twice)
 
 
 def thinned(counts: NDArray[np.int32], dropout: float, rng: np.random.Generator) -> NDArray[np.int32]:

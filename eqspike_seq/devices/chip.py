@@ -1,81 +1,125 @@
-"""One chip of a device model: the synapses of a network, with the gains that they were made with and what they store.
+"""One chip of a device model: the synapse arrays of a network, with the gains that they were made with.
 
     g·w      what the network computes with, where w is stored and g the gain of the synapse
 
-A network's parameters are always g·w, so that whatever reads them afterwards finds what the chip computes with.
+Arrays always hold g·w, so that whatever reads them afterwards finds what the chip computes with; w is g·w over g.
 """
 
 import zlib
+from collections.abc import Mapping
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from eqspike_seq.devices.device_model import DeviceModel
 from eqspike_seq.devices.imperfections import Mismatch, normal
+from eqspike_seq.model.batch import Lookup
 from eqspike_seq.model.network import Network
 
-STORED = "stored"  # what a checkpoint keeps of each weight beside its optimiser's moments, by this name
+PATTERNS = "X"  # keys and, after them in each row, values
+LEAST_GAIN = 1e-20  # that a number can be divided by
 
 
 class Chip:
-    """The synapses of ``network`` as device number ``seed`` of ``model`` has them; none where it is ideal.
+    """``arrays`` by name as device number ``seed`` of ``model`` has them, changed in place; none where it is ideal.
 
-    ``stored`` w of each weight by its name, copies for feedback among them. Each has gains and faults of its own, by
-    the seed and its name alone, whatever is trained on the chip.
+    They are the weights w, their copies for feedback v, the queries q, and the table X of patterns (V + 1, 2 D), which
+    holds each as a key and as a value. Each has gains and faults of its own, by the seed and its name alone, whatever
+    is trained on the chip. The range of X is ``limit``·√3 times the root mean square of its components as they are
+    programmed: that of weights uniform in ±1/√fan-in is as many times theirs.
     """
 
-    def __init__(self, model: DeviceModel, network: Network, seed: int) -> None:
+    def __init__(self, model: DeviceModel, arrays: Mapping[str, Tensor], seed: int) -> None:
         self.model, self.seed = model, seed
-        self.parameters = {name: tensor for name, tensor in network.named() if model.imperfections and name[0] in "wv"}
-        self.stored: dict[str, Tensor] = {}
+        known = {name: array for name, array in arrays.items() if name[0] in "wvqX"}
+        self.arrays = known if model.imperfections else {}
+        self.limits: dict[str, float] = {}
         self.gains: dict[str, Tensor] = {}
         self.faults: dict[str, tuple[Tensor, Tensor]] = {}  # which synapses are stuck, and where
-        for name, weight in self.parameters.items():
+        for name, array in self.arrays.items():
             random = generator(seed, name, -1)
-            self.gains[name] = gains(weight, model.mismatch, random)
+            fan_in = 1 / (3 * float(array.square().mean())) if name == PATTERNS else array.shape[-1]
+            self.limits[name] = limit = model.limit(fan_in)
+            self.gains[name] = gains(array, model.mismatch, random)
             if model.stuck is not None:
-                which = torch.rand(weight.shape, generator=random) < model.stuck.share
-                place = (2 * torch.rand(weight.shape, generator=random) - 1) * model.limit(weight.shape[-1])
-                self.faults[name] = which.to(weight.device), place.to(weight)
-            self._store(name, model.programmed(weight, random))
+                which = torch.rand(array.shape, generator=random) < model.stuck.share
+                place = (2 * torch.rand(array.shape, generator=random) - 1) * limit
+                self.faults[name] = which.to(array.device), place.to(array)
+            every = slice(None)
+            array.copy_(self._held(name, every, model.programmed(array, limit, random)))
+        self.before = {name: array.clone() for name, array in self.arrays.items() if name != PATTERNS}
 
-    def _store(self, name: str, value: Tensor) -> None:
+    def _held(self, name: str, rows: slice | Tensor, stored: Tensor) -> Tensor:
+        """g·w of ``rows`` of an array into which ``stored`` was written."""
         if name in self.faults:
             which, place = self.faults[name]
-            value = torch.where(which, place, value)
-        self.stored[name] = value
-        self.parameters[name].copy_(self.gains[name] * value)
+            stored = torch.where(which[rows], place[rows], stored)
+        return self.gains[name][rows] * stored
+
+    def _written(self, name: str, rows: slice | Tensor, before: Tensor, change: Tensor, step: int) -> Tensor:
+        """What rows that were ``before`` become when they are told to ``change``."""
+        stored, random = before / self.gains[name][rows], generator(self.seed, name, step)
+        return self._held(name, rows, self.model.written(stored, change, self.limits[name], random))
 
     def write(self, step: int) -> None:
-        """Let each synapse make what it can of the update since the last one, from what it then had to what the
-        parameters have become."""
-        for name, weight in self.parameters.items():
-            change = weight - self.gains[name] * self.stored[name]
-            self._store(name, self.model.written(self.stored[name], change, generator(self.seed, name, step)))
+        """Let each synapse make what it can of the update since the last one, from what it then was to what the arrays
+        have become."""
+        for name, before in self.before.items():
+            array = self.arrays[name]
+            array.copy_(self._written(name, slice(None), before, array - before, step))
+            before.copy_(array)
 
-    def at_work(self, network: Network, step: int) -> Network:
-        """``network`` as a training step uses it: with the gains of that step, where there are ``injected`` ones."""
-        if self.model.injected is None:
-            return network
+    def add(self, table: Tensor, ids: Tensor, change: Tensor, scale: float, step: int) -> None:
+        """The same of an update ``scale`` times ``change`` (M, 2 D) of the rows ``ids`` (M,) of the table of patterns;
+        where there is no chip it is added."""
+        if PATTERNS in self.arrays:
+            table[ids] = self._written(PATTERNS, ids, table[ids], scale * change, step)
+        else:
+            table.index_add_(0, ids, change, alpha=scale)
+
+    def at_work(self, network: Network, batch: Lookup, step: int) -> tuple[Network, Lookup]:
+        """``network`` and ``batch`` as a training step has them: with its ``injected`` gains, where there are any.
+
+        What a text's own part in its patterns is, is less by the gains of these.
+        """
+        injected, shift, width = self.model.injected, batch.shift, batch.table.shape[1]
+        if PATTERNS in self.arrays and shift is not None:
+
+            def shifted(ids: Tensor, labels: Tensor) -> Tensor:
+                own = shift(ids, labels)
+                whole = own.new_zeros(*own.shape[:-1], 2, width // 2)
+                whole[..., : own.shape[-1]] = own.unsqueeze(-2)
+                return whole.flatten(-2) * self.gains[PATTERNS][ids]
+
+            batch = replace(batch, shift=shifted)
+        if injected is None:
+            return network, batch
         named = dict(network.named())
-        for name, weight in self.parameters.items():
-            named[name] = weight * gains(weight, self.model.injected, generator(self.seed, f"{name} injected", step))
-        return Network.of(network.shape, named)
+        for name in self.before:
+            random = generator(self.seed, f"{name} injected", step)
+            named[name] = named[name] * gains(named[name], injected, random)
+        if PATTERNS in self.arrays:
+            seen = batch.ids.unique()
+            random = generator(self.seed, f"{PATTERNS} injected", step)
+            drawn = gains(batch.table.new_empty(len(seen), width), injected, random)
+            batch = replace(batch, noise=lambda ids: drawn[torch.searchsorted(seen, ids)])
+        return Network.of(network.shape, named), batch
 
-    def restore(self, stored: dict[str, Tensor]) -> None:
-        """Go on from what the synapses of this chip stored."""
-        for name, value in stored.items():
-            self._store(name, value.to(self.parameters[name]))
+    def restored(self) -> None:
+        """The arrays are those of a checkpoint."""
+        for name, before in self.before.items():
+            before.copy_(self.arrays[name])
 
 
-def gains(weight: Tensor, mismatch: Mismatch | None, random: torch.Generator) -> Tensor:
+def gains(array: Tensor, mismatch: Mismatch | None, random: torch.Generator) -> Tensor:
     """g of each synapse, 1 without mismatch."""
     if mismatch is None:
-        return torch.ones_like(weight)
-    return (mismatch.sigma * normal(weight, random) - mismatch.sigma**2 / 2).exp()
+        return array.new_ones(()).expand_as(array)
+    return (mismatch.sigma * normal(array, random) - mismatch.sigma**2 / 2).exp().clamp(min=LEAST_GAIN)
 
 
 def generator(seed: int, name: str, step: int) -> torch.Generator:
-    """Random numbers of one weight matrix of a chip: at its manufacture (step −1), or at one update."""
+    """Random numbers of one array of a chip: at its manufacture (step −1), or at one update."""
     mixed = (seed * 1_000_003 + zlib.crc32(name.encode())) * 1_000_003 + step
     return torch.Generator().manual_seed(mixed % 2**63)

@@ -58,13 +58,12 @@ class DeviceModel:
         if ranged and self.range is None:
             raise ValueError(f"{', '.join(ranged)}: got no [range], which it is a share of; add one")
 
-    def limit(self, fan_in: int) -> float:
+    def limit(self, fan_in: float) -> float:
         """W of a layer, infinite without a range."""
         return float("inf") if self.range is None else self.range.of(fan_in)
 
-    def programmed(self, weight: Tensor, random: torch.Generator) -> Tensor:
-        """What synapses (…, fan-in) store after ``weight`` was programmed into them from outside."""
-        limit = self.limit(weight.shape[-1])
+    def programmed(self, weight: Tensor, limit: float, random: torch.Generator) -> Tensor:
+        """What synapses of range W ``limit`` store after ``weight`` was programmed into them from outside."""
         found = weight.clamp(-limit, limit)
         if self.bits is not None:
             found = self.bits.nearest(found, limit)
@@ -72,9 +71,8 @@ class DeviceModel:
             found = found + self.programming.error * limit * normal(found, random)
         return found.clamp(-limit, limit)
 
-    def written(self, weight: Tensor, change: Tensor, random: torch.Generator) -> Tensor:
-        """What synapses that store ``weight`` (…, fan-in) store after the update ``change``."""
-        limit = self.limit(weight.shape[-1])
+    def written(self, weight: Tensor, change: Tensor, limit: float, random: torch.Generator) -> Tensor:
+        """What synapses of range W ``limit`` that store ``weight`` store after the update ``change``."""
         if self.pulses is not None:
             change = self.pulses.given(change, limit, random)
         found = weight + change if self.soft_bounds is None else self.soft_bounds.moved(weight, change, limit)

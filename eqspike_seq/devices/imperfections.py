@@ -33,7 +33,7 @@ class Range(Imperfection):
 
     limit: Annotated[float, Field(gt=0, le=1e6)]
 
-    def of(self, fan_in: int) -> float:
+    def of(self, fan_in: float) -> float:
         """W of a layer."""
         return self.limit / math.sqrt(fan_in)
 

@@ -32,12 +32,17 @@ def update_ledger(
     unless ``relaxed`` shows that its synapses learnt at each event. Backpropagation: ``bptt_steps`` sweeps forward and
     back. Then the optimiser, once for all texts; None where another process that shares the batch counts it. Of the
     patterns X, where they are learnt, so many different ones, ``patterns``, occur in the batch.
+
+    A weight that has a copy for feedback, and a pattern that is stored as key and value, is two synapses: each gathers
+    for itself, both products under the plain rule, else one.
     """
     phase, count = Phase.UPDATE, len(mask)
     ledger = Ledger(samples={phase: count}, sizes=list(shape.sizes))
     ledger.add("input", phase, io_bytes=count)  # the label
     units = real_units(shape, mask)
     by_event = relaxed.total("plasticity_writes") > 0
+    copies = 2 if shape.feedback else 1
+    one_sided = shape.feedback not in (None, "plain")
     if bptt_steps:
         _add_backpropagation(ledger, shape, mask, bptt_steps)
     above = [f"{kind}{index}" for index in range(2, len(shape.sizes) + 1) for kind in "wb"]
@@ -58,16 +63,22 @@ def update_ledger(
         gathered = count * shape.compared
         ledger.add("bx", phase, accumulates=gathered, plasticity_reads=gathered, plasticity_writes=gathered)
     if shape.learnt:
-        _add_patterns(ledger, shape, mask)
+        _add_patterns(ledger, shape, mask, copies, one_sided)
     below, flat = read_units(shape, mask), shape.flat
     for index, size in enumerate(shape.sizes[1:], start=2):
         pairs = 0 if by_event or bptt_steps else int(below.sum()) * size
         gathered = pairs + count * size  # with the biases
+        twice = f"w{index}" in shape.sent_back
+        if twice:
+            products = pairs if one_sided else 2 * pairs
+            ledger.add(
+                f"v{index}", phase, multiply_accumulates=products, plasticity_reads=pairs, plasticity_writes=pairs
+            )
         ledger.add(
             f"w{index}",
             phase,
             accumulates=count * size,
-            multiply_accumulates=2 * pairs,
+            multiply_accumulates=pairs if twice and one_sided else 2 * pairs,
             plasticity_reads=gathered,
             plasticity_writes=gathered,
         )
@@ -76,7 +87,8 @@ def update_ledger(
     if optimizer is None:
         return ledger
     if shape.learnt:  # one word a component: no moments
-        touched, products = shape.dim * patterns, 2 * shape.dim * patterns  # its square, and the step
+        touched = copies * shape.dim * patterns
+        products = 2 * touched  # its square, and the step
         ledger.add("X", phase, optimiser_reads=2 * touched, optimiser_writes=2 * touched, multiply_accumulates=products)
     step = OPTIMIZERS[optimizer]
     for layer, number in parameters.items():
@@ -91,14 +103,16 @@ def update_ledger(
     return ledger
 
 
-def _add_patterns(ledger: Ledger, shape: Shape, mask: Tensor) -> None:
-    """Every pattern of a text adds δp q̄ + p̄ δq of each row that sees it to what it has gathered; with a token layer
-    also w₁ᵀ δs¹ + w_xᵀ δs^c where it asks."""
+def _add_patterns(ledger: Ledger, shape: Shape, mask: Tensor, copies: int, one_sided: bool) -> None:
+    """Every pattern of a text adds δp q̄ + p̄ δq of each row that sees it to what it has gathered, each of its
+    ``copies``, or one term each where they learn ``one_sided``; with a token layer also w₁ᵀ δs¹ + w_xᵀ δs^c where it
+    asks."""
     rows, stored = row_tokens(shape, mask)
     seen, own = 2 * int((rows * stored).sum()) * shape.dim, int(stored.sum()) * shape.dim
     if shape.compared:
         units = int(real_units(shape, mask).sum())
         seen, own = seen + units * (shape.dim + shape.compared), own + units
+    seen, own = seen if one_sided else copies * seen, copies * own
     ledger.add("X", Phase.UPDATE, multiply_accumulates=seen, plasticity_reads=own, plasticity_writes=own)
 
 

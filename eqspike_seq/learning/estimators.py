@@ -100,9 +100,9 @@ class BPTT:
         free, learnt = backend.free(network, batch), network.shape.learnt and batch.ids is not None
         named = {name: tensor.detach().requires_grad_() for name, tensor in network.named()}
         traced = Network.of(network.shape, named)
-        x = batch.x.detach().requires_grad_(learnt)
+        x = batch.stored.detach().requires_grad_(learnt)
         with torch.enable_grad():
-            projection = dense_layer(traced, replace(batch, x=x), network.dtype)
+            projection = dense_layer(traced, batch.holding(x), network.dtype)
             state = self.start(network, free.rates)
             for _ in range(self.steps):
                 state = sweep(projection, state, order=self.order)

@@ -9,6 +9,7 @@ import torch
 from pydantic import AfterValidator
 from torch import Tensor
 
+from eqspike_seq.devices.chip import Chip
 from eqspike_seq.runs.weights import Rows
 
 MEMORY = 0.99  # of the mean of squared gradients, a step
@@ -82,8 +83,8 @@ class RowDescent:
         self.start, self.table, self.square, self.steps, self.kept = start, table, 0.0, 0, 0
         self.touched, self.moved = (torch.zeros(len(table), dtype=torch.bool, device=table.device) for _ in range(2))
 
-    def step(self, gradient: Tensor, rate: float) -> None:
-        """One step of length ``rate`` along a sparse, coalesced ``gradient``."""
+    def step(self, gradient: Tensor, rate: float, chip: Chip, number: int) -> None:
+        """Step ``number``, of length ``rate``, along a sparse, coalesced ``gradient``, as ``chip`` takes it."""
         ids, values = gradient.indices()[0], gradient.values()
         if not values.numel():
             return
@@ -91,7 +92,7 @@ class RowDescent:
         self.square += (1 - MEMORY) * (float(values.square().mean()) - self.square)
         size = running_size(self.square, self.steps)
         if size > 0:
-            self.table.index_add_(0, ids, values, alpha=-rate / size)
+            chip.add(self.table, ids, values, -rate / size, number)
         self.touched[ids] = self.moved[ids] = True
 
     def rows(self) -> "Rows":

@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 from eqspike_seq.config.settings import RunConfig
 from eqspike_seq.data.batches import Batches
 from eqspike_seq.data.dataset import Dataset, shape_of
-from eqspike_seq.devices.chip import STORED, Chip
+from eqspike_seq.devices.chip import PATTERNS, Chip
 from eqspike_seq.errors import ConfigError, DivergenceError, NumericalError, RunError
 from eqspike_seq.learning.cost import training_ledger
 from eqspike_seq.learning.estimators import Estimate, make_estimator
@@ -66,18 +66,20 @@ class Trainer:
         device = torch_device(config.run.device)
         self.network = config.network.create(shape_of(config, dataset), config.run.seed).to(device)
         self.parameters = dict(self.network.named())
+        self.gather = Batches.of(config, dataset, device)
         start = None if config.learning.start is None else opened(config.learning.start)
         if start is not None:
             start_from(start, self.parameters)
-        self.chip = Chip(config.learning.device, self.network, config.learning.device_seed)
+            if not dataset.images:
+                self.gather = replace(self.gather, table=self.gather.table.clone())  # the data set keeps its own
+                take_known(start, dataset.words(), self.gather.table)
+        arrays = {**self.parameters, **({PATTERNS: self.gather.table} if self.gather.twice else {})}
+        self.chip = Chip(config.learning.device, arrays, config.learning.device_seed)
         layers = {name: layer_of(name) for name in self.parameters}
         rates = dict(zip(dict.fromkeys(layers.values()), config.learning_rates(), strict=True))
         self.rates = {name: rates[layer] for name, layer in layers.items()}
         groups = [{"params": [tensor], "lr": self.rates[name]} for name, tensor in self.parameters.items()]
         self.optimizer = make_optimizer(config.learning.optimizer, groups)
-        self.gather = Batches.of(config, dataset, device)
-        if start is not None and not dataset.images:
-            take_known(start, dataset.words(), self.gather.table)
         self.patterns: RowDescent | None = None
         if self.network.shape.learnt:
             self.patterns = RowDescent(self.gather.table)
@@ -86,7 +88,7 @@ class Trainer:
         self.estimator = make_estimator(config.learning)
         self.rng = np.random.default_rng(config.run.seed)
         self.batches = math.ceil(len(dataset.train) / config.learning.batch)
-        self.total = self.batches * config.learning.epochs
+        self.total = max(1, round(self.batches * config.learning.epochs))
         self.step, self.seconds, self.joules = 0, 0.0, 0.0
         self.window, self.ledger = Window(), Ledger()
         self.drawn_from = self.rng.bit_generator.state  # the random state before this epoch's order was drawn
@@ -109,7 +111,7 @@ class Trainer:
         batch = self.gather.lookup(self.dataset.train, rows, learning.word_dropout, words, self.job.share(len(rows)))
         batch, share = replace(batch, seed=self.job.seed(batch.seed)), len(batch) / len(rows)
         if share:
-            estimate = self.estimator(self.backend, self.chip.at_work(self.network, self.step), batch)
+            estimate = self.estimator(self.backend, *self.chip.at_work(self.network, batch, self.step))
         else:
             estimate = Estimate(self._zero(), [])
         gradients = self.job.mean(multiplied_out(estimate.found, len(self.gather.table)), share)
@@ -123,7 +125,7 @@ class Trainer:
         self.optimizer.step()
         self.chip.write(self.step)
         if self.patterns is not None and self._learns("X"):
-            self.patterns.step(gradients["X"], decay * learning.pattern_rate)
+            self.patterns.step(gradients["X"], decay * learning.pattern_rate, self.chip, self.step)
         self.step += 1
         first = self.job.rank == 0  # counts what happens once for all processes
         self.window.batches += first
@@ -195,7 +197,6 @@ class Trainer:
             for key, value in self.optimizer.state[tensor].items()
             if value is not None
         }
-        moments |= {f"{name}.{STORED}": value for name, value in self.chip.stored.items()}
         self.check_weights()
         state = {
             "step": self.step,
@@ -256,9 +257,8 @@ class Trainer:
         for name, tensor in self.parameters.items():
             tensor.copy_(saved.model[name])
             kept = {key.removeprefix(f"{name}."): v for key, v in saved.optimizer.items() if key.startswith(f"{name}.")}
-            if name in self.chip.stored:
-                self.chip.restore({name: kept.pop(STORED)})
             self.optimizer.state[tensor] = {key: value.to(tensor.device) for key, value in kept.items()}
+        self.chip.restored()
         try:
             state = _Saved.model_validate(saved.state)
             self.rng.bit_generator.state = self.drawn_from = state.rng
@@ -290,8 +290,7 @@ class Trainer:
                 raise RunError("checkpoint: its rows of patterns are missing, or not of this network's table")
         kept = OPTIMIZERS[self.config.learning.optimizer].kept
         for name, tensor in self.parameters.items():
-            names = (*kept, *([STORED] if name in self.chip.stored else []))
-            sizes = {name: tensor.shape, **{f"{name}.{key}": tensor.shape for key in names}}
+            sizes = {name: tensor.shape, **{f"{name}.{key}": tensor.shape for key in kept}}
             for key, size in sizes.items():
                 found = {**saved.model, **saved.optimizer}.get(key)
                 size = torch.Size() if key.endswith((".step", ".square")) else size

@@ -155,7 +155,7 @@ def train(trainer: Trainer, folder: RunFolder, metrics: list[Metrics], reporter:
                 line = line.model_copy(update={"loop": trainer.loop()})
                 warn_of_loop(line, warned, reporter)
                 warn_of_loss(line, trainer.network.shape, reporter)
-                reporter.epoch(trainer.step // trainer.batches, line)
+                reporter.epoch(-(-trainer.step // trainer.batches), line)
             trainer.seconds = time.perf_counter() - started
             trainer.joules += meter.read() or 0.0
             metrics.append(line.model_copy(update={"seconds": trainer.seconds}))
@@ -177,7 +177,7 @@ def train(trainer: Trainer, folder: RunFolder, metrics: list[Metrics], reporter:
             if trainer.step == trainer.total // 2:
                 job.first(trainer.check_weights)
                 job.first(lambda: folder.save_halfway(trainer.parameters, trainer.moved()))
-            ended = trainer.step % trainer.batches == 0
+            ended = trainer.step % trainer.batches == 0 or trainer.step == trainer.total
             due = ended or trainer.step % config.run.checkpoint_every == 0
             if due:
                 trainer.collect()

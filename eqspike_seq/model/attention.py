@@ -40,6 +40,9 @@ class Retrieval:
     ``query`` q* is (B, P, R, D), ``patterns`` K (B, P, N, D), ``bias`` (B, P, 1, N) or None, ``shares``
     p = softmax(q* Kᵀ/√d) (B, P, R, N), ``found`` p K (B, P, R, D), all in one floating-point type. p need not add up to
     1 once it is rounded: ``total`` (B, P, R, 1) is its sum. With ``top``, p is over that many patterns only.
+
+    Where patterns are stored twice, K are the keys, and ``found`` is p V of the ``values`` V (B, P, N, D). ``back``:
+    changes travel against the direction of the synapses, from the values to the keys.
     """
 
     query: Tensor
@@ -49,6 +52,8 @@ class Retrieval:
     total: Tensor
     found: Tensor
     top: int = 0
+    values: Tensor | None = None
+    back: bool = False
 
     @classmethod
     def of(
@@ -58,12 +63,22 @@ class Retrieval:
         total = shares.sum(-1, keepdim=True, dtype=_wide(shares.dtype))
         return cls(query.to(shares.dtype), patterns, bias, shares, total, found.to(shares.dtype), top)
 
+    @property
+    def scoring(self) -> Tensor:
+        """What a change of the query is scored by."""
+        return self.patterns if self.values is None or not self.back else self.values
+
+    @property
+    def mixed(self) -> Tensor:
+        """What a change of the shares is a mix of."""
+        return self.patterns if self.values is None or self.back else self.values
+
     def take(self, keep: Tensor | slice) -> "Retrieval":
         """The texts named only."""
-        bias = None if self.bias is None else self.bias[keep]
+        bias, values = (None if part is None else part[keep] for part in (self.bias, self.values))
         parts = (self.query, self.patterns, self.shares, self.total, self.found)
         query, patterns, shares, total, found = (part[keep] for part in parts)
-        return Retrieval(query, patterns, bias, shares, total, found, self.top)
+        return Retrieval(query, patterns, bias, shares, total, found, self.top, values, self.back)
 
 
 def by_text(
@@ -102,22 +117,29 @@ def weights(queries: Tensor, patterns: Tensor, bias: Tensor | None, top: int = 0
     return torch.softmax(_of_highest(scores, top), dim=-1)
 
 
-def hopattn(queries: Tensor, patterns: Tensor, bias: Tensor | None = None, top: int = 0) -> Tensor:
-    """HopAttn(q, K), (…, R, D); ``top`` as in ``weights``."""
-    return by_text(lambda q, k, b: weights(q, k, b, top) @ k, queries, patterns, bias)
+def hopattn(
+    queries: Tensor, patterns: Tensor, bias: Tensor | None = None, top: int = 0, values: Tensor | None = None
+) -> Tensor:
+    """HopAttn(q, K), (…, R, D), or with ``values`` V softmax(q Kᵀ/√d) V; ``top`` as in ``weights``."""
+    return by_text(lambda q, k, b, v: weights(q, k, b, top) @ (k if v is None else v), queries, patterns, bias, values)
 
 
 def hopattn_and_weights(
-    queries: Tensor, patterns: Tensor, bias: Tensor | None, dtype: torch.dtype, top: int = 0
+    queries: Tensor,
+    patterns: Tensor,
+    bias: Tensor | None,
+    dtype: torch.dtype,
+    top: int = 0,
+    values: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """HopAttn(q, K), in the precision of q whatever that of K is, and its softmax weights, kept in ``dtype``."""
+    """``hopattn``, in the precision of q whatever that of K is, and its softmax weights, kept in ``dtype``."""
 
-    def of(q: Tensor, k: Tensor, b: Tensor | None) -> tuple[Tensor, Tensor]:
+    def of(q: Tensor, k: Tensor, b: Tensor | None, v: Tensor | None) -> tuple[Tensor, Tensor]:
         k = k.to(q.dtype)
         p = weights(q, k, None if b is None else b.to(q.dtype), top)
-        return p @ k, p.to(dtype)
+        return p @ (k if v is None else v.to(q.dtype)), p.to(dtype)
 
-    return by_text(of, queries, patterns, bias)
+    return by_text(of, queries, patterns, bias, values)
 
 
 def potential(queries: Tensor, patterns: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -127,7 +149,8 @@ def potential(queries: Tensor, patterns: Tensor, bias: Tensor | None = None) -> 
 
 
 def hopattn_change(change: Tensor, start: Retrieval) -> Tensor:
-    """HopAttn(q* + δq, K) − HopAttn(q*, K); δq (B, G, P, R, D), so the result.
+    """HopAttn(q* + δq, K) − HopAttn(q*, K); δq (B, G, P, R, D), so the result. With values, δp of the change of the
+    scores times V; ``start.back`` the same with keys and values exchanged, whose derivative is the transposed one.
 
     The result keeps its relative precision, in bf16 too, however small δq is; see ``_moved``. The G nudges are side by
     side as rows of one product.
@@ -139,7 +162,7 @@ def hopattn_change(change: Tensor, start: Retrieval) -> Tensor:
         return (moved.flatten(2, 3) @ patterns) / whole.flatten(2, 3).to(patterns.dtype)
 
     joined = change.transpose(1, 2).reshape(count, projections, groups * rows, dim)
-    found = by_text(of, joined, start.patterns, start)
+    found = by_text(of, joined, start.mixed, start)
     return found.view(count, projections, groups, rows, dim).transpose(1, 2)
 
 
@@ -178,6 +201,7 @@ def _moved(change: Tensor, start: Retrieval) -> tuple[Tensor, Tensor]:
         d = δa − c,   E = Σ p (e^d − 1)/Σ p,   δp = p (e^d − 1 − E)/(1 + E)
 
     which holds for any c: the mean is what leaves d, and so what rounding does to it, small, and 1 + E ≥ 1 (Jensen).
+    Where keys and values differ, c is not quite the mean.
     Rows in which a pattern gains so much that e^d would lose its precision or overflow get the difference of the two
     softmaxes instead, (δp, 1), from q* itself: a pattern whose share was rounded to 0 can come back. Which of the two
     it is depends on the row alone.
@@ -186,7 +210,7 @@ def _moved(change: Tensor, start: Retrieval) -> tuple[Tensor, Tensor]:
     wide, low = start.total.dtype, change.dtype
     mean = (change * start.found.unsqueeze(2)).sum(-1, dtype=wide) / -math.sqrt(dim)
     joined = (change / math.sqrt(dim)).reshape(texts * projections, groups * rows, dim)
-    keys = start.patterns.flatten(0, 1).mT
+    keys = start.scoring.flatten(0, 1).mT
     d = torch.baddbmm(mean.to(low).reshape(texts * projections, groups * rows, 1), joined, keys).to(start.shares.dtype)
     d = d.view(texts, projections, groups, rows, -1)
     fine = d.amax(-1, keepdim=True) <= LARGEST_GAIN.get(low, LARGEST_GAIN[torch.float32])  # not where it is NaN
@@ -210,7 +234,7 @@ def _softmax_change(change: Tensor, start: Retrieval) -> Tensor:
     if start.bias is not None:
         scores += start.bias.to(wide).unsqueeze(2)
     scores = _of_highest(scores, start.top)
-    moved = _scores(change.to(wide), keys)
+    moved = _scores(change.to(wide), start.scoring.to(wide).unsqueeze(2))
     scores = scores - scores.amax(-1, keepdim=True)
     moved -= moved.gather(-1, (scores + moved).argmax(-1, keepdim=True))  # so that no large number rounds others off
     return torch.softmax(scores + moved, -1) - torch.softmax(scores, -1)

@@ -16,7 +16,8 @@ class Batch:
 
     ``seed`` is that of whatever is random while they are relaxed: dither, stochastic neurons. Where patterns are stored
     with ``counts`` (B, inputs, N) of how often they occur, 1 or more, and not one by one, log(count) is added to their
-    scores. ``ids`` (B, inputs, N) are theirs in the table that X is learnt in, 0 for padding.
+    scores. ``ids`` (B, inputs, N) are theirs in the table that X is learnt in, 0 for padding. On a device a pattern is
+    stored twice: ``x`` as the key that queries are compared with, and ``values``, like it, as what they find.
     """
 
     x: Tensor
@@ -25,6 +26,7 @@ class Batch:
     seed: int = 0
     counts: Tensor | None = None
     ids: Tensor | None = None
+    values: Tensor | None = None
     packed: dict[Any, Any] = field(default_factory=dict, init=False, repr=False, compare=False)  # see ``packing``
 
     def __len__(self) -> int:
@@ -32,13 +34,26 @@ class Batch:
 
     def take(self, rows: Tensor | slice, places: int, seed: int = 0) -> "Batch":
         """The texts named, cut to their first ``places``."""
-        counts, ids = (None if part is None else part[rows, :, :places] for part in (self.counts, self.ids))
+        absent = (self.counts, self.ids, self.values)
+        counts, ids, values = (None if part is None else part[rows, :, :places] for part in absent)
         x, mask = self.x[rows, :, :places], self.mask[rows, :, :places]
-        return Batch(x, mask, self.labels[rows], seed, counts, ids)
+        return Batch(x, mask, self.labels[rows], seed, counts, ids, values)
 
     def to(self, dtype: torch.dtype) -> "Batch":
         """With vectors of another type."""
-        return replace(self, x=self.x.to(dtype))
+        return self.holding(self.stored.to(dtype))
+
+    @property
+    def stored(self) -> Tensor:
+        """What is stored of each pattern: ``x``, or both copies one after the other, (B, inputs, N, 2 D)."""
+        return self.x if self.values is None else torch.cat([self.x, self.values], -1)
+
+    def holding(self, stored: Tensor) -> "Batch":
+        """The same texts with other vectors ``stored``."""
+        if self.values is None:
+            return replace(self, x=stored)
+        keys, values = stored.chunk(2, -1)
+        return replace(self, x=keys, values=values)
 
 
 @dataclass(frozen=True)
@@ -46,7 +61,8 @@ class Lookup:
     """Texts before their vectors are looked up: ``ids`` (B, inputs, N) of rows of ``table`` (V + 1, D), 0 for padding.
 
     ``counts``, ``labels`` and ``seed`` as in ``Batch``. ``shift``, if any, is added to the first K components of the
-    vectors of each text: it depends on the text's own label.
+    vectors of each text: it depends on the text's own label. ``twice``: rows of the table hold a pattern as a key and
+    after it as a value, (V + 1, 2 D). ``noise`` of their ids is what vectors are multiplied by.
     """
 
     table: Tensor
@@ -55,6 +71,8 @@ class Lookup:
     seed: int = 0
     counts: Tensor | None = None
     shift: Shift | None = None
+    twice: bool = False
+    noise: Callable[[Tensor], Tensor] | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -72,7 +90,10 @@ class Lookup:
         if self.shift is not None:
             own = self.shift(ids, labels)
             x[..., : own.shape[-1]] += own
-        return Batch(x, ids > 0, labels, seed, counts, ids)
+        if self.noise is not None:
+            x *= self.noise(ids)
+        keys, values = x.chunk(2, -1) if self.twice else (x, None)
+        return Batch(keys, ids > 0, labels, seed, counts, ids, values)
 
     def whole(self) -> Batch:
         """All of them, with their vectors."""

@@ -43,7 +43,8 @@ class Shape:
     or with ``pooling`` the number Q of queries; ``temperature`` τ. ``learnt``: the patterns X are learnt too.
     ``uniform``: the shares of patterns are as their counts, whatever the queries. ``softmax``: the output is read by a
     softmax, and is no state. ``compared`` H_c, the units of a token layer; 0 without one. ``feedback``: what is sent
-    down from s³, …, sⁿ goes through synapses of its own, v₃ … vₙ, which learn by this rule; None: through w₃ … wₙ.
+    down from s², …, sⁿ goes through synapses of its own, v₂ … vₙ (v₃ … where s¹ is clamped), and patterns are stored
+    twice, as keys and as values; both copies learn by this rule. None: down through w₂ … wₙ, patterns once.
     """
 
     rows: int
@@ -117,8 +118,8 @@ class Shape:
 
     @property
     def sent_back(self) -> list[str]:
-        """The weights that have copies of their own for what is sent down: w3, …, or none."""
-        return [f"w{index}" for index in range(3, len(self.sizes) + 1)] if self.feedback else []
+        """The weights that have copies for what is sent down: w2 (unless s¹ is clamped), w3, …, or none."""
+        return [f"w{index}" for index in range(2 + self.clamped, len(self.sizes) + 1)] if self.feedback else []
 
 
 @dataclass(frozen=True)
@@ -160,7 +161,7 @@ class State:
 class Network:
     """Parameters: ``asking`` w₁ (P, D, D), or q/τ (P, Q, D) of pooling queries; ``weights`` w₂ … wₙ, each (Hᵢ, Hᵢ₋₁);
     ``biases`` b₂ … bₙ, each (Hᵢ,). Of a token layer, w₁/τ (1, D, D), and ``tokens``: w_x (H_c, D), b_x (H_c,),
-    w_a (H_c, D). ``copies`` v₃ … vₙ, shaped as w₃ … wₙ, where the shape has ``feedback``.
+    w_a (H_c, D). ``copies`` v₂ … vₙ, shaped as w₂ … wₙ, where the shape has ``feedback``; v₃ … where s¹ is clamped.
 
     ``large`` is w₂ in the type of the large products, where it has been made already.
     """
@@ -222,12 +223,12 @@ class Network:
             weights,
             [torch.full((size,), value) for size, value in zip(shape.sizes[1:], starts, strict=True)],
             tokens=tokens,
-            copies=tuple(weight.clone() for weight in weights[1:]) if shape.feedback else (),
+            copies=tuple(weight.clone() for weight in weights[shape.clamped :]) if shape.feedback else (),
         )
 
     def named(self) -> Iterator[tuple[str, Tensor]]:
         """(name, tensor) of every parameter: w1 or q (unless clamped), a token layer's wx, bx, wa, w2, b2, w3, b3, …,
-        and v3, … if there are any."""
+        and v2 or v3, … if there are any."""
         if not self.shape.clamped:
             yield self.shape.asks, self.asking
         if self.tokens:
@@ -235,18 +236,18 @@ class Network:
         for index, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True), start=2):
             yield f"w{index}", weight
             yield f"b{index}", bias
-        yield from ((f"v{index}", copy) for index, copy in enumerate(self.copies, start=3))
+        yield from zip((f"v{name[1:]}" for name in self.shape.sent_back), self.copies, strict=True)
 
     @property
     def downward(self) -> list[Tensor]:
         """What sⁱ is sent down by, shaped as ``weights``: these, or their copies."""
-        return [self.weights[0], *self.copies] if self.copies else self.weights
+        return [*self.weights[: len(self.weights) - len(self.copies)], *self.copies]
 
     def transposed(self) -> "Network":
         """The network in which changes travel every synapse against its direction: copies send up, weights down."""
         if not self.copies:
             return self
-        return replace(self, weights=self.downward, copies=tuple(self.weights[1:]))
+        return replace(self, weights=self.downward, copies=tuple(self.weights[-len(self.copies) :]), large=None)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -262,6 +263,10 @@ class Network:
     def w2(self, dtype: torch.dtype) -> Tensor:
         """w₂ in another type."""
         return self.large if self.large is not None and self.large.dtype == dtype else self.weights[0].to(dtype)
+
+    def v2(self, dtype: torch.dtype) -> Tensor:
+        """What s² is sent down by, in another type: w₂, or its copy."""
+        return self.w2(dtype) if len(self.copies) < len(self.weights) else self.copies[0].to(dtype)
 
     def first(self, tokens: int) -> "Network":
         """This network for texts of so many tokens: w₂ without what reads later ones; no copy where P is 1."""

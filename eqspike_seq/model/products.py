@@ -94,17 +94,24 @@ def read_below(network: Network, batch: Batch, projection: Tensor) -> Tensor:
 
 
 def pattern_products(network: Network, batch: Batch, difference: Recall, mean: Recall) -> dict[str, RowProduct]:
-    """The contrast of p ⊗ q̂ of every pattern, δp q̄ + p̄ δq, τ times that of q̂/τ; {} where X is not learnt."""
+    """The contrast of p ⊗ q̂ of every pattern, δp q̄ + p̄ δq, τ times that of q̂/τ; {} where X is not learnt.
+
+    Where patterns are stored twice, that of the keys and after it that of the values: under the plain rule both get the
+    sum, else the keys δp q̄, the change at their target times what they hear, and the values p̄ δq.
+    """
     shape = network.shape
     if not shape.learnt or batch.ids is None:
         return {}
     ids = Packed.of(shape, batch).stored.ids if shape.compared else batch.ids[:, shape.keys]
     assert ids is not None
     if not difference:  # nothing has changed
-        return {"X": RowProduct.of(batch.ids[:0].flatten(), batch.x[:0].flatten(0, -2))}
+        return {"X": RowProduct.of(batch.ids[:0].flatten(), batch.stored[:0].flatten(0, -2))}
     low = difference[0].dtype
     (moved, turned), (shares, queries) = ([part.to(low) for part in each[:2]] for each in (difference, mean))
-    values = moved.mT @ queries + shares.mT @ turned  # (B, P, N, D)
+    heard, sent = moved.mT @ queries, shares.mT @ turned  # (B, P, N, D)
+    values = heard + sent if shape.feedback in (None, "plain") else torch.cat([heard, sent], -1)
+    if shape.feedback == "plain":
+        values = torch.cat([values, values], -1)
     values = shape.temperature * values.flatten(0, 2).to(network.dtype)
     return {"X": RowProduct.of(ids.flatten(), values)}
 

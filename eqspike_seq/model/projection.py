@@ -45,7 +45,8 @@ SIZES = 16  # texts or units are left out by so many, so that few sizes of produ
 class Inputs:
     """A batch made ready for a network: what stays constant over all phases.
 
-    ``patterns`` (B, P, N, D) are the keys, ``bias`` (B, P, 1, N) or None their mask and the logarithms of their counts,
+    ``patterns`` (B, P, N, D) are the keys and, unless there are ``values`` (B, P, N, D) of their own, what is found;
+    ``bias`` (B, P, 1, N) or None their mask and the logarithms of their counts,
     ``rows`` (B, P, N, 1) or None the mask of the queries, ``drive`` x w₁ or q/τ (B, P, R, D), ``target`` one-hot labels
     (B, C). Where s¹ is clamped, ``drive`` is 2x, so that σ(drive) = x, and ``current`` (B, H₂) is w₂ x; else None.
     A token layer has all tokens of an example in one row, see ``packing``: P = 1, ``bias`` (B, 1, R, N), ``sums`` as
@@ -59,14 +60,15 @@ class Inputs:
     target: Tensor
     current: Tensor | None = None
     sums: Tensor | None = None
+    values: Tensor | None = None
 
     def take(self, keep: Tensor | slice) -> "Inputs":
         """The texts named only."""
         if isinstance(keep, slice) and keep == slice(None):
             return self
-        optional = (self.bias, self.rows, self.current, self.sums)
-        bias, rows, current, sums = (None if part is None else part[keep] for part in optional)
-        return Inputs(self.patterns[keep], bias, rows, self.drive[keep], self.target[keep], current, sums)
+        optional = (self.bias, self.rows, self.current, self.sums, self.values)
+        bias, rows, current, sums, values = (None if part is None else part[keep] for part in optional)
+        return Inputs(self.patterns[keep], bias, rows, self.drive[keep], self.target[keep], current, sums, values)
 
 
 def prepare(network: Network, batch: Batch, dtype: torch.dtype) -> Inputs:
@@ -88,7 +90,8 @@ def prepare(network: Network, batch: Batch, dtype: torch.dtype) -> Inputs:
         asked = gathered(x, shape.queries)
         drive = asked @ asking
         rows = None if mask is None else mask[:, shape.queries].unsqueeze(-1)
-    return Inputs(gathered(x, shape.keys), bias, rows, drive, target)
+    values = None if batch.values is None else gathered(batch.values.to(dtype), shape.keys)
+    return Inputs(gathered(x, shape.keys), bias, rows, drive, target, values=values)
 
 
 def one_hot(network: Network, batch: Batch) -> Tensor:
@@ -162,8 +165,13 @@ class Layer:
         return counted.sum(-1)
 
     def down(self, s2: Tensor) -> Tensor:
-        """F⁻¹(w₂ᵀ s²)/τ: (B, H₂) → (B, P, R, D), or (B, G, H₂) → (B, G, P, R, D)."""
-        return down(s2, self.w2, self.inputs.drive.shape[1:], self.network.shape.temperature)
+        """F⁻¹(w₂ᵀ s²)/τ: (B, H₂) → (B, P, R, D), or (B, G, H₂) → (B, G, P, R, D); by v₂, where there is one."""
+        return down(s2, self.v2, self.inputs.drive.shape[1:], self.network.shape.temperature)
+
+    @property
+    def v2(self) -> Tensor:
+        """What s² is sent down by, in the type of the large products."""
+        return self.network.v2(self.w2.dtype) if self.network.copies else self.w2
 
     def up(self, s1: Tensor) -> Tensor:
         """w₂ F(s¹): (B, P, R, D) → (B, H₂), or (B, G, P, R, D) → (B, G, H₂), in the type of the weights."""
@@ -174,7 +182,7 @@ class Layer:
         drive, network = self.inputs.drive.to(self.full), self.network
         if network.shape.clamped:
             return drive
-        return drive + down(s2, network.weights[0], drive.shape[1:], network.shape.temperature)
+        return drive + down(s2, network.downward[0], drive.shape[1:], network.shape.temperature)
 
     def scored(self, query: Tensor) -> Tensor:
         """By which patterns are scored: a ``query``, or 0 where shares are as counts."""
@@ -191,13 +199,15 @@ class Found:
     @classmethod
     def of(cls, query: Tensor, inputs: Inputs, dtype: torch.dtype, top: int = 0) -> tuple[Tensor, "Found"]:
         """Also s¹ = HopAttn(q*, X), in the precision of ``query``; shares are kept in ``dtype``."""
-        s1, shares = hopattn_and_weights(query, inputs.patterns, inputs.bias, dtype, top)
+        s1, shares = hopattn_and_weights(query, inputs.patterns, inputs.bias, dtype, top, inputs.values)
         start = Retrieval.of(query, inputs.patterns, inputs.bias, shares, s1, top)
-        return real(s1, inputs.rows), cls(inputs.rows, start)
+        return real(s1, inputs.rows), cls(inputs.rows, replace(start, values=inputs.values))
 
     def among(self, inputs: Inputs) -> "Found":
         """The same, changes taken among the patterns of ``inputs``."""
-        return replace(self, start=replace(self.start, patterns=inputs.patterns, bias=inputs.bias))
+        return replace(
+            self, start=replace(self.start, patterns=inputs.patterns, bias=inputs.bias, values=inputs.values)
+        )
 
     def take(self, keep: Tensor | slice) -> Self:
         """The texts named only."""
@@ -248,13 +258,24 @@ class Sigma:
 
 @dataclass(frozen=True)
 class DenseAnchor:
-    """``s1`` s¹* (B, P, R, D), ``current`` w₂ F(s¹*) (B, H₂) from it at full precision, and changes of s¹."""
+    """``s1`` s¹* (B, P, R, D), ``current`` w₂ F(s¹*) (B, H₂) from it at full precision, and changes of s¹.
+
+    ``v2`` is w₂, or its copy for what is sent down.
+    """
 
     s1: Tensor
     current: Tensor
     start: Found | Sigma
     w2: Tensor
+    v2: Tensor
     temperature: float
+
+    def transposed(self) -> "DenseAnchor":
+        """The same for changes that travel every synapse against its direction."""
+        start = self.start
+        if isinstance(start, Found):
+            start = replace(start, start=replace(start.start, back=True))
+        return replace(self, start=start, w2=self.v2, v2=self.w2)
 
     def take(self, keep: Tensor | slice) -> "DenseAnchor":
         """The texts named only, for changes."""
@@ -266,7 +287,7 @@ class DenseAnchor:
 
     def turned(self, s2: Tensor) -> Tensor:
         """The change of q̂/τ."""
-        return down(s2, self.w2, self.s1.shape[1:], self.temperature)
+        return down(s2, self.v2, self.s1.shape[1:], self.temperature)
 
     def up(self, change: Tensor) -> Tensor:
         """w₂ F(δs¹), (B, G, H₂)."""
@@ -289,7 +310,9 @@ class DenseProjection(Layer):
         if shape.clamped:
             return inputs.patterns
         query = torch.zeros_like(inputs.drive) if shape.uniform else inputs.drive + self.down(s2)
-        return real(hopattn(query, inputs.patterns, inputs.bias) if shape.attention else sigma(query), inputs.rows)
+        if not shape.attention:
+            return real(sigma(query), inputs.rows)
+        return real(hopattn(query, inputs.patterns, inputs.bias, values=inputs.values), inputs.rows)
 
     def phi(self, state: State) -> Tensor:
         """φ of the network for each text, (B,)."""
@@ -322,9 +345,10 @@ class DenseProjection(Layer):
         """What changes are taken from, after one more sweep; ``batch`` is the layer's."""
         s2 = state.layers[0]
         exact = self if self.w2.dtype == self.full else DenseProjection.of(self.network, batch, self.full)
-        query, rows, temperature = exact.scored(exact.full_query(s2)), exact.inputs.rows, self.network.shape.temperature
+        query, rows = exact.scored(exact.full_query(s2)), exact.inputs.rows
+        sent = (self.w2, self.v2, self.network.shape.temperature)
         if self.network.shape.attention:
             s1, found = (Even if self.network.shape.uniform else Found).of(query, exact.inputs, self.w2.dtype)
-            return DenseAnchor(s1.to(self.w2.dtype), exact.up(s1), found.among(self.inputs), self.w2, temperature)
+            return DenseAnchor(s1.to(self.w2.dtype), exact.up(s1), found.among(self.inputs), *sent)
         s1 = self.inputs.patterns if self.network.shape.clamped else real(sigma(query), rows)
-        return DenseAnchor(s1.to(self.w2.dtype), exact.up(s1), Sigma(rows, query), self.w2, temperature)
+        return DenseAnchor(s1.to(self.w2.dtype), exact.up(s1), Sigma(rows, query), *sent)

@@ -174,7 +174,8 @@ class TokenLayer(DenseProjection):
         u = exact.heard(s1, state.layers[0])
         offset, lowest, highest = (part.to(low) for part in clipped(u))
         compared = sigma(u)
-        kept = (compared.to(low), exact.up(compared), found.among(self.inputs), self.w2, self.network.shape.temperature)
+        sent = (self.w2, self.v2, self.network.shape.temperature)
+        kept = (compared.to(low), exact.up(compared), found.among(self.inputs), *sent)
         return TokenAnchor(*kept, w_a=self.w_a, sums=self.sums, inside=(offset, lowest, highest))
 
 

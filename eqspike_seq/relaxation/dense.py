@@ -115,7 +115,7 @@ class DenseBackend(Backend):
         anchor, inputs = start.kept.anchor(start.rates, batch), start.kept.inputs
         layers = settled(network, anchor.current, start.rates.layers, Pull(inputs.target))
         base = State(anchor.s1, layers)
-        anchors = _Anchors(anchor, StackAnchor.of(network, layers, anchor.current, inputs.target))
+        stack = StackAnchor.of(network, layers, anchor.current, inputs.target)
         count, groups, shape = len(batch), len(betas), network.shape
         beta = torch.tensor(betas, dtype=network.dtype, device=batch.labels.device).view(1, groups, 1)
         delta = State(
@@ -138,8 +138,10 @@ class DenseBackend(Backend):
 
         least = FINER * self.tolerance * beta.abs().view(1, groups)
         settling = _Settling(shape, final, self.nudge_steps, least, energy if record else None)
-        moving = network.transposed() if shape.feedback == "exact" else network
-        settling.run(advance, delta, anchors)
+        moving = network
+        if shape.feedback == "exact":
+            moving, anchor = network.transposed(), anchor.transposed()
+        settling.run(advance, delta, _Anchors(anchor, stack))
         steps, recorded, outputs = settling.steps, settling.trace(), torch.stack(settling.outputs)
         swept = sweep_products(shape, batch.mask, self.rounds)
         spared = swept - sweep_products(shape, batch.mask, self.rounds, above=True)

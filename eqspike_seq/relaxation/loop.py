@@ -4,7 +4,8 @@ A small change of s² comes back multiplied by the loop gain, the largest eigenv
 
     M = ½ D w₂ J w₂ᵀ D/τ,   J = Xᵀ (diag p − p pᵀ) X/√d of each row,   D = 1 for units of s² inside σ, else 0
 
-(of a token layer s^c is in the place of s², and w_a in that of w₂), which is symmetric and has no negative one. Below 1
+(of a token layer s^c is in the place of s², and w_a in that of w₂), which is symmetric and has no negative one, unless
+a device stores weights and patterns twice: then the length that the power method ends with stands for it. Below 1
 the free phase settles, quickly below ½; near it and above, texts may have more than one fixed point, and a network that
 ends in the wrong one answers wrongly. The temperature τ divides it.
 """
@@ -66,7 +67,8 @@ def loop_gain(projection: DenseProjection, state: State) -> Tensor:
     """The largest eigenvalue of M for each text, (B,), at a ``state``, by the power method."""
     inputs, dim = projection.inputs, projection.network.shape.dim
     keys, (units, query) = inputs.patterns, projection.looped(state)
-    found, shares = hopattn_and_weights(query, keys, inputs.bias, projection.full)
+    values = keys if inputs.values is None else inputs.values
+    found, shares = hopattn_and_weights(query, keys, inputs.bias, projection.full, values=values)
     inside, axes = ((units > 0) & (units < 1)).to(units.dtype), tuple(range(1, units.dim()))
     v = torch.rand(units.shape, generator=torch.Generator().manual_seed(0), dtype=units.dtype).to(units.device)
     gain = units.new_zeros(len(units))
@@ -74,7 +76,7 @@ def loop_gain(projection: DenseProjection, state: State) -> Tensor:
         v = v * inside / (v * inside).square().sum(axes, keepdim=True).sqrt().clamp(min=1e-30)
         turned = projection.turned(v)
         scores = turned @ keys.mT
-        moved = ((shares * scores) @ keys - found * (shares * scores).sum(-1, keepdim=True)) / dim**0.5
+        moved = ((shares * scores) @ values - found * (shares * scores).sum(-1, keepdim=True)) / dim**0.5
         v = 0.5 * projection.returned(moved) * inside
         gain = v.square().sum(axes).sqrt()
     return gain

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from eqspike_seq.ledger import Natural
+from eqspike_seq.ledger import Ledger, Natural
 from eqspike_seq.phases import Phase
 from eqspike_seq.runs.schema import Amount, Number, Positive, Schema, Share
 
@@ -170,7 +170,8 @@ Way = Literal["deployed", "tuned", "biases", "trained", "injected"]  # how a net
 
 
 class OnChip(Schema):
-    """One network on one chip; ``rule`` by which copies for feedback learnt there, None where they did not."""
+    """One network on one chip, its ``accuracy`` on test; ``rule`` by which copies learnt there, None where they did
+    not. ``noise``: the strength of the injected gains in training."""
 
     way: Way
     rule: str | None
@@ -178,18 +179,23 @@ class OnChip(Schema):
     device: Natural
     seed: Natural
     accuracy: Share
+    validation: Share
+    noise: Amount | None = None
 
 
 class Robustness(Schema):
-    """robustness.json: test accuracies on chips with static mismatch, and ``ideal`` ones by seed without.
+    """robustness.json: accuracies on chips with static mismatch, and ``ideal`` ones by seed without, on test and on
+    ``ideal_validation``.
 
-    ``epochs`` are those of a training, ``tuning_epochs`` of what follows on a deployed network. ``missing``: runs that
-    have diverged, or not ended.
+    ``epochs`` are those of a training, ``tuning_epochs`` of what follows on a deployed network, and ``tuning`` counts
+    what one such tuning took. ``missing``: runs that have diverged, or not ended.
     """
 
     settings: dict[str, Any]
-    epochs: Positive
-    tuning_epochs: Positive
+    epochs: Amount
+    tuning_epochs: Amount
+    tuning: Ledger | None = None
     ideal: Annotated[dict[str, Share], Field(min_length=1)]
+    ideal_validation: Annotated[dict[str, Share], Field(min_length=1)]
     points: Annotated[list[OnChip], Field(min_length=1)]
     missing: Natural = 0

@@ -54,16 +54,18 @@ def as_file(words: Sequence[str], classes: Sequence[str], **others: Any) -> byte
 
 
 def take_known(run: Path, words: Sequence[str], table: Tensor) -> None:
-    """Let rows of ``table`` (V + 1, D) be the vectors that a run has of the same ``words``, by id from 0.
+    """Let rows of ``table`` (V + 1, D) be the vectors that a run has of the same ``words``, by id from 0; twice, as keys
+    and as values, where the table has both and the run has one.
 
     Raises RunError where they are of another length.
     """
     found = Vocabulary.read(run)
-    if found.table.shape[1] != table.shape[1]:
+    known = found.table.repeat(1, 2) if 2 * found.table.shape[1] == table.shape[1] else found.table
+    if known.shape[1] != table.shape[1]:
         raise RunError(
             f"--start: {run.name} has vectors of {found.table.shape[1]} components, expected {table.shape[1]}. "
             "Leave --dim out, or name another run."
         )
     theirs = {word: number for number, word in enumerate(found.words, start=1)}
     mine = [number for number, word in enumerate(words) if word in theirs]
-    table[mine] = found.table[[theirs[words[number]] for number in mine]].to(table)
+    table[mine] = known[[theirs[words[number]] for number in mine]].to(table)

@@ -5,8 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from analysis.energy_report import text_of
 from analysis.robustness_report import table, verdict
+from eqspike_seq.ledger import Ledger
 from eqspike_seq.runs.findings import OnChip, Robustness
+from neuromorphic.pricing import price, read_table
 from tests.conftest import command, is_whole
 
 BASE = ("robustness", "digits", "--limit", 60, "--epochs", 2, "--hidden", 12)
@@ -18,7 +21,10 @@ def test_it_measures_each_way_on_each_chip_and_goes_on(tmp_path: Path, capsys: p
     command(*small)
     assert is_whole(out / "robustness.json", Robustness, "environment")
     found = Robustness.read(json.loads((out / "robustness.json").read_text()))
-    assert (found.epochs, found.tuning_epochs, found.missing, set(found.ideal)) == (2, 1, 0, {"0"})
+    assert (found.epochs, found.tuning_epochs, found.missing, set(found.ideal)) == (2, 0.2, 0, {"0"})
+    assert found.tuning is not None and {"v3", "w3"} < set(found.tuning.counts)
+    noises = {point.noise for point in found.points if point.way == "injected"}
+    assert noises <= {1e-6, 1.0} and all((p.noise is None) == (p.way != "injected") for p in found.points)
     ways = {(point.way, point.rule, point.sigma, point.device): point.accuracy for point in found.points}
     rules = {"deployed": None, "tuned": "exact", "biases": None, "trained": "exact", "injected": None}
     assert set(ways) == {(way, rule, s, d) for way, rule in rules.items() for s in (1e-6, 1.0) for d in (0, 1)}
@@ -40,7 +46,7 @@ def test_it_measures_each_way_on_each_chip_and_goes_on(tmp_path: Path, capsys: p
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (("mini",), "--device-model: acts with images only"),
+        (("mini", "--network", "token-layer"), "--network pooling only"),
         (("digits", "--backend", "spiking"), "--backend dense only"),
         (("digits", "--start", "somewhere"), "--start"),
         (("digits", "--seed", "3"), "--seed"),
@@ -75,12 +81,32 @@ def test_the_verdict_counts_from_the_first_loss_of_ten_points() -> None:
         (1.0, "tuned"): (0.90, 0.90),
     }
     points = [
-        OnChip(way=way, rule="exact" if way == "tuned" else None, sigma=sigma, device=device, seed=0, accuracy=accuracy)  # type: ignore[arg-type]
+        OnChip(
+            way=way,  # type: ignore[arg-type]
+            rule="exact" if way == "tuned" else None,
+            sigma=sigma,
+            device=device,
+            seed=0,
+            accuracy=accuracy,
+            validation=accuracy + 0.01,
+        )
         for (sigma, way), both in accuracies.items()
         for device, accuracy in enumerate(both)
     ]
-    found = Robustness(settings={}, epochs=20, tuning_epochs=2, ideal={"0": 0.95}, points=points)
+    tuning = Ledger(samples={"free": 200})
+    tuning.add("w2", "free", multiply_accumulates=10**6)
+    found = Robustness(
+        settings={},
+        tuning=tuning,
+        epochs=20,
+        tuning_epochs=2,
+        ideal={"0": 0.95},
+        ideal_validation={"0": 0.96},
+        points=points,
+    )
     said = verdict(found)
     assert "σ = 1 " in said and "95.0%" in said and "65.0%" in said
     assert "90.0%, 83% of the loss regained" in said  # (0.90 − 0.65)/(0.95 − 0.65)
+    each = price(tuning, read_table("horowitz-45nm-fp32"))[0].joules.value / 200
+    assert f"200 samples of {text_of(each)}, {text_of(200 * each)} in all" in said
     assert table(found)[-1] == ("1", "65.0 % (60.0 to 70.0)", "90.0 % (90.0 to 90.0)")

@@ -5,12 +5,16 @@ import math
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+import pyarrow.parquet as pq
 import pytest
+import tomli_w
 import torch
 from scipy.stats import kstest
 from torch import Tensor
 
 from eqspike.build import config_of, configure, make_backend
+from eqspike.prediction import Predictor
 from eqspike_seq.config.settings import RunConfig
 from eqspike_seq.data.dataset import load_dataset
 from eqspike_seq.devices.chip import Chip
@@ -25,14 +29,16 @@ from eqspike_seq.devices.imperfections import (
     SoftBounds,
     Stuck,
 )
-from eqspike_seq.errors import ConfigError
+from eqspike_seq.errors import ConfigError, RunError
 from eqspike_seq.learning.trainer import Trainer
+from eqspike_seq.model.batch import Lookup
 from eqspike_seq.model.network import Network, Shape
-from eqspike_seq.runs.weights import read_weights
+from eqspike_seq.runs.weights import read_table, read_weights
 from tests.conftest import command
 
 SAID = {"label": "modelled", "source": "a test"}
 SHAPE = Shape(400, 1, (300, 200), 100, projections=(), attention=False, feedback="plain")
+NO_TEXTS = Lookup(torch.zeros(1, 1), torch.zeros(0, 1, 1, dtype=torch.int64), torch.zeros(0, dtype=torch.int64))
 BITS = Bits(bits=4, **SAID)  # type: ignore[arg-type]
 RANGE = Range(limit=4.0, **SAID)  # type: ignore[arg-type]
 
@@ -71,7 +77,7 @@ def test_small_updates_add_up_under_stochastic_rounding_and_are_lost_under_plain
     def after(bits: Bits) -> Tensor:
         device, weight, draws = model(range=RANGE, bits=bits), start, random(3)
         for _ in range(200):
-            weight = device.written(weight, torch.full_like(weight, step / 100), draws)
+            weight = device.written(weight, torch.full_like(weight, step / 100), limit, draws)
         return weight / step
 
     assert not after(replace(BITS, rounding="nearest")).any()
@@ -111,7 +117,7 @@ def test_soft_bounds_solve_their_equation() -> None:
 def test_mismatch_is_log_normal_of_its_sigma_by_the_seed_and_of_each_copy_its_own() -> None:
     device = model(mismatch=Mismatch(sigma=0.4, **SAID))  # type: ignore[arg-type]
     made = [network() for _ in range(3)]
-    chips = [Chip(device, each, seed) for each, seed in zip(made, (7, 7, 8), strict=True)]
+    chips = [Chip(device, dict(each.named()), seed) for each, seed in zip(made, (7, 7, 8), strict=True)]
     ideal = dict(network().named())
     gains = {name: dict(made[0].named())[name] / ideal[name] for name in ("w2", "w3", "v3", "w4", "v4")}
     for name, gain in gains.items():
@@ -127,24 +133,23 @@ def test_mismatch_is_log_normal_of_its_sigma_by_the_seed_and_of_each_copy_its_ow
 
 def test_an_update_reaches_the_network_through_the_gain_of_its_synapse() -> None:
     subject = network()
-    chip = Chip(model(mismatch=Mismatch(sigma=0.4, **SAID)), subject, 0)  # type: ignore[arg-type]
-    before, stored = subject.weights[1].clone(), chip.stored["w3"].clone()
+    chip = Chip(model(mismatch=Mismatch(sigma=0.4, **SAID)), dict(subject.named()), 0)  # type: ignore[arg-type]
+    before = subject.weights[1].clone()
     subject.weights[1] += 0.25
     chip.write(0)
-    torch.testing.assert_close(chip.stored["w3"], stored + 0.25)
     torch.testing.assert_close(subject.weights[1], before + 0.25 * chip.gains["w3"])
 
 
 def test_programming_misses_by_its_error_and_ends_at_the_range() -> None:
     device = model(range=RANGE, programming=Programming(error=0.1, **SAID))  # type: ignore[arg-type]
-    found = device.programmed(torch.zeros(1000, 100), random())
+    found = device.programmed(torch.zeros(1000, 100), 0.4, random())
     assert abs(float(found.std()) / (0.1 * 0.4) - 1) < 0.02
-    assert float(device.programmed(torch.full((10, 100), 9.0), random()).max()) <= 0.4 + 1e-6
+    assert float(device.programmed(torch.full((10, 100), 9.0), 0.4, random()).max()) <= 0.4 + 1e-6
 
 
 def test_stuck_synapses_are_as_many_as_said_and_stay() -> None:
     subject = network()
-    chip = Chip(model(range=RANGE, stuck=Stuck(share=0.2, **SAID)), subject, 1)  # type: ignore[arg-type]
+    chip = Chip(model(range=RANGE, stuck=Stuck(share=0.2, **SAID)), dict(subject.named()), 1)  # type: ignore[arg-type]
     start = {name: tensor.clone() for name, tensor in subject.named()}
     for tensor in dict(subject.named()).values():
         tensor += 0.01
@@ -158,8 +163,8 @@ def test_stuck_synapses_are_as_many_as_said_and_stay() -> None:
 
 def test_injected_gains_are_drawn_for_each_step_and_leave_nothing() -> None:
     subject = network()
-    chip = Chip(model(injected=Injected(sigma=0.3, **SAID)), subject, 0)  # type: ignore[arg-type]
-    first, again, second = (chip.at_work(subject, step).weights[1] for step in (0, 0, 1))
+    chip = Chip(model(injected=Injected(sigma=0.3, **SAID)), dict(subject.named()), 0)  # type: ignore[arg-type]
+    first, again, second = (chip.at_work(subject, NO_TEXTS, step)[0].weights[1] for step in (0, 0, 1))
     assert torch.equal(first, again) and not torch.equal(first, second)
     assert abs(float((first / subject.weights[1]).log().std()) / 0.3 - 1) < 0.02
     assert torch.equal(subject.weights[1], network().weights[1])
@@ -202,7 +207,8 @@ def test_a_device_model_that_is_none_is_told(text: str, says: str, tmp_path: Pat
     [
         (("digits", "--device-model", "nothing"), "cmos-mismatch"),
         (("digits", "--backend", "spiking", "--device-model", "pcm"), "--backend dense only"),
-        (("mini", "--device-model", "pcm"), "images only"),
+        (("mini", "--network", "tokens", "--device-model", "pcm"), "--network pooling"),
+        (("mini", "--readout", "softmax", "--device-model", "pcm"), "--readout softmax"),
         (("mini", "--start", "somewhere"), "somewhere is no run folder"),
         (("digits", "--device-seed", "1"), "--device-model"),
         (("digits", "--device-model", "ideal", "--feedback-rule", "exact"), "--device-model"),
@@ -262,6 +268,95 @@ def test_a_run_on_a_chip_goes_on_as_if_nothing_had_happened(device: str) -> None
         assert torch.equal(tensor, second.parameters[name]), name
 
 
+def of_texts(**settings: object) -> RunConfig:
+    small = {"network": "pooling", "limit": 96, "batch": 16, "epochs": 1, "hidden": (6,), "dim": 8}
+    return configure("mini", "dense", **small, **settings)
+
+
+def device_file(path: Path, **tables: dict[str, object]) -> str:
+    """A device model with these imperfections."""
+    made = {name: {**figures, **SAID} for name, figures in tables.items()}
+    path.write_text(tomli_w.dumps({"name": path.stem, "title": "A test", **made}))
+    return str(path)
+
+
+def test_patterns_are_stored_twice_and_learn_as_one_where_nothing_is_wrong(tmp_path: Path) -> None:
+    device = device_file(tmp_path / "nothing.toml", mismatch={"sigma": 0})
+    plain, chip = trained(of_texts(), 4), trained(of_texts(device_model=device), 4)
+    keys, values = chip.gather.table.chunk(2, 1)
+    torch.testing.assert_close(keys, plain.gather.table, rtol=1e-4, atol=1e-4)
+    assert torch.equal(keys, values) and not torch.equal(keys, trained(of_texts(), 0).gather.table)
+    for name, tensor in plain.parameters.items():
+        torch.testing.assert_close(chip.parameters[name], tensor, rtol=1e-4, atol=1e-5)
+
+
+def test_keys_and_values_have_gains_of_their_own_and_rows_that_no_text_has_rest(tmp_path: Path) -> None:
+    device = device_file(tmp_path / "m.toml", mismatch={"sigma": 0.4})
+    ideal, start, after = (
+        trained(of_texts(**more), steps).gather.table
+        for more, steps in (({}, 0), *[({"device_model": device}, s) for s in (0, 2)])
+    )
+    there = ideal != 0
+    logs = [(copy[there] / ideal[there]).log() + 0.4**2 / 2 for copy in start.chunk(2, 1)]
+    for log in logs:
+        assert abs(float(log.std()) / 0.4 - 1) < 0.05 and abs(float(log.mean())) < 0.03
+    assert abs(float(torch.corrcoef(torch.stack(logs))[0, 1])) < 0.05
+    moved = (after != start).any(1)
+    trainer = trained(of_texts(device_model=device), 2)
+    assert (
+        trainer.patterns is not None
+        and torch.equal(moved, trainer.patterns.moved)
+        and 0 < int(moved.sum()) < len(moved)
+    )
+
+
+def test_what_a_text_adds_to_its_own_patterns_is_less_by_their_gains(tmp_path: Path) -> None:
+    """Its part in the log-count ratios, which training takes away: keys of a text seen by no other have no ratio."""
+    device = device_file(tmp_path / "m.toml", mismatch={"sigma": 0.4})
+    plain, chip = (trained(of_texts(**more), 0) for more in ({}, {"device_model": device}))
+    seen = []
+    for trainer in (plain, chip):
+        lookup = trainer.gather.lookup(trainer.dataset.train, np.arange(4), 0.0, np.random.default_rng(0))
+        seen.append(trainer.chip.at_work(trainer.network, lookup, 0)[1].whole())
+    gains = chip.chip.gains["X"][seen[0].ids]
+    torch.testing.assert_close(seen[1].stored, gains * seen[0].x.repeat(1, 1, 1, 2))
+
+
+def test_a_run_on_texts_goes_on_answers_and_is_started_from(tmp_path: Path) -> None:
+    """A chip with all there is: resumed as if nothing had happened, read by predict, tuned from an ideal run."""
+    device = device_file(
+        tmp_path / "all.toml",
+        range={"limit": 8},
+        bits={"bits": 6},
+        mismatch={"sigma": 0.3},
+        stuck={"share": 0.05},
+        programming={"error": 0.01},
+    )
+    config = of_texts(device_model=device, feedback_rule="exact", device_seed=2)
+    whole, first = trained(config, 4), trained(config, 2)
+    second = trained(config, 0)
+    second.restore(first.checkpoint())
+    with torch.no_grad():
+        for _ in range(2):
+            second.train_batch()
+    assert torch.equal(whole.gather.table, second.gather.table)
+    assert all(torch.equal(tensor, second.parameters[name]) for name, tensor in whole.parameters.items())
+    small = ("run", "mini", "--network", "pooling", "--limit", 96, "--epochs", 1, "--hidden", 6, "--dim", 8)
+    command(*small, "--out", tmp_path / "ideal")
+    on_chip = ("--device-model", device, "--start", tmp_path / "ideal", "--out", tmp_path / "chip")
+    command(*small, *on_chip)
+    predictor, saved = Predictor.open(tmp_path / "chip"), pq.read_table(tmp_path / "chip" / "predictions.parquet")
+    for text, row in zip(load_dataset(config.data).test_texts[:5], saved.to_pylist(), strict=False):
+        rates = predictor.predict(text).rates
+        assert rates == pytest.approx({name: row[f"rate_{name}"] for name in rates}, abs=1e-4)
+    start = trained(config_of(tmp_path / "chip", start=tmp_path / "ideal", device_model=None, feedback_rule=None), 0)
+    assert torch.equal(
+        start.gather.table, read_table(tmp_path / "ideal", tmp_path / "ideal/checkpoint/model.safetensors")
+    )
+    with pytest.raises(RunError, match="shape"):
+        trained(of_texts(start=tmp_path / "chip"), 0)
+
+
 def test_weights_of_a_chip_of_few_bits_lie_on_its_levels() -> None:
     trainer = trained(short(device_model="loihi-8bit"), 4)
     for name in ("w2", "w3", "v3"):
@@ -282,7 +377,7 @@ def test_a_run_folder_says_what_it_was_trained_on_and_another_starts_from_it(tmp
     first = read_weights(tmp_path / "first" / "checkpoint" / "model.safetensors")
     deployed = trained(config, 0)
     for name, copy in (("w2", "w2"), ("w3", "w3"), ("v3", "w3")):
-        assert torch.equal(deployed.chip.stored[name], first[copy])
+        assert torch.equal(deployed.parameters[name], deployed.chip.gains[name] * first[copy])
     assert {"v3"} < set(read_weights(tmp_path / "second" / "checkpoint" / "model.safetensors"))
 
 

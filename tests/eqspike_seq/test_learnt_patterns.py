@@ -17,6 +17,8 @@ from eqspike.prediction import Predictor
 from eqspike_seq.checks.gradients import stages
 from eqspike_seq.config.settings import RunConfig
 from eqspike_seq.data.dataset import Dataset, load_dataset
+from eqspike_seq.devices.chip import Chip
+from eqspike_seq.devices.device_model import read_device
 from eqspike_seq.errors import RunError
 from eqspike_seq.learning import training
 from eqspike_seq.learning.evaluation import Evaluation, evaluate
@@ -31,6 +33,7 @@ from tests.eqspike_seq.test_parallel import assert_same, torchrun
 
 SMALL = {"limit": 96, "batch": 16, "epochs": 2, "checkpoint_every": 2, "network": "pooling", "hidden": (6,), "dim": 8}
 QUIET = Reporter(quiet=True)
+NO_CHIP = Chip(read_device("ideal"), {}, 0)
 
 
 def small(out: Path, **settings: object) -> RunConfig:
@@ -115,7 +118,7 @@ def test_files_with_rows_do_not_grow_without_bound() -> None:
     descent, kept = RowDescent(torch.zeros(10, 2)), 0
     for step in range(50):
         ids = torch.tensor([step % 10, (step + 1) % 10, (step + 3) % 10])
-        descent.step(RowProduct(ids, torch.ones(3, 2)).whole(10), 0.1)
+        descent.step(RowProduct(ids, torch.ones(3, 2)).whole(10), 0.1, NO_CHIP, step)
         rows = descent.rows()
         kept = len(rows.ids) + (0 if rows.whole else kept)
         descent.written(rows)
@@ -127,10 +130,10 @@ def test_steps_are_gradient_descent_in_units_of_the_root_mean_square() -> None:
     """v is the running mean of squares, its start corrected: here two steps by hand."""
     descent = RowDescent(torch.zeros(4, 1))
     ids = torch.tensor([3, 1, 1])  # what comes twice is added up
-    descent.step(RowProduct(ids, torch.tensor([[4.0], [1.0], [2.0]])).whole(4), 0.5)
+    descent.step(RowProduct(ids, torch.tensor([[4.0], [1.0], [2.0]])).whole(4), 0.5, NO_CHIP, 0)
     size = (12.5) ** 0.5
     torch.testing.assert_close(descent.table[:, 0], torch.tensor([0, -1.5 / size, 0, -2 / size]))
-    descent.step(RowProduct(ids[:2], torch.tensor([[1.0], [1.0]])).whole(4), 0.5)
+    descent.step(RowProduct(ids[:2], torch.tensor([[1.0], [1.0]])).whole(4), 0.5, NO_CHIP, 0)
     other = ((0.01 * 0.99 * 12.5 + 0.01 * 1) / (1 - 0.99**2)) ** 0.5
     torch.testing.assert_close(descent.table[1, 0], torch.tensor(-1.5 / size - 0.5 / other))
 
