@@ -26,7 +26,7 @@ from eqspike_seq.config.networks import (
 from eqspike_seq.config.presets import preset_settings, run_settings
 from eqspike_seq.config.section import Kinds, Section, flat, made, settings_of
 from eqspike_seq.config.settings import OWN, Backpropagation, Learning, Run, RunConfig
-from eqspike_seq.data.dataset import Dataset
+from eqspike_seq.data.dataset import Dataset, load_dataset
 from eqspike_seq.data.own import sizes_for
 from eqspike_seq.data.registry import DATASETS
 from eqspike_seq.data.sight import CountedPatterns, Sight, TokenSequence
@@ -325,8 +325,9 @@ def run(
     reporter: Reporter | None = None,
     job: Job = ALONE,
     check: Callable[[Dataset], None] = lambda _: None,
+    load: Callable[..., Dataset] = load_dataset,
 ) -> dict[str, Any]:
     """``training.run`` with the backend that ``config`` names; progress goes to standard error."""
     from eqspike_seq.learning import training  # which predictions do without
 
-    return training.run(config, make_backend, reporter or Reporter(), job, check)
+    return training.run(config, make_backend, reporter or Reporter(), job, check, load)

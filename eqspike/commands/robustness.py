@@ -6,8 +6,8 @@ A few ways for a network to come to a chip, at several strengths σ of the misma
     tuned      the same, then trained on the chip by EP on a tenth of the samples
     biases     as tuned, but the biases alone learn
     trained    trained on the chip by EP from the start
-    injected   trained ideally with gains drawn anew for each batch, then programmed; the strength of these gains is
-               the one, among all σ of the command, that is best on validation on the chips at hand
+    injected   trained ideally with gains drawn anew for each batch, then programmed; of several strengths of these
+               gains, every σ and half the least, the one that is best on validation on the chips at hand
 
 What is trained are runs of sweeps, so that the same command goes on where it was interrupted, and several shells share
 the work.
@@ -30,7 +30,7 @@ from eqspike.commands.sweep import SweepFlags, ended, sweep
 from eqspike.flags import parse_run, raw_flags, without
 from eqspike_seq.config.section import explain
 from eqspike_seq.config.settings import FORMAT, RunConfig
-from eqspike_seq.data.dataset import Dataset, load_dataset
+from eqspike_seq.data.dataset import LastDataset
 from eqspike_seq.errors import ConfigError
 from eqspike_seq.files import read_json, write_bytes, write_json
 from eqspike_seq.learning.evaluation import evaluate
@@ -88,7 +88,7 @@ def robustness(flags: RobustnessFlags, arguments: list[str], reporter: Reporter)
         raise ConfigError(f"--{name.replace('_', '-')}: it is set for each of the runs. Leave it out.")
     base = parse_run(arguments)
     varied(base, device_model="cmos-mismatch")  # before anything is written
-    study = _Study(flags, base, arguments, load_dataset(base.data), reporter)
+    study = _Study(flags, base, arguments, reporter)
     ideal = {str(seed): study.ideal(seed) for seed in flags.seeds}
     points = [point for seed in flags.seeds for point in study.points(seed)]
     there = [point for point in points if point is not None]
@@ -112,21 +112,25 @@ def robustness(flags: RobustnessFlags, arguments: list[str], reporter: Reporter)
 class _Study:
     """The runs in ``flags.out``, and what they reach on chips."""
 
-    def __init__(
-        self, flags: RobustnessFlags, base: RunConfig, arguments: list[str], data: Dataset, reporter: Reporter
-    ) -> None:
-        self.flags, self.base, self.arguments, self.data, self.reporter = flags, base, arguments, data, reporter
+    def __init__(self, flags: RobustnessFlags, base: RunConfig, arguments: list[str], reporter: Reporter) -> None:
+        self.flags, self.base, self.arguments, self.reporter, self.load = (
+            flags,
+            base,
+            arguments,
+            reporter,
+            LastDataset(),
+        )
         self.tuning = base.learning.epochs / PART
         self.measured: dict[tuple[Path, float, int, str], float] = {}
         self.took: Ledger | None = None  # one tuning on a chip
+        strengths = {"mismatch": flags.sigmas, "injected": (min(flags.sigmas) / 2, *flags.sigmas)}
         self.models = {
-            kind: {written(flags.out, kind, sigma): sigma for sigma in flags.sigmas}
-            for kind in ("mismatch", "injected")
+            kind: {written(flags.out, kind, sigma): sigma for sigma in some} for kind, some in strengths.items()
         }
 
     def ideal(self, seed: int) -> dict[str, Any]:
         """The result without a chip."""
-        return ended(self._place(seed, "ideal"), seed, self.base, self.reporter)
+        return ended(self._place(seed, "ideal"), seed, self.base, self.reporter, self.load)
 
     def points(self, seed: int) -> Iterator[OnChip | None]:
         """Of every way, strength and chip; None for a run that has diverged, or that another process makes."""
@@ -153,7 +157,7 @@ class _Study:
         self, name: str, seed: int, vary: list[str], arguments: list[str]
     ) -> list[tuple[dict[str, str], Path | None]]:
         """(what was varied, the run folder or None where it has not come to its end) of each run of a sweep."""
-        path = sweep(SweepFlags(vary, seeds=(seed,), out=self._place(seed, name)), arguments, self.reporter)
+        path = sweep(SweepFlags(vary, seeds=(seed,), out=self._place(seed, name)), arguments, self.reporter, self.load)
         trials = Sweep.read(read_json(path)).trials
         return [(each.settings, path.parent / each.runs[0] if each.state == "complete" else None) for each in trials]
 
@@ -189,8 +193,9 @@ class _Study:
         if (run, sigma, device, part) not in self.measured:
             model = next(path for path, each in self.models["mismatch"].items() if each == sigma)
             config = varied(self.base, start=run, device_model=model, device_seed=device)
-            trainer, batch = Trainer(config, self.data, make_backend(config)), config.learning.batch
-            found = evaluate(trainer.backend, trainer.network, trainer.gather, getattr(self.data, part), batch)
+            data = self.load(config.data, self.reporter.status)
+            trainer, batch = Trainer(config, data, make_backend(config)), config.learning.batch
+            found = evaluate(trainer.backend, trainer.network, trainer.gather, getattr(data, part), batch)
             self.measured[run, sigma, device, part] = found.accuracy
         return self.measured[run, sigma, device, part]
 

@@ -28,6 +28,7 @@ from eqspike.build import run
 from eqspike.flags import everything, parse_run, raw_flags
 from eqspike.provenance import command
 from eqspike_seq.config.settings import FORMAT, WHERE, RunConfig
+from eqspike_seq.data.dataset import LastDataset
 from eqspike_seq.errors import ConfigError, DivergenceError, RunError
 from eqspike_seq.files import write_json
 from eqspike_seq.progress import Reporter
@@ -71,7 +72,7 @@ def main(arguments: list[str]) -> None:
     sweep_report.main(sweep(flags, others, Reporter()), command)
 
 
-def sweep(flags: SweepFlags, arguments: list[str], reporter: Reporter) -> Path:
+def sweep(flags: SweepFlags, arguments: list[str], reporter: Reporter, load: LastDataset | None = None) -> Path:
     """Run all that remains of the study; returns ``sweep.json``, which lists its trials.
 
     ``arguments`` are those of ``eqspike run``. Raises ConfigError for what cannot be varied so, EqspikeError where a
@@ -91,7 +92,7 @@ def sweep(flags: SweepFlags, arguments: list[str], reporter: Reporter) -> Path:
     configs = [parse_run([*arguments, *flags_of(point)]) for point in points]
     spec = {"settings": base.computed(), "seeds": list(seeds), "points": points}
     study = opened(flags.out, spec, axes)
-    took: list[float] = []
+    took, load = list[float](), load or LastDataset()
     while (taken := _take(study, flags.out, axes, len(points))) is not None:
         number, lock = taken
         started = time.perf_counter()
@@ -99,7 +100,7 @@ def sweep(flags: SweepFlags, arguments: list[str], reporter: Reporter) -> Path:
             left = _left(study, took)
             reporter.status(f"trial {number + 1} of {len(points)}: {_text(points[number])}{left}")
             placed = [(flags.out / f"{_name(number)}-seed{seed}", seed) for seed in seeds]
-            results = [ended(folder, seed, configs[number], reporter) for folder, seed in placed]
+            results = [ended(folder, seed, configs[number], reporter, load) for folder, seed in placed]
             study.tell(number, statistics.mean(float(result["validation_accuracy"]) for result in results))
             took.append(time.perf_counter() - started)
         except DivergenceError as error:
@@ -238,12 +239,12 @@ def _take(
     return None
 
 
-def ended(folder: Path, seed: int, config: RunConfig, reporter: Reporter) -> dict[str, Any]:
+def ended(folder: Path, seed: int, config: RunConfig, reporter: Reporter, load: LastDataset) -> dict[str, Any]:
     """The result of one run in ``folder``, made or continued now where it has not ended."""
     result = completed(folder)
     if result is None:
         placed = replace(config.run, seed=seed, out=folder, resume="auto", baseline=False)
-        result = run(replace(config, run=placed), reporter)
+        result = run(replace(config, run=placed), reporter, load=load)
     return result
 
 

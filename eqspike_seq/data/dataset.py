@@ -61,6 +61,20 @@ def load_splits(data: Images | Texts, progress: Progress = lambda _: None) -> Co
     return corpus if data.limit is None else limited(corpus, data.limit)
 
 
+class LastDataset:
+    """``load_dataset`` for runs that follow each other: gives the data set it read last again, where it is the same."""
+
+    def __init__(self) -> None:
+        self.last: tuple[Images | Texts, Dataset] | None = None
+
+    def __call__(self, data: Images | Texts, progress: Progress = lambda _: None) -> Dataset:
+        """The data set that ``data`` names."""
+        if self.last is None or self.last[0] != data:
+            self.last = None  # before another is read
+            self.last = data, load_dataset(data, progress)
+        return self.last[1]
+
+
 def load_dataset(data: Images | Texts, progress: Progress = lambda _: None) -> Dataset:
     """Find, split, vectorise and encode what ``data`` names."""
     progress(f"reading {data.dataset}")

@@ -39,11 +39,13 @@ def run(
     reporter: Reporter,
     job: Job = ALONE,
     check: Callable[[Dataset], None] = lambda _: None,
+    load: Callable[..., Dataset] = load_dataset,
 ) -> dict[str, Any]:
     """Train, test once, and fill the run folder; returns what ``result.json`` holds, with ``path``.
 
     ``make_backend`` builds what relaxes the network. Of several processes each calls this, with the same ``config``;
-    the first one alone reads, writes and tests. ``check`` may refuse the data before anything is written.
+    the first one alone reads, writes and tests. ``check`` may refuse the data, which ``load`` reads, before anything is
+    written.
 
     Raises EqspikeError for whatever the user can mend; KeyboardInterrupt leaves a checkpoint behind.
     """
@@ -54,7 +56,7 @@ def run(
     folder = job.first(RunFolder.open, config)
     try:
         config = job.first(folder.continued, config)
-        dataset = job.first(load_dataset, config.data, reporter.status)
+        dataset = job.first(load, config.data, reporter.status)
         job.first(folder.check_data, config, dataset.source, dataset.embeddings.digest)
         job.first(check, dataset)
         reporter.dataset(dataset)

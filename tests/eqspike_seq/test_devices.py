@@ -349,7 +349,7 @@ def test_a_run_on_texts_goes_on_answers_and_is_started_from(tmp_path: Path) -> N
     for text, row in zip(load_dataset(config.data).test_texts[:5], saved.to_pylist(), strict=False):
         rates = predictor.predict(text).rates
         assert rates == pytest.approx({name: row[f"rate_{name}"] for name in rates}, abs=1e-4)
-    start = trained(config_of(tmp_path / "chip", start=tmp_path / "ideal", device_model=None, feedback_rule=None), 0)
+    start = trained(config_of(tmp_path / "ideal", start=tmp_path / "ideal"), 0)
     assert torch.equal(
         start.gather.table, read_table(tmp_path / "ideal", tmp_path / "ideal/checkpoint/model.safetensors")
     )
