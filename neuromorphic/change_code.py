@@ -29,7 +29,7 @@ from eqspike_seq.config.examples import ONLY_TEXTS
 from eqspike_seq.config.section import Needs, PerLayer, Positive
 from eqspike_seq.errors import ConfigError
 from eqspike_seq.model.batch import Batch
-from eqspike_seq.model.network import Network, State
+from eqspike_seq.model.network import FeedbackRule, Network, State
 from eqspike_seq.model.products import read_below
 from eqspike_seq.model.synapses import ByRule
 from eqspike_seq.model.token_layer import dense_layer
@@ -101,6 +101,7 @@ class SigmaDeltaBackend(Backend):
     rule: SkipValidation[Rule] = Count()
     dtype: torch.dtype = torch.float32
     compares: ClassVar[bool] = True
+    feedback_rules: ClassVar[tuple[FeedbackRule, ...]] = ("plain",)
     together: ClassVar[int] = 32
 
     def check(self) -> None:

@@ -124,7 +124,7 @@ class FreeNeurons(_Neurons):
         """The change of its activation since ``before``."""
         u = self.network.biases[index] + below
         if index < self.last:
-            u = u + self.transmitted[index + 1] @ self.network.weights[index + 1]
+            u = u + self.transmitted[index + 1] @ self.network.downward[index + 1]
         own, origin, theta = sigma(u), self.before.layers[index], self.thetas[index]
         if index == self.last:
             self.output = own
@@ -191,7 +191,7 @@ class NudgedNeurons(_Neurons):
     def fire(self, index: int, below: Tensor) -> Tensor:
         """The dithered change of its activation; that of the output is pulled."""
         if index < self.last:
-            u = below + self.transmitted[index + 1] @ self.network.weights[index + 1]
+            u = below + self.transmitted[index + 1] @ self.network.downward[index + 1]
         else:
             u = below + self.beta * (self.pull - self.own[index])
         self.own[index] = sigma(self.u0[index] + u) - sigma(self.u0[index])

@@ -322,6 +322,7 @@ def supported(network: Network, settings: SigmaDeltaBackend) -> Gated:
         ("query_threshold", gated.query_threshold, 0.0),
         ("top_patterns", gated.top_patterns, 0),
         ("events", settings.events, "unit"),
+        ("feedback through synapses of its own", shape.feedback, None),
         ("hidden layers", len(shape.hidden) > 0, True),
     ):
         if got != wanted:

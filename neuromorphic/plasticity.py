@@ -203,4 +203,6 @@ def local_products(
     for index, (post, pre) in enumerate(zip(sides[1:], sides[:-1], strict=True), start=2):
         held[f"w{index}"] = rule.synapse(post, pre)
         held[f"b{index}"] = rule.input(post).sum(0)
+        if f"w{index}" in network.shape.sent_back:  # by the plain rule
+            held[f"v{index}"] = held[f"w{index}"]
     return held

@@ -108,7 +108,7 @@ class Learning(Section):
     texts takes over the network, and the vectors of those words and n-grams that both know. Default: random weights."""
     device_model: Annotated[str | None, AfterValidator(_device_model)] = None
     """Model of the synapses that store the weights, during and after training: ideal, loihi-8bit, pcm, rram,
-    cmos-mismatch, or a FILE.toml (dense; images, or --network pooling). Default: ideal."""
+    cmos-mismatch, or a FILE.toml (images or --network pooling; dense or sigma-delta). Default: ideal."""
     device_seed: Annotated[int, Field(ge=0, lt=2**31), ON_A_DEVICE] = 0
     """Which chip of the device model: the seed of its mismatch, faults and write noise."""
     feedback_rule: Annotated[FeedbackRule, BY_EP_ON_A_DEVICE] = "plain"
@@ -174,13 +174,24 @@ class RunConfig(Section):
                 "Take three-phase or two-phase, or --backend dense."
             )
         if self.learning.device_model is not None:
-            if self.backend.name != "dense":
-                raise ConfigError(f"--device-model: acts with --backend dense only; got --backend {self.backend.name}")
             self._check_device()
 
     def _check_device(self) -> None:
-        """Raises ConfigError for a network that no device model acts on."""
-        network = self.network
+        """Raises ConfigError for what no device model acts on."""
+        network, known, settings = self.network, self.backend.feedback_rules, self.settings()
+        if not known or settings.get("circuit") == "wta":
+            got = " ".join(
+                f"--{name} {settings[name]}" for name in ("backend", "neuron", "circuit") if name in settings
+            )
+            raise ConfigError(
+                "--device-model: acts with --backend dense and with --neuron sigma-delta --circuit clocked only; "
+                f"got {got}"
+            )
+        if self.learning.feedback_rule not in known:
+            raise ConfigError(
+                f"--feedback-rule: got {self.learning.feedback_rule}, expected {' or '.join(known)} with --neuron "
+                "sigma-delta: its synapses learn from one sum of both directions"
+            )
         if not isinstance(self.data, Images) and not isinstance(network, PoolingNetwork):
             raise ConfigError(
                 f"--device-model: acts with images and --network pooling only; got --network {network.name}"

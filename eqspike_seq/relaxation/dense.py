@@ -21,7 +21,7 @@ from torch import Tensor
 from eqspike_seq.config.section import Positive
 from eqspike_seq.ledger import dense_ledger, sweep_products
 from eqspike_seq.model.batch import Batch
-from eqspike_seq.model.network import Network, Shape, State, above_s1
+from eqspike_seq.model.network import FeedbackRule, Network, Shape, State, above_s1
 from eqspike_seq.model.projection import DenseAnchor, DenseProjection, in_sizes
 from eqspike_seq.model.synapses import ChangedRates, Rates
 from eqspike_seq.model.token_layer import dense_layer
@@ -66,6 +66,7 @@ class DenseBackend(Backend):
     order: Order = "alternating"
     """Order of the updates within a sweep."""
     compares: ClassVar[bool] = True
+    feedback_rules: ClassVar[tuple[FeedbackRule, ...]] = ("plain", "vector-field", "exact")
     together: ClassVar[int] = 32
 
     def free(self, network: Network, batch: Batch, record: bool = False) -> PhaseEnd[DenseProjection]:

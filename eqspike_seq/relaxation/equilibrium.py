@@ -9,7 +9,7 @@ from torch import Tensor
 from eqspike_seq.config.section import Section
 from eqspike_seq.ledger import Ledger
 from eqspike_seq.model.batch import Batch
-from eqspike_seq.model.network import Network, State
+from eqspike_seq.model.network import FeedbackRule, Network, State
 from eqspike_seq.model.synapses import Synapses
 
 Kept = TypeVar("Kept", covariant=True)
@@ -48,11 +48,13 @@ class PhaseEnd(Equilibrium, Generic[Kept]):
 class Backend(Section):
     """Relaxes a network: the free phase, then nudges that start where it ended. Its settings are its fields.
 
-    ``together`` is the number of texts of a bucket on a processor (``buckets``), at least.
+    ``together`` is the number of texts of a bucket on a processor (``buckets``), at least; ``feedback_rules`` are those
+    by which weights with copies for feedback can learn, none where it relaxes no such network.
     """
 
     together: ClassVar[int]
     compares: ClassVar[bool] = False  # whether it relaxes a token layer
+    feedback_rules: ClassVar[tuple[FeedbackRule, ...]] = ()
     dtype: torch.dtype  # of large products
 
     def free(self, network: Network, batch: Batch, record: bool = False) -> PhaseEnd[Any]:

@@ -5,7 +5,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -146,14 +146,20 @@ class RunFolder:
             raise RunError(f"--resume: {path} cannot be read ({error}). Start again with another --out.") from error
 
     def check_data(self, config: RunConfig, source: str, vectors: str) -> None:
-        """Raises RunError where the run here began with other texts of the user's own (``source`` has their hash), or
-        with other ``vectors``, by their SHA-256."""
+        """Raises RunError where the run here began with other texts of the user's own (``source`` has their hash), with
+        other ``vectors``, by their SHA-256, or with a device model that says something else now."""
         made = self._environment()
         before, began = made.get("data", source), made.get("embedding_sha256", vectors)
         if config.data.dataset not in DATASETS and before != source:
             raise RunError(
                 f"--resume: {config.data.dataset} has changed since this run began (was {before}; is {source}). "
                 "Put the old file back, or start again with another --out."
+            )
+        device = json.loads(json.dumps(asdict(config.learning.device)))
+        if config.learning.device_model is not None and made.get("device_model", device) != device:
+            raise RunError(
+                f"--resume: the device model {config.learning.device_model} has changed since this run began. Put the "
+                "old one back (environment.json has it), or start again with another --out."
             )
         if began != vectors:
             raise RunError(

@@ -197,7 +197,7 @@ class GatedProjection(FreeProjection):
 
     def _mixed(self, query: Tensor, inputs: Inputs, texts: Texts) -> Tensor:
         """Patterns of the texts named, mixed."""
-        return hopattn(query, inputs.patterns, inputs.bias, self.top)
+        return hopattn(query, inputs.patterns, inputs.bias, self.top, inputs.values)
 
     def anchor(self, circuit: Circuit, base: State, groups: int, dither: Dither) -> "GatedNudges":
         """From what the queries have found, by ``circuit``."""

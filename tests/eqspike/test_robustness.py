@@ -47,7 +47,7 @@ def test_it_measures_each_way_on_each_chip_and_goes_on(tmp_path: Path, capsys: p
     ("arguments", "says"),
     [
         (("mini", "--network", "token-layer"), "--network pooling only"),
-        (("digits", "--backend", "spiking"), "--backend dense only"),
+        (("digits", "--backend", "spiking", "--neuron", "if"), "--backend dense"),
         (("digits", "--start", "somewhere"), "--start"),
         (("digits", "--seed", "3"), "--seed"),
         (("digits", "--sigmas", "0"), "--sigmas"),

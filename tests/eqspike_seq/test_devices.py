@@ -13,7 +13,7 @@ import torch
 from scipy.stats import kstest
 from torch import Tensor
 
-from eqspike.build import config_of, configure, make_backend
+from eqspike.build import config_of, configure, make_backend, make_single
 from eqspike.prediction import Predictor
 from eqspike_seq.config.settings import RunConfig
 from eqspike_seq.data.dataset import load_dataset
@@ -30,14 +30,22 @@ from eqspike_seq.devices.imperfections import (
     Stuck,
 )
 from eqspike_seq.errors import ConfigError, RunError
+from eqspike_seq.learning.estimators import ThreePhase
 from eqspike_seq.learning.trainer import Trainer
+from eqspike_seq.learning.training import describe
 from eqspike_seq.model.batch import Lookup
 from eqspike_seq.model.network import Network, Shape
+from eqspike_seq.relaxation.dense import DenseBackend
+from eqspike_seq.runs.folder import RunFolder
 from eqspike_seq.runs.weights import read_table, read_weights
+from neuromorphic.change_code import SigmaDeltaBackend
+from neuromorphic.plasticity import MembraneCount
 from tests.conftest import command
+from tests.eqspike_seq.test_feedback import cosine, texts_of
 
 SAID = {"label": "modelled", "source": "a test"}
 SHAPE = Shape(400, 1, (300, 200), 100, projections=(), attention=False, feedback="plain")
+SPIKING = ("--network", "pooling", "--backend", "spiking", "--neuron", "sigma-delta")
 NO_TEXTS = Lookup(torch.zeros(1, 1), torch.zeros(0, 1, 1, dtype=torch.int64), torch.zeros(0, dtype=torch.int64))
 BITS = Bits(bits=4, **SAID)  # type: ignore[arg-type]
 RANGE = Range(limit=4.0, **SAID)  # type: ignore[arg-type]
@@ -206,7 +214,9 @@ def test_a_device_model_that_is_none_is_told(text: str, says: str, tmp_path: Pat
     ("arguments", "says"),
     [
         (("digits", "--device-model", "nothing"), "cmos-mismatch"),
-        (("digits", "--backend", "spiking", "--device-model", "pcm"), "--backend dense only"),
+        (("digits", "--backend", "spiking", "--neuron", "if", "--device-model", "pcm"), "--neuron if"),
+        (("mini", *SPIKING, "--circuit", "wta", "--device-model", "pcm"), "--circuit wta"),
+        (("mini", *SPIKING, "--device-model", "pcm", "--feedback-rule", "exact"), "expected plain"),
         (("mini", "--network", "tokens", "--device-model", "pcm"), "--network pooling"),
         (("mini", "--readout", "softmax", "--device-model", "pcm"), "--readout softmax"),
         (("mini", "--start", "somewhere"), "somewhere is no run folder"),
@@ -270,7 +280,7 @@ def test_a_run_on_a_chip_goes_on_as_if_nothing_had_happened(device: str) -> None
 
 def of_texts(**settings: object) -> RunConfig:
     small = {"network": "pooling", "limit": 96, "batch": 16, "epochs": 1, "hidden": (6,), "dim": 8}
-    return configure("mini", "dense", **small, **settings)
+    return configure("mini", str(settings.pop("backend", "dense")), **small, **settings)
 
 
 def device_file(path: Path, **tables: dict[str, object]) -> str:
@@ -355,6 +365,39 @@ def test_a_run_on_texts_goes_on_answers_and_is_started_from(tmp_path: Path) -> N
     )
     with pytest.raises(RunError, match="shape"):
         trained(of_texts(start=tmp_path / "chip"), 0)
+
+
+def test_a_run_notices_that_its_device_model_has_changed(tmp_path: Path) -> None:
+    device = device_file(tmp_path / "m.toml", mismatch={"sigma": 0.4})
+    config = of_texts(device_model=device, out=tmp_path / "run")
+    folder, trainer = RunFolder.open(config), trained(config, 1)
+    describe(trainer, folder)
+    folder.check_data(config, trainer.dataset.source, trainer.dataset.embeddings.digest)
+    device_file(tmp_path / "m.toml", mismatch={"sigma": 0.5})
+    read_device.cache_clear()
+    with pytest.raises(RunError, match="has changed"):
+        folder.check_data(config, trainer.dataset.source, trainer.dataset.embeddings.digest)
+    folder.close()
+
+
+def test_spikes_of_changes_learn_on_a_chip_as_rates_do_by_the_plain_rule(tmp_path: Path) -> None:
+    """Sent finely: the gradient of keys, values and both copies of each weight is that of the dense backend."""
+    network, batch = texts_of("plain", 0.5)
+    fine = SigmaDeltaBackend(300, 300, threshold=(1e-3,), projection_threshold=1e-3, output_threshold=1e-3)
+    fine = replace(
+        fine, nudge_threshold=1e-5, projection_nudge_threshold=1e-5, dtype=torch.float64, rule=MembraneCount()
+    )
+    dense = DenseBackend(300, 300, tolerance=1e-9, dtype=torch.float64)
+    found, expected = (ThreePhase(0.1)(each, network, batch).gradients for each in (fine, dense))
+    assert {"v2", "v3", "v4", "X"} < set(found) == set(expected)
+    for name, value in expected.items():
+        mine, theirs = ((each.to_dense() if each.is_sparse else each) for each in (found[name], value))
+        assert cosine(mine, theirs) > 0.999, name
+    device = device_file(tmp_path / "m.toml", mismatch={"sigma": 0.2})
+    config = of_texts(device_model=device, backend="spiking", neuron="sigma-delta")
+    assert make_single(make_backend(config), network, torch.zeros(1, 1)) is None
+    start, after = (trained(config, steps) for steps in (0, 2))
+    assert not torch.equal(start.gather.table, after.gather.table)
 
 
 def test_weights_of_a_chip_of_few_bits_lie_on_its_levels() -> None:
