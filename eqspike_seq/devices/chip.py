@@ -23,24 +23,28 @@ LEAST_GAIN = 1e-20  # that a number can be divided by
 
 class Chip:
     """``arrays`` by name as device number ``seed`` of ``model`` has them, changed in place; none where it is ideal.
+    Biases are among them, and hold the offsets of their units from then on.
 
     They are the weights w, their copies for feedback v, the queries q, and the table X of patterns (V + 1, 2 D), which
     holds each as a key and as a value. Each has gains and faults of its own, by the seed and its name alone, whatever
-    is trained on the chip. The range of X is ``limit``·√3 times the root mean square of its components as they are
-    programmed: that of weights uniform in ±1/√fan-in is as many times theirs.
+    is trained on the chip. A component of X has a range of its own, √3 ``limit`` times its root mean square over all
+    patterns as they are programmed (a hundredth of that of all components at least): weights uniform in ±1/√fan-in have
+    as many times theirs.
     """
 
     def __init__(self, model: DeviceModel, arrays: Mapping[str, Tensor], seed: int) -> None:
         self.model, self.seed = model, seed
         known = {name: array for name, array in arrays.items() if name[0] in "wvqX"}
         self.arrays = known if model.imperfections else {}
-        self.limits: dict[str, float] = {}
+        if model.thresholds is not None:
+            for name in set(arrays) - set(known):
+                arrays[name].add_(model.thresholds.sigma * normal(arrays[name], generator(seed, name, -1)))
+        self.limits: dict[str, float | Tensor] = {}
         self.gains: dict[str, Tensor] = {}
         self.faults: dict[str, tuple[Tensor, Tensor]] = {}  # which synapses are stuck, and where
         for name, array in self.arrays.items():
             random = generator(seed, name, -1)
-            fan_in = 1 / (3 * float(array.square().mean())) if name == PATTERNS else array.shape[-1]
-            self.limits[name] = limit = model.limit(fan_in)
+            self.limits[name] = limit = model.limit(like_fan_in(array) if name == PATTERNS else array.shape[-1])
             self.gains[name] = gains(array, model.mismatch, random)
             if model.stuck is not None:
                 which = torch.rand(array.shape, generator=random) < model.stuck.share
@@ -110,6 +114,12 @@ class Chip:
         """The arrays are those of a checkpoint."""
         for name, before in self.before.items():
             before.copy_(self.arrays[name])
+
+
+def like_fan_in(table: Tensor) -> Tensor:
+    """The fan-in whose new weights, uniform in ±1/√fan-in, have the mean square of each component of a table."""
+    squares = table.square().mean(0)
+    return 1 / (3 * squares.clamp(min=1e-4 * float(squares.mean()) + LEAST_GAIN))
 
 
 def gains(array: Tensor, mismatch: Mismatch | None, random: torch.Generator) -> Tensor:

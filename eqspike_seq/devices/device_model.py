@@ -18,20 +18,20 @@ from eqspike_seq.devices.imperfections import (
     Range,
     SoftBounds,
     Stuck,
+    Thresholds,
     normal,
+    within,
 )
 from eqspike_seq.errors import ConfigError
 from eqspike_seq.files import read_shipped, shipped
 
 IDEAL = "ideal"
+NO_RANGE = ("range", "mismatch", "injected", "thresholds")  # what needs none
 
 
 @dataclass(frozen=True, kw_only=True)
 class DeviceModel:
-    """The imperfections of a synapse, a table of the file each; what has no table is perfect.
-
-    Weights alone are imperfect: biases, states and the optimiser are as in any run.
-    """
+    """Imperfections, a table of the file each. What has no table is perfect; states and the optimiser always are."""
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
     name: Annotated[str, Field(min_length=1)]
@@ -45,6 +45,7 @@ class DeviceModel:
     mismatch: Mismatch | None = None
     injected: Injected | None = None
     stuck: Stuck | None = None
+    thresholds: Thresholds | None = None
 
     @property
     def imperfections(self) -> dict[str, Imperfection]:
@@ -54,30 +55,30 @@ class DeviceModel:
 
     def check(self) -> None:
         """Raises ValueError where one needs a range and there is none."""
-        ranged = [name for name in self.imperfections if name not in ("range", "mismatch", "injected")]
+        ranged = [name for name in self.imperfections if name not in NO_RANGE]
         if ranged and self.range is None:
             raise ValueError(f"{', '.join(ranged)}: got no [range], which it is a share of; add one")
 
-    def limit(self, fan_in: float) -> float:
+    def limit(self, fan_in: float | Tensor) -> float | Tensor:
         """W of a layer, infinite without a range."""
         return float("inf") if self.range is None else self.range.of(fan_in)
 
-    def programmed(self, weight: Tensor, limit: float, random: torch.Generator) -> Tensor:
+    def programmed(self, weight: Tensor, limit: float | Tensor, random: torch.Generator) -> Tensor:
         """What synapses of range W ``limit`` store after ``weight`` was programmed into them from outside."""
-        found = weight.clamp(-limit, limit)
+        found = within(weight, limit)
         if self.bits is not None:
             found = self.bits.nearest(found, limit)
         if self.programming is not None:
             found = found + self.programming.error * limit * normal(found, random)
-        return found.clamp(-limit, limit)
+        return within(found, limit)
 
-    def written(self, weight: Tensor, change: Tensor, limit: float, random: torch.Generator) -> Tensor:
+    def written(self, weight: Tensor, change: Tensor, limit: float | Tensor, random: torch.Generator) -> Tensor:
         """What synapses of range W ``limit`` that store ``weight`` store after the update ``change``."""
         if self.pulses is not None:
             change = self.pulses.given(change, limit, random)
         found = weight + change if self.soft_bounds is None else self.soft_bounds.moved(weight, change, limit)
-        found = found.clamp(-limit, limit)
-        return found if self.bits is None else self.bits.rounded(found, limit, random).clamp(-limit, limit)
+        found = within(found, limit)
+        return found if self.bits is None else within(self.bits.rounded(found, limit, random), limit)
 
 
 def profiles() -> list[str]:

@@ -1,10 +1,9 @@
-"""What is imperfect in a synapse, each by its equation.
+"""What is imperfect in a synapse or a unit, each by its equation.
 
 Symbols: w the weight that a synapse stores, W its range (−W ≤ w ≤ W), Δ the update that a learning rule asks for, ξ a
 standard normal draw and u a uniform one in [0, 1), each synapse its own. What a network computes with is g·w.
 """
 
-import math
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
@@ -28,14 +27,15 @@ class Imperfection:
 class Range(Imperfection):
     """Weights end at a largest conductance: w ← clip(w, −W, W), W = ``limit``/√fan-in of the layer.
 
-    New weights are uniform in ±1/√fan-in. The scale of a layer is that of the circuits around its synapses.
+    New weights are uniform in ±1/√fan-in. The scale of a layer is that of the circuits around its synapses, and that of
+    stored patterns one of each component: W = √3 ``limit`` times its root mean square, as of such weights.
     """
 
     limit: Annotated[float, Field(gt=0, le=1e6)]
 
-    def of(self, fan_in: float) -> float:
+    def of(self, fan_in: float | Tensor) -> float | Tensor:
         """W of a layer."""
-        return self.limit / math.sqrt(fan_in)
+        return self.limit / fan_in**0.5  # type: ignore[no-any-return]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,16 +51,16 @@ class Bits(Imperfection):
     bits: Annotated[int, Field(ge=2, le=24)]
     rounding: Literal["stochastic", "nearest"] = "stochastic"
 
-    def step(self, limit: float) -> float:
+    def step(self, limit: float | Tensor) -> float | Tensor:
         """Between two levels."""
         return limit / (2 ** (self.bits - 1) - 1)
 
-    def nearest(self, weight: Tensor, limit: float) -> Tensor:
+    def nearest(self, weight: Tensor, limit: float | Tensor) -> Tensor:
         """The nearest level."""
         step = self.step(limit)
         return (weight / step).round() * step
 
-    def rounded(self, weight: Tensor, limit: float, random: torch.Generator) -> Tensor:
+    def rounded(self, weight: Tensor, limit: float | Tensor, random: torch.Generator) -> Tensor:
         """A level, by the device's own rounding."""
         if self.rounding == "nearest":
             return self.nearest(weight, limit)
@@ -81,7 +81,7 @@ class Pulses(Imperfection):
     least: Annotated[float, Field(gt=0, le=1)]
     spread: Annotated[float, Field(ge=0, le=100)] = 0.0
 
-    def given(self, change: Tensor, limit: float, random: torch.Generator) -> Tensor:
+    def given(self, change: Tensor, limit: float | Tensor, random: torch.Generator) -> Tensor:
         """The update that a synapse gets."""
         size = self.least * limit
         count = floor_of(change.abs() / size, random)
@@ -103,7 +103,7 @@ class SoftBounds(Imperfection):
     up: Annotated[float, Field(gt=0, le=100)] = 1.0
     down: Annotated[float, Field(gt=0, le=100)] = 1.0
 
-    def moved(self, weight: Tensor, change: Tensor, limit: float) -> Tensor:
+    def moved(self, weight: Tensor, change: Tensor, limit: float | Tensor) -> Tensor:
         """The weight after an update."""
         gain = torch.where(change > 0, self.up, self.down)
         end = limit * change.sign()
@@ -141,6 +141,22 @@ class Stuck(Imperfection):
     """A ``share`` of the synapses never changes: each is held at a weight uniform in ±W, whatever is written to it."""
 
     share: Fraction
+
+
+@dataclass(frozen=True, kw_only=True)
+class Thresholds(Imperfection):
+    """Units differ too: each hears a constant input σ ξ that nobody gave it, b ← b + σ ξ, fixed when the chip is made.
+
+    An offset of a unit's threshold is one of its bias, which learns; u = 0 … 2 takes a unit from silence to its limit.
+    """
+
+    sigma: Annotated[float, Field(ge=0, le=10)]
+
+
+def within(value: Tensor, limit: float | Tensor) -> Tensor:
+    """clip(value, −W, W)."""
+    bound = torch.as_tensor(limit, dtype=value.dtype, device=value.device)
+    return value.clamp(-bound, bound)
 
 
 def floor_of(value: Tensor, random: torch.Generator) -> Tensor:

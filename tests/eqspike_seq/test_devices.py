@@ -28,6 +28,7 @@ from eqspike_seq.devices.imperfections import (
     Range,
     SoftBounds,
     Stuck,
+    Thresholds,
 )
 from eqspike_seq.errors import ConfigError, RunError
 from eqspike_seq.learning.estimators import ThreePhase
@@ -165,7 +166,7 @@ def test_stuck_synapses_are_as_many_as_said_and_stay() -> None:
     for name, tensor in subject.named():
         still = (tensor == start[name]).double().mean()
         assert abs(float(still) - (0.2 if name[0] in "wv" else 0)) < 0.015, name
-    held = subject.weights[0][chip.faults["w2"][0]] / RANGE.of(400)
+    held = subject.weights[0][chip.faults["w2"][0]] / float(RANGE.of(400))
     assert kstest(held.numpy(), "uniform", (-1, 2)).pvalue > 1e-3
 
 
@@ -176,6 +177,14 @@ def test_injected_gains_are_drawn_for_each_step_and_leave_nothing() -> None:
     assert torch.equal(first, again) and not torch.equal(first, second)
     assert abs(float((first / subject.weights[1]).log().std()) / 0.3 - 1) < 0.02
     assert torch.equal(subject.weights[1], network().weights[1])
+
+
+def test_units_have_offsets_that_their_biases_hold() -> None:
+    subject, ideal = network(), dict(network().named())
+    Chip(model(thresholds=Thresholds(sigma=0.2, **SAID)), dict(subject.named()), 0)  # type: ignore[arg-type]
+    offsets = torch.cat([tensor - ideal[name] for name, tensor in subject.named() if name[0] == "b"])
+    assert kstest((offsets / 0.2).numpy(), "norm").pvalue > 1e-3
+    assert all(torch.equal(tensor, ideal[name]) for name, tensor in subject.named() if name[0] != "b")
 
 
 def test_every_profile_can_be_read_and_says_where_its_figures_come_from() -> None:
