@@ -164,6 +164,43 @@ def test_dense_sweeps_of_one_text() -> None:
     assert counts(plus.ledger, "s3", "nudge+")["multiply_accumulates"] == swept * 3 * 2 * 3 * 2
 
 
+def test_a_weight_with_a_copy_and_a_pattern_stored_twice_are_two_synapses() -> None:
+    """Q = 2, D = 2, 3-2 units, 5 patterns in all of which 4 differ: each copy of w₂, w₃ and X gathers for itself."""
+    plain, exact, once = (
+        Shape(2, 2, (3,), 2, pooling=True, learnt=True, feedback=rule)  # type: ignore[arg-type]
+        for rule in ("plain", "exact", None)
+    )
+    mask = torch.tensor([[[True, True, False]], [[True, True, True]]])
+    ours, sided, single = (update_ledger(shape, mask, Ledger(), None, patterns=4) for shape in (plain, exact, once))
+    for name, pairs, biases in (("2", 2 * 4 * 3, 2 * 3), ("3", 2 * 3 * 2, 2 * 2)):
+        both = {"multiply_accumulates": 2 * pairs, "plasticity_reads": pairs, "plasticity_writes": pairs}
+        assert counts(ours, f"v{name}", "update") == both and f"v{name}" not in single.counts
+        assert counts(sided, f"v{name}", "update") == {**both, "multiply_accumulates": pairs}
+        for ledger, products in ((ours, 2 * pairs), (single, 2 * pairs), (sided, pairs)):
+            found = counts(ledger, f"w{name}", "update")
+            assert found["multiply_accumulates"] == products and found["plasticity_writes"] == pairs + biases
+    seen, own = 2 * (2 * 2 + 2 * 3) * 2, (2 + 3) * 2
+    for ledger, copies, products in ((single, 1, seen), (ours, 2, 2 * seen), (sided, 2, seen)):
+        found = counts(ledger, "X", "update")
+        assert found["plasticity_writes"] == copies * own and found["multiply_accumulates"] == products
+    stepped = [update_ledger(shape, mask, Ledger(), "adam", patterns=4) for shape in (plain, once)]
+    read = [
+        {name: counts(each, name, "update")["optimiser_reads"] for name in each.counts if name != "input"}
+        for each in stepped
+    ]
+    assert read[0] == {**read[1], "v2": 4 * 4 * 3, "v3": 4 * 3 * 2, "X": 2 * read[1]["X"]}
+    loaded = [DenseBackend(1).free(*stored(shape)).ledger for shape in (plain, once)]
+    assert counts(loaded[0], "input", "free")["lookup_reads"] == 2 * counts(loaded[1], "input", "free")["lookup_reads"]
+    writes = [counts(each, "hopattn", "free")["pattern_writes"] for each in loaded]
+    assert writes == [2 * 5 * 2, 5 * 2]
+
+
+def stored(shape: Shape) -> tuple[Network, Batch]:
+    """Two texts of 2 and 3 patterns, D = 2."""
+    mask, x = torch.tensor([[[True, True, False]], [[True, True, True]]]), torch.ones(2, 1, 3, 2)
+    return Network.create(shape, torch.Generator()), Batch(x, mask, torch.zeros(2).long(), values=x)
+
+
 def test_what_an_update_takes() -> None:
     """Two texts of 2 and 3 tokens, D = 2, 3-2 units: contrasts per text, the optimiser once."""
     shape = Shape(3, 2, (3,), 2)
