@@ -4,7 +4,6 @@ from analysis.comparison import Row, comparable
 from analysis.energy import energy
 from analysis.energy_text import headline
 from analysis.folders import Json
-from analysis.units import rounded
 from eqspike_seq.data.registry import pixels_of
 from neuromorphic.pricing import CostTable
 
@@ -40,7 +39,7 @@ def accuracy(row: Row, of: int) -> str:
     if row.against is not None:
         gap = 100 * (result.test_accuracy - row.against.result.test_accuracy)
         sure = "" if row.test is None else ", more than chance would do" if row.test[2] < 0.05 else ", as chance may do"
-        said += f", {rounded(abs(gap)) if gap else 'no'} points {'below' if gap < 0 else 'above'} dense EP{sure}"
+        said += f", {abs(gap):.2f} points {'below' if gap < 0 else 'above'} dense EP{sure}"
     if (simple := result.baseline) is not None:
         said += f"; logistic regression on TF-IDF has {simple.test_accuracy:.2%}"
     return said + "."

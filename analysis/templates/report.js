@@ -77,7 +77,7 @@ function show(index) {
   all("#found button").forEach(button => button.setAttribute("aria-pressed", +button.value === index));
   by("answer").textContent = text.label === text.answer ? `Answer ${text.answer}, which is right.` : `Answer ${text.answer}; the label is ${text.label}.`;
   paint(by("words"), text);
-  by("deciding").textContent = text.deciding.length ? `Most attention: ${text.deciding.join(", ")}. The darker a word, the more it gets.` : "";
+  by("deciding").textContent = text.deciding.length ? `Most attention: ${text.deciding.join(", ")}. The stronger its colour, the more a word gets.` : "";
   const classes = subjects[run].classes, ends = text.rates.map((line, k) => ({k, end: line[line.length - 1]}));
   const most = ends.sort((a, b) => b.end - a.end).slice(0, 12).map(({k}) => k).sort((a, b) => a - b);
   plot(by("rates"), most.map(k => ({name: classes[k] ?? String(k), values: text.rates[k]})), text.steps,

@@ -22,6 +22,7 @@ from neuromorphic.pricing import CostTable, read_table
 NOTHING = "no word"
 UNKNOWN = "unknown words only"
 PALE, FULL = (255, 240, 220), (230, 120, 20)  # backgrounds: of an even share of attention, of the most in the text
+SHOWN = 3  # rates of an answer: the highest
 MOST = 5  # words or n-grams named below the text
 LEAST = 0.005  # share of the evidence that is named
 
@@ -149,7 +150,9 @@ def as_line(found: Prediction, table: CostTable, apart: str = "  ") -> str:
     energy = joules(found, table)
     if energy is None:
         return f"–  ({note(found)})"
-    rates = "  ".join(f"{name} {rate:.3f}" for name, rate in found.rates.items())
+    highest = sorted(found.rates, key=lambda name: -found.rates[name])[:SHOWN]
+    rates = "  ".join(f"{name} {rate:.3f}" for name, rate in found.rates.items() if name in highest)
+    rates += "  …" if len(found.rates) > SHOWN else ""
     events = f"{found.ledger.total('spikes'):,} spikes"
     if graded := found.ledger.total("graded_events"):
         events += f" and {graded:,} graded events"
