@@ -108,7 +108,7 @@ SETTLED_SOON = replace(SETTLED, free_steps=300, nudge_steps=300)  # for nudges u
 
 
 @torch.no_grad()
-def trained(config: RunConfig, data: Dataset, epochs: int) -> Trainer:
+def trained(config: RunConfig, data: Dataset, epochs: float) -> Trainer:
     """After so many epochs of those that ``config`` has. Raises DivergenceError."""
     trainer = Trainer(config, data, make_backend(config))
     while trainer.step < epochs * trainer.batches:

@@ -123,7 +123,7 @@ class Rounded:
         self.inner, self.weights, self.device = inner, weights, device
         self.random = torch.Generator().manual_seed(seed)
         for weight in weights:
-            weight.copy_(device.programmed(weight, self.random))
+            weight.copy_(device.programmed(weight, device.limit(weight.shape[-1]), self.random))
 
     @property
     def param_groups(self) -> list[dict[str, Any]]:
@@ -136,7 +136,8 @@ class Rounded:
         before = [weight.clone() for weight in self.weights]
         self.inner.step()
         for weight, old in zip(self.weights, before, strict=True):
-            weight.copy_(self.device.written(old, weight - old, self.random))
+            limit = self.device.limit(weight.shape[-1])
+            weight.copy_(self.device.written(old, weight - old, limit, self.random))
 
 
 def trainer_of(rival: Rival, rate: float, config: RunConfig, data: Dataset) -> Trainer:

@@ -31,7 +31,7 @@ from eqspike.commands.sweep import ended
 from eqspike.prediction import SHIPPED, Predictor
 from eqspike_seq.config.settings import FORMAT
 from eqspike_seq.data.batches import batches_of
-from eqspike_seq.data.dataset import Dataset, load_dataset
+from eqspike_seq.data.dataset import Dataset, LastDataset
 from eqspike_seq.files import as_json, read_json, write_json
 from eqspike_seq.learning.evaluation import Evaluation, dense_reference, evaluate
 from eqspike_seq.progress import Reporter
@@ -107,10 +107,11 @@ def main(json_file: JsonFile, run: Path = Path("runs") / SHIPPED, repeats: int =
         repeats: Starts of `eqspike predict` that are timed.
     """
     reporter, out, made = Reporter(), MODELS / f"{SHIPPED}.zip", environment()  # before the file changes
+    load = LastDataset()
     asked = configure("imdb", "spiking", SHIPPED, out=run, precision="float32")
-    before = Result.read(ended(run, asked.run.seed, asked, reporter))
+    before = Result.read(ended(run, asked.run.seed, asked, reporter, load))
     config = config_of(run)
-    data = load_dataset(config.data, reporter.status)
+    data = load(config.data, reporter.status)
     pack(packed(run), out)
     model, validation, test = measured(out, data)
     ledger, result = test.ledger, before.content()

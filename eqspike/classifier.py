@@ -79,7 +79,7 @@ class EqSpikeClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         backend: str = "spiking",
         neuron: str = "sigma-delta",
         beta: float = 0.5,
-        epochs: int | None = None,
+        epochs: float | None = None,
         random_state: Any = 0,
         settings: Mapping[str, Any] | None = None,
     ) -> None:

@@ -45,12 +45,11 @@ SIZES = 16  # texts or units are left out by so many, so that few sizes of produ
 class Inputs:
     """A batch made ready for a network: what stays constant over all phases.
 
-    ``patterns`` (B, P, N, D) are the keys and, unless there are ``values`` (B, P, N, D) of their own, what is found;
-    ``bias`` (B, P, 1, N) or None their mask and the logarithms of their counts,
-    ``rows`` (B, P, N, 1) or None the mask of the queries, ``drive`` x w₁ or q/τ (B, P, R, D), ``target`` one-hot labels
-    (B, C). Where s¹ is clamped, ``drive`` is 2x, so that σ(drive) = x, and ``current`` (B, H₂) is w₂ x; else None.
-    A token layer has all tokens of an example in one row, see ``packing``: P = 1, ``bias`` (B, 1, R, N), ``sums`` as
-    there, and ``current`` is w_x x + b_x (B, 1, R, H_c).
+    ``patterns`` (B, P, N, D) are the keys and, without ``values`` like them, also what is found, ``bias`` (B, P, 1, N)
+    or None their mask and the logarithms of their counts, ``rows`` (B, P, N, 1) or None the mask of the queries,
+    ``drive`` x w₁ or q/τ (B, P, R, D), ``target`` one-hot labels (B, C), ``current`` None. s¹ may be clamped: σ(drive)
+    is x, and ``current`` (B, H₂) w₂ x. A token layer has all tokens of an example in one row, see ``packing``: P = 1,
+    ``bias`` (B, 1, R, N), ``sums`` as there, ``current`` w_x x + b_x (B, 1, R, H_c).
     """
 
     patterns: Tensor
@@ -201,17 +200,20 @@ class Found:
         """Also s¹ = HopAttn(q*, X), in the precision of ``query``; shares are kept in ``dtype``."""
         s1, shares = hopattn_and_weights(query, inputs.patterns, inputs.bias, dtype, top, inputs.values)
         start = Retrieval.of(query, inputs.patterns, inputs.bias, shares, s1, top)
-        return real(s1, inputs.rows), cls(inputs.rows, replace(start, values=inputs.values))
+        return real(s1, inputs.rows), cls(inputs.rows, start).among(inputs)
 
     def among(self, inputs: Inputs) -> "Found":
         """The same, changes taken among the patterns of ``inputs``."""
-        return replace(
-            self, start=replace(self.start, patterns=inputs.patterns, bias=inputs.bias, values=inputs.values)
-        )
+        start = replace(self.start, patterns=inputs.patterns, bias=inputs.bias, values=inputs.values)
+        return replace(self, start=start)
 
     def take(self, keep: Tensor | slice) -> Self:
         """The texts named only."""
         return replace(self, rows=None if self.rows is None else self.rows[keep], start=self.start.take(keep))
+
+    def transposed(self) -> Self:
+        """For changes that travel from values to keys."""
+        return replace(self, start=replace(self.start, back=True))
 
     def change(self, query: Tensor) -> Tensor:
         """Of s¹, by a change of its query, both (B, G, P, R, D)."""
@@ -258,10 +260,7 @@ class Sigma:
 
 @dataclass(frozen=True)
 class DenseAnchor:
-    """``s1`` s¹* (B, P, R, D), ``current`` w₂ F(s¹*) (B, H₂) from it at full precision, and changes of s¹.
-
-    ``v2`` is w₂, or its copy for what is sent down.
-    """
+    """Changes of s¹ from ``s1`` (B, P, R, D). ``current`` w₂ F(s¹*) (B, H₂) at full precision; ``v2`` sends down."""
 
     s1: Tensor
     current: Tensor
@@ -272,9 +271,7 @@ class DenseAnchor:
 
     def transposed(self) -> "DenseAnchor":
         """The same for changes that travel every synapse against its direction."""
-        start = self.start
-        if isinstance(start, Found):
-            start = replace(start, start=replace(start.start, back=True))
+        start = self.start.transposed() if isinstance(self.start, Found) else self.start
         return replace(self, start=start, w2=self.v2, v2=self.w2)
 
     def take(self, keep: Tensor | slice) -> "DenseAnchor":
@@ -310,9 +307,8 @@ class DenseProjection(Layer):
         if shape.clamped:
             return inputs.patterns
         query = torch.zeros_like(inputs.drive) if shape.uniform else inputs.drive + self.down(s2)
-        if not shape.attention:
-            return real(sigma(query), inputs.rows)
-        return real(hopattn(query, inputs.patterns, inputs.bias, values=inputs.values), inputs.rows)
+        found = hopattn(query, inputs.patterns, inputs.bias, values=inputs.values) if shape.attention else sigma(query)
+        return real(found, inputs.rows)
 
     def phi(self, state: State) -> Tensor:
         """φ of the network for each text, (B,)."""

@@ -54,8 +54,9 @@ def as_file(words: Sequence[str], classes: Sequence[str], **others: Any) -> byte
 
 
 def take_known(run: Path, words: Sequence[str], table: Tensor) -> None:
-    """Let rows of ``table`` (V + 1, D) be the vectors that a run has of the same ``words``, by id from 0; twice, as keys
-    and as values, where the table has both and the run has one.
+    """Let rows of ``table`` (V + 1, D) be the vectors that a run has of the same ``words``, by id from 0.
+
+    Where the table has them as keys and as values, and the run once, both are these.
 
     Raises RunError where they are of another length.
     """

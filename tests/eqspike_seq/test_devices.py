@@ -372,7 +372,7 @@ def test_a_run_on_texts_goes_on_answers_and_is_started_from(tmp_path: Path) -> N
     assert torch.equal(
         start.gather.table, read_table(tmp_path / "ideal", tmp_path / "ideal/checkpoint/model.safetensors")
     )
-    with pytest.raises(RunError, match="shape"):
+    with pytest.raises(RunError, match="components"):
         trained(of_texts(start=tmp_path / "chip"), 0)
 
 
