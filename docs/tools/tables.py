@@ -26,8 +26,10 @@ from analysis.paper import ACCURACIES, PUBLISHED
 from docs.tools import energy_tables, reproduce, speed_tables
 from docs.tools.markdown import FIGURES, INDEX, RESULTS, label_of, read, runs_of, table
 from eqspike.provenance import command_of
+from eqspike_seq.devices.device_model import read_device
 from eqspike_seq.phases import RELAXED, Phase
 from eqspike_seq.runs.findings import GradientCheck, GradientRecord, Robustness
+from eqspike_seq.runs.schema import Sweep
 from neuromorphic.pricing import read_table
 
 BLOCK = re.compile(r"(<!-- table: ([\w-]+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
@@ -388,16 +390,29 @@ def load() -> str:
     return table(heads, rows, text=(0,))
 
 
-def robustness() -> str:
+def robustness(dataset: str) -> str:
     """Accuracy on chips with static mismatch, for each way of coming there."""
-    head, *rows = robustness_report.table(Robustness.read(read("checks/digits-robustness/robustness.json")))
+    head, *rows = robustness_report.table(Robustness.read(read(f"checks/{dataset}-robustness/robustness.json")))
     return table(head, rows, text=(0,))
+
+
+def few_bits() -> str:
+    """Validation accuracy of a network of IMDB whose weights have few bits, and in full precision."""
+    whole = float(read("imdb-words-small-seed0/result.json")["validation_accuracy"])
+    rows = [("full precision", f"{100 * whole:.1f} %", "–")]
+    for trial in Sweep.read(read("checks/imdb-bits/sweep.json")).trials:
+        device, found = read_device(str(RESULTS.parent / trial.settings["device_model"])), trial.validation_accuracy
+        reached = ("–", "–") if found is None else (f"{100 * found:.1f} %", f"{100 * (found - whole):+.1f}")
+        rows.append((device.title, *reached))
+    return table(("weights", "validation", "points"), rows, text=(0,))
 
 
 TABLES: dict[str, Callable[[], str]] = {
     "headline": headline,
     "headline-index": lambda: headline("../"),
-    "robustness": robustness,
+    "robustness": lambda: robustness("imdb"),
+    "robustness-digits": lambda: robustness("digits"),
+    "few-bits": few_bits,
     "words-start": lambda: seeds("words", "../"),
     "nudges": nudges,
     "words-tried": lambda: seeds("words-tried", "../"),
