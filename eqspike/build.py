@@ -3,7 +3,7 @@
 A new neuron, rule, circuit or source of word vectors is one entry in its table.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -286,10 +286,6 @@ class RelaxedText(Protocol):
         """R."""
         ...
 
-    def ledger(self, network: Network) -> Ledger:
-        """What it cost."""
-        ...
-
 
 class OneText(Protocol):
     """Relaxes one text at a time."""
@@ -302,6 +298,10 @@ class OneText(Protocol):
     ) -> RelaxedText:
         """The text of these word ids (n,), from rest; of patterns each once, with ``counts`` (n,); a pair's texts stand
         one after the other, ``lengths`` (2,) of them."""
+        ...
+
+    def ledgers(self, found: Sequence[Any], network: Network) -> list[Ledger]:
+        """What each of several texts cost."""
         ...
 
 

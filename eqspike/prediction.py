@@ -1,11 +1,13 @@
-"""A finished run answers to texts, one at a time; all that it needs is in its folder, or in a zip of it.
+"""A finished run answers to texts, one at a time or several at once; all that it needs is in its folder, or a zip.
 
 predictor = Predictor.open("runs/imdb")    # or a zip; without a name, the model that comes with eqspike
 predictor.predict("a dull film").label
+[found.label for found in predictor.predict_all([("a dull film",), ("a gem",)])]
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import pairwise, repeat
 from pathlib import Path
 from typing import Any
 
@@ -27,14 +29,16 @@ from eqspike_seq.learning.closeup import attention_of, shares_of
 from eqspike_seq.learning.evaluation import stable_after
 from eqspike_seq.learning.evidence import evidence
 from eqspike_seq.ledger import Ledger
-from eqspike_seq.model.batch import Batch
+from eqspike_seq.model.batch import Batch, Lookup
 from eqspike_seq.model.network import Network
-from eqspike_seq.relaxation.buckets import released, trimmed
+from eqspike_seq.relaxation.buckets import free_by_length, released, trimmed
+from eqspike_seq.relaxation.dense import DenseBackend
 from eqspike_seq.relaxation.equilibrium import Backend, Equilibrium
 from eqspike_seq.runs.archive import VECTORS, WEIGHTS, models, opened
 from eqspike_seq.runs.folder import completed
 from eqspike_seq.runs.vocabulary import Vocabulary
 from eqspike_seq.runs.weights import network_of
+from eqspike_seq.text_ledgers import dense_ledgers
 
 SHIPPED = "imdb-small"  # the model that answers where no run is named
 TIE = 0.05  # between the two highest rates, at most: nearly a tie
@@ -153,86 +157,117 @@ class Predictor:
         assert isinstance(self.config.data, Texts)
         return self.config.data
 
-    @torch.no_grad()
     def predict(self, *texts: str, explain: bool = False) -> Prediction:
         """The answer to a text of any length, or to a pair of them, as the run was trained on.
 
         Raises RunError for another number of texts.
         """
-        if len(texts) != self.data.inputs:
-            raise RunError(f"predict: got {len(texts)} text(s), expected {self.data.inputs}, as in training")
-        found = [tokenise(text, self.data.tokeniser) for text in texts]
-        words, first = tuple(word for text in found for word in text), len(found[0])
-        unknown, sight = sum(word not in self.index for word in words), self.data.sight
-        most = sight.tokens if isinstance(sight, TokenSequence) else len(words)
-        keep = sight.keep if isinstance(sight, TokenSequence) else "head"
-        read: list[int] = []
+        (found,) = self.predict_all([texts], explain)
+        return found
+
+    @torch.no_grad()
+    def predict_all(self, asked: Sequence[tuple[str, ...]], explain: bool = False) -> list[Prediction]:
+        """The answers to several texts or pairs. Dense networks with pooling queries relax all of them together.
+
+        Raises RunError as ``predict``.
+        """
+        for texts in asked:
+            if len(texts) != self.data.inputs:
+                raise RunError(f"predict: got {len(texts)} text(s), expected {self.data.inputs}, as in training")
+        seen = [self._seen(texts) for texts in asked]
+        relaxed = self._relaxed([each for each in seen if each.read], explain)
+        return [self._answer(each, next(relaxed) if each.read else None) for each in seen]
+
+    def _seen(self, texts: tuple[str, ...]) -> "_Seen":
+        """A text, or both of a pair, as the network sees them."""
+        sight, words, numbers, read = self.data.sight, list[str](), list[int](), list[int]()
         lengths = np.zeros(len(texts), dtype=np.int64)
-        for side, text in enumerate(found):
-            known = [side * first + place for place, word in enumerate(text) if word in self.index]
-            places = fit(np.array(known, dtype=np.int32), most, keep)
-            lengths[side] = len(places)
-            read += places.tolist()
-        if not read:
-            return Prediction(None, {}, words, first, (), unknown)
-        received: tuple[float, ...] = ()
-        patterns: tuple[tuple[str, float], ...] = ()
+        for side, text in enumerate(texts):
+            found, before = tokenise(text, self.data.tokeniser), len(words)
+            words += found
+            numbers += map(self.index.get, found, repeat(0))  # type: ignore[arg-type]
+            known = before + np.flatnonzero(numbers[before:]).astype(np.int32)
+            if isinstance(sight, TokenSequence):
+                known = fit(known, sight.tokens, sight.keep)
+            lengths[side] = len(known)
+            read += known.tolist()
+        first = len(words) if len(texts) == 1 else before
+        return _Seen(tuple(words), first, np.array(numbers, dtype=np.int32), tuple(read), lengths)
+
+    def _relaxed(self, seen: list["_Seen"], explain: bool) -> Iterator["_Outcome"]:
+        """What each of these texts, of which something was read, ends in."""
+        if self.grams is None or explain or not (self.single or isinstance(self.backend, DenseBackend)):
+            yield from (self._relaxed_alone(each, explain) for each in seen)
+            return
+        if not seen:
+            return
+        part = self._counted(seen)
+        assert part.counts is not None
         if self.single is not None:
-            if self.grams is not None:
-                relaxed = self.single.free(*self._counted(words))
-            else:
-                relaxed = self.single.free(self._ids(words, read), lengths=lengths)
-            outputs, steps, every, ledger = relaxed.outputs, relaxed.steps, 1, relaxed.ledger(self.network)
-        if self.single is None or explain:
-            network, batch = self._batch(words, read, lengths)
+            each = pairwise(part.starts.tolist())
+            yield from self._relaxed_single([(part.ids[start:end], part.counts[start:end]) for start, end in each])
+            return
+        assert isinstance(self.backend, DenseBackend)
+        texts = self._lookup(part)
+        free = free_by_length(self.backend, self.network, texts)
+        decided = _decided(free.outputs.float().numpy(), free.reading_steps, free.steps.numpy())
+        ledgers = dense_ledgers(self.network.shape, texts.mask, free.steps, self.backend.rounds)
+        yield from (replace(found, ledger=ledger) for found, ledger in zip(decided, ledgers, strict=True))
+
+    def _relaxed_alone(self, seen: "_Seen", explain: bool) -> "_Outcome":
+        """The same of one text by itself; if to be explained, with attention and patterns."""
+        found, received, patterns = None, tuple[float, ...](), tuple[tuple[str, float], ...]()
+        if self.single is not None:
+            part = self._counted([seen]) if self.grams else None
+            (found,) = self._relaxed_single([(part.ids, part.counts) if part else (seen.ids(), None, seen.lengths)])
+        if found is None or explain:
+            network, batch = self._batch(seen)
             free = self.backend.free(network, batch)
             if explain and self.network.shape.attention:
-                received = self._received(words, read, network, batch, free)
+                received = self._received(seen, network, batch, free)
             if explain and self.grams is not None:
-                patterns = self._decided(batch, evidence(network, batch, free)[0])
-            if self.single is None:
-                outputs, steps, every = free.outputs[:, 0].float().numpy(), int(free.steps), free.reading_steps
-                ledger = released(free, self.network.shape).ledger
-        decisions: NDArray[Any] = outputs.argmax(1)[:, None]
-        return Prediction(
-            label=self.classes[int(decisions[-1, 0])],
-            rates={name: float(rate) for name, rate in zip(self.classes, outputs[-1], strict=True)},
-            words=words,
-            first=first,
-            read=tuple(read),
-            unknown=unknown,
-            stable_steps=int(stable_after(decisions, every, np.array([steps]))[0]),
-            steps=steps,
-            ledger=ledger,
-            attention=received,
-            patterns=patterns,
-        )
+                patterns = self._evidence(batch, evidence(network, batch, free)[0])
+            if found is None:
+                (found,) = _decided(free.outputs.float().numpy(), free.reading_steps, free.steps.numpy())
+                found = replace(found, ledger=released(free, self.network.shape).ledger)
+        return replace(found, received=received, patterns=patterns)
 
-    def _ids(self, words: Sequence[str], read: Sequence[int]) -> NDArray[np.int32]:
-        """Of the words ``read``."""
-        return np.array([self.index[words[place]] for place in read], dtype=np.int32)
+    def _relaxed_single(self, texts: Sequence[tuple[Any, ...]]) -> list["_Outcome"]:
+        """The same of ``texts``, each ids and maybe counts, by what relaxes one after the other."""
+        assert self.single is not None
+        relaxed = [self.single.free(*text) for text in texts]
+        decided = [_decided(found.outputs[:, None], 1, np.array([found.steps]))[0] for found in relaxed]
+        ledgers = self.single.ledgers(relaxed, self.network)
+        return [replace(found, ledger=ledger) for found, ledger in zip(decided, ledgers, strict=True)]
 
-    def _counted(self, words: Sequence[str]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-        """(ids, counts) of the patterns of a text."""
+    def _answer(self, seen: "_Seen", found: "_Outcome | None") -> Prediction:
+        about = (seen.words, seen.first, seen.read, len(seen.numbers) - int(np.count_nonzero(seen.numbers)))
+        if found is None:
+            return Prediction(None, {}, *about)
+        label, rates = self.classes[found.decision], dict(zip(self.classes, found.rates, strict=True))
+        return Prediction(label, rates, *about, found.stable, found.steps, found.ledger, found.received, found.patterns)
+
+    def _counted(self, seen: Sequence["_Seen"]) -> Encoded:
+        """Texts as their patterns."""
         assert self.grams is not None
-        return counted(self.grams, Words(self._numbers(words).astype(np.int32), np.array([len(words)]), 0, 0))[:2]
+        numbers = np.concatenate([np.zeros(0, dtype=np.int32), *(each.numbers for each in seen)])
+        read = Words(numbers, np.array([len(each.numbers) for each in seen]), 0, 0)
+        ids, counts, lengths = counted(self.grams, read)
+        return Encoded.of(ids, lengths, np.zeros(len(seen), dtype=np.int64), counts=counts)
 
-    def _batch(self, words: Sequence[str], read: Sequence[int], lengths: NDArray[np.int64]) -> tuple[Network, Batch]:
+    def _lookup(self, part: Encoded) -> Lookup:
+        """All texts of counted patterns."""
+        return CountedBatches(self.table, twice=self.config.twice).lookup(part, np.arange(len(part)))
+
+    def _batch(self, seen: "_Seen") -> tuple[Network, Batch]:
         """The example as a batch, and the network without what reads later places."""
         if self.grams is not None:
-            ids, counts = self._counted(words)
-            stored = CountedBatches(self.table, twice=self.config.twice)
-            part = Encoded.of(ids, np.array([len(ids)]), np.zeros(1, dtype=np.int64), counts=counts)
-            return trimmed(self.network, stored.lookup(part, np.zeros(1, dtype=np.int64)))
+            return trimmed(self.network, self._lookup(self._counted([seen])))
         assert isinstance(self.data.sight, TokenSequence)
         gather = Batches(self.table, self.data.sight.tokens, self.data.sight.keep)
-        return trimmed(self.network, gather.one(self._ids(words, read), lengths))
+        return trimmed(self.network, gather.one(seen.ids(), seen.lengths))
 
-    def _numbers(self, words: Sequence[str]) -> NDArray[np.int64]:
-        """Ids of all words, 0 for those unknown."""
-        return np.array([self.index.get(word, 0) for word in words], dtype=np.int64)
-
-    def _decided(self, batch: Batch, found: Tensor) -> tuple[tuple[str, float], ...]:
+    def _evidence(self, batch: Batch, found: Tensor) -> tuple[tuple[str, float], ...]:
         """The patterns of one text with their shares of the evidence ``found`` (N,), the largest first."""
         assert batch.ids is not None
         shares = found / max(float(found.abs().sum()), 1e-30)
@@ -240,16 +275,52 @@ class Predictor:
         ids = batch.ids[0, 0].tolist()
         return tuple((self.names[ids[place] - 1], float(shares[place])) for place in order if ids[place])
 
-    def _received(
-        self, words: Sequence[str], read: Sequence[int], network: Network, batch: Batch, free: Equilibrium
-    ) -> tuple[float, ...]:
+    def _received(self, seen: "_Seen", network: Network, batch: Batch, free: Equilibrium) -> tuple[float, ...]:
         """What each word read gets of the attention, in even shares."""
         if self.grams is None:
             return tuple(_of_tokens(network, batch, attention_of(network, batch, free)).tolist())
         assert batch.ids is not None
         shares = shares_of(network, batch, free)[0, 0].double().numpy()
-        mine = spread(self.grams, self._numbers(words), batch.ids[0, 0].numpy(), shares).mean(0)[list(read)]
-        return tuple((len(read) * mine).tolist())
+        mine = spread(self.grams, seen.numbers, batch.ids[0, 0].numpy(), shares).mean(0)[list(seen.read)]
+        return tuple((len(seen.read) * mine).tolist())
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """``words`` of an example, their ``numbers``, 0 for one unknown; ``first``, ``read`` as in ``Prediction``;
+    ``lengths`` of each of its texts as far as it is read."""
+
+    words: tuple[str, ...]
+    first: int
+    numbers: NDArray[np.int32]
+    read: tuple[int, ...]
+    lengths: NDArray[np.int64]
+
+    def ids(self) -> NDArray[np.int32]:
+        """Of the words read."""
+        return self.numbers[list(self.read)]
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    """Where the free phase of a text ended: output ``rates`` (C,), the class decided for, all else as in
+    ``Prediction``, ``received`` the attention."""
+
+    rates: list[float]
+    decision: int
+    stable: int
+    steps: int
+    ledger: Ledger = field(default_factory=Ledger)
+    received: tuple[float, ...] = ()
+    patterns: tuple[tuple[str, float], ...] = ()
+
+
+def _decided(outputs: NDArray[Any], every: int, steps: NDArray[np.int64]) -> list[_Outcome]:
+    """Of each text by its ``outputs`` (R, B, C), read ``every`` so many of ``steps`` (B,)."""
+    decisions = outputs.argmax(2)
+    stable = stable_after(decisions, every, steps)
+    parts = (outputs[-1].tolist(), decisions[-1].tolist(), stable.tolist(), steps.tolist())
+    return [_Outcome(*each) for each in zip(*parts, strict=True)]
 
 
 def _of_tokens(network: Network, batch: Batch, attention: Tensor) -> Tensor:

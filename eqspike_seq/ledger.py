@@ -9,7 +9,7 @@ together. Of a token layer w₂ reads the sums over the tokens, and what comes b
 
 import math
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 from pydantic import ConfigDict, Field
@@ -62,11 +62,15 @@ class Ledger:
     synapses: dict[str, Natural] = field(default_factory=dict)
     sizes: list[Natural] = field(default_factory=list)
 
+    def of(self, by_text: Tensor) -> Any:
+        """The count of all texts from that of each, (B,) or (B, P)."""
+        return int(by_text.sum())
+
     def add(self, layer: str, phase: str, **counts: int) -> None:
         """Add counts of the kinds named in ``KINDS``."""
         row = self.counts.setdefault(layer, {}).setdefault(phase, dict.fromkeys(KINDS, 0))
         for kind, value in counts.items():
-            row[kind] += int(value)
+            row[kind] += value
 
     def __iadd__(self, other: "Ledger") -> "Ledger":
         """Raises RunError unless both are of one network."""
@@ -131,20 +135,20 @@ class HopAttnActivity:
         products (top: fewer) and D divisions, or D additions a spike of a pattern: winners need no division.
         """
         tokens, stored = row_tokens(shape, mask)
-        pairs = int((tokens * stored).sum()) * shape.dim
-        scored, units = int((self.rows * stored).sum()), int(self.rows.sum()) * shape.dim
-        fetched = shape.dim * int((self.retrievals.unsqueeze(1) * stored).sum())  # all patterns, once each retrieval
+        pairs = ledger.of(tokens * stored) * shape.dim
+        scored, units = ledger.of(self.rows * stored), ledger.of(self.rows) * shape.dim
+        fetched = shape.dim * ledger.of(self.retrievals.unsqueeze(1) * stored)  # all patterns, once each retrieval
         if self.query is None:
             ledger.add("hopattn", phase, multiply_accumulates=scored * shape.dim, pattern_reads=fetched)
         else:
-            _add_spikes(ledger, "query", phase, int(self.query.sum()), int((self.query.double() * stored).sum()))
+            _add_spikes(ledger, "query", phase, ledger.of(self.query), ledger.of(self.query.long() * stored))
             ledger.synapses |= {"query": pairs} if phase == Phase.FREE else {}
         if self.winners is None:
             mixed = stored.clamp(max=self.top) if self.top else stored
-            products = shape.dim * int((self.rows * mixed).sum())
+            products = shape.dim * ledger.of(self.rows * mixed)
             ledger.add("hopattn", phase, multiply_accumulates=products, pattern_reads=fetched, divisions=units)
         else:
-            _add_spikes(ledger, "hopattn", phase, int(self.winners.sum()), int(self.winners.sum()) * shape.dim)
+            _add_spikes(ledger, "hopattn", phase, ledger.of(self.winners), ledger.of(self.winners) * shape.dim)
             ledger.synapses |= {"patterns": pairs} if phase == Phase.FREE else {}
         ledger.add("hopattn", phase, exponentials=scored, state_reads=units)
 
@@ -164,26 +168,31 @@ def dense_ledger(
     that a weight joins and writes every activation. In ``still`` (B,) of a text's sweeps s¹ and w₂ had nothing to do.
     """
     ledger = Ledger(samples={phase: len(steps)}, steps={phase: int(steps.sum())}, sizes=list(shape.sizes))
+    count_sweeps(ledger, shape, mask, phase, steps if still is None else steps - still, steps * rounds)
+    return ledger
+
+
+def count_sweeps(ledger: Ledger, shape: Shape, mask: Tensor, phase: str, looks: Tensor, turns: Tensor) -> None:
+    """``looks`` (B,) at s¹, and ``turns`` (B,) of the layers above s²."""
     units = real_units(shape, mask)
     if phase == Phase.FREE:
         load(ledger, shape, mask)
         if shape.clamped:
-            once = int(units.sum()) * shape.sizes[1]  # w₂ x
-            ledger.add("s2", phase, multiply_accumulates=once, weight_reads=once, state_reads=int(units.sum()))
-    turns, looks = steps * rounds, steps if still is None else steps - still
+            once = ledger.of(units) * shape.sizes[1]  # w₂ x
+            ledger.add("s2", phase, multiply_accumulates=once, weight_reads=once, state_reads=ledger.of(units))
     if shape.attention and not shape.uniform:
         HopAttnActivity(looks.unsqueeze(1) * row_tokens(shape, mask)[0], looks).count(ledger, shape, mask, phase)
-    swept = 0 if shape.clamped else int((looks * units).sum())
+    swept = 0 if shape.clamped else ledger.of(looks * units)
     ledger.add("s1", phase, neuron_updates=swept, state_writes=swept)
     if shape.compared:
         count_token_layer(ledger, shape, mask, looks, phase)
     below, taken, products = read_units(shape, mask), looks, layer_products(shape, mask)
     for index, size in enumerate(shape.sizes[1:], start=2):
-        uses, active = int((taken * products[f"s{index}"]).sum()), int(turns.sum()) * size
+        uses, active = ledger.of(taken * products[f"s{index}"]), ledger.of(turns) * size
         if shape.softmax and index == len(shape.sizes):
             ledger.add(f"s{index}", phase, exponentials=active, divisions=active)
             uses = uses // 2 if phase == Phase.FREE else uses  # what it reads does not feel it, unless it is nudged
-        read = active + (0 if index == 2 and shape.clamped else int((taken * below).sum()))
+        read = active + (0 if index == 2 and shape.clamped else ledger.of(taken * below))
         ledger.add(
             f"s{index}",
             phase,
@@ -194,19 +203,18 @@ def dense_ledger(
             state_writes=active,
         )
         below, taken = torch.full_like(below, size), turns
-    return ledger
 
 
 def load(ledger: Ledger, shape: Shape, mask: Tensor) -> None:
     """A text comes in: vectors are looked up and stored as patterns, x w₁ is formed, or q fetched, and kept; the label
     goes out. A counted pattern is a number of four bytes and a count of one."""
-    tokens, units = int(mask.sum()), int(real_units(shape, mask).sum())
+    tokens, units, texts = (ledger.of(each) for each in (mask.sum((1, 2)), real_units(shape, mask), one_each(mask)))
     if shape.clamped:
-        ledger.add("input", Phase.FREE, io_bytes=units + len(mask), state_writes=units)
+        ledger.add("input", Phase.FREE, io_bytes=units + texts, state_writes=units)
         return
     each = 5 if shape.pooling else 4
     copies = 2 if shape.feedback else 1  # keys and values
-    ledger.add("input", Phase.FREE, io_bytes=each * tokens + len(mask), lookup_reads=copies * tokens * shape.dim)
+    ledger.add("input", Phase.FREE, io_bytes=each * tokens + texts, lookup_reads=copies * tokens * shape.dim)
     if shape.pooling:
         ledger.add("q", Phase.FREE, weight_reads=units, state_writes=units)
     else:
@@ -214,7 +222,7 @@ def load(ledger: Ledger, shape: Shape, mask: Tensor) -> None:
             "w1",
             Phase.FREE,
             multiply_accumulates=units * shape.dim,
-            weight_reads=len(mask) * math.prod(shape.parameters["w1"]),
+            weight_reads=texts * math.prod(shape.parameters["w1"]),
             state_reads=units,
             state_writes=units,
         )
@@ -225,12 +233,12 @@ def load(ledger: Ledger, shape: Shape, mask: Tensor) -> None:
             "wx",
             Phase.FREE,
             multiply_accumulates=asked,
-            weight_reads=len(mask) * each,
+            weight_reads=texts * each,
             state_reads=units,
             state_writes=asked // shape.dim,
         )
     if shape.attention:
-        stored = int(row_tokens(shape, mask)[1].sum()) * shape.dim
+        stored = ledger.of(row_tokens(shape, mask)[1]) * shape.dim
         means = (
             {"multiply_accumulates": stored, "pattern_reads": stored}
             if shape.uniform
@@ -242,13 +250,13 @@ def load(ledger: Ledger, shape: Shape, mask: Tensor) -> None:
 def count_token_layer(ledger: Ledger, shape: Shape, mask: Tensor, sweeps: Tensor, phase: str) -> None:
     """s^c of real tokens in ``sweeps`` (B,): w_a twice a token, fetched twice for all; their sums, and back."""
     compared = compared_units(shape, mask)
-    updated, each = int((sweeps * compared).sum()), shape.compared * shape.dim
+    updated, each = ledger.of(sweeps * compared), shape.compared * shape.dim
     ledger.add(
         "sc",
         phase,
         multiply_accumulates=2 * shape.dim * updated,
         accumulates=2 * updated,
-        weight_reads=2 * each * int(sweeps.sum()),
+        weight_reads=2 * each * ledger.of(sweeps),
         neuron_updates=updated,
         state_reads=3 * updated,
         state_writes=updated,
@@ -275,6 +283,11 @@ def real_units(shape: Shape, mask: Tensor) -> Tensor:
     if shape.clamped or shape.pooling:
         return torch.full_like(tokens[:, 0], shape.flat)
     return sum((tokens[:, query] for query in shape.queries), tokens.new_zeros(len(tokens))) * shape.dim
+
+
+def one_each(mask: Tensor) -> Tensor:
+    """1 of each text, (B,)."""
+    return torch.ones(len(mask), dtype=torch.int64, device=mask.device)
 
 
 def row_tokens(shape: Shape, mask: Tensor) -> tuple[Tensor, Tensor]:

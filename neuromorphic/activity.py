@@ -2,14 +2,24 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from eqspike_seq.ledger import PAYLOAD_BITS, HopAttnActivity, Ledger, compared_units, load, real_units
+from eqspike_seq.ledger import (
+    PAYLOAD_BITS,
+    HopAttnActivity,
+    Ledger,
+    compared_units,
+    load,
+    one_each,
+    real_units,
+)
 from eqspike_seq.model.batch import Batch
 from eqspike_seq.model.network import Network
 from eqspike_seq.phases import Phase
+from eqspike_seq.text_ledgers import LedgerByText
 
 
 @dataclass(frozen=True)
@@ -97,34 +107,46 @@ class Activity:
         )
 
     def ledger(self, network: Network, batch: Batch, phase: Phase) -> Ledger:
-        """All events of the phase.
+        """All events of the phase."""
+        ledger = Ledger({}, {phase: len(batch)}, {phase: int(self.steps.sum())}, sizes=list(network.shape.sizes))
+        self.count(ledger, network, batch, phase)
+        return ledger
+
+    def ledgers(self, network: Network, batch: Batch, phase: Phase) -> list[Ledger]:
+        """All events of the phase, of each text by itself."""
+        totals: dict[str, Any] = {"samples": {phase: 1}, "steps": {phase: self.steps}}
+        ledger = LedgerByText(**totals, sizes=list(network.shape.sizes))
+        self.count(ledger, network, batch, phase)
+        return ledger.apart(len(batch))
+
+    def count(self, ledger: Ledger, network: Network, batch: Batch, phase: Phase) -> None:
+        """Add all events of the phase to ``ledger``.
 
         A spike of s² goes up to s³ and down to every real unit of s¹; a graded event is an event *and* a product at
         each synapse. At each synapse a weight is fetched and the neuron's summed input read and written; a unit of a
         token layer reads the sum that it shares with all tokens of its text as well.
         """
-        shape, count = network.shape, len(batch)
+        shape, count = network.shape, ledger.of(one_each(batch.mask))
         units1 = real_units(shape, batch.mask)
-        ledger = Ledger(samples={phase: count}, steps={phase: int(self.steps.sum())}, sizes=list(shape.sizes))
         columns = zip(self.spikes, self.graded, fan_outs(network, batch), self.active, self.idle, strict=True)
         for name, (units, values, fan_out, active, idle) in zip(shape.layers, columns, strict=True):
-            accumulates = int((units.double() * fan_out).sum())
-            products = int((values.double() * fan_out).sum())
-            reached, updated = accumulates + products, int(active.sum())
+            accumulates = ledger.of(units.long() * fan_out)
+            products = ledger.of(values.long() * fan_out)
+            reached, updated, graded = accumulates + products, ledger.of(active), ledger.of(values.long())
             learnt, shared = reached if self.plastic else 0, updated if name == "sc" else 0
             if self.plastic and shape.clamped and name == "s2":  # nothing goes down to pixels, but their synapses learn
-                learnt += int((units.double() * units1).sum())
+                learnt += ledger.of(units.long() * units1)
             ledger.add(
                 name,
                 phase,
-                spikes=int(units.sum()),
-                graded_events=int(values.sum()),
-                payload_bits=PAYLOAD_BITS * int(values.sum()),
+                spikes=ledger.of(units.long()),
+                graded_events=graded,
+                payload_bits=PAYLOAD_BITS * graded,
                 synaptic_events=reached,
                 accumulates=accumulates,
                 multiply_accumulates=products + learnt,
                 neuron_updates=updated,
-                idle_updates=int(idle.sum()),
+                idle_updates=ledger.of(idle),
                 state_reads=reached + self.words * updated + shared,
                 state_writes=reached + self.words * updated,
                 weight_reads=reached,
@@ -135,14 +157,14 @@ class Activity:
             self.hopattn.count(ledger, shape, batch.mask, phase)
         if phase == Phase.FREE:
             load(ledger, shape, batch.mask)
-            up, down = int(units1.sum()), 0 if shape.clamped else int(units1.sum())
+            up = ledger.of(units1)
+            down = 0 if shape.clamped else up
             if shape.compared:
                 ledger.synapses |= {"wa": 2 * up * shape.compared}
-                up, down = int(compared_units(shape, batch.mask).sum()), shape.flat * count
+                up, down = ledger.of(compared_units(shape, batch.mask)), shape.flat * count
             ledger.synapses |= {"w2": (up + down) * shape.sizes[1]}
             pairs = zip(shape.sizes[1:-1], shape.sizes[2:], strict=True)
             ledger.synapses |= {f"w{i}": 2 * pre * post * count for i, (pre, post) in enumerate(pairs, start=3)}
-        return ledger
 
 
 def fan_outs(network: Network, batch: Batch) -> list[Tensor]:

@@ -20,6 +20,7 @@ dimensions, Hᵢ units of layer i.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -87,19 +88,31 @@ class Relaxed:
         return int(self.outputs[-1].argmax())
 
     def ledger(self, network: Network) -> Ledger:
-        """What it cost, as the ledger of ``SigmaDeltaBackend`` for this one text.
+        """What it cost, as the ledger of ``SigmaDeltaBackend`` for this one text."""
+        return ledgers([self], network)[0]
 
-        Rows of HopAttn are ``rows`` though rows of the same word were computed once: hardware has no such table.
-        """
-        shape = network.shape
-        places = self.lengths[0] if shape.pooling else shape.rows
-        mask = torch.arange(places).expand(1, len(self.lengths), -1) < torch.tensor(self.lengths).view(1, -1, 1)
-        batch = Batch(torch.empty(*mask.shape, 0), mask, torch.zeros(1, dtype=torch.int64))
-        units = [torch.from_numpy(column).unsqueeze(1) for column in self.spikes.T]
-        retrievals = torch.tensor([self.retrievals])
-        took = HopAttnActivity(torch.from_numpy(self.rows).unsqueeze(0), retrievals) if shape.attention else None
-        activity = Activity.of_changes(network, batch, ProjectionActivity(retrievals, took), units)
-        return activity.ledger(network, batch, Phase.FREE)
+
+def ledgers(found: Sequence[Relaxed], network: Network) -> list[Ledger]:
+    """What each of several texts cost.
+
+    Rows of HopAttn are ``rows`` though rows of the same word were computed once: hardware has no such table.
+    """
+    shape, lengths = network.shape, torch.tensor([each.lengths for each in found])
+    places = int(lengths.max()) if shape.pooling else shape.rows
+    mask = torch.arange(places) < lengths.unsqueeze(2)
+    batch = Batch(torch.empty(*mask.shape, 0), mask, torch.zeros(len(found), dtype=torch.int64))
+    sent = np.zeros((max(each.steps for each in found), len(found), found[0].spikes.shape[1]), dtype=np.int64)
+    for text, each in enumerate(found):
+        sent[: each.steps, text] = each.spikes
+    units = list(torch.from_numpy(sent).unbind(2))
+    retrievals = torch.tensor([each.retrievals for each in found])
+    took = (
+        HopAttnActivity(torch.from_numpy(np.stack([each.rows for each in found])), retrievals)
+        if shape.attention
+        else None
+    )
+    activity = Activity.of_changes(network, batch, ProjectionActivity(retrievals, took), units)
+    return activity.ledgers(network, batch, Phase.FREE)
 
 
 class EventDriven:
@@ -197,6 +210,10 @@ class EventDriven:
                 break
         recorded = tuple(np.stack(layer) for layer in zip(*kept, strict=True))
         return Relaxed(texts, np.stack(outputs), np.stack(spikes), rows, retrievals, recorded)
+
+    def ledgers(self, found: Sequence[Relaxed], network: Network) -> list[Ledger]:
+        """What each of several texts cost."""
+        return ledgers(found, network)
 
 
 class _Projection:

@@ -97,7 +97,7 @@ class CostTable(BaseModel):
         return self
 
 
-@dataclass(frozen=True)
+@dataclass  # not frozen, which takes three times as long to make: there is one of every count
 class Joules:
     """An energy with its range."""
 
@@ -112,7 +112,7 @@ class Joules:
         return Joules(self.value / number, self.low / number, self.high / number)
 
 
-@dataclass(frozen=True)
+@dataclass
 class Cost:
     """What one kind of event of one layer in one phase costs; ``layer`` "static" for static power."""
 
@@ -151,11 +151,12 @@ def price(ledger: Ledger, table: CostTable) -> list[Cost]:
     for layer, phases in ledger.counts.items():
         for phase, kinds in phases.items():
             for kind, count in kinds.items():
+                if not count:
+                    continue
                 constant = table.prices.get("spikes" if kind == "graded_events" else kind)
                 again = kind == "pattern_reads" and kinds["synaptic_events"] and "synaptic_events" in table.prices
-                if count and constant is not None and not again:
-                    each = Joules(constant.value, constant.low, constant.high)
-                    costs.append(Cost(layer, phase, kind, count, _times(each, count * PICO)))
+                if constant is not None and not again:
+                    costs.append(Cost(layer, phase, kind, count, _times(constant, count * PICO)))
     if table.static is not None:
         power, step = table.static.power, table.static.step_seconds
         a_step = Joules(power.value * step.value, power.low * step.low, power.high * step.high)
@@ -223,10 +224,11 @@ def stored_at(table: CostTable, bits: int) -> CostTable:
 
 def total(costs: list[Cost]) -> Joules:
     """Of all."""
-    return sum((cost.joules for cost in costs), Joules())
+    each = [cost.joules for cost in costs]
+    return Joules(sum(j.value for j in each), sum(j.low for j in each), sum(j.high for j in each))
 
 
-def _times(joules: Joules, number: float) -> Joules:
+def _times(joules: Joules | Constant, number: float) -> Joules:
     return Joules(joules.value * number, joules.low * number, joules.high * number)
 
 

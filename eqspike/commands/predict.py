@@ -11,16 +11,17 @@ import tyro
 from rich.console import Console
 from rich.text import Text
 
-from analysis.energy import DIGITAL, part_of
+from analysis.energy import DIGITAL
 from analysis.folders import Json
 from analysis.units import text_of
 from eqspike.prediction import SHIPPED, Prediction, Predictor
-from eqspike_seq.data.tables import lines_of
+from eqspike_seq.data.tables import LARGEST_LINE, too_long
 from eqspike_seq.errors import ConfigError, DataError, RunError
-from neuromorphic.pricing import CostTable, read_table
+from neuromorphic.pricing import CostTable, price, read_table, total
 
 NOTHING = "no word"
 UNKNOWN = "unknown words only"
+AT_ONCE = 2**20  # bytes that are read at once, at most
 PALE, FULL = (255, 240, 220), (230, 120, 20)  # backgrounds: of an even share of attention, of the most in the text
 SHOWN = 3  # rates of an answer: the highest
 MOST = 5  # words or n-grams named below the text
@@ -47,7 +48,7 @@ class PredictFlags:
 
 
 def main(arguments: list[str]) -> None:
-    """Answer to each text before the next is read. Raises EqspikeError."""
+    """Answer to the texts that are there before more are read. Raises EqspikeError."""
     flags = tyro.cli(PredictFlags, args=arguments, prog="eqspike predict")
     if flags.text and flags.file is not None:
         raise ConfigError("--file: got a text too; give one of them")
@@ -59,25 +60,24 @@ def main(arguments: list[str]) -> None:
         raise RunError("--explain: this run was trained with --no-attention; there is none to show")
     console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
     for asked in texts(flags, predictor.data.inputs):
-        found = predictor.predict(*asked, explain=flags.explain or bool(flags.text))
-        if flags.json_output:
-            print(json.dumps(as_json(found, table, flags.explain), ensure_ascii=False), flush=True)
-            continue
-        print(as_line(found, table, apart="\n  " if flags.text else "  "), flush=True)
-        if flags.explain:
-            console.print(explained(found))
-            sys.stdout.flush()
+        for found in predictor.predict_all(asked, explain=flags.explain or bool(flags.text)):
+            if flags.json_output:
+                print(json.dumps(as_json(found, table, flags.explain), ensure_ascii=False))
+                continue
+            print(as_line(found, table, apart="\n  " if flags.text else "  "))
+            if flags.explain:
+                console.print(explained(found))
+        sys.stdout.flush()
 
 
-def texts(flags: PredictFlags, inputs: int) -> Iterator[tuple[str, ...]]:
-    """The texts, or with ``inputs`` 2 the pairs, asked about, one at a time. Raises DataError."""
+def texts(flags: PredictFlags, inputs: int) -> Iterator[list[tuple[str, ...]]]:
+    """The texts, or with ``inputs`` 2 the pairs, asked about: those that are there at a time. Raises DataError."""
     if len(flags.text) % inputs:
         raise DataError(
             f"got {len(flags.text)} text(s), expected {inputs} for each answer, as in training: each in quotes"
         )
     if flags.text:
-        for first in range(0, len(flags.text), inputs):
-            yield flags.text[first : first + inputs]
+        yield [flags.text[first : first + inputs] for first in range(0, len(flags.text), inputs)]
     elif flags.file is None:
         if sys.stdin.isatty():
             print("A text a line, Ctrl-D to end:", file=sys.stderr)
@@ -91,20 +91,52 @@ def texts(flags: PredictFlags, inputs: int) -> Iterator[tuple[str, ...]]:
             yield from lines(file, str(flags.file), inputs)
 
 
-def lines(file: BinaryIO, name: str, inputs: int) -> Iterator[tuple[str, ...]]:
-    """Each line as soon as it is there.
+def lines(file: BinaryIO, name: str, inputs: int) -> Iterator[list[tuple[str, ...]]]:
+    """The lines that are there at a time, all in UTF-8.
 
-    Raises DataError where one is not UTF-8, too long, or no pair where one is expected.
+    Raises DataError where one is not UTF-8, too long, or no pair where one is expected; those before it come first.
     """
-    for number, line in enumerate(lines_of(file, name), start=1):
+    number = 0
+    for group in waiting(file, name):
+        asked = []
         try:
-            text = line.decode().rstrip("\r\n")
-        except UnicodeDecodeError as error:
-            raise DataError(f"{name}, line {number}: not UTF-8 ({error.reason}). Save it as UTF-8.") from error
-        asked = tuple(text.split("\t")) if inputs > 1 else (text,)
-        if len(asked) != inputs:
-            raise DataError(f"{name}, line {number}: got {len(asked)} text(s), expected {inputs}, a tab between them")
+            for line in group:
+                number += 1
+                asked.append(_asked(line, f"{name}, line {number}", inputs))
+        except DataError:
+            yield asked
+            raise
         yield asked
+
+
+def waiting(file: BinaryIO, name: str) -> Iterator[list[bytes]]:
+    """All whole lines that are there; waits only where there is none. Raises DataError where one is too long."""
+    parts: list[bytes] = []  # of a line whose end has not come
+    held, number = 0, 0
+    while chunk := file.read1(AT_ONCE):  # type: ignore[attr-defined]
+        *whole, rest = chunk.split(b"\n")
+        if whole:
+            number += len(whole)
+            yield [b"".join([*parts, whole[0]]), *whole[1:]]
+            parts, held = [], 0
+        parts.append(rest)
+        held += len(rest)
+        if held > LARGEST_LINE:
+            raise too_long(name, number + 1)
+    if held:
+        yield [b"".join(parts)]
+
+
+def _asked(line: bytes, where: str, inputs: int) -> tuple[str, ...]:
+    """The text or the texts of a line. Raises DataError."""
+    try:
+        text = line.decode().rstrip("\r\n")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{where}: not UTF-8 ({error.reason}). Save it as UTF-8.") from error
+    asked = tuple(text.split("\t")) if inputs > 1 else (text,)
+    if len(asked) != inputs:
+        raise DataError(f"{where}: got {len(asked)} text(s), expected {inputs}, a tab between them")
+    return asked
 
 
 def note(found: Prediction) -> str | None:
@@ -114,8 +146,7 @@ def note(found: Prediction) -> str | None:
 
 def joules(found: Prediction, table: CostTable) -> Json | None:
     """The energy of this one inference with its range; None where nothing was computed."""
-    energy: Json = part_of(found.ledger, table)["joules"] if found.read else {}
-    return energy or None
+    return vars(total(price(found.ledger, table))) if found.read else None
 
 
 def as_json(found: Prediction, table: CostTable, explain: bool) -> Json:

@@ -89,10 +89,15 @@ def lines_of(file: IO[AnyStr], name: object) -> Iterator[AnyStr]:
     while line := file.readline(LARGEST_LINE + 1):
         number += 1
         if len(line) > LARGEST_LINE:
-            raise DataError(
-                f"{name}: line {number} is longer than {LARGEST_LINE:,} characters, expected a text a line. Break it."
-            )
+            raise too_long(name, number)
         yield line
+
+
+def too_long(name: object, number: int) -> DataError:
+    """The error for a line that does not end."""
+    return DataError(
+        f"{name}: line {number} is longer than {LARGEST_LINE:,} characters, expected a text a line. Break it."
+    )
 
 
 def _csv(path: Path, text_column: tuple[str, ...], label_column: str) -> Iterator[Row]:

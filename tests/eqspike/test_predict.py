@@ -199,7 +199,7 @@ def test_no_more_is_read_than_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> N
     source = Endless()
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BufferedReader(source)))
     asked = texts(PredictFlags("run"), 1)
-    assert [next(asked) for _ in range(3)] == [("a day",)] * 3 and source.given == 3
+    assert [next(asked) for _ in range(3)] == [[("a day",)]] * 3 and source.given == 3
 
 
 def test_output_that_nobody_reads_any_more_is_no_fault(runs: dict[str, Path]) -> None:
