@@ -9,17 +9,19 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from safetensors.torch import load_file, save_file
 
-from eqspike.build import run
-from eqspike.commands.predict import PredictFlags, as_json, as_line, explained, main, texts
+from eqspike.build import configure, run
+from eqspike.commands.predict import TOGETHER, PredictFlags, as_json, as_line, explained, lines, main, texts
 from eqspike.prediction import Predictor
 from eqspike_seq.data.dataset import load_dataset
-from eqspike_seq.errors import EqspikeError, RunError
+from eqspike_seq.errors import DataError, EqspikeError, RunError
+from eqspike_seq.ledger import Ledger
 from eqspike_seq.progress import Reporter
 from neuromorphic.pricing import price, read_table, total
 from tests.eqspike_seq.test_runs import small
@@ -42,6 +44,42 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         for name, settings in KINDS.items():
             run(small(place / name, **{"precision": "float32", **settings}), Reporter(quiet=True))
     return {name: place / name for name in KINDS}
+
+
+@pytest.mark.parametrize("neuron", [{}, {"backend": "spiking"}], ids=["dense", "sigma-delta"])
+def test_texts_together_are_answered_as_each_by_itself(tmp_path: Path, neuron: dict[str, Any]) -> None:
+    pooling: dict[str, Any] = {"network": "pooling", "embeddings": "random", "dim": 8, "min_texts": 1, "epochs": 1}
+    config = configure("mini", neuron.get("backend", "dense"), limit=40, out=tmp_path / "run", **pooling)
+    run(config, Reporter(quiet=True))
+    predictor = Predictor.open(tmp_path / "run")
+    asked = [(text,) for text in (*load_dataset(config.data).test_texts[:20], *TEXTS)]
+    together, price_of = predictor.predict_all(asked), read_table("loihi")
+    for text, found in zip(asked, together, strict=True):
+        alone = predictor.predict(*text)
+        np.testing.assert_allclose(list(found.rates.values()), list(alone.rates.values()), rtol=0, atol=1e-5)
+        assert replace(found, rates={}, ledger=Ledger()) == replace(alone, rates={}, ledger=Ledger())
+        assert found.ledger == alone.ledger
+        if found.read:
+            batch = predictor.backend.free(*predictor._batch(predictor._seen(text)))  # counted by the backend itself
+            assert price(found.ledger, price_of) == price(batch.ledger, price_of)
+    assert len({found.ledger.total("exponentials") for found in together}) > 5
+
+
+def test_lines_are_taken_as_they_come_and_those_before_a_bad_one_are_answered() -> None:
+    class Chunks(io.BytesIO):
+        given = iter([b"one\ntwo\nth", b"ree\n", b"f\xe9\nfive\n", b""])
+
+        def read1(self, size: int | None = -1) -> bytes:
+            return next(self.given)
+
+    asked = lines(Chunks(), "name", 1)
+    assert next(asked) == [("one",), ("two",)]
+    assert next(asked) == [("three",)]
+    assert next(asked) == []
+    with pytest.raises(DataError, match="name, line 4: not UTF-8"):
+        next(asked)
+    many = list(lines(io.BytesIO(b"a\n" * (TOGETHER + 1) + b"end"), "name", 1))
+    assert [len(group) for group in many] == [TOGETHER, 1, 1] and many[-1] == [("end",)]
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -5,18 +5,22 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from safetensors.torch import load_file
 
-from eqspike.build import configure, run
+from eqspike.build import configure, make_backend, run
 from eqspike_seq.data.batches import Batches
 from eqspike_seq.data.dataset import load_dataset
 from eqspike_seq.learning.metrics import Window
+from eqspike_seq.learning.optimisers import RowDescent
 from eqspike_seq.learning.parallel import ALONE, Job, join
+from eqspike_seq.learning.trainer import Trainer
 from eqspike_seq.progress import Reporter
 
 RUN = "run mini --limit 81 --epochs 2 --batch 20 --checkpoint-every 2 --precision float32 --word-dropout 0.1".split()
@@ -36,6 +40,44 @@ def train_batch(self):
 Trainer.train_batch = train_batch
 main()
 """
+
+TEN_BATCHES = """
+import sys
+import torch
+import torch.distributed as dist
+from eqspike_seq.learning.parallel import join
+from tests.eqspike_seq.test_parallel import ten_batches
+
+torch.set_default_dtype(torch.float64)
+rows, whole = [], dist.all_reduce
+
+def watched(tensor, *arguments, **named):
+    if tensor.is_sparse:
+        rows.append(len(tensor.values()))
+    return whole(tensor, *arguments, **named)
+
+dist.all_reduce = watched
+job = join()
+found = ten_batches(job)
+if job.rank == 0:
+    torch.save({**found, "rows": torch.tensor(rows)}, sys.argv[1])
+job.leave()
+"""
+
+
+def ten_batches(job: Job) -> dict[str, torch.Tensor]:
+    """Parameters and patterns of a network that learns its patterns, after ten batches in float64."""
+    settings: dict[str, Any] = {"network": "pooling", "embeddings": "random", "min_texts": 1, "dim": 12}
+    config = configure("mini", "dense", limit=150, batch=15, word_dropout=0.3, precision="float32", **settings)
+    data, backend = load_dataset(config.data), replace(make_backend(config), dtype=torch.float64)  # type: ignore[type-var]
+    trainer = Trainer(config, data, backend, job)
+    assert trainer.patterns is not None
+    trainer.patterns = RowDescent(trainer.patterns.table.double())
+    trainer.gather = replace(trainer.gather, table=trainer.patterns.table)
+    with torch.no_grad():
+        for _ in range(10):
+            trainer.train_batch()
+    return {**trainer.parameters, "X": trainer.patterns.table}
 
 
 def torchrun(*arguments: object, processes: int = 2, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -119,6 +161,27 @@ def test_two_processes_compute_what_one_does(tmp_path: Path, settings: dict[str,
     assert_same(tmp_path / "two", tmp_path / "one", elementwise=bool(settings))
     assert json.loads((tmp_path / "two" / "environment.json").read_text())["processes"] == 2
     assert {p.name for p in (tmp_path / "two").iterdir()} == {p.name for p in (tmp_path / "one").iterdir()}
+
+
+def test_two_processes_learn_patterns_as_one_does_and_exchange_only_the_rows_of_their_texts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "script.py").write_text(TEN_BATCHES)
+    found = torchrun(tmp_path / "script.py", tmp_path / "two.pt", PYTHONPATH=str(Path(__file__).parents[2]))
+    assert found.returncode == 0, found.stderr
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        expected = ten_batches(ALONE)
+    finally:
+        torch.set_default_dtype(before)
+    two = torch.load(tmp_path / "two.pt")
+    rows = two.pop("rows")
+    assert two.keys() == expected.keys()
+    for name, values in expected.items():
+        assert values.dtype == torch.float64
+        torch.testing.assert_close(two[name], values, rtol=1e-5, atol=1e-12, msg=name)
+    assert len(rows) == 10 and rows.min() > 0 and rows.max() < len(expected["X"]) / 3
 
 
 def test_spiking_neurons_run_in_several_processes_too(tmp_path: Path) -> None:
