@@ -218,7 +218,7 @@ def sha256_of_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def sha256_of(parts: Iterable[bytes]) -> str:
+def sha256_of(parts: Iterable[bytes | memoryview]) -> str:
     """SHA-256 of ``parts``, each preceded by its length, so that their borders count."""
     digest = hashlib.sha256()
     for part in parts:

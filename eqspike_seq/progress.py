@@ -52,8 +52,9 @@ class Reporter:
             self.warn(f"{several:,} texts occur with different labels; no network can get all of them right")
         self._letters(counts)
         unknown, tokens = counts["train_tokens_without_vector"], counts["train_tokens"]
+        named = "words" if dataset.grams is None else "words and n-grams"
         self.status(
-            f"vectors: {len(dataset.embeddings.index):,} {'words' if dataset.grams is None else 'words and n-grams'} × "
+            f"vectors: {len(dataset.embeddings.table) - 1:,} {named} × "
             f"{dataset.embeddings.dim}, "
             f"{dataset.embeddings.source}; {unknown / max(tokens, 1):.2%} of the training tokens have none"
         )

@@ -21,7 +21,7 @@ from neuromorphic.pricing import CostTable, price, read_table, total
 
 NOTHING = "no word"
 UNKNOWN = "unknown words only"
-AT_ONCE = 2**20  # bytes that are read at once, at most
+AT_ONCE, TOGETHER = 2**20, 256  # bytes that are read at once, lines that are answered together; at most
 PALE, FULL = (255, 240, 220), (230, 120, 20)  # backgrounds: of an even share of attention, of the most in the text
 SHOWN = 3  # rates of an answer: the highest
 MOST = 5  # words or n-grams named below the text
@@ -110,14 +110,16 @@ def lines(file: BinaryIO, name: str, inputs: int) -> Iterator[list[tuple[str, ..
 
 
 def waiting(file: BinaryIO, name: str) -> Iterator[list[bytes]]:
-    """All whole lines that are there; waits only where there is none. Raises DataError where one is too long."""
+    """Whole lines that are there, up to ``TOGETHER``; waits only where there is none. Raises DataError where one is too
+    long."""
     parts: list[bytes] = []  # of a line whose end has not come
     held, number = 0, 0
     while chunk := file.read1(AT_ONCE):  # type: ignore[attr-defined]
         *whole, rest = chunk.split(b"\n")
         if whole:
             number += len(whole)
-            yield [b"".join([*parts, whole[0]]), *whole[1:]]
+            whole[0] = b"".join([*parts, whole[0]])
+            yield from (whole[first : first + TOGETHER] for first in range(0, len(whole), TOGETHER))
             parts, held = [], 0
         parts.append(rest)
         held += len(rest)

@@ -44,7 +44,7 @@ class Dataset:
 
     def words(self) -> list[str]:
         """Words by id; id 0 is padding."""
-        return ["", *self.embeddings.index]
+        return ["", *(self.embeddings.index if self.grams is None else self.grams.names())]
 
 
 def load_corpus(data: Images | Texts, progress: Progress = lambda _: None) -> Corpus:
@@ -96,7 +96,7 @@ def load_dataset(data: Images | Texts, progress: Progress = lambda _: None) -> D
         read = data.sight.read(corpus, data.tokeniser, data.embeddings, progress)
     else:
         read = read_pixels(corpus)
-    counts = corpus.counts | {"vocabulary": len(read.embeddings.index)}
+    counts = corpus.counts | {"vocabulary": len(read.embeddings.table) - 1}
     for name, part in parts_of(corpus).items():
         found = read.statistics[name]
         counts[f"{name}_texts"] = len(part)

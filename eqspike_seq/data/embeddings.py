@@ -32,7 +32,8 @@ PASSES, LETTERS = (5, 20), 80_000_000  # of word2vec over the texts: as many as 
 
 @dataclass(frozen=True)
 class Embeddings:
-    """``table`` (V + 1, D) float32, row 0 zeros (padding); ``index`` word → row; ``digest`` of both."""
+    """``table`` (V + 1, D) float32, row 0 zeros (padding); ``index`` word → row, n-grams not among them; ``digest`` of
+    both."""
 
     table: NDArray[np.float32]
     index: dict[str, int]

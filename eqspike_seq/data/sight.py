@@ -126,10 +126,8 @@ class CountedPatterns(Sight):
                 )
             start[:, : ratios.components] = ratios.vectors().numpy()
             encoded["train"] = replace(encoded["train"], in_ratios=True)
-        names = grams.names()
-        index = {name: number for number, name in enumerate(names, start=1)}
-        digest = sha256_of(["\n".join(names).encode(), start.tobytes()])
-        return Reading(Embeddings(start, index, digest, source), encoded, statistics, ratios, grams)
+        digest = sha256_of(["\n".join(grams.names()).encode(), start.data.cast("B")])
+        return Reading(Embeddings(start, grams.words, digest, source), encoded, statistics, ratios, grams)
 
     def encode(self, texts: list[str], reading: Reading, tokeniser: TokeniserName) -> Encoded:
         """Each text as the ids of its different patterns, with their counts."""

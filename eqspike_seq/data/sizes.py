@@ -24,6 +24,11 @@ def sizes(
     return of_tokens(lengths, classes, texts, inputs)
 
 
+def fewest(texts: int) -> int:
+    """Training texts, of so many, that must hold a word or n-gram: the more texts, the more, or there are millions."""
+    return 1 if texts < FEW else max(2, texts // PATTERNS_OF)
+
+
 def of_patterns(classes: int, texts: int) -> dict[str, Any]:
     """Those of a network with pooling queries."""
     copies = 4 if classes == 2 else 1
@@ -31,7 +36,7 @@ def of_patterns(classes: int, texts: int) -> dict[str, Any]:
     return {
         "embeddings": "random",
         "dim": max(32, 2 * ratios),
-        "min_texts": 1 if texts < FEW else max(2, texts // PATTERNS_OF),  # or there are millions of them
+        "min_texts": fewest(texts),
         "naive_bayes": 8.0,
         "naive_bayes_copies": copies,
         "temperature": 32.0,

@@ -22,11 +22,13 @@ from eqspike_seq.data.corpus import BORDER, Corpus, Split, parts_of
 from eqspike_seq.data.dataset import Dataset
 from eqspike_seq.data.encoding import Encoded
 from eqspike_seq.data.patterns import counted_patterns
+from eqspike_seq.data.sizes import fewest
 from eqspike_seq.data.tokens import TokeniserName
 from eqspike_seq.runs.schema import Baseline
 
 STRENGTHS = (1.0, 10.0)  # C, of those tried
-FEW = 5000  # training texts from which on n-grams that occur in one of them only are left out
+LARGEST = 2**21  # weights of all classes, from which on each class has a model of its own: one of all takes 20 times
+# as much memory
 Rows = NDArray[np.int64]
 
 
@@ -52,11 +54,6 @@ def by_side(parts: dict[str, Split], tokeniser: TokeniserName, inputs: int) -> l
     return sides
 
 
-def fewest(texts: int) -> int:
-    """Training texts, of so many, that hold a word or a word pair with a column."""
-    return 2 if texts >= FEW else 1
-
-
 def matrix(part: Encoded, columns: int) -> csr_matrix:
     """The counts of the first ``columns`` patterns, (texts, columns)."""
     assert part.counts is not None
@@ -69,11 +66,15 @@ def matrix(part: Encoded, columns: int) -> csr_matrix:
 def logistic(parts: Sequence[Any], labels: Sequence[Rows], started: float, strengths: Sequence[float]) -> Baseline:
     """Logistic regression on (training, validation, test), each features (n, columns) and labels (n,)."""
     from sklearn.linear_model import LogisticRegression
+    from sklearn.multiclass import OneVsRestClassifier
 
-    solver = "liblinear" if len(np.unique(labels[0])) == 2 else "lbfgs"
+    classes = len(np.unique(labels[0]))
+    apart = classes > 2 and classes * parts[0].shape[1] > LARGEST
+    solver = "liblinear" if classes == 2 or apart else "lbfgs"
     tried = []
     for c in strengths:
-        model = LogisticRegression(C=c, solver=solver, max_iter=1000).fit(parts[0], labels[0])
+        one = LogisticRegression(C=c, solver=solver, max_iter=1000)
+        model = (OneVsRestClassifier(one) if apart else one).fit(parts[0], labels[0])
         tried.append((float(model.score(parts[1], labels[1])), c, model))
     accuracy, c, model = max(tried, key=lambda entry: entry[0])
     tested = float(model.score(parts[2], labels[2]))
@@ -81,11 +82,11 @@ def logistic(parts: Sequence[Any], labels: Sequence[Rows], started: float, stren
 
 
 def weighted(fitted: csr_matrix, *others: csr_matrix) -> list[csr_matrix]:
-    """Counts as TF-IDF, by the document frequencies of those ``fitted``."""
+    """Counts, which are overwritten, as TF-IDF, by the document frequencies of those ``fitted``."""
     from sklearn.feature_extraction.text import TfidfTransformer
 
     transform = TfidfTransformer(sublinear_tf=True).fit(fitted)
-    return [transform.transform(part) for part in (fitted, *others)]
+    return [transform.transform(part, copy=False) for part in (fitted, *others)]
 
 
 def features(parts: dict[str, Split], tokeniser: TokeniserName, inputs: int) -> list[csr_matrix]:

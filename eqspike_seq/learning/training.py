@@ -13,8 +13,9 @@ from eqspike_seq.config.settings import FORMAT, RunConfig
 from eqspike_seq.data.batches import random_batch
 from eqspike_seq.data.dataset import Dataset, load_dataset, load_splits, shape_of
 from eqspike_seq.data.sight import CountedPatterns
+from eqspike_seq.data.sizes import fewest
 from eqspike_seq.files import save_arrays
-from eqspike_seq.learning.baseline import fewest, tfidf_logistic, tfidf_logistic_of
+from eqspike_seq.learning.baseline import tfidf_logistic, tfidf_logistic_of
 from eqspike_seq.learning.closeup import samples
 from eqspike_seq.learning.estimators import MakeBackend
 from eqspike_seq.learning.evaluation import Evaluation, dense_reference, evaluate, prediction_columns
