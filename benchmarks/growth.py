@@ -13,6 +13,9 @@ that the largest term ends in. For B texts, in multiply-accumulates:
     memory       x, B N D;  of a bucket of texts N² probabilities and a few N D;  a few N D H: gradient, moments, w₂ in
                  the products' type
 
+**Words.** The same of a network with pooling queries over patterns that it learns, in processor seconds of a training
+batch and of the step of its patterns; of the terms of a sweep Q·N·D for scores, as much to mix, and Q·D·H for w₂.
+
 **Roofline.** Rates of matrix products in the network's shapes and of copying on this machine; operations over bytes of
 a sweep; and the rate of useful operations (two for each of the ledger's multiply-accumulates) of dense training at the
 preset ``paper``, as a share of the fastest product measured. Bytes are those that have to come from memory, where the
@@ -20,6 +23,8 @@ batch is one bucket: w₂ twice, and seven passes over B·N·D numbers (x w₁ r
 twice; s¹ written and read); the scores of a few texts stay in cache.
 """
 
+import time
+from collections.abc import Callable
 from dataclasses import asdict
 from statistics import median
 from typing import Any
@@ -42,10 +47,16 @@ from benchmarks.measure import (
 from eqspike.build import configure, make_backend
 from eqspike_seq.config.settings import FORMAT, RunConfig
 from eqspike_seq.files import write_json
+from eqspike_seq.learning.estimators import ByLength, ThreePhase
+from eqspike_seq.learning.optimisers import RowDescent
 from eqspike_seq.ledger import sweep_products
+from eqspike_seq.memory import keep_freed_memory
 from eqspike_seq.model.attention import texts_at_once
-from eqspike_seq.model.network import Shape
+from eqspike_seq.model.batch import Lookup
+from eqspike_seq.model.network import Network, Shape
+from eqspike_seq.model.synapses import multiplied_out
 from eqspike_seq.progress import Reporter
+from eqspike_seq.relaxation.dense import DenseBackend
 from eqspike_seq.relaxation.stack import ROUNDS
 from eqspike_seq.runs.environment import environment
 
@@ -64,6 +75,17 @@ LARGEST_TERM = {  # exponents of (products, memory) that a size ends in; D also 
     "batch": (1, 1),
     "free_steps": (1, 0),
 }
+BASE_WORDS = {"queries": 8, "patterns": 256, "dim": 32, "hidden": 64, "vocabulary": 100_000, "classes": 2}
+SIZES_OF_WORDS: dict[str, tuple[int, ...]] = {
+    "queries": (4, 8, 16, 32, 64),
+    "patterns": (64, 128, 256, 512, 1024),
+    "dim": (8, 16, 32, 64, 128),
+    "hidden": (64, 256, 1024, 4096),
+    "vocabulary": (30_000, 100_000, 300_000, 1_000_000, 3_000_000),
+    "classes": (2, 8, 32, 128),
+}
+LARGEST_TERM_OF_WORDS = {"queries": 1, "patterns": 1, "dim": 1, "hidden": 1, "vocabulary": 0, "classes": 1}
+TEXTS, SWEEPS = 64, 4  # of a batch, of each phase
 UPPER = 3
 PASSES = 7
 ABOVE = 40  # units of s³
@@ -94,6 +116,50 @@ def grow(name: str, sizes: tuple[int, ...], repeats: int) -> dict[str, Any]:
         "exponent": {cost: exponent(at, values, UPPER) for cost, values in costs.items()},
         "exponent_of_the_largest_term": {"products": ends[0], "bytes": ends[1]},
     }
+
+
+@torch.no_grad()
+def grow_words(name: str, sizes: tuple[int, ...], repeats: int) -> dict[str, Any]:
+    """Processor seconds and products at each size of ``name``, and exponents; to be called in a fresh process."""
+    torch.set_num_threads(1)
+    keep_freed_memory()
+    rows: list[dict[str, Any]] = []
+    for size in sizes:
+        step, products = words_step(**{**BASE_WORDS, name: size})
+        step()
+        spent = []
+        for _ in range(repeats):
+            started = time.process_time()
+            step()
+            spent.append(time.process_time() - started)
+        rows.append({"size": size, "seconds": min(spent), "products": products})
+    exponents = {
+        cost: exponent([row["size"] for row in rows], [float(row[cost]) for row in rows], UPPER)
+        for cost in ("seconds", "products")
+    }
+    return {"rows": rows, "exponent": exponents, "exponent_of_the_largest_term": LARGEST_TERM_OF_WORDS[name]}
+
+
+def words_step(
+    queries: int, patterns: int, dim: int, hidden: int, vocabulary: int, classes: int
+) -> tuple[Callable[[], None], int]:
+    """(a training batch of texts of so many ``patterns`` of a ``vocabulary``, the multiply-accumulates of its phases);
+    all sweeps are taken."""
+    generator = torch.Generator().manual_seed(0)
+    shape = Shape(queries, dim, (hidden,), classes, pooling=True, temperature=32.0, learnt=True)
+    network, table = Network.create(shape, generator), torch.randn(vocabulary + 1, dim, generator=generator) / 10
+    ids = torch.randint(1, vocabulary + 1, (TEXTS, 1, patterns), generator=generator)
+    labels = torch.randint(0, classes, (TEXTS,), generator=generator)
+    batch, descent = Lookup(table, ids, labels, counts=torch.ones(ids.shape)), RowDescent(table)
+    backend = DenseBackend(free_steps=SWEEPS, nudge_steps=SWEEPS, tolerance=-1.0)
+    estimator = ByLength(ThreePhase(0.1))
+
+    def step() -> None:
+        found = estimator(backend, network, batch).found
+        descent.step(multiplied_out(found, len(table))["X"], 0.0)
+
+    phases = estimator(backend, network, batch).equilibria
+    return step, sum(phase.ledger.total("multiply_accumulates") for phase in phases)
 
 
 def gemm_rates(shape: Shape, batch: int, dtype: torch.dtype, repeats: int) -> dict[str, float]:
@@ -159,6 +225,8 @@ def main(
     batch: int = 32,
     steps: int = 6,
     growth: bool = True,
+    words: bool = True,
+    paper: bool = True,
 ) -> None:
     """Measure both.
 
@@ -168,11 +236,13 @@ def main(
         largest: At most this many sizes of each, the smallest ones, for quick trials.
         batch: Texts in a batch of the roofline.
         steps: T of the roofline, with nudges of half as many steps; the paper's is 50.
-        growth: Vary the sizes, not only the roofline.
+        growth: Vary the sizes of a network whose tokens ask.
+        words: Vary those of one with pooling queries.
+        paper: Measure the roofline.
     """
     reporter = Reporter()
     result: dict[str, Any] = {"format": FORMAT, "command": command(), "environment": environment()}
-    result |= {"base": BASE, "upper": UPPER, "repeats": repeats, "growth": {}}
+    result |= {"base": BASE, "base_words": BASE_WORDS, "upper": UPPER, "repeats": repeats, "growth": {}, "words": {}}
 
     def keep(found: dict[str, Any]) -> None:
         reporter.out.print({key: value for key, value in found.items() if key != "settings"})
@@ -181,8 +251,13 @@ def main(
     for name, sizes in SIZES.items() if growth else ():
         result["growth"][name] = grow(name, sizes[:largest], repeats)
         keep({name: result["growth"][name]})
-    paper: dict[str, Any] = {"batch": batch, "free_steps": steps, "nudge_steps": max(1, steps // 2)}
-    result["roofline"] = roofline(configure("imdb", "dense", "paper", **paper), repeats)
+    for name, sizes in SIZES_OF_WORDS.items() if words else ():
+        result["words"][name] = in_fresh_process(grow_words, name, sizes[:largest], repeats)
+        keep({name: result["words"][name]})
+    if not paper:
+        return
+    settings: dict[str, Any] = {"batch": batch, "free_steps": steps, "nudge_steps": max(1, steps // 2)}
+    result["roofline"] = roofline(configure("imdb", "dense", "paper", **settings), repeats)
     keep(result["roofline"])
 
 
