@@ -272,7 +272,7 @@ def _counted_some(
     return numbers.astype(np.int32), times.astype(np.int32), np.bincount(texts, minlength=of)
 
 
-def spread(grams: NGrams, words: Ints, ids: Ints, shares: NDArray[Any]) -> NDArray[Any]:
+def spread(grams: NGrams, words: Numbers, ids: Ints, shares: NDArray[Any]) -> NDArray[Any]:
     """What each of the ``words`` (T,) of one text gets of the ``shares`` (Q, N) of its patterns ``ids`` (N,), (Q, T):
     the share of a pattern is divided among its occurrences, and there among its words."""
     column = np.zeros(len(grams) + 1, dtype=np.int64)
