@@ -178,3 +178,150 @@ def scaling_measured() -> str:
 def _first(found: Json) -> Json:
     first: Json = next(iter(found.values()))
     return first
+
+
+WHOLE = {
+    "dense": "`eqspike run imdb`, dense EP",
+    "sigma-delta": "`eqspike run imdb --backend spiking`, sigma-delta",
+    "bptt": "the same network by BPTT in plain PyTorch",
+    "tfidf": "TF-IDF and logistic regression in scikit-learn",
+    "lstm": "LSTM",
+}
+SERVED = {"file": "`--file`", "pipe": "standard input, a pipe"}
+STAGES = {
+    "sizes": "reading once, to choose sizes",
+    "reading": "reading, words and n-grams",
+    "training": "training",
+    "testing": "validation",
+    "saving": "a checkpoint",
+    "baseline": "TF-IDF and logistic regression",
+}
+SIZES_OF_WORDS = {
+    "queries": "Q, queries",
+    "patterns": "N, patterns of a text",
+    "dim": "D",
+    "hidden": "units of s²",
+    "vocabulary": "patterns of the vocabulary",
+    "classes": "classes",
+}
+
+
+def whole() -> str:
+    """IMDB from raw text to a tested model, each way in a process of its own."""
+    found = read("pipeline.json")["whole"]
+    rows = [
+        (
+            label,
+            f"{row['processor_seconds']:.0f} s",
+            f"{row['peak_bytes'] / 2**30:.2f} GiB",
+            *(f"{row[f'{part}_accuracy']:.2%}" for part in ("validation", "test")),
+        )
+        for way, label in WHOLE.items()
+        if (row := found.get(way))
+    ]
+    return table(("", "processor time", "peak memory", "validation", "test"), rows, (0,))
+
+
+def parts() -> str:
+    """Where the time of a training batch of dense EP goes."""
+    found = dict(read("pipeline.json")["parts"])
+    found = {
+        name: seconds for name, seconds in found.items() if not name.startswith(("reading", "words and"))
+    }  # a batch
+    total = sum(found.values())
+    rows = [
+        (name, f"{1e3 * seconds:.1f} ms", f"{seconds / total:.0%}")
+        for name, seconds in sorted(found.items(), key=lambda part: -part[1])
+    ]
+    return table(("", "a batch of 64", "share"), [*rows, ("whole batch", f"{1e3 * total:.1f} ms", "100%")], (0,))
+
+
+def ways() -> str:
+    """Processor time of a training batch by each way, and its ratio to dense EP."""
+    found = read("pipeline.json")["batches"]["seconds_a_batch"]
+    labels = {
+        "dense": "dense EP",
+        "sigma-delta": "sigma-delta",
+        "bptt": "BPTT, the same buckets",
+        "bptt, padded": "BPTT, batches padded to their longest text",
+    }
+    rows = [
+        (
+            label,
+            f"{1e3 * found[way]:.1f} ms",
+            f"{found['dense'] / found[way]:.2f}",
+            f"{found[way] / found['dense']:.2f}",
+        )
+        for way, label in labels.items()
+    ]
+    return table(("", "a batch of 64", "dense EP ÷ it", "it ÷ dense EP"), rows, (0,))
+
+
+def serving() -> str:
+    """Answers a second."""
+    rows = []
+    for run, row in read("serving.json")["runs"].items():
+        kind = "event-driven" if "sigma-delta" in run else "dense"
+        rows.append((f"{kind}, one text after the other", f"{row['one_by_one']:,.0f}", "–"))
+        for way, label in SERVED.items():
+            about = row[way]
+            rows.append(
+                (
+                    f"{kind}, {label}",
+                    f"{about['texts_a_processor_second']:,.0f}",
+                    f"{about['peak_bytes'] / 2**20:.0f} MiB",
+                )
+            )
+    return table(("", "texts a second of one core", "peak memory"), rows, (0,))
+
+
+def large() -> str:
+    """Memory and time of each stage of large sets."""
+    found = read("large.json")["sets"]
+    rows = [
+        (
+            label,
+            *(
+                cell
+                for about in found.values()
+                for stage in [about["stages"].get(name)]
+                for cell in (
+                    ("–", "–")
+                    if stage is None
+                    else (f"{stage['processor_seconds']:.0f} s", f"{stage['peak_bytes'] / 2**30:.2f} GiB")
+                )
+            ),
+        )
+        for name, label in STAGES.items()
+        if any(name in about["stages"] for about in found.values())
+    ]
+    heads = [
+        f"{about['texts']:,} texts, {what}" for about in found.values() for what in ("processor time", "peak memory")
+    ]
+    return table(("", *heads), rows, (0,))
+
+
+def growth_words() -> str:
+    """Exponents of a network with pooling queries."""
+    rows = []
+    for name, about in read("growth-words.json")["words"].items():
+        sizes = [row["size"] for row in about["rows"]]
+        fitted = (f"{about['exponent'][cost]:.2f}" for cost in ("seconds", "products"))
+        span = f"{sizes[0]:,} – {sizes[-1]:,}"
+        rows.append((SIZES_OF_WORDS[name], span, *fitted, str(about["exponent_of_the_largest_term"])))
+    return table(("of", "from – to", "time", "products", "products in theory"), rows, (0, 1))
+
+
+def scaling_words() -> str:
+    """What a process receives at each batch where patterns are learnt, and the time of a step by the model."""
+    found = read("scaling-words.json")
+    processes = list(found["bytes_received"])
+    rows = [
+        ("MB received, rows of its texts", *(f"{found['bytes_received'][p] / 1e6:.2f}" for p in processes)),
+        ("MB received, were all rows sent", *(f"{found['bytes_of_all_gradients'][p] / 1e6:.0f}" for p in processes)),
+        *(
+            (f"ms a step at {name}", *(f"{1e3 * row[p]:.1f}" for p in processes))
+            for name, row in found["seconds_foretold"].items()
+        ),
+    ]
+    return table(("processes", *processes), rows, (0,))
