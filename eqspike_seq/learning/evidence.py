@@ -22,8 +22,9 @@ from eqspike_seq.relaxation.stack import above
 def evidence(network: Network, batch: Batch, free: Equilibrium) -> Tensor:
     """e (B, N) of the patterns of a batch at the end of a free phase, of a network with pooling queries."""
     shares = shares_of(network, batch, free)[:, 0]
-    patterns = dense_layer(network, batch, network.dtype).inputs.patterns[:, 0]
-    change = (shares @ patterns).flatten(1)
+    inputs = dense_layer(network, batch, network.dtype).inputs
+    found = (inputs.patterns if inputs.values is None else inputs.values)[:, 0]
+    change = (shares @ found).flatten(1)
     level, slopes = torch.zeros_like(change), list[Tensor]()  # level: of the layer below, of a text that says nothing
     for index, weight in enumerate(network.weights[:-1]):
         moved = change @ weight.T
@@ -34,4 +35,4 @@ def evidence(network: Network, batch: Batch, free: Equilibrium) -> Tensor:
     back = network.weights[-1][first] - network.weights[-1][second]
     for weight, slope in zip(reversed(network.weights[:-1]), reversed(slopes), strict=True):
         back = (back * slope) @ weight
-    return torch.einsum("bqn,bqd,bnd->bn", shares, back.unflatten(1, (shares.shape[1], -1)), patterns)
+    return torch.einsum("bqn,bqd,bnd->bn", shares, back.unflatten(1, (shares.shape[1], -1)), found)
