@@ -225,13 +225,13 @@ def energy(path: Path, tables: list[CostTable], against: Path | None, scores: Pa
     """All that ``energy.json`` holds. Raises ConfigError."""
     run = open_run(path)
     if doubled := {table.name for table in tables if [t.name for t in tables].count(table.name) > 1}:
-        raise ConfigError(f"--hardware: {', '.join(sorted(doubled))} given twice; tables need names of their own")
+        raise ConfigError(f"--hardware: {', '.join(sorted(doubled))} given twice, expected tables with different names")
     simple = run.result.baseline
     figures = {} if simple is None else {"tfidf_logistic": {"test_accuracy": simple.test_accuracy}}
     if scores is not None:
         figures = read(scores, dict)
     if figures.get("dataset", run.result.dataset) != run.result.dataset:
-        raise ConfigError(f"--classifiers: {scores} is of {figures['dataset']}, expected {run.result.dataset}")
+        raise ConfigError(f"--classifiers: {scores} is for {figures['dataset']}, expected {run.result.dataset}")
     dense, accuracies = dense_ledgers(run, against)
     found, result = run.ledgers, run.result
     report: Json = {

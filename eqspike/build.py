@@ -266,7 +266,7 @@ def make_backend(config: RunConfig) -> Backend:
     """
     if isinstance(config.backend, BrianBackend):
         if config.backend.circuit is None:
-            raise ConfigError("--attention: got False, expected True: all that --backend brian2 simulates")
+            raise ConfigError("--attention: got False, expected True: --backend brian2 simulates nothing else")
         if find_spec("brian2") is None:
             raise ConfigError("--backend brian2 needs brian2: pip install 'eqspike[brian2]'")
         return config.backend

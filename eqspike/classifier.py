@@ -104,16 +104,16 @@ class EqSpikeClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """
         if others:
             raise ConfigError(
-                f"fit: got {', '.join(others)}, expected texts and labels only: every text counts alike. "
+                f"fit: got {', '.join(others)}, expected texts and labels only, since all texts have the same weight. "
                 "Leave it out; to give a text more weight, repeat it."
             )
         texts, labels = texts_of(X), column_or_1d(y, warn=True)
         check_classification_targets(labels)
         if len(texts) != len(labels):
-            raise DataError(f"fit: got {len(texts)} texts and {len(labels)} labels, expected as many of each")
+            raise DataError(f"fit: got {len(texts)} texts and {len(labels)} labels, expected the same number of both")
         classes, rows = np.unique(labels, return_inverse=True)
         if len(classes) < 2:
-            raise DataError(f"fit: got {len(classes)} class, expected at least two, so that there is one to tell apart")
+            raise DataError(f"fit: got {len(classes)} class, expected at least two")
         split, none = Split(texts, rows.astype(np.int64)), Split([], np.zeros(0, dtype=np.int64))
         names = tuple(str(label) for label in classes)
         config = self._configured(texts, len(classes))
@@ -233,10 +233,10 @@ class EqSpikeClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         chosen = {**sizes(lengths, classes, len(texts), network=network), **chosen}
         if both := sorted(set(GIVEN) & set(self.settings or {})):
             raise ConfigError(
-                f"settings: got {', '.join(both)}, which are parameters of their own. Give them as those."
+                f"settings: got {', '.join(both)}, which are parameters of the classifier. Pass them directly."
             )
         if idle := sorted(set(OF_RUNS) & set(self.settings or {})):
-            raise ConfigError(f"settings: got {', '.join(idle)}, which act with `eqspike run` only. Leave them out.")
+            raise ConfigError(f"settings: got {', '.join(idle)}, which apply to `eqspike run` only. Leave them out.")
         if self.epochs is not None:
             chosen["epochs"] = self.epochs
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))

@@ -102,7 +102,7 @@ def parse_run(arguments: list[str], checked: bool = True) -> RunConfig:
     if dataset is None and not HELP & set(arguments):
         raise ConfigError(
             f"the dataset is missing: expected one of {', '.join(DATASETS)}, or a file of texts, "
-            "as the first argument: `eqspike run imdb` (a flag with several values takes all that follows it)"
+            "as the first argument: `eqspike run imdb` (a flag with several values also takes the arguments after it)"
         )
     dataset = str(dataset or next(iter(DATASETS)))
     backend, preset = (str(said.get(name) or kept.get(name) or "") for name in ("backend", "preset"))
@@ -133,7 +133,7 @@ def from_file(said: Settings) -> tuple[dict[str, Any], dict[str, Any]]:
     if resumed not in (None, "auto") and (Path(str(resumed)) / "config.toml").is_file():
         if source is not None:
             raise ConfigError(
-                "--config: got it with --resume RUN, which has the settings of that run. Leave one of them out."
+                "--config: got it with --resume RUN, which uses the settings of that run. Leave one of them out."
             )
         source = str(Path(str(resumed)) / "config.toml")
     if source is None:

@@ -29,7 +29,7 @@ def refuse(settings: Mapping[str, Any], given: Mapping[str, Any], conditions: Co
             continue
         said = " ".join(as_flag(name, value))
         if (alternatives := needs_of(name, settings, conditions)) is None:
-            lines.append(f"unknown setting {name!r}; see `eqspike run --help` for those there are")
+            lines.append(f"unknown setting {name!r}; `eqspike run --help` lists all settings")
             continue
         needed = joined(alternatives)
         flags = dict.fromkeys(flag.replace("-", "_") for flag in re.findall(r"--([a-z-]+)", needed))

@@ -36,18 +36,20 @@ class Reporter:
         """Sizes, what was dropped, what has no vector."""
         counts = dataset.counts
         if dataset.synthetic:
-            self.status(f"{dataset.name} is synthetic: its figures say nothing about real text")
+            self.status(f"{dataset.name} is synthetic: results on it say nothing about real text")
         what = "images" if dataset.images else "texts"
         self.status(
             f"{dataset.name}: {len(dataset.train):,} training, {len(dataset.validation):,} validation, "
             f"{len(dataset.test):,} test {what}; {counts['train_texts_dropped_as_in_test']:,} training {what} "
-            "dropped as they occur in test"
+            "dropped because they occur in test"
         )
         if dataset.images:
             return
         self._classes(dataset)
         if again := counts.get("duplicate_texts"):
-            self.status(f"{again:,} of {counts['texts']:,} texts occur before; identical ones are on one side of a cut")
+            self.status(
+                f"{again:,} of {counts['texts']:,} texts are duplicates; identical texts stay in the same split"
+            )
         if several := counts.get("texts_with_several_labels"):
             self.warn(f"{several:,} texts occur with different labels; no network can get all of them right")
         self._letters(counts)
@@ -56,10 +58,10 @@ class Reporter:
         self.status(
             f"vectors: {len(dataset.embeddings.table) - 1:,} {named} × "
             f"{dataset.embeddings.dim}, "
-            f"{dataset.embeddings.source}; {unknown / max(tokens, 1):.2%} of the training tokens have none"
+            f"{dataset.embeddings.source}; {unknown / max(tokens, 1):.2%} of the training tokens have no vector"
         )
         if empty := counts["train_texts_without_known_token"]:
-            self.warn(f"{empty:,} training texts have no known token; they carry a label and nothing else")
+            self.warn(f"{empty:,} training texts have no known token; the network sees only their labels")
 
     def _letters(self, counts: dict[str, int]) -> None:
         """How many letters no token holds, if any; a warning where they are many."""

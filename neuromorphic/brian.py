@@ -68,7 +68,7 @@ class BrianBackend(RateCode):
         choices = {"neuron": (self.neuron, "if"), "rule": (self.rule, "count"), "circuit": (self.circuit, "clocked")}
         for flag, (got, only) in choices.items():
             if got is not None and got.name != only:
-                raise ConfigError(f"--{flag}: got {got.name}, expected {only}: all that --backend brian2 simulates")
+                raise ConfigError(f"--{flag}: got {got.name}, expected {only}: --backend brian2 simulates nothing else")
 
     def free(self, network: Network, batch: Batch, record: bool = False) -> PhaseEnd[_State]:
         """The free phase, from neurons at rest."""

@@ -108,8 +108,8 @@ class SigmaDeltaBackend(Backend):
         """Raises ConfigError for a rule that follows a trace."""
         if self.rule.follows != "window":
             raise ConfigError(
-                f"--rule {self.rule.name}: with --neuron sigma-delta the sum of the spikes received is the trace, "
-                "and trace and eqspike compute what count does. Take count or membrane."
+                f"--rule {self.rule.name}: with --neuron sigma-delta the trace is the sum of the received spikes, so "
+                "trace and eqspike compute the same as count. Use count or membrane."
             )
 
     def free(self, network: Network, batch: Batch, record: bool = False) -> PhaseEnd[_Kept]:

@@ -178,7 +178,7 @@ class EventDriven:
         """
         tokens, texts = self.shape.rows, (len(ids),) if lengths is None else tuple(int(length) for length in lengths)
         if max(texts) > tokens and not self.shape.pooling:
-            raise EqspikeError(f"got a text of {max(texts)} words, expected at most {tokens}: cut it first")
+            raise EqspikeError(f"got a text of {max(texts)} words, expected at most {tokens}. Shorten it first.")
         if len(ids) and not 0 < ids.min() <= ids.max() < len(self.patterns):
             raise EqspikeError(
                 f"got word ids from {ids.min()} to {ids.max()}, expected 1 to {len(self.patterns) - 1}: "

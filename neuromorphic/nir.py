@@ -40,7 +40,7 @@ ABOUT = (
 def graph_of(network: Network, neuron: Neuron) -> nir.NIRGraph:
     """The layers above s¹ as a graph. Raises ConfigError where NIR has no neuron of this kind."""
     if not network.shape.hidden:
-        raise ConfigError("--format nir: the network has no hidden layer, so nothing in it is connected to anything")
+        raise ConfigError("--format nir: the network has no hidden layer, so there is nothing to export")
     weights = [weight.detach().cpu().numpy() for weight in network.weights]
     biases = [bias.detach().cpu().numpy() for bias in network.biases]
     nodes: dict[str, Any] = {"current": nir.Input(np.array([len(biases[0])]))}
@@ -77,5 +77,5 @@ def neurons_of(neuron: Neuron, size: int) -> nir.NIRNode:
     got = "lif with a refractory period" if isinstance(neuron, LeakyIntegrateAndFire) else type(neuron).__name__
     raise ConfigError(
         f"--format nir: got neurons of the kind {got}, expected if, or lif without a refractory period; NIR has no "
-        "other that fires in this way. Take --format safetensors."
+        "neuron of another kind. Use --format safetensors."
     )

@@ -86,10 +86,10 @@ class CostTable(BaseModel):
             if kind not in PRICED:
                 raise ValueError(f"{kind}: no such kind of event; expected one of {', '.join(PRICED)}")
         if both := sorted(set(self.prices) & set(self.omitted)):
-            raise ValueError(f"{', '.join(both)}: both priced and omitted; decide for one")
+            raise ValueError(f"{', '.join(both)}: both priced and omitted. Keep one of them.")
         if missing := [kind for kind in PRICED if kind not in self.prices and kind not in self.omitted]:
             raise ValueError(
-                f"{', '.join(missing)}: missing; give each a [prices.NAME], or say under [omitted] why it costs nothing"
+                f"{', '.join(missing)}: missing. Give each a price, or say under [omitted] why it costs nothing."
             )
         for kind, constant in self.prices.items():
             if constant.unit != "pJ":

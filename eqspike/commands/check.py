@@ -58,7 +58,7 @@ class Subject:
             dataset, preset = self.dataset or "imdb", self.preset or ""
             return configure(dataset, settings.pop("backend", "spiking"), preset, **settings)
         if idle := [name for name in ("dataset", "preset", "seed") if getattr(self, name) is not None]:
-            raise ConfigError(f"--{idle[0]}: has no effect with {self.run}, which has its own. Leave it out.")
+            raise ConfigError(f"--{idle[0]}: has no effect with {self.run}, which sets it. Leave it out.")
         saved = run_settings(self.run)
         if rates_only(saved):
             given.pop("backend", None)
@@ -278,7 +278,7 @@ def convergence(flags: ConvergenceFlags) -> ConvergenceCheck:
             f"check convergence: {config.data.dataset} is images, without HopAttn; expected texts, or a run on texts"
         )
     if isinstance(config.network, TextNetwork) and not config.network.attention:
-        reporter.warn("this run was trained without HopAttn; what is said of it holds for its weights all the same")
+        reporter.warn("this run was trained without HopAttn; the results with HopAttn use its weights all the same")
     dataset = load_dataset(config.data, reporter.status)
     found = check_convergence(config, make_backend, dataset, flags.run, flags.texts, reporter)
     write_json(flags.folder() / "convergence.json", {"format": FORMAT, "environment": environment(), **found.content()})

@@ -24,14 +24,14 @@ SHORT = ("run", "what", "accuracy", "to dense", "inference", "training", "a syna
 
 @dataclass
 class CompareFlags:
-    """Put runs side by side: accuracy and what chance would do to it, energy, spikes, time, memory; and pictures."""
+    """Compare runs: accuracy with intervals and tests, energy, spikes, time, memory; with pictures."""
 
     runs: tyro.conf.Positional[list[Path]]
-    """Run folders, or zips of them. Those that are broken, unfinished or not of eqspike are named and left out."""
+    """Run folders, or zips of them. Damaged, unfinished or foreign ones are reported and left out."""
     out: Path = Path("comparison")
-    """Folder for the table as CSV and JSON, the pictures as SVG, and the numbers in each as CSV."""
+    """Folder for the table as CSV and JSON, and the pictures as SVG with their numbers as CSV."""
     hardware: str = DIGITAL
-    """The cost table that prices them: a name, or a TOML file of your own."""
+    """Cost table for the prices: a name, or your own TOML file."""
 
 
 def main(arguments: list[str]) -> None:

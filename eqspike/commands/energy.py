@@ -19,20 +19,20 @@ from neuromorphic.pricing import names, read_table
 
 @dataclass
 class EnergyFlags:
-    """Price what a run counted on named hardware, beside dense EP, and say whether spiking pays."""
+    """Price a run on named hardware, compare it with dense EP, and say whether spiking saves energy."""
 
     run: tyro.conf.Positional[Path]
     """A run folder, a zip of one, or the name of a model that comes with eqspike."""
     hardware: tuple[str, ...] = DEFAULT
-    """Cost tables: names, or TOML files of your own."""
+    """Cost tables: names, or your own TOML files."""
     against: Path | None = None
-    """A dense run of the same network. Default: what the dense backend takes for the same weights."""
+    """Dense run of the same network to compare with. Default: the dense backend with the same weights."""
     classifiers: Path | None = None
-    """Accuracies of cheap classifiers, as `python -m benchmarks.baselines` writes them."""
+    """File with the accuracies of cheap classifiers, written by `python -m benchmarks.baselines`."""
     verbose: bool = False
     """Print ranges, parts, sources, GPUs and a verdict for each hardware too."""
     json_output: Annotated[bool, tyro.conf.arg(name="json")] = False
-    """Print JSON, the content of energy.json."""
+    """Print the content of energy.json."""
 
 
 def main(arguments: list[str]) -> None:

@@ -84,7 +84,7 @@ def main(arguments: list[str]) -> None:
     """``eqspike export RUN --format zip|nir|safetensors --out FILE``."""
 
     def export(run: tyro.conf.Positional[Path], format: Literal["zip", "nir", "safetensors"], out: Path) -> None:
-        """Write a run as one file that travels, or its network for other tools.
+        """Pack a run into one file, or export its network for other tools.
 
         Args:
             run: A run folder, a zip of one, or the name of a model that comes with eqspike.
@@ -109,7 +109,7 @@ def trained(run: Path) -> tuple[RunConfig, Network]:
     config, path = config_of(run), run / "checkpoint" / "model.safetensors"
     if not path.is_file():
         raise RunError(
-            f"{run} has no weights (no checkpoint/model.safetensors), expected a run's own folder. Repeat it."
+            f"{run} has no weights (no checkpoint/model.safetensors), expected a complete run folder. Repeat the run."
         )
     saved = read_weights(path)
     asking = saved.get("w1", saved.get("q", torch.zeros(0, 1, 1)))
@@ -128,7 +128,7 @@ def write_nir(run: Path, config: RunConfig, network: Network, out: Path) -> list
     if not isinstance(config.backend, SpikingBackend | BrianBackend):
         neuron = config.settings().get("neuron")
         got = f"a run with --neuron {neuron}" if neuron else "a dense run"
-        raise ConfigError(f"--format nir: {run} is {got}, expected one with if or lif. Take --format safetensors.")
+        raise ConfigError(f"--format nir: {run} is {got}, expected a run with if or lif. Use --format safetensors.")
     graph = graph_of(network, config.backend.neuron)
     write_atomically(out, lambda path: nir.write(path, graph))
     return [out]
@@ -138,7 +138,7 @@ def write_weights(run: Path, config: RunConfig, network: Network, out: Path) -> 
     """All weights, and what they mean as JSON beside."""
     beside = out.with_suffix(".json")
     if beside == out:
-        raise ConfigError(f"--out: got {out}, expected another suffix than .json, which the description has")
+        raise ConfigError(f"--out: got {out}, expected another suffix than .json, which is used for the description")
     tensors = {name: tensor.contiguous() for name, tensor in network.named()}
     if network.shape.pooling:
         tensors["X"] = read_table(run, run / "checkpoint" / "model.safetensors")

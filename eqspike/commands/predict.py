@@ -30,34 +30,34 @@ LEAST = 0.005  # share of the evidence that is named
 
 @dataclass
 class PredictFlags:
-    """Let a model answer to a text, to the lines of a file, or to those of standard input as they come."""
+    """Classify texts with a trained network: arguments, the lines of a file, or the lines of standard input."""
 
     run: tyro.conf.Positional[str] = SHIPPED
-    """The folder of a finished run on texts, a zip of it, or a model of `eqspike models`. A text of several words here
-    goes to the model that comes with eqspike."""
+    """Folder of a finished run on texts, a zip of it, or a model of `eqspike models`. If a text of several words stands
+    here, the model that comes with eqspike classifies it."""
     text: tyro.conf.Positional[tuple[str, ...]] = ()
-    """Texts, each in quotes; of a run on pairs two by two. Without them and --file: the lines of standard input."""
+    """Texts, each in quotes; for a run on pairs, two for each pair. Default: the lines of standard input."""
     file: Path | None = None
-    """A file of texts in UTF-8, a line each; of a pair both, a tab between them."""
+    """UTF-8 file with one text a line; for pairs, two texts separated by a tab."""
     explain: bool = False
-    """Show the words: coloured those that get more than an even share of attention, dim those that are not read."""
+    """Show the words. Those with more than an even share of attention are coloured; those that are not read are dim."""
     json_output: Annotated[bool, tyro.conf.arg(name="json")] = False
-    """Print a JSON object a line."""
+    """Print one JSON object a line."""
     hardware: str = DIGITAL
-    """The cost table that prices an answer: a name, or a TOML file of your own."""
+    """Cost table for the energy: a name, or your own TOML file."""
 
 
 def main(arguments: list[str]) -> None:
     """Answer to the texts that are there before more are read. Raises EqspikeError."""
     flags = tyro.cli(PredictFlags, args=arguments, prog="eqspike predict")
     if flags.text and flags.file is not None:
-        raise ConfigError("--file: got a text too; give one of them")
+        raise ConfigError("--file: got a text as well. Give only one of them.")
     if " " in flags.run.strip() and not Path(flags.run).exists():
         flags.run, flags.text = SHIPPED, (flags.run, *flags.text)
     table = read_table(flags.hardware)
     predictor = Predictor.open(flags.run, many=not flags.text)
     if flags.explain and not predictor.network.shape.attention:
-        raise RunError("--explain: this run was trained with --no-attention; there is none to show")
+        raise RunError("--explain: this run was trained with --no-attention, so there is no attention to show")
     console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
     for asked in texts(flags, predictor.data.inputs):
         for found in predictor.predict_all(asked, explain=flags.explain or bool(flags.text)):

@@ -16,16 +16,16 @@ from eqspike_seq.files import write_bytes
 
 @dataclass
 class ReportFlags:
-    """Write a report that people want to read: verdict first, then tables, pictures and single texts."""
+    """Write an HTML report on runs: the verdict, then tables, pictures and sample texts."""
 
     runs: tyro.conf.Positional[list[Path]]
-    """Run folders, or zips of them. Those that are broken, unfinished or not of eqspike are named and left out."""
+    """Run folders, or zips of them. Damaged, unfinished or foreign ones are reported and left out."""
     out: Path = Path("report.html")
-    """The file."""
+    """The HTML file."""
     hardware: str = DIGITAL
-    """The cost table that prices the runs: a name, or a TOML file of your own."""
+    """Cost table for the prices: a name, or your own TOML file."""
     open: bool = False
-    """Open it in the browser."""
+    """Open the report in the browser."""
 
 
 def main(arguments: list[str]) -> None:

@@ -52,7 +52,7 @@ class Repetition:
 
     def check_data(self, dataset: Dataset) -> None:
         """Raises DataError where texts, labels or word vectors are others than the run had."""
-        remedy = "Put the old ones back, or say with --data-dir where they lie."
+        remedy = "Put the old ones back, or give their folder with --data-dir."
         self._check("texts and labels", self.environment.get("data_sha256"), dataset.digest, remedy)
         remedy = (
             "Word vectors that are trained on another machine may differ; its cache (EQSPIKE_CACHE) has the old ones."
@@ -63,7 +63,7 @@ class Repetition:
 
     def _check(self, what: str, before: str | None, now: str, remedy: str) -> None:
         if before not in (None, now):
-            raise DataError(f"{self.path}: its {what} were others (SHA-256 was {before}, is {now}). {remedy}")
+            raise DataError(f"{self.path}: its {what} have changed (SHA-256 was {before}, is {now}). {remedy}")
 
     @property
     def vector_threads(self) -> int:
@@ -99,7 +99,9 @@ def prepare(arguments: list[str], processes: int) -> Repetition:
         before = read_json(path / "environment.json")
         before["embedding_sha256"], before["versions"].items()
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
-        raise RunError(f"{path / 'environment.json'} is not of a run ({error!r}). It cannot be repeated.") from error
+        raise RunError(
+            f"{path / 'environment.json'} is not that of a run ({error!r}). The run cannot be repeated."
+        ) from error
     return Repetition(path, repeated(path, out, flags.data_dir), before, changes(before, processes))
 
 
@@ -110,8 +112,8 @@ def repeated(path: Path, out: Path, data_dir: Path | None) -> RunConfig:
     dataset = settings.get("dataset")
     if settings.get("trust_pickle"):
         raise DataError(
-            f"{path}: its word vectors are a pickle, which can run any code; none is opened because a folder says so. "
-            f"If it is your own: `eqspike run {dataset} --config {path}/config.toml --out {out}`."
+            f"{path}: its word vectors are a pickle, which can run any code; none is opened on the word of a folder. "
+            f"If you trust the file: `eqspike run {dataset} --config {path}/config.toml --out {out}`."
         )
     if data_dir is not None:
         other["data_dir"] = data_dir
@@ -119,7 +121,7 @@ def repeated(path: Path, out: Path, data_dir: Path | None) -> RunConfig:
         place = Path(dataset)
         place = place if data_dir is None else data_dir.absolute() / place.name
         if not place.exists():
-            raise DataError(f"{path}: its data, {place}, is not there. Say with --data-dir in which folder it is now.")
+            raise DataError(f"{path}: its data, {place}, was not found. Give its folder with --data-dir.")
         other["dataset"] = str(place)
     return config_of(path, **other)
 
@@ -144,8 +146,10 @@ def rerun(before: Repetition, reporter: Reporter, job: Job) -> Path:
     for line in before.changed:
         reporter.warn(f"not as in {before.path.name}: {line}; the last bits may differ")
     if threads := before.vector_threads:
-        reporter.warn(f"{threads} threads trained the word vectors; without them in the cache none repeat")
+        reporter.warn(
+            f"{threads} threads trained the word vectors, so the run can only be repeated while they are in the cache"
+        )
     if "data_sha256" not in before.environment:
-        reporter.warn(f"{before.path.name} kept no SHA-256 of its texts; only that of its word vectors can be checked")
+        reporter.warn(f"{before.path.name} has no SHA-256 of its texts, so only its word vectors can be checked")
     result = run(before.config, reporter, job, before.check_data)
     return Path(result["path"])

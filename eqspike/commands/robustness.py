@@ -85,7 +85,7 @@ def robustness(flags: RobustnessFlags, arguments: list[str], reporter: Reporter)
     if len(set(flags.sigmas)) < len(flags.sigmas):
         raise ConfigError(f"--sigmas: got {' '.join(map(str, flags.sigmas))}, expected each once")
     for name in sorted(SET & set(raw_flags(arguments))):
-        raise ConfigError(f"--{name.replace('_', '-')}: it is set for each of the runs. Leave it out.")
+        raise ConfigError(f"--{name.replace('_', '-')}: set by robustness itself for each run. Leave it out.")
     base = parse_run(arguments)
     varied(base, device_model="cmos-mismatch")  # before anything is written
     study = _Study(flags, base, arguments, reporter)
@@ -93,7 +93,7 @@ def robustness(flags: RobustnessFlags, arguments: list[str], reporter: Reporter)
     points = [point for seed in flags.seeds for point in study.points(seed)]
     there = [point for point in points if point is not None]
     if not there:
-        raise ConfigError(f"--out: no run in {flags.out} has ended, or all have diverged. Lower --sigmas.")
+        raise ConfigError(f"--out: no run in {flags.out} has finished, or all have diverged. Lower --sigmas.")
     whole = Robustness(
         settings=base.computed(),
         epochs=base.learning.epochs,
@@ -204,7 +204,7 @@ def written(out: Path, kind: str, sigma: float) -> str:
     """The path of a device model with nothing but mismatch, or injected gains, of strength σ; it is written there."""
     path = (out / "models" / f"{kind}-{sigma:g}.toml").absolute()
     if "," in str(path):
-        raise ConfigError(f"--out: got {out}, expected a path without commas, which lists of models have between them")
+        raise ConfigError(f"--out: got {out}, expected a path without commas")
     figures = {"sigma": float(sigma), "label": "modelled", "source": "an axis of eqspike robustness, not a chip's"}
     name = f"{kind}-{sigma:g}"
     path.parent.mkdir(parents=True, exist_ok=True)

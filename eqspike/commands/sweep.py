@@ -85,7 +85,7 @@ def sweep(flags: SweepFlags, arguments: list[str], reporter: Reporter, load: Las
     if flags.search == "grid" and flags.trials is not None:
         raise ConfigError("--trials: acts with --search random only; got --search grid, which tries every combination")
     for name in sorted({"resume", *axes, *(["seed"] if flags.seeds else [])} & set(raw_flags(arguments))):
-        raise ConfigError(f"--{name.replace('_', '-')}: a sweep sets it for each of its runs itself. Leave it out.")
+        raise ConfigError(f"--{name.replace('_', '-')}: set by the sweep itself for each run. Leave it out.")
     points = grid(axes) if flags.search == "grid" else drawn(axes, TRIALS if flags.trials is None else flags.trials)
     base = parse_run(arguments, checked=False)  # a flag may act with what is varied only
     seeds = flags.seeds or (base.run.seed,)
@@ -122,7 +122,7 @@ def axis(text: str) -> tuple[str, BaseDistribution]:
     if not RANGE.fullmatch(values):
         choices = values.split(",")
         if not all(choices) or len(set(choices)) < len(choices):
-            raise ConfigError(f"--vary {flag}: got {values!r}, expected different values with commas between")
+            raise ConfigError(f"--vary {flag}: got {values!r}, expected different values, separated by commas")
         return name, CategoricalDistribution(choices)
     low, _, high = values.partition("..")
     high, _, scale = high.partition(":")
@@ -140,7 +140,7 @@ def grid(axes: dict[str, BaseDistribution]) -> list[Point]:
     """Every combination. Raises ConfigError for a range."""
     for name, values in axes.items():
         if not isinstance(values, CategoricalDistribution):
-            raise ConfigError(f"--vary {name}: a grid has no ranges. List the values, or take --search random.")
+            raise ConfigError(f"--vary {name}: a grid needs single values. List them, or use --search random.")
     lists = [values.choices for values in axes.values() if isinstance(values, CategoricalDistribution)]
     return [dict(zip(axes, map(str, values), strict=True)) for values in itertools.product(*lists)]
 
@@ -180,7 +180,7 @@ def opened(out: Path, spec: dict[str, Any], axes: dict[str, BaseDistribution]) -
             same = all(before[key] == spec[key] for key in ("settings", "seeds"))
             if not same or before["points"][:known] != spec["points"][:known] or known > len(spec["points"]):
                 raise ConfigError(
-                    f"--out: {out} holds a sweep of other settings. Give the same command to continue it, "
+                    f"--out: {out} holds a sweep with other settings. Give the same command to continue it, "
                     "or another --out."
                 )
             study.set_user_attr("spec", spec)

@@ -39,7 +39,7 @@ def _named_or_there(dataset: str) -> str:
         hint = f" (did you mean {close[0]}?)" if close else ""
         raise ValueError(
             f"the dataset: got {dataset!r}{hint}, expected one of {', '.join(DATASETS)}, or a file of texts "
-            f"(.csv, .tsv, .jsonl or .parquet) or a folder with train and test files; there is none so named in "
+            f"(.csv, .tsv, .jsonl or .parquet) or a folder with train and test files; no such file in "
             f"{os.getcwd()}"
         )
     return os.path.abspath(dataset)

@@ -84,7 +84,7 @@ class OfPairs:
         """Raises ConfigError for projection layers that cannot be."""
         if not self.projections or len(set(self.projections)) < len(self.projections):
             got = " ".join(self.projections) or "none"
-            raise ConfigError(f"--projections: got {got}, expected some, each once")
+            raise ConfigError(f"--projections: got {got}, expected one or more, each once")
 
 
 @dataclass(frozen=True)

@@ -170,8 +170,8 @@ class RunConfig(Section):
             self._check_controls(self.network)
         if self.learning.unrolled and self.backend.name != "dense":
             raise ConfigError(
-                "--estimator bptt: there is no backpropagation through spikes here. "
-                "Take three-phase or two-phase, or --backend dense."
+                "--estimator bptt: eqspike has no backpropagation through spikes. "
+                "Use three-phase or two-phase, or --backend dense."
             )
         if self.learning.device_model is not None:
             self._check_device()
@@ -206,7 +206,7 @@ class RunConfig(Section):
             if on and self.backend.name != "dense":
                 raise ConfigError(f"{flag}: acts with --backend dense only; got --backend {self.backend.name}")
         if softmax and not network.hidden:
-            raise ConfigError("--readout softmax: got no hidden layer for it to read, expected one or more in --hidden")
+            raise ConfigError("--readout softmax: got no hidden layer, expected one or more in --hidden")
 
     def learning_rates(self) -> tuple[float, ...]:
         """One for each weight matrix."""

@@ -84,12 +84,11 @@ def load_dataset(data: Images | Texts, progress: Progress = lambda _: None) -> D
         if len(part) == 0:
             raise DataError(
                 f"{corpus.name}: the {name} split has no text; expected at least one of each class. Add texts, or "
-                "give a folder with files of its own for train, valid and test."
+                "give a folder with separate files for train, valid and test."
             )
     if len(np.unique(corpus.train.labels)) < 2:
         raise DataError(
-            f"{corpus.name}: the training texts hold one class only ({corpus.train.labels[0]}); "
-            "expected at least two, so that there is something to tell apart"
+            f"{corpus.name}: the training texts hold one class only ({corpus.train.labels[0]}); expected at least two"
         )
     progress(f"encoding {sum(map(len, parts_of(corpus).values())):,} {'images' if corpus.images else 'texts'}")
     if isinstance(data, Texts):

@@ -32,7 +32,7 @@ class Source:
             raise DataError(f"{path} cannot be read: {error.strerror}") from error
         if got != self.sha256:
             expected = f"{self.sha256} ({self.size:,} bytes)"
-            raise DataError(f"{path} has SHA-256 {got}, expected {expected}. Delete it and fetch it again.")
+            raise DataError(f"{path} has SHA-256 {got}, expected {expected}. Delete it and download it again.")
 
 
 class Bar:
@@ -92,7 +92,7 @@ def fetch(source: Source, wait_s: float = 2.0) -> Path:
             except DataError as error:
                 reason = str(error)
     raise DataError(
-        f"{source.url} could not be fetched in {ATTEMPTS} attempts ({reason}); expected {source.size:,} "
+        f"{source.url} could not be downloaded in {ATTEMPTS} attempts ({reason}); expected {source.size:,} "
         f"bytes with SHA-256 {source.sha256}. Nothing was kept."
     )
 

@@ -153,7 +153,7 @@ def no_word(flag: str, least: int, any_word: bool = True) -> DataError:
         where = f"in {least} training texts" if flag == "--min-texts" else f"{least} times in the training texts"
         return DataError(f"no word occurs {where}. Lower {flag}, or give vectors with --embeddings.")
     return DataError(
-        "the training texts hold no word at all: no letter, number or emoji that --tokeniser reads. Is it the right "
+        "the training texts contain no word at all: no letter, number or emoji that --tokeniser reads. Is it the right "
         "column? --tokeniser unicode reads every script, ascii a to z."
     )
 
@@ -225,7 +225,7 @@ def google_news(vocabulary: Iterable[str]) -> Embeddings:
         vectors = gensim.downloader.load("word2vec-google-news-300")
     except Exception as error:  # the downloader lets every kind of network and checksum error through
         raise DataError(
-            f"--embeddings google-news: the download failed ({error}). Fetch the file by hand and give it "
+            f"--embeddings google-news: the download failed ({error}). Download the file by hand and give it "
             "with --embeddings FILE, or leave the option out to train vectors on the texts."
         ) from error
     return _select(list(vectors.index_to_key), vectors.vectors, vocabulary, "google-news")

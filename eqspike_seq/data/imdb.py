@@ -63,7 +63,7 @@ def _fetched(data_dir: Path | None, download: bool, source: Source) -> Found:
     """The archive from its publisher. DataError, saying what was looked for and where, if there is none."""
     try:
         if not download:
-            raise DataError("It was not to be downloaded.")
+            raise DataError("Downloading was not allowed.")
         return Found("tar", fetch(source), "download")
     except DataError as error:
         forms = f"imdb_train.parquet and imdb_test.parquet, aclImdb/ or {source.file}"
@@ -143,7 +143,7 @@ def _tar_members(path: Path, source: Source) -> Iterator[tuple[str, bytes]]:
             while stream.read(1 << 20):  # to the end, where gzip checks length and checksum
                 pass
     except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
-        advice = f"Delete it and fetch it again; expected SHA-256 {source.sha256}."
+        advice = f"Delete it and download it again; expected SHA-256 {source.sha256}."
         raise DataError(f"{path} is not a whole archive ({error}). {advice}") from error
 
 

@@ -87,12 +87,12 @@ def _idx(folder: Path, source: Source) -> NDArray[np.uint8]:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
             content = file.read(60_000 * PIXELS + 17)  # one byte more than the largest file has
     except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{path} cannot be read: {error}. Delete it and fetch it again.") from error
+        raise DataError(f"{path} cannot be read: {error}. Delete it and download it again.") from error
     axes = content[3] if len(content) > 3 and content[:3] == b"\x00\x00\x08" else 0
     shape = tuple(int(size) for size in np.frombuffer(content[4 : 4 + 4 * axes], dtype=">u4")) if axes else ()
     values = np.frombuffer(content, dtype=np.uint8, offset=min(4 + 4 * axes, len(content)))
     if not shape or len(shape) != axes or int(np.prod(shape, dtype=object)) != len(values):
-        raise DataError(f"{path} is not an IDX file of bytes: {len(content):,} bytes, axes {shape}. Fetch it again.")
+        raise DataError(f"{path} is not an IDX file of bytes: {len(content):,} bytes, axes {shape}. Download it again.")
     return values.reshape(shape)
 
 

@@ -197,7 +197,7 @@ def _files(path: Path) -> dict[str, Path]:
             listed = ", ".join(file.name for file in there[:10]) or "none"
             raise DataError(
                 f"{path}: no {split} file. Expected train and test ({', '.join(SUFFIXES)}), and valid if there is one; "
-                f"of these kinds it has: {listed}. To have one file cut into splits, give that file."
+                f"found: {listed}. If one file should be split, give that file."
             )
     return found
 
@@ -211,7 +211,7 @@ def _classes(table: Table, label_column: str) -> tuple[str, ...]:
         some = ", ".join(map(short, names[:NAMED])) + (", …" if len(names) > NAMED else "")
         raise DataError(
             f"{table.path}: the column {label_column!r} has {len(names):,} different label(s) ({some}), "
-            f"expected 2 to {MOST_CLASSES} classes. Name another column with --label-column, or join classes."
+            f"expected 2 to {MOST_CLASSES} classes. Name another column with --label-column, or merge classes."
         )
     for name in names:
         if not name.isprintable():
@@ -226,7 +226,7 @@ def _classes(table: Table, label_column: str) -> tuple[str, ...]:
             rows = [row for row, label in zip(table.rows, table.labels, strict=True) if label == name]
             raise DataError(
                 f"{table.path}: class {name!r} has {len(texts)} different text(s) ({_named(rows)}), expected at least "
-                f"{FEWEST_TEXTS}. Add texts, join it with another class, or delete these rows."
+                f"{FEWEST_TEXTS}. Add texts, merge it with another class, or delete these rows."
             )
     return tuple(names)
 

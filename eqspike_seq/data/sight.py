@@ -122,7 +122,7 @@ class CountedPatterns(Sight):
                 raise DataError(
                     f"vectors of {start.shape[1]} components, expected at least {ratios.components}, for "
                     f"--naive-bayes-copies {self.naive_bayes_copies} of each of {ratios.ratios} class ratio(s). Raise "
-                    "--dim, take longer vectors, or lower --naive-bayes-copies."
+                    "--dim, use longer vectors, or lower --naive-bayes-copies."
                 )
             start[:, : ratios.components] = ratios.vectors().numpy()
             encoded["train"] = replace(encoded["train"], in_ratios=True)

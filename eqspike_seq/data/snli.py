@@ -111,7 +111,7 @@ def _zipped(path: Path, name: str) -> Iterator[Row]:
     except DataError:
         raise
     except Exception as error:  # zipfile lets many kinds through
-        raise DataError(f"{path} is not a whole archive ({error}). Delete it and fetch it again.") from error
+        raise DataError(f"{path} is not a whole archive ({error}). Delete it and download it again.") from error
 
 
 def _split(found: Found, name: str, counts: dict[str, int]) -> Split:

@@ -37,7 +37,7 @@ def read_rows(path: Path, text_column: tuple[str, ...], label_column: str) -> It
         if (size := path.stat().st_size) == 0:
             raise DataError(f"{path} is empty, expected rows with a text and a label")
         if size > LARGEST_FILE:
-            raise DataError(f"{path} has {size:,} bytes, expected at most {LARGEST_FILE:,}. Give some of its rows.")
+            raise DataError(f"{path} has {size:,} bytes, expected at most {LARGEST_FILE:,}. Use fewer rows.")
         with path.open("rb") as file:
             if file.read(8).startswith(SPREADSHEETS):
                 raise DataError(f"{path}: its name ends in {path.suffix}, its content is a spreadsheet's. {SAVE_AS}")
@@ -45,7 +45,7 @@ def read_rows(path: Path, text_column: tuple[str, ...], label_column: str) -> It
         for row, cells, label in reader(path, text_column, label_column):
             held += sum(len(cell) for cell in cells if isinstance(cell, str))
             if held > LARGEST_FILE:
-                raise DataError(f"{path}: more than {LARGEST_FILE:,} characters by row {row}. Give some of its rows.")
+                raise DataError(f"{path}: more than {LARGEST_FILE:,} characters by row {row}. Use fewer rows.")
             yield row, cells, label
     except UnicodeDecodeError as error:
         raise _not_utf8(path) from error
@@ -96,7 +96,7 @@ def lines_of(file: IO[AnyStr], name: object) -> Iterator[AnyStr]:
 def too_long(name: object, number: int) -> DataError:
     """The error for a line that does not end."""
     return DataError(
-        f"{name}: line {number} is longer than {LARGEST_LINE:,} characters, expected a text a line. Break it."
+        f"{name}: line {number} is longer than {LARGEST_LINE:,} characters, expected one text a line. Split it."
     )
 
 
@@ -153,7 +153,7 @@ def json_rows(file: IO[str], path: Path, text_column: tuple[str, ...], label_col
             continue
         found = tuple(map(cells.get, texts)), cells.get(label)
         if not all(_writable(cell) for cell in (*found[0], found[1]) if isinstance(cell, str)):
-            raise DataError(f"{path}: row {number} holds half a character (a lone surrogate). Mend or delete it.")
+            raise DataError(f"{path}: row {number} holds half a character (a lone surrogate). Correct or delete it.")
         yield number, *found
 
 
@@ -182,7 +182,7 @@ def _objects(file: IO[str], path: Path) -> Iterator[tuple[int, dict[str, Any] | 
             raise DataError(f"{path}: row {number} is not JSON ({error}). Expected one object a line.") from error
         if not isinstance(cells, dict):
             raise DataError(
-                f"{path}: row {number} is {short(cells)}, expected an object a line, "
+                f"{path}: row {number} is {short(cells)}, expected one object a line, "
                 'as in {"text": "what a day", "label": "good"}'
             )
         yield number, cells

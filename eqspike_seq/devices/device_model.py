@@ -57,7 +57,7 @@ class DeviceModel:
         """Raises ValueError where one needs a range and there is none."""
         ranged = [name for name in self.imperfections if name not in NO_RANGE]
         if ranged and self.range is None:
-            raise ValueError(f"{', '.join(ranged)}: got no [range], which it is a share of; add one")
+            raise ValueError(f"{', '.join(ranged)}: needs a [range], of which it is a fraction. Add one.")
 
     def limit(self, fan_in: float | Tensor) -> float | Tensor:
         """W of a layer, infinite without a range."""

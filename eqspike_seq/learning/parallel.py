@@ -190,7 +190,7 @@ def _together() -> Iterator[None]:
         _end_with(2)
         raise RunError(
             f"process {os.environ.get('RANK')} of the job: another one has ended (killed, out of memory, or with the "
-            "error above), so the run ends here. The last checkpoint is kept: go on with the same command and "
+            "error above), so the run ends here. The last checkpoint is kept: continue with the same command and "
             "--resume auto."
         ) from error
 

@@ -158,7 +158,7 @@ class Trainer:
             self._diverged(what)
         before = "" if loss is None else f" and the loss ({loss:.3g}; {alike:.3g} for answering all classes alike)"
         raise NumericalError(
-            f"{what}, although the largest weight ({largest:.3g}){before} were ordinary before: a numerical fault, not "
+            f"{what}, although the largest weight ({largest:.3g}){before} were normal before: a numerical fault, not "
             f"divergence. Run again with --precision float32 (this run: {str(self.backend.dtype)[6:]}); if it fails "
             "again, please report it with the run folder. The last checkpoint is kept."
         )
@@ -268,7 +268,7 @@ class Trainer:
             ) from error
         if state.step > self.total:
             raise RunError(
-                f"checkpoint: it is of step {state.step}, expected at most {self.total}. Start again in another folder."
+                f"checkpoint: its step is {state.step}, expected at most {self.total}. Start again in another folder."
             )
         self.step, self.seconds, self.joules, self.best = state.step, state.seconds, state.joules, state.best
         if self.patterns is not None:
@@ -278,7 +278,7 @@ class Trainer:
             self.window, self.ledger = state.window, state.ledger
         if not self.ledger.has_all_kinds():
             raise RunError(
-                "checkpoint: another version of eqspike counted other events. Start again in another folder."
+                "checkpoint: written by a version of eqspike that counted other events. Start again in another folder."
             )
         self.order = self.rng.permutation(len(self.dataset.train))
 

@@ -23,7 +23,7 @@ def warn_of_layers(line: Metrics, warned: set[str], reporter: Reporter) -> None:
                 warned.add(f"{layer} {kind}")
                 reporter.warn(
                     f"layer {layer}: {share:.1%} of its rates are {kind} at step {line.step}; "
-                    "it can hardly learn. Try another --learning-rate, --seed or --hidden."
+                    "so it can hardly learn. Try another --learning-rate, --seed or --hidden."
                 )
 
 
@@ -32,7 +32,7 @@ def warn_of_loop(line: Metrics, warned: set[str], reporter: Reporter) -> None:
     if line.loop.get("apart", 0.0) > APART and "loop" not in warned:
         warned.add("loop")
         reporter.warn(
-            f"{line.loop['apart']:.1%} of the validation texts looked at end elsewhere from other starts at step "
+            f"{line.loop['apart']:.1%} of the checked validation texts settle elsewhere from another start at step "
             f"{line.step} (loop gain up to {line.loop['gain']:.2g}). Raise --temperature."
         )
 
@@ -95,6 +95,6 @@ def warn_of_loss(line: Metrics, shape: Shape, reporter: Reporter) -> None:
     alike = loss_of_alike(shape)
     if line.loss > WORSE * alike:
         reporter.warn(
-            f"training diverges: loss {line.loss:.3g} at step {line.step}, where answering all classes alike has "
+            f"training diverges: loss {line.loss:.3g} at step {line.step}, where equal outputs for all classes give "
             f"{alike:.3g}. Lower --learning-rate."
         )

@@ -105,7 +105,7 @@ class RunFolder:
         """Raises RunError unless ``is_held``: a folder that was removed and made again would not hold a whole run."""
         if not self.is_held():
             raise RunError(
-                f"{self.path} has vanished while this run was writing there: it, or its .lock, was removed, or its "
+                f"{self.path} disappeared while this run was writing there: it, or its .lock, was removed, or its "
                 "disk unmounted. Start the run again; if the folder comes back, with --resume auto."
             )
 
@@ -163,7 +163,7 @@ class RunFolder:
             )
         if began != vectors:
             raise RunError(
-                f"--resume: the vectors of the words have changed since this run began (SHA-256 was {began}, is "
+                f"--resume: the word vectors have changed since this run began (SHA-256 was {began}, is "
                 f"{vectors}). Put the old data or vectors back, or start again with another --out."
             )
 
@@ -188,7 +188,7 @@ class RunFolder:
             lines = map(Metrics.read, read_json_lines(path) if path.exists() else [])
             return [line for line in lines if line.step <= last_step]
         except (OSError, ValueError) as error:
-            raise RunError(f"--resume: {path} cannot be read ({error!r}). Remove it to go on without.") from error
+            raise RunError(f"--resume: {path} cannot be read ({error!r}). Remove it to continue without it.") from error
 
     def save_vocabulary(self, words: list[str], classes: tuple[str, ...], vectors: Tensor) -> None:
         """``vocabulary.json`` and ``vectors.safetensors``: what turns a text into the network's input, and its answer
@@ -271,9 +271,9 @@ class RunFolder:
             model, optimizer = (read_tensors(path / f"{name}.safetensors") for name in ("model", "optimizer"))
             rows = read_rows(row_files(path))
         except (OSError, ValueError) as error:
-            raise RunError(f"{path} cannot be read ({error}). Remove it to start afresh.") from error
+            raise RunError(f"{path} cannot be read ({error}). Remove it to start again.") from error
         if state.pop("format", None) != FORMAT:
-            raise RunError(f"{path}/state.json is not of format {FORMAT}. Remove the folder to start afresh.")
+            raise RunError(f"{path}/state.json is not of format {FORMAT}. Remove the folder to start again.")
         return Checkpoint(model, optimizer, state, rows)
 
 
@@ -298,7 +298,7 @@ def choose(config: RunConfig) -> Path:
         if not (path / "config.toml").is_file():
             raise RunError(f"--resume: {path} is no run folder (it has no config.toml). Give a run folder, or auto.")
         if out is not None and out.resolve() != path.resolve():
-            raise RunError(f"--resume {path} and --out {out} name two folders. Give one of them.")
+            raise RunError(f"--resume {path} and --out {out} name two folders. Give only one of them.")
         return path
     if out is not None:
         if out.exists() and not out.is_dir():

@@ -335,7 +335,7 @@ def test_a_flag_may_act_with_what_is_varied_only(tmp_path: Path) -> None:
         ({"backend": "dense", "neuron": "if"}, "--neuron if: acts with --backend spiking only"),
         ({"settings": {"winners": 8}}, "--winners 8"),
         ({"backend": "dense", "settings": {"window": 40}}, "--window 40"),
-        ({"settings": {"device": "cuda"}}, "device, which act with `eqspike run` only"),
+        ({"settings": {"device": "cuda"}}, "device, which apply to `eqspike run` only"),
         ({"settings": {"shuffle_words": True}}, "shuffle_words"),
     ],
 )

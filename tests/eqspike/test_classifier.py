@@ -180,7 +180,7 @@ def test_mistakes_are_named(texts: Any, labels: Any, given: Any, error: type[Exc
 
 def test_weights_of_texts_are_refused_by_name_as_no_parameter_of_fit() -> None:
     assert not has_fit_parameter(EqSpikeClassifier(), "sample_weight")
-    with pytest.raises(ConfigError, match="fit: got sample_weight.*every text counts alike.*Leave it out"):
+    with pytest.raises(ConfigError, match="fit: got sample_weight.*all texts have the same weight.*Leave it out"):
         small().fit(TEXTS, LABELS, sample_weight=np.ones(len(TEXTS)))
     with pytest.raises(ValueError, match="sample_weight"):
         Pipeline([("model", small())]).fit(TEXTS, LABELS, model__sample_weight=np.ones(len(TEXTS)))

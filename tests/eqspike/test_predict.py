@@ -256,7 +256,7 @@ def test_what_cannot_be_answered_is_said(runs: dict[str, Path], tmp_path: Path) 
         ((tmp_path / "empty", "text"), "no config.toml"),
         ((results / "digits-spiking-seed0", "text"), "images"),
         ((results / "mini-dense-seed0", "text"), "no vocabulary.json.*Train it again: eqspike run --config"),
-        ((runs["dense"], "text", "--file", latin), "give one of them"),
+        ((runs["dense"], "text", "--file", latin), "Give only one of them"),
         ((runs["dense"], "--file", tmp_path / "none"), "cannot read .*none"),
         ((runs["dense"], "--file", tmp_path), "cannot read"),
         ((runs["dense"], "--file", latin), "latin, line 2: not UTF-8"),

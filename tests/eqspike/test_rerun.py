@@ -168,7 +168,7 @@ def test_other_versions_threads_and_processes_are_told_before_it_starts_and_afte
     [
         (lambda path: shutil.rmtree(path), "it has no config.toml"),
         (lambda path: (path / "environment.json").unlink(), "it has no environment.json"),
-        (lambda path: (path / "environment.json").write_text("[]"), "environment.json is not of a run"),
+        (lambda path: (path / "environment.json").write_text("[]"), "environment.json is not that of a run"),
         (changed_json("result.json", lambda t: t.replace("true", "false")), "the run has not ended"),
         (changed_json("config.toml", lambda t: t + "colour = 3\n"), "unknown setting 'colour'"),
         (
@@ -179,11 +179,11 @@ def test_other_versions_threads_and_processes_are_told_before_it_starts_and_afte
         ),
         (
             changed_json("environment.json", lambda t: t.replace('"data_sha256": "', '"data_sha256": "0')),
-            "its texts and labels were others",
+            "its texts and labels have changed",
         ),
         (
             changed_json("environment.json", lambda t: t.replace('"embedding_sha256": "', '"embedding_sha256": "0')),
-            "its word vectors were others",
+            "its word vectors have changed",
         ),
         (lambda path: shutil.copytree(path, path.with_name("copy-rerun")), "holds a finished run"),
     ],
@@ -208,13 +208,13 @@ def test_own_data_is_looked_for_where_it_is_now_and_must_be_the_same(
     (vectors,) = (Path(os.environ["EQSPIKE_CACHE"]) / "embeddings").glob("*")
     (tmp_path / "moved").mkdir()
     moved = file.rename(tmp_path / "moved/reviews.csv")
-    assert rerun(tmp_path / "run") == 2 and "Say with --data-dir" in capsys.readouterr().err
+    assert rerun(tmp_path / "run") == 2 and "Give its folder with --data-dir" in capsys.readouterr().err
     there = (tmp_path / "run", "--data-dir", tmp_path / "moved")
     assert rerun(*there) == 0 and "2 threads trained the word vectors" in capsys.readouterr().err
     shutil.rmtree(tmp_path / "run-rerun")
     whole = moved.read_text()
     moved.write_text(whole + "one more,class 0\n")
-    assert rerun(*there) == 2 and "its texts and labels were others" in capsys.readouterr().err
+    assert rerun(*there) == 2 and "its texts and labels have changed" in capsys.readouterr().err
     moved.write_text(whole)
     arrays = read_arrays(vectors)
     save_arrays(vectors, {**arrays, "vectors": arrays["vectors"] + np.eye(*arrays["vectors"].shape, dtype=np.float32)})

@@ -305,7 +305,7 @@ def test_blank_rows_at_the_end_are_left_out(tmp_path: Path, ending: list[str]) -
         ("a.csv", b"text,label\ncaf\xe9,yes\n", "byte 14, in row 2, is not UTF-8 \\(0xe9\\)"),
         ("a.csv", "text,label\na,yes\n".encode("utf-16"), "byte 0, in row 1.*UTF-16"),
         ("a.jsonl", b'{"text": "a", "label": "x"}\n{"text": ', "row 2 is not JSON"),
-        ("a.jsonl", b'["a", "x"]\n', "row 1 is \\['a', 'x'\\], expected an object"),
+        ("a.jsonl", b'["a", "x"]\n', "row 1 is \\['a', 'x'\\], expected one object"),
         ("a.jsonl", b"[" * 100_000, "row 1 is not JSON"),
         ("a.jsonl", b'{"text": "a"}\n{"text": "b"}\n', "expected a column 'label'"),
         ("a.jsonl", b'{"text": 5, "label": "x"}\n', "row 1 has the text 5, expected a string"),
@@ -352,10 +352,10 @@ def test_a_folder_brings_its_own_splits(tmp_path: Path) -> None:
 
 
 def test_places_that_are_no_data_set(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no train file.*it has: none"):
+    with pytest.raises(DataError, match="no train file.*found: none"):
         load_own(tmp_path)
     write(tmp_path / "train.csv", made())
-    with pytest.raises(DataError, match="no test file.*it has: train.csv.*give that file"):
+    with pytest.raises(DataError, match="no test file.*found: train.csv.*give that file"):
         load_own(tmp_path)
     with pytest.raises(DataError, match="is not there"):
         load_own(tmp_path / "gone.csv")

@@ -301,6 +301,6 @@ def test_single_texts_may_have_a_token_layer(tmp_path: Path) -> None:
 def test_backends_without_a_token_layer_say_so() -> None:
     with pytest.raises(ConfigError, match="--backend spiking --neuron if.*: it has no token layer. Take --network tok"):
         configure("snli", "spiking", network="token-layer", neuron="if", preset="snli")
-    with pytest.raises(ConfigError, match="--projections: got ab ab, expected some, each once"):
+    with pytest.raises(ConfigError, match="--projections: got ab ab, expected one or more, each once"):
         configure("snli", projections=("ab", "ab"))
     assert make_backend(configure("snli")).name == "dense"
