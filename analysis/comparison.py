@@ -8,19 +8,11 @@ from analysis.energy import PARTS, dense_ledgers, part_of_run
 from analysis.folders import Json, Run, groups
 from analysis.units import duration, memory, text_of
 from eqspike_seq.errors import ConfigError
+from eqspike_seq.learning.chance import interval
 from neuromorphic.pricing import CostTable
 
-CONFIDENCE = 0.95
 MEASURED = ("train_seconds", "test_seconds", "peak_memory_bytes", "free_steps", "test_converged")
 ALIKE = ("dataset", "attention", "limit", "n_test")  # in a run and the dense one it is compared with
-
-
-def interval(right: int, texts: int) -> tuple[float, float]:
-    """Wilson's score interval of an accuracy, 95 %."""
-    from scipy.stats import binomtest
-
-    found = binomtest(right, texts).proportion_ci(CONFIDENCE, method="wilson")
-    return float(found.low), float(found.high)
 
 
 def mcnemar(one: Run, other: Run) -> tuple[int, int, float] | None:

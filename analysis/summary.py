@@ -18,7 +18,7 @@ class Fact:
 
 
 def facts(row: Row, table: CostTable) -> list[Fact]:
-    """Accuracy with its interval, the baseline, energy on ``table``, spikes, time and memory; what there is of them."""
+    """Accuracy with its interval, whether anything was learnt, the baseline, energy on ``table``, spikes, time and memory; what there is of them."""
     result = row.run.result
     what = "images" if pixels_of(result.dataset) else "texts"
     found = [
@@ -29,6 +29,9 @@ def facts(row: Row, table: CostTable) -> list[Fact]:
         )
     ]
     found.append(Fact("validation", f"{result.validation_accuracy:.2%}", "compare settings by this one"))
+    if result.chance is not None and result.chance.note is not None:
+        figure, _, detail = result.chance.note.partition(": ")
+        found.append(Fact("warning", figure, detail))
     if (simple := result.baseline) is not None:
         how = f"logistic regression on TF-IDF, trained in {duration(simple.seconds)}"
         found.append(Fact("baseline", f"{simple.test_accuracy:.2%}", how))

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from eqspike_seq.learning.metrics import Window
     from eqspike_seq.runs.schema import Metrics
 
+MANY_NEAR = 0.01  # of a split, nearly in training: a share at which a run is warned
 MANY_LETTERS = 0.05  # in no token: a share at which a run is warned
 
 
@@ -52,6 +53,7 @@ class Reporter:
             )
         if several := counts.get("texts_with_several_labels"):
             self.warn(f"{several:,} texts occur with different labels; no network can get all of them right")
+        self._leaks(dataset)
         self._letters(counts)
         unknown, tokens = counts["train_tokens_without_vector"], counts["train_tokens"]
         named = "words" if dataset.grams is None else "words and n-grams"
@@ -62,6 +64,17 @@ class Reporter:
         )
         if empty := counts["train_texts_without_known_token"]:
             self.warn(f"{empty:,} training texts have no known token; the network sees only their labels")
+
+    def _leaks(self, dataset: "Dataset") -> None:
+        """How many validation and test texts are nearly training texts, if any are; a warning where they are many."""
+        splits = {"validation": len(dataset.validation), "test": len(dataset.test)}
+        found = {split: dataset.counts[f"{split}_texts_near_training"] for split in splits}
+        if any(found.values()):
+            listed = " and ".join(
+                f"{near:,} {split} texts ({near / splits[split]:.1%})" for split, near in found.items()
+            )
+            say = self.warn if any(near > MANY_NEAR * splits[split] for split, near in found.items()) else self.status
+            say(f"{listed} nearly repeat a training text: they share 80 % of their words and word pairs with it")
 
     def _letters(self, counts: dict[str, int]) -> None:
         """How many letters no token holds, if any; a warning where they are many."""

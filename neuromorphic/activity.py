@@ -17,7 +17,7 @@ from eqspike_seq.ledger import (
     real_units,
 )
 from eqspike_seq.model.batch import Batch
-from eqspike_seq.model.network import Network
+from eqspike_seq.model.network import Network, State, phi
 from eqspike_seq.phases import Phase
 from eqspike_seq.text_ledgers import LedgerByText
 
@@ -243,3 +243,20 @@ def change_of_halves(counts: list[Tensor], late: list[Tensor], window: int) -> T
     half = window - window // 2
     changes = [(b / (window - half) - (w - b) / half).abs().amax(-1) for w, b in zip(counts, late, strict=True)]
     return torch.stack(changes).amax(0)
+
+
+def course_of_rates(
+    network: Network, drive: Tensor, spikes: list[Tensor], sent: list[Tensor], tick_steps: int
+) -> dict[str, Tensor]:
+    """Residual and φ at each tick of a recorded phase, from its spike rates, both (ticks, B).
+
+    ``spikes`` (steps, B, Hᵢ) of each layer above s¹, ``sent`` s¹ at each tick, ``drive`` as ``phi`` takes it. The
+    residual is the largest change of a rate since the tick before; at first, from the middle of σ.
+    """
+    layers = [torch.stack([tick.to(drive).mean(0) for tick in raster.split(tick_steps)]) for raster in spikes]
+    changes = [torch.cat([rates[:1] - 0.5, rates.diff(dim=0)]).abs().amax(2) for rates in layers]
+    states = (State(s1, tuple(rates[tick] for rates in layers)) for tick, s1 in enumerate(sent))
+    return {
+        "residual": torch.stack(changes).amax(0),
+        "phi": torch.stack([phi(network, drive, state) for state in states]),
+    }

@@ -21,10 +21,18 @@ from eqspike_seq.errors import ConfigError
 from eqspike_seq.ledger import HopAttnActivity, row_tokens
 from eqspike_seq.model.batch import Batch
 from eqspike_seq.model.network import Network, State
+from eqspike_seq.model.projection import prepare
 from eqspike_seq.model.synapses import Rates
 from eqspike_seq.phases import Phase
 from eqspike_seq.relaxation.equilibrium import PhaseEnd
-from neuromorphic.activity import Activity, ProjectionActivity, change_of_halves, events_by_tick, rates_by_tick
+from neuromorphic.activity import (
+    Activity,
+    ProjectionActivity,
+    change_of_halves,
+    course_of_rates,
+    events_by_tick,
+    rates_by_tick,
+)
 from neuromorphic.attention.clocked import Clocked
 from neuromorphic.neurons import IntegrateAndFire
 from neuromorphic.plasticity import Count
@@ -91,7 +99,8 @@ class BrianBackend(RateCode):
     def _phase(self, network: Network, batch: Batch, start: _State, steps: int, beta: float) -> PhaseEnd[Any]:
         core = _Core(network, batch)
         trains, end = self._simulate(core, start, steps, beta)
-        ticks = core.put_out
+        ticks, exact = core.put_out, network.to(torch.float64)
+        drive = prepare(exact, batch, torch.float64).drive
         rasters, opening = [torch.from_numpy(train) for train in trains], steps - self.window
         counts = [raster[opening:].sum(0) for raster in rasters]
         late = [raster[steps - self.window // 2 :].sum(0) for raster in rasters]
@@ -116,7 +125,10 @@ class BrianBackend(RateCode):
             events=events_by_tick(network, batch, first, fired),
             ledger=activity.ledger(network, batch, Phase.of(beta) if beta else Phase.FREE),
             reading_steps=self.tick_steps,
-            trace={f"spikes_s{i}": raster > 0 for i, raster in enumerate(rasters, start=2)},
+            trace={
+                **{f"spikes_s{i}": raster > 0 for i, raster in enumerate(rasters, start=2)},
+                **course_of_rates(exact, drive, rasters, list(map(torch.from_numpy, ticks)), self.tick_steps),
+            },
             synapses=Rates(rates),
             kept=end,
         )

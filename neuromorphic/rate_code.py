@@ -19,12 +19,12 @@ from eqspike_seq.config.examples import ONLY_TEXTS
 from eqspike_seq.config.section import Positive
 from eqspike_seq.errors import ConfigError
 from eqspike_seq.model.batch import Batch
-from eqspike_seq.model.network import Network, State, phi
+from eqspike_seq.model.network import Network, State
 from eqspike_seq.model.projection import Layer
 from eqspike_seq.model.synapses import ByRule, Products
 from eqspike_seq.phases import Phase
 from eqspike_seq.relaxation.equilibrium import Backend, PhaseEnd
-from neuromorphic.activity import Activity, change_of_halves, events_by_tick, rates_by_tick
+from neuromorphic.activity import Activity, change_of_halves, course_of_rates, events_by_tick, rates_by_tick
 from neuromorphic.attention.clocked import (
     Circuit,
     Clocked,
@@ -240,23 +240,11 @@ class SpikingBackend(RateCode):
         )
 
     def _recorded(self, network: Network, course: _Course, counts: Counts, group: int) -> dict[str, Tensor]:
-        """Spikes, residual and φ of a recorded phase; the last two at each tick, from its spike rates, both (ticks, B).
-
-        The residual is the largest change of such a rate since the tick before; at first, from the middle of σ.
-        """
+        """Spikes, residual and φ of a recorded phase."""
         raster = counts.chain.layers(torch.stack([z[:, group].bool() for z in counts.spikes]))
         drive = course.projection.layer.inputs.drive.to(network.dtype)
-        layers = [
-            torch.stack([tick.to(drive).mean(0) for tick in spikes.split(self.tick_steps)]) for spikes in raster
-        ]  # each (ticks, B, Hᵢ)
-        before = [torch.cat([torch.full_like(rates[:1], 0.5), rates[:-1]]) for rates in layers]
-        values = [
-            phi(network, drive, State(course.projection.whole(s1)[:, group], tuple(rates[tick] for rates in layers)))
-            for tick, s1 in enumerate(counts.sent)
-        ]
-        pairs = zip(layers, before, strict=True)
+        sent = [course.projection.whole(s1)[:, group] for s1 in counts.sent]
         return {
             **{f"spikes_s{index}": spikes for index, spikes in enumerate(raster, start=2)},
-            "residual": torch.stack([(now - then).abs().amax(2) for now, then in pairs]).amax(0),
-            "phi": torch.stack(values),
+            **course_of_rates(network, drive, raster, sent, self.tick_steps),
         }

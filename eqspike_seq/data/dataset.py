@@ -11,6 +11,7 @@ from eqspike_seq.config.settings import RunConfig
 from eqspike_seq.data.corpus import SPLIT_SEED, Corpus, Split, held_out, parts_of, without
 from eqspike_seq.data.embeddings import Embeddings, grey_values
 from eqspike_seq.data.encoding import Encoded, Progress, pixels
+from eqspike_seq.data.leaks import near_training
 from eqspike_seq.data.naive_bayes import NaiveBayes
 from eqspike_seq.data.own import load_own, named
 from eqspike_seq.data.patterns import NGrams
@@ -96,6 +97,9 @@ def load_dataset(data: Images | Texts, progress: Progress = lambda _: None) -> D
     else:
         read = read_pixels(corpus)
     counts = corpus.counts | {"vocabulary": len(read.embeddings.table) - 1}
+    if not corpus.images:
+        near = near_training(read.encoded, len(read.embeddings.table) - 1)
+        counts |= {f"{name}_texts_near_training": number for name, number in near.items()}
     for name, part in parts_of(corpus).items():
         found = read.statistics[name]
         counts[f"{name}_texts"] = len(part)

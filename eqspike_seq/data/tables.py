@@ -105,7 +105,7 @@ def _csv(path: Path, text_column: tuple[str, ...], label_column: str) -> Iterato
         header = next(lines_of(file, path), "")
         if not header.strip():
             raise DataError(f"{path}: row 1 is blank, expected the names of the columns")
-        delimiter = "\t" if path.suffix.lower() == ".tsv" else _delimiter(header)
+        delimiter = "\t" if path.suffix.lower() == ".tsv" else _delimiter(header, {*text_column, label_column})
         file.seek(0)
         csv.field_size_limit(LARGEST_CELL)
         reader = csv.reader(lines_of(file, path), delimiter=delimiter, strict=True)
@@ -132,9 +132,14 @@ def _csv(path: Path, text_column: tuple[str, ...], label_column: str) -> Iterato
             ) from error
 
 
-def _delimiter(header: str) -> str:
-    """Comma, semicolon or tab: what divides the header into most cells."""
-    return max(DELIMITERS, key=lambda delimiter: len(next(csv.reader([header], delimiter=delimiter))))
+def _delimiter(header: str, named: set[str]) -> str:
+    """Comma, semicolon or tab: what divides the header into the most of the columns ``named``, then into most cells."""
+
+    def found(delimiter: str) -> tuple[int, int]:
+        cells = [cell.strip() for cell in next(csv.reader([header], delimiter=delimiter))]
+        return len(named.intersection(cells)), len(cells)
+
+    return max(DELIMITERS, key=found)
 
 
 def _jsonl(path: Path, text_column: tuple[str, ...], label_column: str) -> Iterator[Row]:

@@ -16,6 +16,7 @@ from eqspike_seq.data.sight import CountedPatterns
 from eqspike_seq.data.sizes import fewest
 from eqspike_seq.files import save_arrays
 from eqspike_seq.learning.baseline import tfidf_logistic, tfidf_logistic_of
+from eqspike_seq.learning.chance import chance
 from eqspike_seq.learning.closeup import samples
 from eqspike_seq.learning.estimators import MakeBackend
 from eqspike_seq.learning.evaluation import Evaluation, dense_reference, evaluate, prediction_columns
@@ -115,7 +116,10 @@ def conclude(trainer: Trainer, folder: RunFolder, metrics: list[Metrics], report
     test, columns = finish(trainer, folder, reporter)
     result = summary(trainer, metrics, test)
     _write_predictions(folder, columns)
-    result = result.model_copy(update={"baseline": baseline(trainer.config, trainer.dataset, reporter)})
+    simple, dataset = baseline(trainer.config, trainer.dataset, reporter), trainer.dataset
+    looks = 1 if trainer.best is None else sum(line.validation_accuracy is not None for line in metrics)
+    found = chance(dataset, result.validation_accuracy, looks, test, simple)
+    result = result.model_copy(update={"baseline": simple, "chance": found})
     folder.write_json("result.json", result.content())
     return result
 

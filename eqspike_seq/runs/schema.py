@@ -69,6 +69,27 @@ class Baseline(Schema):
     seconds: Amount
 
 
+class Beside(Schema):
+    """An accuracy beside that of always answering the largest class of the training texts."""
+
+    accuracy: Share
+    largest_class: Share
+    low: Share
+    high: Share
+    """The interval of the accuracy."""
+
+
+class Chance(Schema):
+    """Whether a run has learnt anything: see ``learning.chance``."""
+
+    validation: Beside
+    test: Beside
+    epochs: Positive
+    """From which the best on validation was taken."""
+    note: str | None
+    """What to make of it where there is no sign of learning."""
+
+
 class Result(Schema):
     """result.json: the figures of a run. Those of spikes are None for dense ones."""
 
@@ -92,6 +113,7 @@ class Result(Schema):
     test_seconds: Amount
     peak_memory_bytes: Natural
     measured_joules: MeasuredJoules | None = None
+    chance: Chance | None = None
     baseline: Baseline | None = None
     """None with --no-baseline, and of images."""
     free_steps: Amount | None = None

@@ -33,7 +33,7 @@ from neuromorphic.neurons import Bernoulli, IntegrateAndFire, LeakyIntegrateAndF
 from neuromorphic.pricing import read_table
 from neuromorphic.rate_code import SpikingBackend
 from tests.conftest import Listener, make_batch, make_network
-from tests.stress.corpora import finite
+from tests.stress.zoo import finite
 
 checked = settings(max_examples=40, derandomize=True, database=None, deadline=None)
 few = settings(checked, max_examples=8)

@@ -93,6 +93,14 @@ def test_columns_are_found_or_named(tmp_path: Path) -> None:
             load_own(tmp_path / "d.parquet", text, label)
 
 
+def test_of_two_delimiters_the_one_that_gives_the_named_columns_is_taken(tmp_path: Path) -> None:
+    path = tmp_path / "own.csv"
+    rows = "".join(f'a text, number {i};"{"yes" if i % 2 else "no"}"\n' for i in range(20))
+    path.write_text('Text, so;"label; or not"\n' + rows)
+    corpus = load_own(path, ("Text, so",), "label; or not")
+    assert corpus.classes == ("no", "yes") and corpus.train.texts[0].startswith("a text, number")
+
+
 def test_cuts_are_stratified_and_always_the_same(tmp_path: Path) -> None:
     rows = [(f"text {i}", "rare" if i % 10 == 0 else "common") for i in range(400)]
     a, b = (split(load_own(write(tmp_path / name, rows))) for name in ("a.csv", "b.parquet"))

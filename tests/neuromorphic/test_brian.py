@@ -37,6 +37,8 @@ def assert_same_in_all_phases(network: Network, batch: Batch) -> None:
         torch.testing.assert_close(mine.rates.projection, other.rates.projection, atol=1e-12, rtol=0)
         torch.testing.assert_close(mine.residual, other.residual, atol=1e-12, rtol=0)
         torch.testing.assert_close(mine.events, other.events)
+        for course in ("residual", "phi"):
+            torch.testing.assert_close(mine.trace[course], other.trace[course], atol=1e-9, rtol=0)
         assert mine.ledger == other.ledger
         trains.append(mine.trace["spikes_s4"])
     assert not torch.equal(trains[1], trains[2])  # the nudges do something

@@ -1,37 +1,22 @@
-"""Corpora that nobody has tuned for, and what must hold on each: `python -m tests.stress.corpora` tries twenty of them.
-
-Words follow Zipf's law; each class has some of its own, so that there is something to learn. Every corpus is trained
-for two epochs by dense EP in both precisions and by neurons that send changes. Lost is a run that ends in an error or
-holds a number that is not finite, and one in which a text's answer depends on what else is in its batch.
-"""
+"""Corpora as nobody would tune for: what is in them, what is odd about them, how they are written down."""
 
 import csv
-import tempfile
-import time
+import itertools
+import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
-import torch
-import tyro
+import pyarrow as pa
+import pyarrow.parquet as pq
 
-from benchmarks.measure import command
-from eqspike.build import make_backend, run
-from eqspike.flags import parse_run
-from eqspike_seq.config.settings import FORMAT, RunConfig
-from eqspike_seq.data.batches import Batches
-from eqspike_seq.data.dataset import load_dataset, shape_of
-from eqspike_seq.files import parse_json, read_arrays, read_tensors, write_json
-from eqspike_seq.progress import Reporter
-from eqspike_seq.relaxation.buckets import free_by_length
-from eqspike_seq.runs.environment import environment
-from eqspike_seq.runs.weights import network_of
+from eqspike_seq.data.own import FEWEST_TEXTS
 
 LETTERS = {
     "latin": "abcdefghijklmnopqrstuvwxyz",
-    "accents": "aeiouäöüßéèçñøåł" + "bdfgklmnprst",
+    "accents": "aeiouäöüßéèçñøåłbdfgklmnprst",
     "cyrillic": "абвгдежзийклмнопрстуфхцчшщъыьэюя",
     "greek": "αβγδεζηθικλμνξοπρστυφχψω",
     "arabic": "ابتثجحخدذرزسشصضطظعغفقكلمنهوي",
@@ -39,153 +24,233 @@ LETTERS = {
     "hangul": "가나다라마바사아자차카타파하거너더러머버서어저처커터퍼허",
     "han": "".join(map(chr, range(0x4E00, 0x4E00 + 400))),
     "emoji": "".join(map(chr, range(0x1F600, 0x1F640))),
+    "mixed": "aéжα中م한😀9",
 }
 UNSPACED = ("han", "emoji")
-MODES: dict[str, tuple[str, ...]] = {
-    "dense, float32": ("--precision", "float32"),
-    "dense, bfloat16": ("--precision", "bfloat16"),
-    "sigma-delta": ("--backend", "spiking", "--neuron", "sigma-delta"),
+LENGTHS = {  # words of a text, from and to, and whether in logarithmic measure
+    "nothing": (0, 3, False),
+    "one": (1, 1, False),
+    "short": (1, 20, False),
+    "page": (40, 150, False),
+    "any": (1, 1500, True),
 }
-# of an output rate, between a text alone and in a batch
-LARGEST_DIFFERENCE = {"dense, float32": 1e-4, "dense, bfloat16": 5e-3, "sigma-delta": 1e-4}
-ALONE = 24  # texts that are also relaxed alone
+FACTORS: dict[str, tuple[Any, ...]] = {
+    "classes": (2, 3, 6, 20),
+    "balance": ("even", "skewed", "rare"),
+    "length": tuple(LENGTHS),
+    "words": (10, 300, 20_000, 1_000_000),
+    "law": ("zipf", "uniform"),
+    "script": tuple(LETTERS),
+    "oddity": (
+        *("none", "repeated", "contradicting", "one word a class", "shuffled labels", "nearly the same", "the same"),
+        *("markup", "long words"),
+    ),
+    "labels": ("names", "numbers", "floats", "negative", "sentences", "booleans"),
+    "columns": ("plain", "spaces", "commas", "unnamed"),
+    "form": ("csv", "semicolons", "tabs", "tsv", "quoted, CRLF, BOM", "jsonl", "parquet", "folder"),
+    "blanks": ("none", "some", "at the end"),
+    "inputs": (1, 2),
+    "rule": ("count", "membrane", "trace", "eqspike"),
+}
+COLUMNS = {
+    "plain": ("text", "other text", "label"),
+    "spaces": ("the text", "  another ", "its class"),
+    "commas": ("Text, so", 'a "second"', "étiquette; ou"),
+    "unnamed": ("review", "reply", "label"),
+}
+MARKUP = "</td><script>f()</script> $\\frac{$ [/b] &lt; \x1b[31m \\n %s {0} \u2028"
+OWN = 8  # words that a class has for itself
 
 
 @dataclass(frozen=True)
-class Spec:
-    """A corpus: ``texts`` of ``shortest`` to ``longest`` words, of which the share ``own`` belongs to their class."""
+class Corpus:
+    """A corpus by its factors: ``texts`` rows, of which blanks are left out."""
 
-    name: str
-    classes: int
+    number: int
     texts: int
-    shortest: int
-    longest: int
-    script: str
-    words: int = 2000
-    own: float = 0.2
-    skew: float = 0.0
+    classes: int = 2
+    balance: str = "even"
+    length: str = "short"
+    words: int = 300
+    law: str = "zipf"
+    script: str = "latin"
+    oddity: str = "none"
+    labels: str = "names"
+    columns: str = "plain"
+    form: str = "csv"
+    blanks: str = "none"
+    inputs: int = 1
+    longest: int = 0
 
-    def rows(self, seed: int = 0) -> Iterator[tuple[str, str]]:
-        """(text, label) of each; every class at least four times."""
-        rng = np.random.default_rng([seed, len(self.name), self.classes, self.texts])
+    @property
+    def refused(self) -> bool:
+        """Whether eqspike wants more: a class has too few different texts, or training lacks a label of test."""
+        whole = [row for row in self.table() if all(cell.strip() for cell in row)]
+        training = self.parts()["train.csv"] if self.form == "folder" else whole
+        texts = {row[-1]: {other for other in training if other[-1] == row[-1]} for row in whole}
+        return len(texts) < 2 or min(map(len, texts.values())) < FEWEST_TEXTS
+
+    def parts(self) -> dict[str, list[tuple[str, ...]]]:
+        """The files of a folder."""
+        rows = self.table()
+        tenth = len(rows) // 10
+        return {"train.csv": rows[3 * tenth :], "valid.tsv": rows[:tenth], "test.jsonl": rows[tenth : 3 * tenth]}
+
+    def word(self, number: int) -> str:
+        """The word of that number; each has one of its own."""
         letters = LETTERS[self.script]
-        longest = 1 if self.script in UNSPACED else 7
-        vocabulary = ["".join(rng.choice(list(letters), rng.integers(1, longest + 1))) for _ in range(self.words)]
-        zipf = 1 / np.arange(1, self.words + 1)
-        shares = np.exp(-self.skew * np.arange(self.classes))
-        labels = np.concatenate(
-            [np.arange(self.classes).repeat(4), rng.choice(self.classes, self.texts, p=shares / shares.sum())]
-        )[: max(self.texts, 4 * self.classes)]
-        own = rng.integers(0, self.words, (self.classes, 12))
-        for number, label in enumerate(rng.permutation(labels)):
-            length = int(rng.integers(self.shortest, self.longest + 1))
-            drawn = rng.choice(self.words, length, p=zipf / zipf.sum())
-            drawn = np.where(rng.random(length) < self.own, rng.choice(own[label], length), drawn)
-            words = [vocabulary[place] for place in drawn]
-            text = ("" if self.script in UNSPACED else " ").join(words)
-            yield text if number % 7 else f"{text}!", f"c{label}"
+        found = letters[number % len(letters)]
+        while number := number // len(letters):
+            found += letters[number % len(letters)]
+        return found
 
-    def write(self, folder: Path) -> Path:
-        """The corpus as a CSV file."""
-        path = folder / f"{self.name}.csv"
-        with path.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(("text", "label"))
-            writer.writerows(self.rows())
-        return path
+    def drawn(self, rng: np.random.Generator, label: int, length: int) -> list[str]:
+        """The words of a text: a third are its class's own."""
+        if self.law == "zipf":
+            numbers = np.exp(rng.random(length) * np.log(self.words)).astype(int) - 1
+        else:
+            numbers = rng.integers(0, self.words, length)
+        own = label * OWN + rng.integers(0, OWN, length)
+        return [self.word(int(n)) for n in np.where(rng.random(length) < 0.35, own, numbers)]
 
+    def text(self, rng: np.random.Generator, label: int, number: int, length: int) -> str:
+        """Of a class, the ``number``-th."""
+        glue = "" if self.script in UNSPACED else " "
+        match self.oddity:
+            case "the same":
+                return "always the same"
+            case "nearly the same":
+                return glue.join(self.word(n) for n in range(30)) + f" {number} {self.word(label)}"
+            case "one word a class":
+                return glue.join([self.word(label)] * (1 + number % 9))
+            case "markup":
+                return MARKUP + " " + glue.join(self.drawn(rng, label, length))
+            case "long words":
+                return f"{self.word(label) * 70} {'x' * (number % 200)} {self.word(number)}"
+        return glue.join(self.drawn(rng, label, length)) or "…"
 
-CORPORA = (
-    Spec("one-word", 2, 400, 1, 1, "latin", words=60, own=0.8),
-    Spec("short-sentences", 2, 7000, 1, 40, "latin", words=8000),
-    Spec("questions", 6, 5000, 3, 12, "latin", words=5000, own=0.3),
-    Spec("few-texts", 2, 200, 5, 30, "latin"),
-    Spec("many-classes", 20, 3000, 2, 20, "latin", own=0.4),
-    Spec("skewed", 5, 2000, 1, 15, "latin", skew=1.2),
-    Spec("nothing-to-learn", 3, 600, 1, 20, "latin", own=0.0),
-    Spec("nearly-all-own", 4, 800, 1, 10, "latin", own=0.95),
-    Spec("same-length", 2, 1000, 40, 40, "latin"),
-    Spec("tiny-vocabulary", 3, 1500, 1, 40, "latin", words=15),
-    Spec("large-vocabulary", 2, 4000, 5, 40, "latin", words=40000),
-    Spec("two-words", 10, 1200, 1, 2, "latin", words=300, own=0.7),
-    Spec("accents", 3, 800, 2, 25, "accents"),
-    Spec("cyrillic", 4, 1500, 2, 30, "cyrillic"),
-    Spec("greek", 2, 300, 1, 12, "greek"),
-    Spec("arabic", 3, 900, 3, 20, "arabic"),
-    Spec("devanagari", 2, 700, 2, 18, "devanagari"),
-    Spec("hangul", 5, 1000, 1, 15, "hangul"),
-    Spec("han", 3, 8000, 4, 40, "han", words=400),
-    Spec("emoji", 2, 500, 1, 8, "emoji", words=64, own=0.5),
-)
+    def rows(self) -> Iterator[tuple[tuple[str, ...], str]]:
+        """(texts, label) of each."""
+        rng = np.random.default_rng([7, self.number])
+        shares = {
+            "even": np.ones(self.classes),
+            "skewed": 2.0 ** -np.arange(self.classes),
+            "rare": np.r_[500.0, np.ones(self.classes - 1)],
+        }[self.balance]
+        least = np.arange(self.classes).repeat(12)
+        rest = max(0, self.texts - len(least))
+        labels = np.concatenate([least, rng.choice(self.classes, rest, p=shares / shares.sum())])
+        shortest, longest, logarithmic = LENGTHS[self.length]
+        before: list[tuple[str, ...]] = []
+        for number, label in enumerate(rng.permutation(labels).tolist()):
+            span = np.log([shortest + 0.5, longest + 0.5]) if logarithmic else (shortest, longest + 1)
+            length = int(np.exp(rng.uniform(*span))) if logarithmic else int(rng.integers(*span))
+            length = self.longest if self.longest and number % 100 == 0 else length
+            texts = tuple(self.text(rng, label, number, length) for _ in range(self.inputs))
+            if self.oddity in ("repeated", "contradicting") and before and number % 3 == 0:
+                texts = before[int(rng.integers(len(before)))]
+            before = [*before[-50:], texts]
+            if self.oddity == "shuffled labels":
+                label = int(rng.choice(labels))
+            yield texts, self.label(label)
 
+    def label(self, number: int) -> str:
+        """As the file has it."""
+        return {
+            "names": f"c{number}",
+            "numbers": str(number),
+            "floats": f"{number}.0",
+            "negative": str(number - self.classes // 2),
+            "sentences": f"  it is, so to say, “{number}” <b> ",
+            "booleans": ("False", "True")[number] if self.classes == 2 else f"{number} %",
+        }[self.labels]
 
-def finite(folder: Path) -> None:
-    """Raises ValueError or AssertionError unless every number in the folder is one."""
-    for path in folder.rglob("*"):
-        if path.suffix == ".json":
-            parse_json(path.read_text())
-        elif path.suffix == ".jsonl":
-            [parse_json(line) for line in path.read_text().splitlines()]
-        elif path.suffix == ".npz":
-            arrays = read_arrays(path)
-            assert all(np.isfinite(a).all() for a in arrays.values() if a.dtype.kind == "f"), path
-        elif path.suffix == ".safetensors":
-            read_tensors(path)
+    def table(self) -> list[tuple[str, ...]]:
+        """All cells, blank ones among them."""
+        found = [(*texts, label) for texts, label in self.rows()]
+        if self.blanks != "none":
+            empty = ("",) * (self.inputs + 1)
+            found += [empty] * 3
+            if self.blanks == "some":
+                found[5:5] = [(*found[0][:-1], " "), (*empty[:-1], found[0][-1]), empty]
+        return found
 
+    def write(self, folder: Path) -> list[str]:
+        """The corpus in a file, or in files of a folder; the arguments that name them and their columns."""
+        rows, (text, other, label) = self.table(), COLUMNS[self.columns]
+        names = (text, *((other,) if self.inputs == 2 else ()), label)
+        path = folder / f"corpus {self.number}"
+        if self.form == "folder":
+            path.mkdir()
+            for name, part in self.parts().items():
+                written(path / name, names, part, name.split(".")[1])
+        else:
+            path = path.with_suffix({"jsonl": ".jsonl", "parquet": ".parquet", "tsv": ".tsv"}.get(self.form, ".csv"))
+            written(path, names, rows, self.form)
+        flags = [] if label == "label" else ["--label-column", label]
+        if self.inputs == 2 or (self.columns not in ("plain", "unnamed")):
+            flags += ["--text-column", *(name.strip() for name in names[:-1])]
+        return [str(path), *flags]
 
-@torch.no_grad()
-def difference_alone(config: RunConfig, folder: Path) -> float:
-    """The largest difference of an output rate between test texts relaxed alone and in one batch."""
-    dataset = load_dataset(config.data, lambda _: None)
-    network = network_of(shape_of(config, dataset), folder / "checkpoint" / "model.safetensors")
-    backend, gather = make_backend(config), Batches.of(config, dataset)
-    rows = np.arange(min(256, len(dataset.test)))
-    together = free_by_length(backend, network, gather(dataset.test, rows)).outputs[-1]
-    alone = [free_by_length(backend, network, gather(dataset.test, rows[i : i + 1])).outputs[-1] for i in rows[:ALONE]]
-    return float((together[: len(alone)] - torch.cat(alone)).abs().max())
-
-
-def examine(spec: Spec, mode: str, folder: Path, epochs: int = 2) -> dict[str, Any]:
-    """Train on a corpus in one of ``MODES``; what came of it. Raises whatever the run raises."""
-    started = time.perf_counter()
-    out = folder / f"{spec.name}-{mode.replace(', ', '-')}"
-    arguments = [str(spec.write(folder)), "--epochs", str(epochs), "--out", str(out), *MODES[mode]]
-    config = parse_run(arguments)
-    result = run(config, Reporter(quiet=True))
-    finite(out)
-    return {
-        "test_accuracy": result["test_accuracy"],
-        "difference_alone": difference_alone(config, out),
-        "seconds": round(time.perf_counter() - started, 1),
-    }
-
-
-def main(json_file: Annotated[Path | None, tyro.conf.arg(aliases=["--json"])] = None) -> None:
-    """Try every corpus in every mode; exit with 1 where one is lost.
-
-    Args:
-        json_file: Write what was found to this file.
-    """
-    found: list[dict[str, Any]] = []
-    with tempfile.TemporaryDirectory() as folder:
-        for spec in CORPORA:
-            for mode in MODES:
-                row: dict[str, Any] = {"corpus": spec.name, "mode": mode}
-                try:
-                    row |= examine(spec, mode, Path(folder))
-                    row["lost"] = row["difference_alone"] > LARGEST_DIFFERENCE[mode]
-                except Exception as error:
-                    row |= {"error": f"{type(error).__name__}: {error}", "lost": True}
-                found.append(row)
-                print("LOST" if row["lost"] else "held", row, flush=True)
-    lost = sum(row["lost"] for row in found)
-    print(f"{len(found)} tried, {lost} lost")
-    if json_file is not None:
-        about = {"format": FORMAT, "command": command(), "environment": environment()}
-        write_json(json_file, {**about, "corpora": [asdict(spec) for spec in CORPORA], "runs": found})
-    if lost:
-        raise SystemExit(1)
+    def few(self) -> list[tuple[str, ...]]:
+        """Texts to ask about."""
+        some = [texts for texts, _ in zip((texts for texts, _ in self.rows()), range(3), strict=False)]
+        return [*some, ("",) * self.inputs, ("Ωmega never seen 🤖",) * self.inputs, ("a " * 3000,) * self.inputs]
 
 
-if __name__ == "__main__":
-    tyro.cli(main)
+def written(path: Path, names: tuple[str, ...], rows: list[tuple[str, ...]], form: str) -> None:
+    """A table as a file."""
+    if form == "parquet":
+        columns = zip(*rows, strict=True)
+        pq.write_table(pa.table({name.strip(): list(c) for name, c in zip(names, columns, strict=True)}), path)
+        return
+    if form == "jsonl":
+        heads = [name.strip() for name in names]
+        path.write_text("".join(json.dumps(dict(zip(heads, row, strict=True))) + "\n" for row in rows), newline="\n")
+        return
+    delimiter = {"semicolons": ";", "tabs": "\t", "tsv": "\t"}.get(form, ",")
+    bom = form.endswith("BOM")
+    with path.open("w", encoding="utf-8-sig" if bom else "utf-8", newline="") as file:
+        quoting = csv.QUOTE_ALL if bom else csv.QUOTE_MINIMAL
+        writer = csv.writer(file, delimiter=delimiter, quoting=quoting, lineterminator="\r\n" if bom else "\n")
+        writer.writerows([names, *rows])
+
+
+def possible(settings: dict[str, Any]) -> bool:
+    """Whether a run has these settings, and its choices are not those of another: what does not act is first."""
+    backend, neuron, circuit, network = (settings[name] for name in ("backend", "neuron", "circuit", "network"))
+    if settings["inputs"] == 2 and network == "pooling":
+        return False
+    if backend == "dense":
+        return (neuron, circuit) == ("if", "clocked")
+    if backend == "brian2":
+        return (neuron, circuit, settings["precision"]) == ("if", "clocked", "float32") and network != "token-layer"
+    return neuron == "sigma-delta" or network != "token-layer"
+
+
+def rules(settings: dict[str, Any]) -> int:
+    """How many of the rules, from the first, act with these settings."""
+    if settings["neuron"] == "sigma-delta":
+        return 2
+    return 4 if settings["backend"] == "spiking" else 1
+
+
+def covering(settings: dict[str, tuple[Any, ...]], size: int, seed: int = 0) -> Iterator[dict[str, Any]]:
+    """Rows of values, one for each factor: every possible choice of ``settings`` in turn, then again; the corpora
+    greedily so that each row has as many pairs of values as can be that no row before it had."""
+    rng = np.random.default_rng(seed)
+    names = ("inputs", *settings)
+    choices = [dict(zip(names, row, strict=True)) for row in itertools.product(FACTORS["inputs"], *settings.values())]
+    choices = [choice for choice in choices if possible(choice)]
+    seen: set[tuple[tuple[str, Any], tuple[str, Any]]] = set()
+    order: list[int] = []
+    for _ in range(size):
+        order = order or rng.permutation(len(choices)).tolist()
+        chosen, best, most = choices[order.pop()], {}, -1
+        for _ in range(30):
+            row = {name: values[rng.integers(len(values))] for name, values in FACTORS.items()} | chosen
+            row["rule"] = FACTORS["rule"][rng.integers(rules(chosen))]
+            new = len(set(itertools.combinations(sorted(row.items()), 2)) - seen)
+            best, most = (row, new) if new > most else (best, most)
+        seen |= set(itertools.combinations(sorted(best.items()), 2))
+        yield best
