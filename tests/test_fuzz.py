@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import tomli_w
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -43,7 +44,9 @@ from eqspike_seq.data.imdb import load_imdb
 from eqspike_seq.data.locate import cache_dir
 from eqspike_seq.data.mnist import load_mnist
 from eqspike_seq.data.own import load_own
+from eqspike_seq.data.patterns import NGrams
 from eqspike_seq.data.snli import load_snli
+from eqspike_seq.devices.device_model import read_device
 from eqspike_seq.errors import EqspikeError
 from eqspike_seq.files import read_json, save_arrays
 from eqspike_seq.learning.trainer import Trainer
@@ -129,6 +132,14 @@ def swapped(draw: st.DrawFn, whole: Any) -> Any:
     return found
 
 
+def as_toml(found: dict[str, object]) -> bytes | None:
+    """As TOML; None for what TOML cannot say."""
+    try:
+        return tomli_w.dumps(found).encode()
+    except (TypeError, ValueError):
+        return None
+
+
 def bytes_of(path: Path, content: bytes) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content)
@@ -187,9 +198,8 @@ def test_settings(tmp_path: Path) -> None:
     @fuzzed
     @given(swapped(tomllib.loads(whole.decode())))
     def changed(found: dict[str, object]) -> None:
-        with suppress(TypeError, ValueError):  # what TOML cannot say
-            bytes_of(path, tomli_w.dumps(found).encode())
-            answers(lambda: parse_run(["--config", str(path)]))
+        if (content := as_toml(found)) is not None:
+            answers(lambda: parse_run(["--config", str(bytes_of(path, content))]))
 
     assert parse_run(["--config", str(bytes_of(path, whole))]).settings()["neuron"] == "sigma-delta"
     tried()
@@ -208,13 +218,64 @@ def test_cost_tables(tmp_path: Path) -> None:
     @fuzzed
     @given(swapped(tomllib.loads(whole.decode())))
     def changed(found: dict[str, object]) -> None:
-        with suppress(TypeError, ValueError):
-            bytes_of(path, tomli_w.dumps(found).encode())
-            answers(lambda: read_table(str(path)))
+        if (content := as_toml(found)) is not None:
+            answers(lambda: read_table(str(bytes_of(path, content))))
 
     assert read_table(str(bytes_of(path, whole))).title == "Loihi"
     tried()
     changed()
+
+
+@pytest.mark.parametrize("name", ["pcm", "cmos-mismatch"])
+def test_device_models(tmp_path: Path, name: str) -> None:
+    """Each answers; and what its synapses store is finite, whatever is in the file."""
+    whole = (Path(__file__).parent.parent / "eqspike_seq" / "devices" / "profiles" / f"{name}.toml").read_bytes()
+    path, weight = tmp_path / "mine.toml", torch.linspace(-1, 1, 12).view(3, 4)
+
+    def used() -> None:
+        device, random = read_device.__wrapped__(str(path)), torch.Generator().manual_seed(0)
+        stored = device.programmed(weight, random)
+        assert stored.isfinite().all() and device.written(stored, -0.1 * weight, random).isfinite().all()
+        for imperfection in device.imperfections.values():
+            repr(imperfection)
+
+    @fuzzed
+    @given(harmed(whole))
+    def tried(content: bytes) -> None:
+        bytes_of(path, content)
+        answers(used)
+
+    @fuzzed
+    @given(swapped(tomllib.loads(whole.decode())))
+    def changed(found: dict[str, object]) -> None:
+        if (content := as_toml(found)) is not None:
+            bytes_of(path, content)
+            answers(used)
+
+    bytes_of(path, whole)
+    used()
+    tried()
+    changed()
+
+
+patterns = st.lists(st.sampled_from(["a", "b", "c", "a b", "b a", "a b c", "b c", "", " ", "a  b", "é", "a b c a"]))
+
+
+def test_vocabularies_of_patterns() -> None:
+    """Names of patterns in any order are refused, or become the same names again."""
+
+    @fuzzed
+    @given(patterns)
+    def tried(names: list[str]) -> None:
+        try:
+            grams = NGrams.of(names)
+        except ValueError as error:
+            assert str(error)
+        else:
+            assert grams.names() == names
+
+    assert NGrams.of(["a", "b", "a b", "b a", "a b a"]).names() == ["a", "b", "a b", "b a", "a b a"]
+    tried()
 
 
 @pytest.mark.parametrize("form", ["bin", "txt", "npz"])
