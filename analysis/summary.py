@@ -18,7 +18,8 @@ class Fact:
 
 
 def facts(row: Row, table: CostTable) -> list[Fact]:
-    """Accuracy with its interval, whether anything was learnt, the baseline, energy on ``table``, spikes, time and memory; what there is of them."""
+    """Accuracy with its interval, a warning where nothing seems learnt, the baseline, energy on ``table``, spikes, time
+    and memory; what there is of them."""
     result = row.run.result
     what = "images" if pixels_of(result.dataset) else "texts"
     found = [
