@@ -156,7 +156,7 @@ class EqSpikeClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         reading = self.reading_
         if reading.grams is None:
             raise ConfigError("explain: got a network of tokens, expected one of pooling queries, which is the default")
-        names, table = list(reading.embeddings.index), torch.from_numpy(reading.embeddings.table)
+        names, table = reading.names(), torch.from_numpy(reading.embeddings.table)
         classes = tuple(map(str, self.classes_))
         asked = Predictor(
             *(self.config_, classes, names, reading.grams.words, table, self.network_, make_backend(self.config_)),
@@ -180,7 +180,7 @@ class EqSpikeClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         check_is_fitted(self)
         embeddings = self.reading_.embeddings
         names, labels = tuple(map(str, self.classes_)), self.classes_.tolist()
-        vocabulary = as_file(["", *embeddings.index], names, labels=labels)
+        vocabulary = as_file(["", *self.reading_.names()], names, labels=labels)
         table = save({"vectors": torch.from_numpy(embeddings.table)})
         weights = save({name: tensor.contiguous() for name, tensor in self.network_.named()})
         files = {"config.toml": self.config_.to_toml(), "vocabulary.json": vocabulary, VECTORS: table, WEIGHTS: weights}
@@ -204,8 +204,7 @@ class EqSpikeClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         model.classes_ = np.array(found.classes if labels is None else labels)
         if len(model.classes_) != len(found.classes):
             raise RunError(f"load: {path} has {len(model.classes_)} labels, expected {len(found.classes)}")
-        index = {name: place for place, name in enumerate(found.names, start=1)}
-        embeddings = Embeddings(found.table.numpy(), index, "", str(path))
+        embeddings = Embeddings(found.table.numpy(), found.index, "", str(path))
         model.config_, model.network_ = config, found.network
         model.reading_ = Reading(embeddings, {}, {}, grams=found.grams)
         return model

@@ -35,6 +35,10 @@ class Reading:
     ratios: NaiveBayes | None = None
     grams: NGrams | None = None
 
+    def names(self) -> list[str]:
+        """The words, or the words and n-grams, by id from 1."""
+        return list(self.embeddings.index) if self.grams is None else self.grams.names()
+
 
 class Sight(Section):
     """What the network sees of a text. ``rows`` of it ask."""
