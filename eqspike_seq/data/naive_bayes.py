@@ -14,6 +14,7 @@ its label. So a text is trained on with the ratios that all other texts give; ``
 """
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -53,9 +54,14 @@ class NaiveBayes:
 
     def vectors(self) -> Tensor:
         """r of every pattern, (V + 1, K)."""
-        found = self._components(self._ratios(self.counts, self.totals))
+        found = self._components(self.of_all)
         found[0] = 0
         return found
+
+    @cached_property
+    def of_all(self) -> Tensor:
+        """The ratios of every pattern, (V + 1, ratios)."""
+        return self._ratios(self.counts, self.totals)
 
     def own(self, ids: Tensor, labels: Tensor) -> Tensor:
         """r without a text itself less r with it, (B, inputs, N, K), for patterns ``ids`` (B, inputs, N) of texts of
@@ -64,7 +70,7 @@ class NaiveBayes:
         mine = torch.nn.functional.one_hot(labels, len(self.totals)).to(counts.dtype)
         without = (counts - mine[:, None, None]).clamp_(min=0)
         totals = (self.totals - mine)[:, None, None]
-        change = self._ratios(without, totals) - self._ratios(counts, self.totals)
+        change = self._ratios(without, totals) - self.of_all[ids]
         return self._components(change) * (ids > 0).unsqueeze(-1)
 
     def _ratios(self, counts: Tensor, totals: Tensor) -> Tensor:
