@@ -6,7 +6,7 @@
 Each run answers in a process of its own with one thread, in turn: ``--file`` of all --texts reviews, of few, and the
 same through a pipe. A figure is the difference between many and few, so that the start of Python, and what is compiled
 once, are left out: texts over processor seconds, which other work on a machine hardly changes, and over seconds.
-``before`` answers one text after the other in this process, as ``predict`` did before it took all lines that wait.
+``one_by_one`` answers one text after the other in this process.
 """
 
 import os
@@ -31,7 +31,8 @@ from eqspike_seq.runs.environment import environment
 from neuromorphic.pricing import read_table
 
 FEW = 300  # texts
-ALONE = 500  # texts that ``before`` answers
+ALONE = 500  # texts that are answered one by one
+EVERY = 0.05  # seconds between two looks at the memory of a process
 
 
 def answered(run: Path, file: Path, piped: bool) -> dict[str, float]:
@@ -45,7 +46,11 @@ def answered(run: Path, file: Path, piped: bool) -> dict[str, float]:
         else:
             asked, given = [*asked, "--file", str(file)], subprocess.DEVNULL
         process = subprocess.Popen(asked, stdin=given, stdout=subprocess.DEVNULL, env=environ)
-        _, status, usage = os.wait4(process.pid, 0)
+        peak = 0
+        while not (ended := os.wait4(process.pid, os.WNOHANG))[0]:
+            peak = max(peak, peak_of(process.pid))
+            time.sleep(EVERY)
+        _, status, usage = ended
         process.returncode = os.waitstatus_to_exitcode(status)
     if piped:
         given.close()
@@ -55,8 +60,17 @@ def answered(run: Path, file: Path, piped: bool) -> dict[str, float]:
     return {
         "seconds": time.perf_counter() - started,
         "processor_seconds": usage.ru_utime + usage.ru_stime,
-        "peak_bytes": 1024 * usage.ru_maxrss,
+        "peak_bytes": peak,
     }
+
+
+def peak_of(process: int) -> int:
+    """Bytes that a running process has held at most; what ``wait4`` says includes this one's at the fork."""
+    try:
+        lines = Path(f"/proc/{process}/status").read_text().splitlines()
+    except OSError:
+        return 0
+    return 1024 * next((int(line.split()[1]) for line in lines if line.startswith("VmHWM")), 0)
 
 
 def one_by_one(run: Path, texts: list[str]) -> float:

@@ -180,19 +180,19 @@ class Predictor:
 
     def _seen(self, texts: tuple[str, ...]) -> "_Seen":
         """A text, or both of a pair, as the network sees them."""
-        sight, words, numbers, read = self.data.sight, list[str](), list[int](), list[int]()
-        lengths = np.zeros(len(texts), dtype=np.int64)
+        sight, words, read = self.data.sight, list[str](), list[int]()
+        numbers, lengths, before = [], np.zeros(len(texts), dtype=np.int64), 0
         for side, text in enumerate(texts):
             found, before = tokenise(text, self.data.tokeniser), len(words)
             words += found
-            numbers += map(self.index.get, found, repeat(0))  # type: ignore[arg-type]
-            known = before + np.flatnonzero(numbers[before:]).astype(np.int32)
+            numbers.append(np.fromiter(map(self.index.get, found, repeat(0)), np.int32, len(found)))  # type: ignore[arg-type]
+            known = np.flatnonzero(numbers[-1]).astype(np.int32)
             if isinstance(sight, TokenSequence):
                 known = fit(known, sight.tokens, sight.keep)
             lengths[side] = len(known)
-            read += known.tolist()
+            read += (before + known).tolist()
         first = len(words) if len(texts) == 1 else before
-        return _Seen(tuple(words), first, np.array(numbers, dtype=np.int32), tuple(read), lengths)
+        return _Seen(tuple(words), first, np.concatenate(numbers), tuple(read), lengths)
 
     def _relaxed(self, seen: list["_Seen"], explain: bool) -> Iterator["_Outcome"]:
         """What each of these texts, of which something was read, ends in."""
