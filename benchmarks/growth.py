@@ -46,6 +46,8 @@ from benchmarks.measure import (
 )
 from eqspike.build import configure, make_backend
 from eqspike_seq.config.settings import FORMAT, RunConfig
+from eqspike_seq.devices.chip import Chip
+from eqspike_seq.devices.device_model import IDEAL, read_device
 from eqspike_seq.files import write_json
 from eqspike_seq.learning.estimators import ByLength, ThreePhase
 from eqspike_seq.learning.optimisers import RowDescent
@@ -152,11 +154,12 @@ def words_step(
     labels = torch.randint(0, classes, (TEXTS,), generator=generator)
     batch, descent = Lookup(table, ids, labels, counts=torch.ones(ids.shape)), RowDescent(table)
     backend = DenseBackend(free_steps=SWEEPS, nudge_steps=SWEEPS, tolerance=-1.0)
+    chip = Chip(read_device(IDEAL), dict(network.named()), 0)
     estimator = ByLength(ThreePhase(0.1))
 
     def step() -> None:
         found = estimator(backend, network, batch).found
-        descent.step(multiplied_out(found, len(table))["X"], 0.0)
+        descent.step(multiplied_out(found, len(table))["X"], 0.0, chip, 0)
 
     phases = estimator(backend, network, batch).equilibria
     return step, sum(phase.ledger.total("multiply_accumulates") for phase in phases)
