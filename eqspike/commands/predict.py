@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, BinaryIO
@@ -81,6 +82,10 @@ def texts(flags: PredictFlags, inputs: int) -> Iterator[list[tuple[str, ...]]]:
     elif flags.file is None:
         if sys.stdin.isatty():
             print("A text a line, Ctrl-D to end:", file=sys.stderr)
+        with suppress(ImportError, AttributeError, OSError):  # on Linux a pipe holds 64 KiB unless it is asked for more
+            import fcntl
+
+            fcntl.fcntl(sys.stdin.buffer, fcntl.F_SETPIPE_SZ, AT_ONCE)
         yield from lines(sys.stdin.buffer, "standard input", inputs)
     else:
         try:
