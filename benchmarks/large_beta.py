@@ -44,7 +44,7 @@ from eqspike_seq.relaxation.equilibrium import Backend
 from eqspike_seq.runs.environment import environment
 
 BETAS, TRAINED = (0.1, 0.2, 0.5, 1.0, 1.5, 2.0, 5.0), (0.1, 0.5, 1.0, 2.0, 5.0)
-SMALL, DRAWS, TEXTS, EPOCHS, SEEDS = 1e-3, 8, 64, 2, (0, 1)
+SMALL, DRAWS, TEXTS, EPOCHS, SEEDS = 1e-3, 8, 64, 2, (0,)
 POOLING = {"network": "pooling", "dim": 16, "queries": 4, "hidden": (32,), "learning_rate": (3e-3,)}
 SUBJECTS: dict[str, dict[str, Any]] = {"digits": {"epochs": 4}, "mini": {"epochs": 2, **POOLING}}
 NOISE: dict[str, dict[str, dict[str, Any]]] = {  # by subject; those of WTA draw winners in place of a softmax
@@ -60,9 +60,10 @@ NOISE: dict[str, dict[str, dict[str, Any]]] = {  # by subject; those of WTA draw
     },
 }
 NONE = "none"
+BOUNDED = replace(SETTLED, free_steps=300, nudge_steps=300)  # for nudges under which nothing may settle
 
 
-def config_of(subject: str, noise: str) -> RunConfig:
+def config_for(subject: str, noise: str) -> RunConfig:
     """The settings of stochastic neurons with this noise, or of the same network on rates."""
     given = {"precision": "float32", **SUBJECTS[subject]}
     if noise == NONE:
@@ -91,9 +92,9 @@ def gradient_rows(subject: str, stage: str, network: Network, batch: Batch) -> l
     """Of every β and kind of noise, against the mean-field gradient and against rates at the same β."""
     wide, exact, rows = network.to(torch.float64), batch.to(torch.float64), []
     truth = ThreePhase(SMALL)(SETTLED, wide, exact).gradients
-    backends = {noise: make_backend(config_of(subject, noise)) for noise in NOISE[subject]}
+    backends = {noise: make_backend(config_for(subject, noise)) for noise in NOISE[subject]}
     for beta in BETAS:
-        rates = ThreePhase(beta)(SETTLED_SOON, wide, exact).gradients
+        rates = ThreePhase(beta)(BOUNDED, wide, exact).gradients
         about = {"subject": subject, "stage": stage, "beta": beta}
         rows.append({**about, "noise": NONE, "cosine": [cosines(rates, truth)]})
         for noise, backend in backends.items():
@@ -102,9 +103,6 @@ def gradient_rows(subject: str, stage: str, network: Network, batch: Batch) -> l
             row["cosine_to_rates"] = [cosines(each, rates) for each in found]
             rows.append({**row, "cosine_of_mean": cosines(mean_of(found), truth)})
     return rows
-
-
-SETTLED_SOON = replace(SETTLED, free_steps=300, nudge_steps=300)  # for nudges under which nothing may settle
 
 
 @torch.no_grad()
@@ -145,7 +143,7 @@ def main(json_file: JsonFile, subjects: tuple[str, ...] = tuple(SUBJECTS), seeds
         write_json(json_file, {"format": FORMAT, **facts, "environment": environment(), **found})
 
     for subject in subjects:
-        config = config_of(subject, NONE)
+        config = config_for(subject, NONE)
         data = load_dataset(config.data, reporter.status)
         for stage, epochs in (("initial", 0), ("trained", EPOCHS)):
             if not any((row["subject"], row["stage"]) == (subject, stage) for row in gradients):
@@ -157,7 +155,7 @@ def main(json_file: JsonFile, subjects: tuple[str, ...] = tuple(SUBJECTS), seeds
                 for beta in TRAINED:
                     about = {"subject": subject, "noise": noise, "beta": beta, "seed": seed}
                     if not any(about.items() <= row.items() for row in training):
-                        found = accuracy(varied(config_of(subject, noise), seed=seed, beta=beta), data)
+                        found = accuracy(varied(config_for(subject, noise), seed=seed, beta=beta), data)
                         training.append({**about, "validation_accuracy": found})
                         save()
                         reporter.out.print(training[-1])

@@ -46,6 +46,7 @@ def value(file: str, key: str) -> float:
         ("docs/energy.md", 7),
         ("docs/speed.md", 15),
         ("docs/snli.md", 3),
+        ("docs/local-learning.md", 3),
         ("docs/how-to/several-machines.md", 3),
         ("docs/how-to/hand-off.md", 1),
         ("docs/how-to/imperfect-hardware.md", 1),

@@ -23,7 +23,7 @@ from analysis.energy import DIGITAL, part_of
 from analysis.folders import Run, groups
 from analysis.folders import read as open_json
 from analysis.paper import ACCURACIES, PUBLISHED
-from docs.tools import energy_tables, reproduce, speed_tables
+from docs.tools import energy_tables, local_learning, reproduce, speed_tables
 from docs.tools.markdown import FIGURES, INDEX, RESULTS, label_of, read, runs_of, table
 from eqspike.provenance import command_of
 from eqspike_seq.devices.device_model import read_device
@@ -412,6 +412,9 @@ TABLES: dict[str, Callable[[], str]] = {
     "headline-index": lambda: headline("../"),
     "robustness": lambda: robustness("imdb"),
     "robustness-digits": lambda: robustness("digits"),
+    "dynamics": local_learning.dynamics,
+    "large-beta": local_learning.nudges,
+    "local-optimisers": local_learning.optimisers,
     "few-bits": few_bits,
     "words-start": lambda: seeds("words", "../"),
     "nudges": nudges,
