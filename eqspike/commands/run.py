@@ -23,7 +23,7 @@ def main(arguments: list[str]) -> None:
         result = run(config, reporter, job)
     if job.rank == 0:
         inputs = config.data.inputs if isinstance(config.data, Texts) else 0
-        show(Path(result["path"]), inputs, Console(highlight=False, markup=False, emoji=False, soft_wrap=True))
+        show(Path(result["path"]), inputs, Console(highlight=False, markup=False, emoji=False))
     job.leave()
 
 
@@ -44,10 +44,9 @@ def show(path: Path, inputs: int, console: Console) -> None:
         shown.add_row("note", "synthetic texts: no evidence about real ones")
     shown.add_row("run folder", str(path))
     console.print(shown)
-    steps = Table(show_header=False, box=None, pad_edge=False)
+    console.print()
     for what, command in following(path, inputs):
-        steps.add_row(what, command)
-    console.print("", steps)
+        console.print(f"{what:<14}{command}", soft_wrap=True)
 
 
 def following(path: Path, inputs: int) -> list[tuple[str, str]]:

@@ -1,7 +1,9 @@
 """``eqspike report``: one file, every text escaped, alive in a real browser."""
 
+import io
 import json
 import re
+import shlex
 import shutil
 import xml.etree.ElementTree as ElementTree
 from base64 import b64decode
@@ -11,13 +13,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 from sklearn.metrics import confusion_matrix, precision_score, recall_score
 
 from analysis.answers import confusion, mistakes, texts
 from analysis.folders import open_run
 from analysis.report import page
 from analysis.style import figure, svg_of
-from eqspike.commands.run import parse_run
+from eqspike.commands.run import parse_run, show
 from eqspike.provenance import command as made_by
 from eqspike.provenance import command_of
 from eqspike_seq.files import save_arrays
@@ -163,6 +166,15 @@ def test_confusion_and_mistakes_are_those_of_the_predictions(folders: list[Path]
 def test_the_command_shown_makes_the_same_settings(arguments: str) -> None:
     config = parse_run(arguments.split())
     assert parse_run(command_of(config.settings()).split()[2:]) == config
+
+
+def test_a_run_ends_within_80_columns_its_next_commands_whole(folders: list[Path]) -> None:
+    out = io.StringIO()
+    show(folders[1], 1, Console(width=80, file=out, highlight=False, markup=False, emoji=False))
+    facts, commands = out.getvalue().split("\n\n")
+    assert max(map(len, facts.splitlines())) <= 80 and "than dense EP" in " ".join(facts.split())
+    for line, name in zip(commands.splitlines(), ("predict", "report", "energy"), strict=True):
+        assert shlex.split(line[14:])[:3] == ["eqspike", name, str(folders[1])]
 
 
 def test_same_runs_same_page(folders: list[Path]) -> None:
