@@ -100,7 +100,7 @@ def test_an_interrupted_sweep_goes_on_and_other_settings_are_refused(
     out, again = tmp_path / "s", (*BASE, "--vary", "beta=0.1,0.2,0.3", "--out", tmp_path / "s")
     original, calls = module.run, []
 
-    def stopped_in_the_second(config: object, reporter: object) -> object:
+    def stopped_in_the_second(config: object, reporter: object, **more: object) -> object:
         calls.append(config)
         if len(calls) == 2:
             raise KeyboardInterrupt
@@ -125,7 +125,7 @@ def test_a_setting_that_diverges_is_named_and_the_others_go_on(
 ) -> None:
     original = module.run
 
-    def diverging(config: object, reporter: object) -> object:
+    def diverging(config: object, reporter: object, **more: object) -> object:
         if config.learning.beta == 0.2:  # type: ignore[attr-defined]
             raise DivergenceError("training diverged: a gradient of step 7 is not finite")
         return original(config, reporter)  # type: ignore[arg-type]
@@ -134,7 +134,7 @@ def test_a_setting_that_diverges_is_named_and_the_others_go_on(
     command(*BASE, "--vary", "beta=0.2,0.3", "--out", tmp_path / "s")
     assert "trial 1: training diverged" in capsys.readouterr().out
     assert [trial["state"] for trial in trials(tmp_path / "s")] == ["fail", "complete"]
-    monkeypatch.setattr(module, "run", lambda *_: (_ for _ in ()).throw(ConfigError("a disk that is full")))
+    monkeypatch.setattr(module, "run", lambda *_, **__: (_ for _ in ()).throw(ConfigError("a disk that is full")))
     with pytest.raises(SystemExit):
         command(*BASE, "--vary", "beta=0.2,0.3", "--out", tmp_path / "t")
     assert not (tmp_path / "t/sweep.json").exists()  # no fault of the setting: nothing is held against it
