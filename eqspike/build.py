@@ -174,8 +174,8 @@ def refuse_idle(acting: Settings, given: Settings) -> None:
 def before_sizes(dataset: str, backend: str, preset: str, given: Settings) -> dict[str, Any]:
     """``preset_settings``; of texts with ``start`` also those of that run that say what its network is.
 
-    Without it pairs of one's own have a token layer, where the backend relaxes one, and with token queries one's own
-    texts spike at rates. Raises ConfigError.
+    Without it pairs of one's own have a token layer, except in Brian2, and with token queries one's own texts spike at
+    rates. Raises ConfigError.
     """
     settings = preset_settings(dataset, backend, preset, given)
     if given.get("start") is not None and not issubclass(data_kind(settings), Images):
@@ -183,8 +183,7 @@ def before_sizes(dataset: str, backend: str, preset: str, given: Settings) -> di
     if settings["preset"] != OWN:
         return settings
     if of_pairs({**settings, **given}):
-        rates = backend == "brian2" or given.get("neuron", "sigma-delta") != "sigma-delta"
-        settings["network"] = "tokens" if rates else "token-layer"
+        settings["network"] = "tokens" if backend == "brian2" else "token-layer"
     if issubclass(network_kind({**settings, **given}), TextNetwork):
         rates_too = preset_settings(dataset, backend, preset, {"neuron": "if", **given})
         settings = {**rates_too, "neuron": "if", "network": settings["network"]}
@@ -226,13 +225,17 @@ def configured(dataset: str, backend: str, preset: str, given: Settings) -> RunC
 
 
 def refuse_token_layer(settings: Settings) -> None:
-    """Raises ConfigError where the backend relaxes none and there is one."""
+    """Raises ConfigError where there is a token layer and the backend does not relax it so."""
     kind = backend_kind(settings)
-    if issubclass(network_kind(settings), TokenLayerNetwork) and not kind.compares:
-        got = (
-            "--backend brian2" if kind is BrianBackend else f"--backend spiking --neuron {settings.get('neuron', 'if')}"
-        )
-        raise ConfigError(f"{got}: it has no token layer. Take --network tokens, or --neuron sigma-delta.")
+    if not issubclass(network_kind(settings), TokenLayerNetwork):
+        return
+    if kind is BrianBackend:
+        raise ConfigError("--backend brian2: it has no token layer. Take --network tokens, or --backend spiking.")
+    if kind is SpikingBackend:
+        for flag, known in (("circuit", ("clocked",)), ("rule", ("count", "membrane"))):
+            if (got := settings.get(flag, known[0])) not in known:
+                neuron = settings.get("neuron", "if")
+                raise ConfigError(f"--{flag} {got}: a token layer with --neuron {neuron} has {' or '.join(known)}")
 
 
 def configure(dataset: str, backend: str = "dense", preset: str = "", **settings: Any) -> RunConfig:

@@ -1,7 +1,7 @@
 """What spikes cost: events sent by each layer, the synapses that they reach, the neurons that they wake."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -17,7 +17,7 @@ from eqspike_seq.ledger import (
     real_units,
 )
 from eqspike_seq.model.batch import Batch
-from eqspike_seq.model.network import Network, State, phi
+from eqspike_seq.model.network import Network, State
 from eqspike_seq.phases import Phase
 from eqspike_seq.text_ledgers import LedgerByText
 
@@ -27,6 +27,7 @@ class ProjectionActivity:
     """What s¹ did in one phase: computed at ``retrievals`` (B,) moments, by ``hopattn`` or, None, as σ.
 
     ``spikes`` (B,) unit spikes are of neurons that are stepped as those above; None where it puts out values instead.
+    Of a token layer they are those of s^c: s¹ puts out values.
     """
 
     retrievals: Tensor
@@ -61,11 +62,15 @@ class Activity:
         taken, above = torch.full_like(none, steps), [none] * len(sent)
         read = first.retrievals * units1
         active = taken * units1 if first.hopattn is None else read
+        spikes, updated = list(sent), [taken * size for size in network.shape.sizes[1:]]
+        if network.shape.compared and first.spikes is not None:
+            spikes, updated = [first.spikes, *sent], [taken * compared_units(network.shape, batch.mask), *updated]
+            first, above = replace(first, spikes=None), [none, *above]
         return cls(
             taken,
-            [none if first.spikes is None else first.spikes, *sent],
+            [none if first.spikes is None else first.spikes, *spikes],
             [read if first.spikes is None else none, *above],
-            [active, *(taken * size for size in network.shape.sizes[1:])],
+            [active, *updated],
             [none if first.spikes is None else taken * units1 - active, *above],
             first.hopattn,
         )
@@ -214,15 +219,19 @@ def woken(sent: list[Tensor], steps: Tensor) -> list[Tensor]:
 
 
 def events_by_tick(network: Network, batch: Batch, first: ProjectionActivity, fired: list[list[Tensor]]) -> Tensor:
-    """Synaptic events of each text until each tick, (ticks, B); spikes of s¹ are spread evenly over the ticks.
+    """Synaptic events of each text until each tick, (ticks, B); spikes of s¹, or s^c, are spread evenly over the ticks.
 
     ``fired``: at each tick the spikes so far of s², s³, …, each (B,).
     """
     below, *outs = fan_outs(network, batch)
-    each = real_units(network.shape, batch.mask) if first.spikes is None else first.spikes / len(fired)
+    values, spread = real_units(network.shape, batch.mask), 0 if first.spikes is None else first.spikes / len(fired)
+    each = (values if first.spikes is None else spread) * below
+    if network.shape.compared:
+        compared, *outs = outs
+        each = values * below + spread * compared
     return torch.stack(
         [
-            sum((f * out for f, out in zip(layers, outs, strict=True)), (tick + 1) * each * below)
+            sum((f * out for f, out in zip(layers, outs, strict=True)), (tick + 1) * each)
             for tick, layers in enumerate(fired)
         ]
     )
@@ -246,17 +255,17 @@ def change_of_halves(counts: list[Tensor], late: list[Tensor], window: int) -> T
 
 
 def course_of_rates(
-    network: Network, drive: Tensor, spikes: list[Tensor], sent: list[Tensor], tick_steps: int
+    energy: Callable[[State], Tensor], spikes: list[Tensor], sent: list[Tensor], tick_steps: int
 ) -> dict[str, Tensor]:
     """Residual and φ at each tick of a recorded phase, from its spike rates, both (ticks, B).
 
-    ``spikes`` (steps, B, Hᵢ) of each layer above s¹, ``sent`` s¹ at each tick, ``drive`` as ``phi`` takes it. The
-    residual is the largest change of a rate since the tick before; at first, from the middle of σ.
+    ``energy`` is φ of a state, ``spikes`` (steps, B, Hᵢ) of each layer above s¹, ``sent`` s¹ at each tick. The residual
+    is the largest change of a rate since the tick before; at first, from the middle of σ.
     """
-    layers = [torch.stack([tick.to(drive).mean(0) for tick in raster.split(tick_steps)]) for raster in spikes]
+    layers = [torch.stack([tick.to(sent[0]).mean(0) for tick in raster.split(tick_steps)]) for raster in spikes]
     changes = [torch.cat([rates[:1] - 0.5, rates.diff(dim=0)]).abs().amax(2) for rates in layers]
     states = (State(s1, tuple(rates[tick] for rates in layers)) for tick, s1 in enumerate(sent))
     return {
         "residual": torch.stack(changes).amax(0),
-        "phi": torch.stack([phi(network, drive, state) for state in states]),
+        "phi": torch.stack([energy(state) for state in states]),
     }

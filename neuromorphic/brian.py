@@ -9,6 +9,7 @@ Source: Stimberg, Brette & Goodman (2019), Brian 2.
 
 import math
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -20,7 +21,7 @@ from pydantic import SkipValidation
 from eqspike_seq.errors import ConfigError
 from eqspike_seq.ledger import HopAttnActivity, row_tokens
 from eqspike_seq.model.batch import Batch
-from eqspike_seq.model.network import Network, State
+from eqspike_seq.model.network import Network, State, phi
 from eqspike_seq.model.projection import prepare
 from eqspike_seq.model.synapses import Rates
 from eqspike_seq.phases import Phase
@@ -127,7 +128,9 @@ class BrianBackend(RateCode):
             reading_steps=self.tick_steps,
             trace={
                 **{f"spikes_s{i}": raster > 0 for i, raster in enumerate(rasters, start=2)},
-                **course_of_rates(exact, drive, rasters, list(map(torch.from_numpy, ticks)), self.tick_steps),
+                **course_of_rates(
+                    partial(phi, exact, drive), rasters, list(map(torch.from_numpy, ticks)), self.tick_steps
+                ),
             },
             synapses=Rates(rates),
             kept=end,

@@ -100,7 +100,6 @@ class SigmaDeltaBackend(Backend):
     circuit: SkipValidation[Circuit | None] = Gated()
     rule: SkipValidation[Rule] = Count()
     dtype: torch.dtype = torch.float32
-    compares: ClassVar[bool] = True
     feedback_rules: ClassVar[tuple[FeedbackRule, ...]] = ("plain",)
     together: ClassVar[int] = 32
 

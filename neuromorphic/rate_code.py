@@ -20,8 +20,10 @@ from eqspike_seq.config.section import Positive
 from eqspike_seq.errors import ConfigError
 from eqspike_seq.model.batch import Batch
 from eqspike_seq.model.network import Network, State
+from eqspike_seq.model.products import read_below
 from eqspike_seq.model.projection import Layer
 from eqspike_seq.model.synapses import ByRule, Products
+from eqspike_seq.model.token_layer import TokenLayer
 from eqspike_seq.phases import Phase
 from eqspike_seq.relaxation.equilibrium import Backend, PhaseEnd
 from neuromorphic.activity import Activity, change_of_halves, course_of_rates, events_by_tick, rates_by_tick
@@ -34,8 +36,9 @@ from neuromorphic.attention.clocked import (
     SpikingProjection,
     Tick,
 )
+from neuromorphic.attention.token_rates import TokenRates, TokenRatesNudged, seen
 from neuromorphic.neurons import IntegrateAndFire, Neuron, Noise
-from neuromorphic.plasticity import Count, Rule, Traced, local_products
+from neuromorphic.plasticity import Count, Rule, Side, Traced, local_products
 from neuromorphic.population import Chain, Counts, NoTraces, Population, SlowTraces
 
 TIE = 1e-3  # of one spike: the weight of the output trace where spike counts are equal
@@ -47,7 +50,7 @@ class _Kept:
 
     layer: Layer
     neurons: Population
-    projection: ClockedProjection
+    projection: ClockedProjection | TokenRates
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,7 @@ class _Course:
     ``put`` gives what s¹ puts out for r², ``pull`` the current into the output for its low-passed spikes.
     """
 
-    projection: ClockedProjection | SoftmaxAnchor | SpikingAnchor
+    projection: ClockedProjection | TokenRates | SoftmaxAnchor | SpikingAnchor | TokenRatesNudged
     put: Callable[[Tensor], Tensor]
     steps: int
     pull: Callable[[Tensor], Tensor | float]
@@ -119,14 +122,19 @@ class SpikingBackend(RateCode):
 
     def free(self, network: Network, batch: Batch, record: bool = False) -> PhaseEnd[_Kept]:
         """The free phase, from neurons at rest."""
-        layer, rest, chain = Layer.of(network, batch, self.dtype), network.rest(len(batch)).layers, Chain(network)
+        layer = (TokenLayer if network.shape.compared else Layer).of(network, batch, self.dtype)
+        rest, chain = network.rest(len(batch)).layers, Chain(network)
         silent = rest[0].new_zeros(len(batch), 1, chain.size)
         noise = Noise(batch.seed, self.neuron.stochastic)
         traces = rest[0].unsqueeze(1).clone(), rest[-1].unsqueeze(1).clone()
         neurons = Population(chain, noise, self.neuron.rest(silent), silent, *traces)
         tick = Tick(self.tick_steps, self.neuron, noise)
         circuit = self.circuit if network.shape.attention else None
-        projection = (SpikingProjection.of if circuit is None else circuit.projection)(layer, batch, tick)
+        projection: ClockedProjection | TokenRates
+        if isinstance(layer, TokenLayer):
+            projection = TokenRates.of(layer, batch, tick, self.feedback_tau)
+        else:
+            projection = (SpikingProjection.of if circuit is None else circuit.projection)(layer, batch, tick)
         course = _Course(projection, projection.free, self.free_steps, lambda _: 0.0, NoTraces(), record)
         counts = self._run(neurons, course)
         found = self._equilibrium(network, batch, course, counts, Phase.FREE)
@@ -218,12 +226,17 @@ class SpikingBackend(RateCode):
 
         def products() -> Products:
             """What the synapses hold at the end of a phase by ``rule``."""
-            counted = [rates.projection.flatten(1), *rates.layers]
+            counted = [read_below(network, batch, rates.projection), *rates.layers]
             owns = [counted[0], *((spikes / self.window).clamp(0, 1) for spikes in of.own)]
+            ticks = self.window // self.tick_steps
+            change, mean = course.projection.recall(ticks, group)
+            states = (replace(rates, recall=change), replace(rates, recall=mean))
+            if isinstance(course.projection, TokenRates):
+                own = course.projection.own(ticks, group)
+                mine = self.rule.input(Side(rates.projection, own, rates.projection, rates.projection))
+                states, owns[0] = seen(mine, rates, (change, mean)), read_below(network, batch, own)
             sides = course.traces.sides(counted, owns, group)
-            change, mean = course.projection.recall(self.window // self.tick_steps, group)
-            seen = (replace(rates, recall=change), replace(rates, recall=mean))
-            return local_products(self.rule, network, batch, sides[0], sides, seen)
+            return local_products(self.rule, network, batch, sides[0], sides, states)
 
         return PhaseEnd(
             rates=rates,
@@ -242,9 +255,8 @@ class SpikingBackend(RateCode):
     def _recorded(self, network: Network, course: _Course, counts: Counts, group: int) -> dict[str, Tensor]:
         """Spikes, residual and φ of a recorded phase."""
         raster = counts.chain.layers(torch.stack([z[:, group].bool() for z in counts.spikes]))
-        drive = course.projection.layer.inputs.drive.to(network.dtype)
         sent = [course.projection.whole(s1)[:, group] for s1 in counts.sent]
         return {
             **{f"spikes_s{index}": spikes for index, spikes in enumerate(raster, start=2)},
-            **course_of_rates(network, drive, raster, sent, self.tick_steps),
+            **course_of_rates(course.projection.layer.phi, raster, sent, self.tick_steps),
         }

@@ -39,12 +39,11 @@ def preset_settings(dataset: str, backend: str, preset: str, given: Mapping[str,
 
 
 def default_preset(dataset: str, backend: str, given: Mapping[str, Any]) -> str:
-    """The preset of a data set on a backend, for the kinds of network and neuron that are ``given``, if they are."""
+    """The preset of a data set on a backend, for the kind of network that is ``given``, if one is."""
     if dataset not in DATASETS:
         return OWN
     entry = DATASETS[dataset]
-    rates = backend == "brian2" or (backend == "spiking" and given.get("neuron", "sigma-delta") != "sigma-delta")
-    tokens = given.get("network") == "tokens" or (rates and entry.inputs == 2)  # rate codes have no token layer
+    tokens = given.get("network") == "tokens" or (backend == "brian2" and entry.inputs == 2)  # which has no token layer
     return entry.tokens if entry.tokens and tokens else entry.preset
 
 

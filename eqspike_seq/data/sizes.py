@@ -74,6 +74,7 @@ def of_sentences(lengths: Sequence[int] | NDArray[np.int64], classes: int, texts
         "checkpoint_every": max(50, math.ceil(texts / batch)),
         "word_dropout": 0.1,
         "learning_rate": (2e-3 if few else 1e-3,),
+        "rule": "membrane",
         # of neurons that send changes: what comes back is weakened twice on its way to s1
         "projection_threshold": 1.0,
         "output_threshold": 0.25,

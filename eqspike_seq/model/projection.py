@@ -156,6 +156,10 @@ class Layer:
         """The state that free phases start from."""
         return self.network.rest(texts)
 
+    def phi(self, state: State) -> Tensor:
+        """φ of the network for each text, (B,)."""
+        return phi(self.network, self.inputs.drive.to(self.full), state)
+
     def by_projection(self, counted: Tensor) -> Tensor:
         """Sums over the rows of each projection, (B, [G,] P, R) → (B, [G,] P), of a token layer from (B, [G,] 1, R)."""
         if self.inputs.sums is not None:
@@ -309,10 +313,6 @@ class DenseProjection(Layer):
         query = torch.zeros_like(inputs.drive) if shape.uniform else inputs.drive + self.down(s2)
         found = hopattn(query, inputs.patterns, inputs.bias, values=inputs.values) if shape.attention else sigma(query)
         return real(found, inputs.rows)
-
-    def phi(self, state: State) -> Tensor:
-        """φ of the network for each text, (B,)."""
-        return phi(self.network, self.inputs.drive.to(self.full), state)
 
     def looped(self, state: State) -> tuple[Tensor, Tensor]:
         """(s², q̂/τ): where the loop through HopAttn starts, and what it turns."""

@@ -129,8 +129,8 @@ class TokenLayer(DenseProjection):
         return returning(s2, self.w2, self.sums, self.network.shape.temperature)
 
     def up(self, s1: Tensor) -> Tensor:
-        """w₂ of the sums over s^c, (B, H₂), in the type of the weights."""
-        return (summed(s1.to(self.w2.dtype), self.sums).flatten(1) @ self.w2.T).to(self.full)
+        """w₂ of the sums over s^c, (B, [G,] H₂), in the type of the weights."""
+        return (summed(s1.to(self.w2.dtype), self.sums).flatten(-2) @ self.w2.T).to(self.full)
 
     def phi(self, state: State) -> Tensor:
         """φ of the network for each text, (B,)."""

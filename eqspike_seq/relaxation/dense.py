@@ -65,7 +65,6 @@ class DenseBackend(Backend):
     dtype: torch.dtype = torch.float32
     order: Order = "alternating"
     """Order of the updates within a sweep."""
-    compares: ClassVar[bool] = True
     feedback_rules: ClassVar[tuple[FeedbackRule, ...]] = ("plain", "vector-field", "exact")
     together: ClassVar[int] = 32
 

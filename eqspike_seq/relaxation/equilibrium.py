@@ -53,7 +53,6 @@ class Backend(Section):
     """
 
     together: ClassVar[int]
-    compares: ClassVar[bool] = False  # whether it relaxes a token layer
     feedback_rules: ClassVar[tuple[FeedbackRule, ...]] = ()
     dtype: torch.dtype  # of large products
 

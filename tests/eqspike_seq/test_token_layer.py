@@ -298,9 +298,12 @@ def test_single_texts_may_have_a_token_layer(tmp_path: Path) -> None:
     assert (tmp_path / "run" / "result.json").is_file()
 
 
-def test_backends_without_a_token_layer_say_so() -> None:
-    with pytest.raises(ConfigError, match="--backend spiking --neuron if.*: it has no token layer. Take --network tok"):
-        configure("snli", "spiking", network="token-layer", neuron="if", preset="snli")
+def test_what_a_token_layer_does_not_go_with_is_said() -> None:
+    with pytest.raises(ConfigError, match="--backend brian2: it has no token layer. Take --network tokens, or"):
+        configure("snli", "brian2", network="token-layer", preset="snli")
+    for flag, got, known in (("circuit", "wta", "clocked"), ("rule", "trace", "count or membrane")):
+        with pytest.raises(ConfigError, match=f"--{flag} {got}: a token layer with --neuron lif has {known}"):
+            configure("snli", "spiking", neuron="lif", **{flag: got})
     with pytest.raises(ConfigError, match="--projections: got ab ab, expected one or more, each once"):
         configure("snli", projections=("ab", "ab"))
     assert make_backend(configure("snli")).name == "dense"
