@@ -120,7 +120,8 @@ class SigmaDeltaBackend(Backend):
         projection = (FreeProjection if circuit is None else circuit.projection)(layer, batch)
         if network.shape.compared:
             steps = (theta1, self.projection_nudge_threshold)
-            projection, theta1 = TokenProjection(projection, steps, self.deadband), self.token_threshold
+            graded, theta1 = self.events == "graded", self.token_threshold
+            projection = TokenProjection(projection, steps, self.deadband, graded)
         origins = [*for_each(self.origin, len(rest.layers) - 1), 0.5]
         start = tuple(torch.full_like(s, origin) for s, origin in zip(rest.layers, origins, strict=True))
         before = State(torch.zeros_like(rest.projection), start)

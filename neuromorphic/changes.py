@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from eqspike_seq.model.attention import chosen
 from eqspike_seq.model.network import State, sigma
 from eqspike_seq.model.packing import summed
 from eqspike_seq.model.products import Recall, read_below
@@ -83,7 +84,7 @@ class _Neurons:
         if not self.network.shape.compared:
             return units.flatten(units.dim() - 3) @ self.layer.w2.T
         assert self.layer.inputs.sums is not None
-        found = summed(units.to(self.layer.full), self.layer.inputs.sums[texts])
+        found = summed(units.to(self.layer.full), chosen(self.layer.inputs.sums, texts))
         return found.flatten(-2) @ self.network.weights[0].T
 
     def awaits(self, within: list[Tensor], units1: Tensor, s2: Tensor) -> Tensor:
@@ -114,7 +115,8 @@ class FreeNeurons(_Neurons):
 
     def read(self, texts: Texts) -> Tensor:
         """From what s² has transmitted."""
-        return self.projection.free(self.transmitted[0][texts], texts, self.theta1 * self.units1[texts])
+        s2, sent = chosen(self.transmitted[0], texts), self.theta1 * chosen(self.units1, texts)
+        return self.projection.free(s2, texts, sent)
 
     def fire1(self, before: Tensor, own: Tensor, texts: Texts) -> Tensor:
         """The change of its activation."""
@@ -180,13 +182,13 @@ class NudgedNeurons(_Neurons):
 
     def read(self, texts: Texts) -> Tensor:
         """Its change since, by that of s²."""
-        s2, sent = self.transmitted[0][texts], self.theta1 * self.units1[texts]
+        s2, sent = chosen(self.transmitted[0], texts), self.theta1 * chosen(self.units1, texts)
         own = self.own1[texts] = self.projection.change(s2, texts, sent).to(self.own1.dtype)
         return own
 
     def fire1(self, before: Tensor, own: Tensor, texts: Texts) -> Tensor:
         """The dithered change."""
-        return send_dithered(before, own, self.theta1, self.xi1[texts])
+        return send_dithered(before, own, self.theta1, chosen(self.xi1, texts))
 
     def fire(self, index: int, below: Tensor) -> Tensor:
         """The dithered change of its activation; that of the output is pulled."""

@@ -33,6 +33,13 @@ def texts_at_once(queries: int, patterns: int) -> int:
     return max(1, SCORES_AT_ONCE // (queries * patterns))
 
 
+def chosen(part: Tensor, keep: Tensor | slice) -> Tensor:
+    """The texts named, of ``part`` (B, …): a slice, or a copy that takes a third of the time of ``part[keep]``."""
+    if isinstance(keep, slice) or keep.dtype == torch.bool:
+        return part[keep]
+    return part.index_select(0, keep)
+
+
 @dataclass(frozen=True)
 class Retrieval:
     """What queries q* have found, so that changes of it can be had without subtracting nearly equal numbers.
@@ -75,9 +82,9 @@ class Retrieval:
 
     def take(self, keep: Tensor | slice) -> "Retrieval":
         """The texts named only."""
-        bias, values = (None if part is None else part[keep] for part in (self.bias, self.values))
+        bias, values = (None if part is None else chosen(part, keep) for part in (self.bias, self.values))
         parts = (self.query, self.patterns, self.shares, self.total, self.found)
-        query, patterns, shares, total, found = (part[keep] for part in parts)
+        query, patterns, shares, total, found = (chosen(part, keep) for part in parts)
         return Retrieval(query, patterns, bias, shares, total, found, self.top, values, self.back)
 
 

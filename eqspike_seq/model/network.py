@@ -26,6 +26,7 @@ import torch
 from torch import Tensor
 
 from eqspike_seq.errors import ConfigError
+from eqspike_seq.model.attention import chosen
 
 LARGEST_WEIGHT = 1e9  # beyond it float32 does not hold the scores of HopAttn
 SPARSE = 0.5  # where the biases of a token layer start
@@ -142,7 +143,7 @@ class State:
 
     def take(self, rows: Tensor | slice) -> "State":
         """The texts named, in the order named."""
-        return State(self.projection[rows], tuple(layer[rows] for layer in self.layers))
+        return State(chosen(self.projection, rows), tuple(chosen(layer, rows) for layer in self.layers))
 
     def __add__(self, other: "State") -> "State":
         layers, recall = (

@@ -27,6 +27,7 @@ from torch import Tensor
 
 from eqspike_seq.model.attention import (
     Retrieval,
+    chosen,
     hopattn,
     hopattn_and_weights,
     hopattn_change,
@@ -66,8 +67,9 @@ class Inputs:
         if isinstance(keep, slice) and keep == slice(None):
             return self
         optional = (self.bias, self.rows, self.current, self.sums, self.values)
-        bias, rows, current, sums, values = (None if part is None else part[keep] for part in optional)
-        return Inputs(self.patterns[keep], bias, rows, self.drive[keep], self.target[keep], current, sums, values)
+        bias, rows, current, sums, values = (None if part is None else chosen(part, keep) for part in optional)
+        patterns, drive, target = (chosen(part, keep) for part in (self.patterns, self.drive, self.target))
+        return Inputs(patterns, bias, rows, drive, target, current, sums, values)
 
 
 def prepare(network: Network, batch: Batch, dtype: torch.dtype) -> Inputs:
@@ -213,7 +215,7 @@ class Found:
 
     def take(self, keep: Tensor | slice) -> Self:
         """The texts named only."""
-        return replace(self, rows=None if self.rows is None else self.rows[keep], start=self.start.take(keep))
+        return replace(self, rows=None if self.rows is None else chosen(self.rows, keep), start=self.start.take(keep))
 
     def transposed(self) -> Self:
         """For changes that travel from values to keys."""
@@ -254,7 +256,7 @@ class Sigma:
 
     def take(self, keep: Tensor | slice) -> "Sigma":
         """The texts named only."""
-        return Sigma(None if self.rows is None else self.rows[keep], self.query[keep])
+        return Sigma(None if self.rows is None else chosen(self.rows, keep), chosen(self.query, keep))
 
     def change(self, query: Tensor) -> Tensor:
         """Of s¹, by a change of its query, both (B, G, P, N, D)."""

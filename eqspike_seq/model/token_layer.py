@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from eqspike_seq.model.attention import BLOCKED, hopattn, potential, weights
+from eqspike_seq.model.attention import BLOCKED, chosen, hopattn, potential, weights
 from eqspike_seq.model.batch import Batch
 from eqspike_seq.model.network import Network, State, phi_above, sigma
 from eqspike_seq.model.packing import Packed, summed
@@ -50,8 +50,8 @@ class TokenAnchor(DenseAnchor):
 
     def take(self, keep: Tensor | slice) -> "TokenAnchor":
         """The texts named only, for changes."""
-        offset, low, high = (part[keep] for part in self.inside)
-        return replace(self, start=self.start.take(keep), sums=self.sums[keep], inside=(offset, low, high))
+        offset, low, high = (chosen(part, keep) for part in self.inside)
+        return replace(self, start=self.start.take(keep), sums=chosen(self.sums, keep), inside=(offset, low, high))
 
     def change(self, s2: Tensor, before: Tensor) -> Tensor:
         """Of s^c by a change of s² (B, G, H₂), after it had changed by ``before``."""
@@ -62,7 +62,7 @@ class TokenAnchor(DenseAnchor):
 
     def turned(self, change: Tensor) -> Tensor:
         """The change of q̂/τ by one of s^c."""
-        return (change @ self.w_a) / self.temperature
+        return change @ (self.w_a / self.temperature)
 
     def up(self, change: Tensor) -> Tensor:
         """w₂ of the sums, (B, G, H₂)."""
@@ -153,7 +153,7 @@ class TokenLayer(DenseProjection):
 
     def turned(self, units: Tensor) -> Tensor:
         """What s^c, or a change of it, sends to the queries."""
-        return (units @ self.w_a) / self.network.shape.temperature
+        return units @ (self.w_a / self.network.shape.temperature)
 
     def returned(self, s1: Tensor) -> Tensor:
         """What s¹, or a change of it, sends to s^c."""

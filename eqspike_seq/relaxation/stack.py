@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from eqspike_seq.model.attention import chosen
 from eqspike_seq.model.network import Network, sigma
 
 ROUNDS = 3  # of the layers above s¹ in an alternating sweep
@@ -92,7 +93,7 @@ class StackAnchor:
 
     def take(self, keep: Tensor | slice) -> "StackAnchor":
         """The texts named only."""
-        return StackAnchor(tuple(u[keep] for u in self.u), self.error[keep])
+        return StackAnchor(tuple(chosen(u, keep) for u in self.u), chosen(self.error, keep))
 
 
 def softmax_change(start: Tensor, change: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from eqspike_seq.config.section import Needs, Section
 from eqspike_seq.ledger import HopAttnActivity, row_tokens
-from eqspike_seq.model.attention import hopattn
+from eqspike_seq.model.attention import chosen, hopattn
 from eqspike_seq.model.batch import Batch
 from eqspike_seq.model.network import State
 from eqspike_seq.model.products import Recall
@@ -176,18 +176,22 @@ class GatedProjection(FreeProjection):
             self.retrievals[texts] += 1
             own = self._computed(query, layer.inputs, texts)
         else:
-            change = (query - self.query[texts]).to(layer.full).square().mean(3).sqrt()
+            before = chosen(self.query, texts)
+            change = (query - before).to(layer.full).square().mean(3).sqrt()
             anew = (change > self.threshold) | ~self.known[texts]
             asked = anew if rows is None else anew & rows[..., 0].bool()
             self.rows[texts] += layer.by_projection(asked)
-            own = self.own[texts].clone()
             moved = anew.flatten(1).any(1)  # the texts in which there is anything to compute
             self.retrievals[texts] += moved
-            if bool(moved.any()):
-                places = torch.arange(len(self.own), device=moved.device)[texts][moved]
-                new = self._computed(query[moved], layer.inputs.take(moved), places)
-                own[moved] = torch.where(anew[moved].unsqueeze(3), new, own[moved])
-            query = torch.where(anew.unsqueeze(3), query, self.query[texts])
+            if bool(anew.all()):
+                own = self._computed(query, layer.inputs, texts)
+            else:
+                own = chosen(self.own, texts).clone()
+                if bool(moved.any()):
+                    places = torch.arange(len(self.own), device=moved.device)[texts][moved]
+                    new = self._computed(query[moved], layer.inputs.take(moved), places)
+                    own[moved] = torch.where(anew[moved].unsqueeze(3), new, own[moved])
+                query = torch.where(anew.unsqueeze(3), query, before)
             self.known[texts] = True
         self.query[texts], self.own[texts] = query, own
         return own

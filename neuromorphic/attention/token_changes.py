@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from eqspike_seq.model.attention import chosen
 from eqspike_seq.model.network import State, sigma
 from eqspike_seq.model.products import Recall
 from eqspike_seq.model.token_layer import TokenLayer, clipped
@@ -25,13 +26,13 @@ from neuromorphic.neurons import send_dithered, send_on_change
 
 class TokenProjection(FreeProjection):
     """s^c in the free phase; ``units1`` (B, P, N, D) are the signed units that s¹ has sent, in steps of ``theta``, and
-    ``within`` (2, B) how many in this step, and by how many neurons."""
+    ``within`` (2, B) how many in this step, and by how many neurons where that is asked for."""
 
-    def __init__(self, hopattn: FreeProjection, thetas: tuple[float, float], deadband: float) -> None:
-        """``thetas`` of s¹: θ and, in the nudges, θ'."""
+    def __init__(self, hopattn: FreeProjection, thetas: tuple[float, float], deadband: float, graded: bool) -> None:
+        """``thetas`` of s¹: θ and, in the nudges, θ'. ``graded``: whether it is counted how many neurons send."""
         super().__init__(hopattn.layer, hopattn.batch)
         self.hopattn, (self.theta, self.theta_nudged) = cast(GatedProjection, hopattn), thetas
-        self.deadband = deadband
+        self.deadband, self.graded = deadband, graded
         self.units1 = torch.zeros_like(self.own)
         self.within = self.own.new_zeros(2, len(self.own))
 
@@ -39,20 +40,19 @@ class TokenProjection(FreeProjection):
         """Activations of s^c (b, P, N, H_c), of which ``sent`` has been transmitted so far."""
         layer = cast(TokenLayer, self.layer.take(texts))
         query = layer.inputs.drive + layer.turned(sent.to(layer.w2.dtype))
-        moved = send_on_change(
-            self.units1[texts], self.hopattn.retrieved(query, layer, texts), self.theta, self.deadband
-        )
-        self.units1[texts] += moved
-        self.within[:, texts] = torch.stack([moved.abs().flatten(1).sum(1), (moved != 0).flatten(1).sum(1)])
-        return sigma(self._heard(layer, s2, texts))
+        before = chosen(self.units1, texts)
+        moved = send_on_change(before, self.hopattn.retrieved(query, layer, texts), self.theta, self.deadband)
+        units = self.units1[texts] = before + moved
+        self.within[:, texts] = counted(moved, 1, self.graded)
+        return sigma(self._heard(layer, s2, units))
 
-    def _heard(self, layer: TokenLayer, s2: Tensor, texts: Texts) -> Tensor:
-        """u of s^c by what s¹ and ``s2`` have sent, in the precision of the weights."""
-        return layer.heard((self.theta * self.units1[texts]).to(layer.w2.dtype), s2).to(layer.full)
+    def _heard(self, layer: TokenLayer, s2: Tensor, units: Tensor) -> Tensor:
+        """u of s^c by the ``units`` that s¹ has sent, and by ``s2``, in the precision of the weights."""
+        return layer.heard((self.theta * units).to(layer.w2.dtype), s2).to(layer.full)
 
     def anchor(self, circuit: Circuit, base: State, groups: int, dither: Dither) -> "TokenNudges":
         """For nudges by ``circuit``; ``base`` is what had been transmitted when the free phase ended."""
-        u = self._heard(cast(TokenLayer, self.layer), base.layers[0], slice(None))
+        u = self._heard(cast(TokenLayer, self.layer), base.layers[0], self.units1)
         return TokenNudges(self, circuit.nudges(self.hopattn, groups, dither), u, groups, dither)
 
     def sent_within(self) -> list[Tensor]:
@@ -71,6 +71,7 @@ class TokenNudges(Nudges):
     def __init__(self, free: TokenProjection, hopattn: GatedNudges, u: Tensor, groups: int, dither: Dither) -> None:
         """``u`` is that of s^c when the free phase ended."""
         self.hopattn, self.theta, self.layer = hopattn, free.theta_nudged, cast(TokenLayer, free.layer)
+        self.graded = free.graded
         self.start = free.theta * free.units1
         self.inside, self.xi1 = clipped(u), dither(free.units1)
         self.units1 = free.own.new_zeros(len(free.own), groups, *free.units1.shape[1:])
@@ -80,12 +81,13 @@ class TokenNudges(Nudges):
         """That of the texts named, of which ``sent`` has been transmitted so far."""
         layer = cast(TokenLayer, self.layer.take(texts))
         own = self.hopattn.retrieved(layer.turned(sent.to(layer.w2.dtype)), texts).to(self.units1.dtype)
-        moved = send_dithered(self.units1[texts], own, self.theta, self.xi1[texts])
-        self.units1[texts] += moved
-        self.within[:, texts] = torch.stack([moved.abs().flatten(2).sum(2), (moved != 0).flatten(2).sum(2)])
-        u = F.linear((self.theta * self.units1[texts]).to(layer.w2.dtype), layer.w_a)
+        before = chosen(self.units1, texts)
+        moved = send_dithered(before, own, self.theta, chosen(self.xi1, texts))
+        units = self.units1[texts] = before + moved
+        self.within[:, texts] = counted(moved, 2, self.graded)
+        u = F.linear((self.theta * units).to(layer.w2.dtype), layer.w_a)
         u += layer.back(s2)
-        offset, low, high = (part[texts] for part in self.inside)
+        offset, low, high = (chosen(part, texts) for part in self.inside)
         return torch.clamp(u.to(offset.dtype).div_(2).add_(offset), low, high)
 
     def recall(self, s2: Tensor, group: int, sent: Tensor) -> tuple[Recall, Recall]:
@@ -102,3 +104,9 @@ class TokenNudges(Nudges):
     def activity(self, group: int = 0) -> ProjectionActivity:
         """What HopAttn took in one nudge so far."""
         return self.hopattn.activity(group)
+
+
+def counted(moved: Tensor, axes: int, graded: bool) -> Tensor:
+    """(units, neurons) sent of each text, or of each text and nudge, (2, …); of the neurons 0 unless ``graded``."""
+    units = moved.abs().flatten(axes).sum(axes)
+    return torch.stack([units, (moved != 0).flatten(axes).sum(axes) if graded else torch.zeros_like(units)])
