@@ -434,6 +434,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "digits": lambda: runs("digits", "../"),
     "pairs": lambda: seeds("pairs", "../"),
     "pairs-tried": lambda: seeds("pairs-tried", "../"),
+    "pairs-few": lambda: seeds("pairs-few", "../"),
     "snli": lambda: runs("snli", "../", baselines=True),
     "combinations": combinations,
     "energy": energy_tables.runs,
