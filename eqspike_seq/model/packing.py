@@ -99,3 +99,10 @@ def summed(compared: Tensor, sums: Tensor) -> Tensor:
     tokens = compared.squeeze(-3)
     sums = sums.to(tokens.dtype)
     return (sums if tokens.dim() == sums.dim() else sums.unsqueeze(1)) @ tokens
+
+
+def by_projection(counted: Tensor, sums: Tensor | None) -> Tensor:
+    """Sums over the rows of each projection: (B, [G,] P, R) → (B, [G,] P), with a token layer from (B, [G,] 1, R)."""
+    if sums is not None:
+        counted = counted * (sums > 0 if counted.dim() == sums.dim() else (sums > 0).unsqueeze(1))
+    return counted.sum(-1)

@@ -162,13 +162,6 @@ class Layer:
         """φ of the network for each text, (B,)."""
         return phi(self.network, self.inputs.drive.to(self.full), state)
 
-    def by_projection(self, counted: Tensor) -> Tensor:
-        """Sums over the rows of each projection, (B, [G,] P, R) → (B, [G,] P), of a token layer from (B, [G,] 1, R)."""
-        if self.inputs.sums is not None:
-            mine = self.inputs.sums > 0
-            counted = counted * (mine if counted.dim() == mine.dim() else mine.unsqueeze(1))
-        return counted.sum(-1)
-
     def down(self, s2: Tensor) -> Tensor:
         """F⁻¹(w₂ᵀ s²)/τ: (B, H₂) → (B, P, R, D), or (B, G, H₂) → (B, G, P, R, D); by v₂, where there is one."""
         return down(s2, self.v2, self.inputs.drive.shape[1:], self.network.shape.temperature)

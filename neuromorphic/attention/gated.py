@@ -23,6 +23,7 @@ from eqspike_seq.ledger import HopAttnActivity, row_tokens
 from eqspike_seq.model.attention import chosen, hopattn
 from eqspike_seq.model.batch import Batch
 from eqspike_seq.model.network import State
+from eqspike_seq.model.packing import by_projection
 from eqspike_seq.model.products import Recall
 from eqspike_seq.model.projection import DenseProjection, Found, Inputs, Layer, Sigma, real
 from neuromorphic.activity import ProjectionActivity
@@ -169,7 +170,7 @@ class GatedProjection(FreeProjection):
             query = query if rows is None else query * rows
             sent = send_on_change(self.units[texts], query.to(layer.full), step)
             self.units[texts] += sent
-            self.sent[texts] += layer.by_projection(sent.abs().sum(3, dtype=torch.float64))
+            self.sent[texts] += by_projection(sent.abs().sum(3, dtype=torch.float64), layer.inputs.sums)
             query = (step * self.units[texts]).to(query.dtype)
         if not self.threshold and not step:
             self.rows[texts] += self.tokens[texts]
@@ -180,7 +181,7 @@ class GatedProjection(FreeProjection):
             change = (query - before).to(layer.full).square().mean(3).sqrt()
             anew = (change > self.threshold) | ~self.known[texts]
             asked = anew if rows is None else anew & rows[..., 0].bool()
-            self.rows[texts] += layer.by_projection(asked)
+            self.rows[texts] += by_projection(asked, layer.inputs.sums)
             moved = anew.flatten(1).any(1)  # the texts in which there is anything to compute
             self.retrievals[texts] += moved
             if bool(anew.all()):
@@ -245,7 +246,8 @@ class GatedNudges(Nudges):
             change = change if found.rows is None else change * found.rows.unsqueeze(1)
             sent = real(send_dithered(self.units[texts], change.to(self.units.dtype), step, self.xi[texts]), found.rows)
             self.units[texts] += sent
-            self.sent[texts] += self.free.layer.take(texts).by_projection(sent.abs().sum(4, dtype=torch.float64))
+            sums = self.free.layer.inputs.take(texts).sums
+            self.sent[texts] += by_projection(sent.abs().sum(4, dtype=torch.float64), sums)
             change = (step * self.units[texts]).to(change.dtype)
         self.rows[texts] += self.free.tokens[texts].unsqueeze(1)
         return self._mixed(change, found, texts)
