@@ -310,7 +310,7 @@ def growth_words() -> str:
     rows = []
     for name, about in read("growth-words.json")["words"].items():
         sizes = [row["size"] for row in about["rows"]]
-        fitted = (f"{about['exponent'][cost]:.2f}" for cost in ("seconds", "products"))
+        fitted = (f"{about['exponent'][cost]:z.2f}" for cost in ("seconds", "products"))
         span = f"{sizes[0]:,} – {sizes[-1]:,}"
         rows.append((SIZES_OF_WORDS[name], span, *fitted, str(about["exponent_of_the_largest_term"])))
     return table(("of", "from – to", "time", "products", "products in theory"), rows, (0, 1))
