@@ -27,7 +27,7 @@ def test_every_choice_of_settings_is_taken_with_corpora_of_every_kind() -> None:
         for choice in itertools.product(FACTORS["inputs"], *SETTINGS.values())
         if possible(dict(zip(names, choice, strict=True)))
     }
-    assert len(every) == 69 and {tuple(row[name] for name in names) for row in rows} == every
+    assert len(every) == 81 and {tuple(row[name] for name in names) for row in rows} == every
     for one, other in itertools.combinations(FACTORS, 2):
         wanted = len(FACTORS[one]) * len(FACTORS[other])
         seen = len({(row[one], row[other]) for row in rows})

@@ -225,13 +225,13 @@ def possible(settings: dict[str, Any]) -> bool:
         return (neuron, circuit) == ("if", "clocked")
     if backend == "brian2":
         return (neuron, circuit, settings["precision"]) == ("if", "clocked", "float32") and network != "token-layer"
-    return neuron == "sigma-delta" or network != "token-layer"
+    return neuron == "sigma-delta" or network != "token-layer" or circuit == "clocked"
 
 
 def rules(settings: dict[str, Any]) -> int:
     """How many of the rules, from the first, act with these settings."""
-    if settings["neuron"] == "sigma-delta":
-        return 2
+    if settings["network"] == "token-layer" or settings["neuron"] == "sigma-delta":
+        return 2 if settings["backend"] == "spiking" else 1
     return 4 if settings["backend"] == "spiking" else 1
 
 
