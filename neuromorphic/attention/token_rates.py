@@ -106,7 +106,7 @@ class TokenRates:
 
     def anchor(self, s2: Tensor, s1: Tensor, groups: int, noise: Noise) -> "TokenRatesNudged":
         """A copy of the neurons for each nudge, from r² (B, H₂); s¹* and its softmax at full precision."""
-        query = self.layer.inputs.drive.to(self.layer.full) + self.layer.turned(self.trace[:, 0])
+        query = self.layer.inputs.drive.to(self.layer.full) + self.turned(self.trace[:, 0])
         found1, found = Found.of(query, self.layer.inputs, self.layer.w2.dtype)
         trace = self.trace.expand(-1, groups, *self.trace.shape[2:])
         self.nudged = TokenRatesNudged(

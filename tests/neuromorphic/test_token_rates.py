@@ -73,3 +73,13 @@ def test_a_text_does_not_depend_on_its_batch(batch: Batch) -> None:
     for row in range(len(batch)):
         alone = backend.free(network, batch.take(slice(row, row + 1), SHAPE.rows))
         torch.testing.assert_close(alone.rates.output[0], whole.rates.output[row], rtol=0, atol=1e-9)
+
+
+def test_low_precision_keeps_the_gradient(batch: Batch) -> None:
+    network, batch = network_of().to(torch.float32), replace(batch, x=batch.x.float())
+    whole, low = (
+        ThreePhase(0.5)(replace(LONG, rule=MembraneCount(), dtype=dtype), network, batch).gradients
+        for dtype in (torch.float32, torch.bfloat16)
+    )
+    for each in compare(low, whole):
+        assert each.cosine is not None and each.cosine > 0.9, each
