@@ -49,7 +49,7 @@ def value(file: str, key: str) -> float:
         ("docs/local-learning.md", 3),
         ("docs/how-to/several-machines.md", 3),
         ("docs/how-to/hand-off.md", 1),
-        ("docs/how-to/imperfect-hardware.md", 1),
+        ("docs/how-to/imperfect-hardware.md", 2),
         ("docs/reproduce.md", 3),
     ],
 )
