@@ -125,7 +125,7 @@ class Predictor:
         if not run.is_dir():
             raise RunError(
                 f"{given}: no such run; expected the folder of a finished one, a zip of it, or a model: "
-                f"{', '.join(models())}"
+                f"{', '.join(models())}. If it is a text, name the run first: eqspike predict {SHIPPED} TEXT"
             )
         config = config_of(run, device="cpu", precision="float32")
         if not isinstance(config.data, Texts):

@@ -53,7 +53,7 @@ def main(arguments: list[str]) -> None:
     flags = tyro.cli(PredictFlags, args=arguments, prog="eqspike predict")
     if flags.text and flags.file is not None:
         raise ConfigError("--file: got a text as well. Give only one of them.")
-    if " " in flags.run.strip() and not Path(flags.run).exists():
+    if not flags.run.strip() or (" " in flags.run.strip() and not Path(flags.run).exists()):
         flags.run, flags.text = SHIPPED, (flags.run, *flags.text)
     table = read_table(flags.hardware)
     predictor = Predictor.open(flags.run, many=not flags.text)

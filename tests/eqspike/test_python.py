@@ -99,7 +99,10 @@ def test_it_answers_right_after_installation(capsys: pytest.CaptureFixture[str],
     for path in ("runs/none", "none.zip", "superb"):
         with pytest.raises(SystemExit):
             command("predict", path)
-        assert f"{path}: no such run; expected " in capsys.readouterr().err
+        assert f"{path}: no such run; expected " in (said := capsys.readouterr().err)
+        assert "eqspike predict imdb-small TEXT" in said
+    command("predict", "")
+    assert capsys.readouterr().out == "–  (no word)\n"
     command("models")
     assert "imdb-small" in (shown := capsys.readouterr().out) and "90.96%" in shown
     command("energy", "imdb-small", "--hardware", "loihi")
