@@ -234,8 +234,9 @@ def test_device_models(tmp_path: Path, name: str) -> None:
 
     def used() -> None:
         device, random = read_device.__wrapped__(str(path)), torch.Generator().manual_seed(0)
-        stored = device.programmed(weight, random)
-        assert stored.isfinite().all() and device.written(stored, -0.1 * weight, random).isfinite().all()
+        limit = device.limit(weight.shape[-1])
+        stored = device.programmed(weight, limit, random)
+        assert stored.isfinite().all() and device.written(stored, -0.1 * weight, limit, random).isfinite().all()
         for imperfection in device.imperfections.values():
             repr(imperfection)
 

@@ -1,6 +1,6 @@
 """Whether a run has learnt anything: its accuracy beside that of always giving the same answer.
 
-Of n texts k are right, and s is the share that always answering the largest class of the training texts gets right.
+Of n texts k are right, and s is the share of their largest class, the most that always giving one answer gets right.
 There is a sign of learning if Wilson's score interval of k/n, at the confidence 1 − 0.05/m, lies above s, on validation
 and on test. m is 1, or on validation the number of epochs from which the one with the highest k was taken: the best of
 m looks at chance is above chance (Bonferroni). Source: Wilson (1927), JASA 22, 209.
@@ -35,26 +35,26 @@ def chance(dataset: "Dataset", accuracy: float, looks: int, test: "Evaluation", 
 
     Where there is no sign of learning, a note says what was found, what may be the cause and what to do.
     """
-    largest = Counter(dataset.train.labels.tolist()).most_common(1)[0][0]
-    found = beside(accuracy, dataset.validation.labels == largest, looks)
-    tested = beside(test.accuracy, dataset.test.labels == largest)
+    found = beside(accuracy, dataset.validation.labels, looks)
+    tested = beside(test.accuracy, dataset.test.labels)
     splits = {"validation": (found, dataset.validation), "test": (tested, dataset.test)}
-    weak = {name: (of, len(part)) for name, (of, part) in splits.items() if of.low <= of.largest_class}
+    weak = {name: (of, part.labels) for name, (of, part) in splits.items() if of.low <= of.largest_class}
     whole = Chance(validation=found, test=tested, epochs=looks, note=None)
     if not weak:
         return whole
     what = "images" if dataset.images else "texts"
     said = [
-        f"no sign of learning: {name} accuracy {of.accuracy:.2%} of {texts:,} {what}"
+        f"no sign of learning: {name} accuracy {of.accuracy:.2%} of {len(labels):,} {what}"
         f"{f', the best of {looks} epochs' if name == 'validation' and looks > 1 else ''} (interval {of.low:.1%} to "
-        f"{of.high:.1%}) is not above the {of.largest_class:.2%} of always answering {dataset.classes[largest]}."
-        for name, (of, texts) in weak.items()
+        f"{of.high:.1%}) is not above the {of.largest_class:.2%} of always answering "
+        f"{dataset.classes[largest(labels)]}."
+        for name, (of, labels) in weak.items()
     ][:1]
     if len(np.unique(test.predicted)) == 1:
         said.append(f"Every test {what[:-1]} gets the same answer, {dataset.classes[int(test.predicted[0])]}.")
     if baseline is not None:
         theirs = baseline.validation_accuracy
-        simple = beside(theirs, dataset.validation.labels == largest)
+        simple = beside(theirs, dataset.validation.labels)
         if simple.low > simple.largest_class:
             said.append(
                 f"Logistic regression gets {theirs:.2%} of validation, so the texts do tell the classes apart: give "
@@ -65,12 +65,17 @@ def chance(dataset: "Dataset", accuracy: float, looks: int, test: "Evaluation", 
                 f"Nor does logistic regression learn ({theirs:.2%} of validation): the labels may be wrong, or the "
                 "texts may not say enough."
             )
-    if any(texts < FEW for _, texts in weak.values()):
+    if any(len(labels) < FEW for _, labels in weak.values()):
         said.append(f"With so few {what} only a large gain shows; more of them would tell.")
     return whole.model_copy(update={"note": " ".join(said)})
 
 
-def beside(accuracy: float, of_largest: NDArray[np.bool_], looks: int = 1) -> Beside:
-    """An accuracy on texts, (n,), of which those ``of_largest`` are of the largest class."""
-    low, high = interval(round(accuracy * len(of_largest)), len(of_largest), looks)
-    return Beside(accuracy=accuracy, largest_class=float(of_largest.mean()), low=low, high=high)
+def largest(labels: NDArray[np.int64]) -> int:
+    """The class that most of the texts are of."""
+    return Counter(labels.tolist()).most_common(1)[0][0]
+
+
+def beside(accuracy: float, labels: NDArray[np.int64], looks: int = 1) -> Beside:
+    """An accuracy on texts with these ``labels`` (n,)."""
+    low, high = interval(round(accuracy * len(labels)), len(labels), looks)
+    return Beside(accuracy=accuracy, largest_class=float((labels == largest(labels)).mean()), low=low, high=high)

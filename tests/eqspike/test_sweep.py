@@ -52,7 +52,7 @@ def test_random_points_lie_in_their_range_repeat_themselves_and_do_not_come_twic
         (("--vary", "out=a,b"), "out"),
         (("--vary", "beta"), "beta"),
         (("--vary", "beta=0.1,0.1"), "different"),
-        (("--vary", "beta=0.1..0.5"), "range"),
+        (("--vary", "beta=0.1..0.5"), "single values"),
         (("--vary", "beta=0.5..0.1", "--search", "random"), "LOW"),
         (("--vary", "beta=0..1:log", "--search", "random"), "log"),
         (("--vary", "beta=0.1,0.2", "beta=0.3,0.4"), "twice"),

@@ -61,7 +61,7 @@ def test_what_is_said_names_the_cause() -> None:
     guessing = SimpleNamespace(accuracy=0.5, predicted=np.ones(400, dtype=int))
     simple = Baseline(validation_accuracy=0.9, test_accuracy=0.9, c=1.0, seconds=0.1)
     note = chance(balanced, 0.5, 1, guessing, simple).note  # type: ignore[arg-type]
-    assert note is not None and "validation accuracy 50.00% of 100 texts" in note and "answering yes" in note
+    assert note is not None and "validation accuracy 50.00% of 100 texts" in note and "answering no" in note
     assert "Every test text gets the same answer, yes." in note and "so the texts do tell the classes apart" in note
     learnt = SimpleNamespace(accuracy=0.8, predicted=np.array([0, 1] * 200))
     assert chance(balanced, 0.8, 1, learnt, None).note is None  # type: ignore[arg-type]
@@ -71,6 +71,10 @@ def test_what_is_said_names_the_cause() -> None:
     always = SimpleNamespace(accuracy=0.95, predicted=np.ones(400, dtype=int))
     found = chance(skewed, 0.95, 1, always, None)  # type: ignore[arg-type]
     assert found.note is not None and found.validation.largest_class == found.test.largest_class == 0.95
+    other = dataset([1] * 20 + [0] * 80, [1] * 80 + [0] * 320)  # constant, but not by the largest class of training
+    always = SimpleNamespace(accuracy=0.8, predicted=np.zeros(400, dtype=int))
+    found = chance(other, 0.8, 1, always, None)  # type: ignore[arg-type]
+    assert found.note is not None and found.test.largest_class == 0.8 and "always answering no" in found.note
 
 
 def test_the_best_of_many_epochs_at_chance_is_seldom_taken_for_learning() -> None:

@@ -177,7 +177,7 @@ def test_no_two_processes_hold_one_run_folder(tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
     second = RunFolder.open(config(tmp_path / "run"))
     first.path.rename(tmp_path / "moved")
-    with pytest.raises(RunError, match="vanished"):
+    with pytest.raises(RunError, match="disappeared"):
         second.write_json("result.json", {})
     assert not (tmp_path / "run").exists()
     second.close()

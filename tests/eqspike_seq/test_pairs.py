@@ -247,7 +247,8 @@ def test_from_file_to_answer(own: Path, tmp_path: Path, flags: str, capsys: pyte
     assert "contradiction" in capsys.readouterr().out.split("(")[0] or flags == RATES
     four = ("young man 1 eats in the park", "nobody eats", "young man 2 eats in the park", "a man eats")
     command("predict", out, *four)
-    assert len(capsys.readouterr().out.splitlines()) == 2
+    answers = capsys.readouterr().out.splitlines()
+    assert len(answers) == 4 and all("decided after" in cost for cost in answers[1::2])
     for number in (1, 3):
         with pytest.raises(SystemExit):
             command("predict", out, *four[:number])

@@ -170,8 +170,11 @@ def visit(corpus: Corpus, settings: dict[str, Any], folder: Path) -> dict[str, A
     arguments = ["run", *data, *flags(settings), "--out", out]
     if corpus.refused:
         return {"outcome": "refused", "message": ended(2, *arguments)[-300:]}
-    stopped = ended(130, *arguments, stop=2)
-    if "--resume auto" not in stopped:
+    code, out_text, error = called(*arguments, stop=2)
+    stopped = said(out_text + error)
+    if code == 2 and "split has no text" in stopped:  # all that it has are repeated in another
+        return {"outcome": "refused", "message": stopped[-300:]}
+    if code != 130 or "--resume auto" not in stopped:
         raise Lost(f"interrupted, and not how to go on: {stopped[-300:]}")
     printed = ended(0, *arguments, "--resume", "auto")
     asked = [text for texts in corpus.few() for text in texts]
