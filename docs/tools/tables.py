@@ -381,6 +381,16 @@ def faults() -> str:
     return table(("", "tried", "lost"), rows, text=(0,))
 
 
+def zoo() -> str:
+    """Corpora that were taken through every command, and what came of them."""
+    found = [("lost" if row["lost"] else row["outcome"], row["seconds"]) for row in read("zoo.json")["corpora"]]
+    rows = []
+    for outcome in ("learnt", "learnt nothing and said so", "refused", "lost"):
+        seconds = [each for name, each in found if name == outcome]
+        rows.append((outcome, str(len(seconds)), f"{sum(seconds) / 60:.1f} min"))
+    return table(("", "corpora", "time"), rows, text=(0,))
+
+
 def load() -> str:
     """Long work: memory and file handles early on and at the end."""
     rows = []
@@ -467,6 +477,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "scaling-words": speed_tables.scaling_words,
     "faults": faults,
     "load": load,
+    "zoo": zoo,
     "reproduce": reproduce.runs,
     "figures": reproduce.figures,
     "checks": reproduce.checks,

@@ -26,9 +26,10 @@ def evidence(network: Network, batch: Batch, free: Equilibrium) -> Tensor:
     found = (inputs.patterns if inputs.values is None else inputs.values)[:, 0]
     change = (shares @ found).flatten(1)
     level, slopes = torch.zeros_like(change), list[Tensor]()  # level: of the layer below, of a text that says nothing
+    rates = tuple(layer.to(network.dtype) for layer in free.rates.layers)  # Brian2 counts in float64
     for index, weight in enumerate(network.weights[:-1]):
         moved = change @ weight.T
-        before = level @ weight.T + above(network, free.rates.layers, index)
+        before = level @ weight.T + above(network, rates, index)
         level, change = sigma(before), sigma(before + moved) - sigma(before)
         slopes.append(torch.where(moved == 0, 0.0, change / moved))
     first, second = free.outputs[-1].topk(2).indices.unbind(1)  # what spiking units have sent may be a tie

@@ -87,6 +87,7 @@ def test_a_run_of_pooling_queries_learns_as_ours_does(tmp_path: Path) -> None:
         command("run", "mini", "--backend", *backend, *small, "--out", tmp_path / name)
         lines = (tmp_path / name / "metrics.jsonl").read_text().splitlines()
         losses.append([json.loads(line)["loss"] for line in lines])
+        command("predict", tmp_path / name, "the film was good", "--explain")
     assert losses[0] == pytest.approx(losses[1], rel=1e-2) and losses[0][1] < losses[0][0]
 
 
