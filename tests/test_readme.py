@@ -47,6 +47,8 @@ def value(file: str, key: str) -> float:
         ("docs/speed.md", 15),
         ("docs/snli.md", 4),
         ("docs/local-learning.md", 3),
+        ("docs/models.md", 2),
+        ("docs/promises.md", 3),
         ("docs/how-to/several-machines.md", 3),
         ("docs/how-to/hand-off.md", 1),
         ("docs/how-to/imperfect-hardware.md", 2),
