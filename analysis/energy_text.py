@@ -8,7 +8,7 @@ from rich.table import Table
 from analysis.energy import PARTS
 from analysis.energy_report import COMPONENTS, ranged, spread
 from analysis.folders import Json
-from analysis.units import rounded, text_of, times
+from analysis.units import beside, rounded, text_of, times
 
 UNSURE, NONE = "?", "–"
 
@@ -40,10 +40,8 @@ def _against(entry: Json, part: str, short: bool = False) -> str:
     ratio = entry["dense_over_this"][part]
     if ratio is None:
         return "of which dense EP takes nothing to compare"
-    said = times(1 / ratio["value"])
-    if short:
-        return said
-    return f"{said} {'as' if said == 'as much' else 'than'} dense EP"
+    factor = 1 / ratio["value"]
+    return times(factor) if short else beside(factor, "dense EP")
 
 
 def _on_how_many(entries: list[Json]) -> str:

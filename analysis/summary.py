@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 
 from analysis.comparison import Row, comparable
-from analysis.units import duration, memory, rounded, text_of, times
+from analysis.energy import part_of
+from analysis.units import beside, duration, memory, rounded, text_of
 from eqspike_seq.data.registry import pixels_of
-from neuromorphic.pricing import CostTable, price, total
+from neuromorphic.pricing import CostTable
 
 
 @dataclass(frozen=True)
@@ -58,8 +59,7 @@ def energy(row: Row, table: CostTable) -> str:
     said, mine = f"an inference on {table.title}", row.joules["inference"]["value"]
     if (theirs := dense(row, table)) is None or not mine or not theirs:
         return said
-    factor = times(mine / theirs)
-    return f"{said}; {factor} {'as' if factor == 'as much' else 'than'} dense EP"
+    return f"{said}; {beside(mine / theirs, 'dense EP')}"
 
 
 def dense(row: Row, table: CostTable) -> float | None:
@@ -71,4 +71,5 @@ def dense(row: Row, table: CostTable) -> float | None:
         ledger = row.run.ledgers.dense.inference
     else:
         return None
-    return total(price(ledger, table)).value / ledger.samples["free"]
+    value: float = part_of(ledger, table)["joules"]["value"]
+    return value

@@ -45,3 +45,9 @@ def times(factor: float) -> str:
     """How many times more, or less, something takes that takes ``factor`` times as much."""
     more, said = factor >= 1, rounded(factor if factor >= 1 else 1 / factor)
     return "as much" if said == "1" else f"{said} times {'more' if more else 'less'}"
+
+
+def beside(factor: float, other: str) -> str:
+    """The same, with what it is compared with: as much as dense EP, 1.7 times less than dense EP."""
+    said = times(factor)
+    return f"{said} {'as' if said == 'as much' else 'than'} {other}"

@@ -4,7 +4,6 @@ python -m benchmarks.counting imdb --json results/counting.json
 """
 
 import time
-from collections.abc import Callable
 from typing import Any, Literal
 from unittest.mock import patch
 
@@ -13,7 +12,7 @@ import tyro
 
 import eqspike_seq.learning.trainer
 import eqspike_seq.relaxation.dense
-from benchmarks.measure import JsonFile
+from benchmarks.measure import Clock, JsonFile
 from eqspike.build import configure, make_backend
 from eqspike_seq.config.settings import FORMAT
 from eqspike_seq.data.dataset import load_dataset
@@ -39,23 +38,6 @@ RUNS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("spiking", {"neuron": "sigma-delta"}),
     ("spiking", {"neuron": "sigma-delta", "circuit": "wta"}),
 )
-
-
-class Clock:
-    """Seconds within the functions it has wrapped."""
-
-    def __init__(self) -> None:
-        self.seconds = 0.0
-
-    def around(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        def timed(*arguments: Any, **named: Any) -> Any:
-            started = time.perf_counter()
-            try:
-                return function(*arguments, **named)
-            finally:
-                self.seconds += time.perf_counter() - started
-
-        return timed
 
 
 @torch.no_grad()

@@ -35,6 +35,25 @@ def command() -> str:
     return " ".join(["python -m", name, *given])
 
 
+class Clock:
+    """Seconds, as ``now`` tells them, inside the functions it has wrapped."""
+
+    def __init__(self, now: Callable[[], float] = time.perf_counter) -> None:
+        self.now, self.seconds = now, 0.0
+
+    def around(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """``function``, timed."""
+
+        def timed(*arguments: Any, **named: Any) -> Any:
+            started = self.now()
+            try:
+                return function(*arguments, **named)
+            finally:
+                self.seconds += self.now() - started
+
+        return timed
+
+
 def alternately(tasks: dict[str, Callable[[], Any]], repeats: int, warm: int = 1) -> dict[str, list[float]]:
     """Seconds of each task, ``repeats`` times in turn, so that a busy machine slows all of them down alike."""
     for task in tasks.values():

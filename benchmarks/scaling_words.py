@@ -14,13 +14,12 @@ weights and patterns, b the rest of a text in one process, both processor second
 """
 
 import time
-from typing import Any
 
 import numpy as np
 import torch
 import tyro
 
-from benchmarks.measure import JsonFile, command
+from benchmarks.measure import Clock, JsonFile, command
 from benchmarks.scaling import NETWORKS
 from eqspike.build import configure, make_backend
 from eqspike_seq.config.settings import FORMAT
@@ -35,24 +34,6 @@ PROCESSES = (1, 2, 4, 8, 16, 32, 64)
 LOOKED_AT = 20  # batches whose rows are counted
 
 
-class Clock:
-    """Processor seconds inside the functions it has wrapped."""
-
-    seconds = 0.0
-
-    def around(self, function: Any) -> Any:
-        """``function``, timed."""
-
-        def timed(*arguments: Any, **named: Any) -> Any:
-            started = time.process_time()
-            try:
-                return function(*arguments, **named)
-            finally:
-                self.seconds += time.process_time() - started
-
-        return timed
-
-
 @torch.no_grad()
 def main(json_file: JsonFile, batches: int = 60) -> None:
     """Count and foretell.
@@ -65,7 +46,7 @@ def main(json_file: JsonFile, batches: int = 60) -> None:
     keep_freed_memory()
     config = configure("imdb", "dense", precision="float32")
     data, size = load_dataset(config.data), config.learning.batch
-    made, clock = Trainer(config, data, make_backend(config)), Clock()
+    made, clock = Trainer(config, data, make_backend(config)), Clock(time.process_time)
     assert made.patterns is not None
     rows = {processes: 0.0 for processes in PROCESSES}
     for number in range(LOOKED_AT):

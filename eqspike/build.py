@@ -216,10 +216,11 @@ def configured(dataset: str, backend: str, preset: str, given: Settings) -> RunC
     if settings["preset"] == OWN and dataset not in DATASETS:
         asked = {**settings, **given}
         sizes = sizes_for(made(OwnTexts, asked, KINDS), network_kind(asked).name)
-        chosen = asked if given.get("start") is not None else given
-        if len(chosen.get("hidden", sizes["hidden"])) != len(sizes["hidden"]):  # the preset's one rate for all layers
+        start = of_start(asked) if given.get("start") is not None else {}
+        hidden = {**sizes, **start, **given}["hidden"]
+        if len(hidden) != len(sizes["hidden"]):  # the preset's one rate for all layers
             del sizes["learning_rate"]
-        settings = {**settings, **sizes, **(of_start(asked) if chosen is asked else {})}
+        settings = {**settings, **sizes, **start}
     refuse_token_layer({**settings, **given})
     return made(RunConfig, {**settings, **given}, KINDS)
 

@@ -31,8 +31,9 @@ from eqspike_seq.errors import ConfigError, DataError, RunError
 from eqspike_seq.files import read_json
 from eqspike_seq.learning.evaluation import Evaluation, evaluate
 from eqspike_seq.learning.trainer import Trainer
-from eqspike_seq.runs.archive import VECTORS, WEIGHTS, opened, pack
+from eqspike_seq.runs.archive import opened, pack
 from eqspike_seq.runs.vocabulary import as_file
+from eqspike_seq.runs.weights import VECTORS, WEIGHTS
 from neuromorphic.pricing import Joules, read_table
 
 GIVEN = ("backend", "neuron", "beta", "epochs", "seed")  # settings that are parameters

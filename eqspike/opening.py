@@ -18,7 +18,7 @@ from typing import Any, Literal
 from analysis import comparison
 from analysis.energy import DIGITAL, part_of
 from analysis.folders import Run, open_run
-from eqspike.prediction import SHIPPED, Prediction, Predictor
+from eqspike.prediction import SHIPPED, TOGETHER, Prediction, Predictor
 from neuromorphic.pricing import Joules, read_table
 
 
@@ -83,7 +83,9 @@ class OpenedRun:
         if isinstance(texts, str):
             raise TypeError("texts: got one string, expected a list of texts. Put it into a list.")
         pairs = self.predictor.data.inputs > 1
-        return [self.predictor.predict(*(text if pairs else (text,)), explain=explain) for text in texts]
+        asked = [tuple(text) if pairs else (text,) for text in texts]
+        parts = (asked[first : first + TOGETHER] for first in range(0, len(asked), TOGETHER))
+        return [found for part in parts for found in self.predictor.predict_all(part, explain)]
 
     def __repr__(self) -> str:
         result = self.run.result

@@ -34,13 +34,14 @@ from eqspike_seq.model.network import Network
 from eqspike_seq.relaxation.buckets import free_by_length, released, trimmed
 from eqspike_seq.relaxation.dense import DenseBackend
 from eqspike_seq.relaxation.equilibrium import Backend, Equilibrium
-from eqspike_seq.runs.archive import VECTORS, WEIGHTS, models, opened
+from eqspike_seq.runs.archive import models, opened
 from eqspike_seq.runs.folder import completed
 from eqspike_seq.runs.vocabulary import Vocabulary
-from eqspike_seq.runs.weights import network_of
+from eqspike_seq.runs.weights import VECTORS, WEIGHTS, network_of
 from eqspike_seq.text_ledgers import dense_ledgers
 
 SHIPPED = "imdb-small"  # the model that answers where no run is named
+TOGETHER = 256  # texts that are relaxed together, at most
 TIE = 0.05  # between the two highest rates, at most: nearly a tie
 
 

@@ -14,7 +14,7 @@ from eqspike_seq.errors import ConfigError, RunError
 from eqspike_seq.files import read_json, write_atomically, write_json
 from eqspike_seq.model.network import Network, Shape
 from eqspike_seq.runs.archive import contents, opened, pack
-from eqspike_seq.runs.weights import network_of, read_table, read_weights
+from eqspike_seq.runs.weights import WEIGHTS, network_of, read_table, read_weights
 from neuromorphic.brian import BrianBackend
 from neuromorphic.rate_code import SpikingBackend
 
@@ -106,7 +106,7 @@ def main(arguments: list[str]) -> None:
 
 def trained(run: Path) -> tuple[RunConfig, Network]:
     """Settings and network of a run folder, without its data. Raises ConfigError or RunError."""
-    config, path = config_of(run), run / "checkpoint" / "model.safetensors"
+    config, path = config_of(run), run / WEIGHTS
     if not path.is_file():
         raise RunError(
             f"{run} has no weights (no checkpoint/model.safetensors), expected a complete run folder. Repeat the run."
@@ -141,7 +141,7 @@ def write_weights(run: Path, config: RunConfig, network: Network, out: Path) -> 
         raise ConfigError(f"--out: got {out}, expected another suffix than .json, which is used for the description")
     tensors = {name: tensor.contiguous() for name, tensor in network.named()}
     if network.shape.pooling:
-        tensors["X"] = read_table(run, run / "checkpoint" / "model.safetensors")
+        tensors["X"] = read_table(run, run / WEIGHTS)
     write_atomically(out, lambda path: save_file(tensors, path))
     write_json(beside, description(run, config, network.shape, tensors))
     return [out, beside]

@@ -15,14 +15,14 @@ from rich.text import Text
 from analysis.energy import DIGITAL
 from analysis.folders import Json
 from analysis.units import text_of
-from eqspike.prediction import SHIPPED, Prediction, Predictor
+from eqspike.prediction import SHIPPED, TOGETHER, Prediction, Predictor
 from eqspike_seq.data.tables import LARGEST_LINE, too_long
 from eqspike_seq.errors import ConfigError, DataError, RunError
 from neuromorphic.pricing import CostTable, price, read_table, total
 
 NOTHING = "no word"
 UNKNOWN = "unknown words only"
-AT_ONCE, TOGETHER = 2**20, 256  # bytes that are read at once, lines that are answered together; at most
+AT_ONCE = 2**20  # bytes that are read at once, at most
 PALE, FULL = (255, 240, 220), (230, 120, 20)  # backgrounds: of an even share of attention, of the most in the text
 SHOWN = 3  # rates of an answer: the highest
 MOST = 5  # words or n-grams named below the text

@@ -38,7 +38,7 @@ from eqspike_seq.runs.findings import (
     StageName,
     StageTexts,
 )
-from eqspike_seq.runs.weights import network_of, read_table
+from eqspike_seq.runs.weights import WEIGHTS, network_of, read_table
 
 EXACT = DenseBackend(free_steps=300, nudge_steps=300, tolerance=1e-6)
 TEACHES = 0.01  # |s⁺ − s⁻|/2β of an output unit from which a text teaches; with an error e it is e/2 unless clipped
@@ -63,7 +63,7 @@ def stages(config: RunConfig, dataset: Dataset, run: Path | None) -> list[Stage]
         return found
     saved: dict[StageName, Path] = {
         "halfway": run / "halfway.safetensors",
-        "end": run / "checkpoint" / "model.safetensors",
+        "end": run / WEIGHTS,
     }
     for name, path in saved.items():
         if path.is_file():

@@ -21,11 +21,10 @@ from safetensors.torch import save
 
 from eqspike_seq.errors import RunError
 from eqspike_seq.files import shipped, write_atomically
-from eqspike_seq.runs.weights import read_table, read_weights
+from eqspike_seq.runs.weights import VECTORS, WEIGHTS, read_table, read_weights
 
 MODELS = Path(__file__).parents[1] / "models"
 LARGEST_RUN = 1_000_000_000  # bytes that a zip may unpack to
-WEIGHTS, VECTORS = "checkpoint/model.safetensors", "vectors.safetensors"
 REPORTED = (  # copied as they are, where they exist
     "config.toml",
     "environment.json",

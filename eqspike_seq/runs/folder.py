@@ -30,7 +30,7 @@ from eqspike_seq.files import (
 )
 from eqspike_seq.runs.schema import Metrics
 from eqspike_seq.runs.vocabulary import as_file
-from eqspike_seq.runs.weights import Rows, read_rows, row_files
+from eqspike_seq.runs.weights import VECTORS, Rows, read_rows, row_files
 
 
 @dataclass(frozen=True)
@@ -195,7 +195,7 @@ class RunFolder:
         into a name. ``words`` by id, from 0, padding; ``vectors`` (V + 1, D). Raises RunError where they are too many.
         """
         self.write_bytes("vocabulary.json", as_file(words, classes))
-        self.write("vectors.safetensors", lambda path: save_file(_for_disk({"vectors": vectors}), path))
+        self.write(VECTORS, lambda path: save_file(_for_disk({"vectors": vectors}), path))
 
     def save_halfway(self, model: dict[str, Tensor], rows: Rows | None) -> None:
         """``halfway.safetensors``: the weights in the middle of training, for checks of the gradient there."""

@@ -11,8 +11,7 @@ from torch import Tensor
 from eqspike_seq.config.settings import FORMAT
 from eqspike_seq.errors import RunError
 from eqspike_seq.files import LARGEST_TEXT, read_json
-from eqspike_seq.runs.archive import WEIGHTS
-from eqspike_seq.runs.weights import read_table
+from eqspike_seq.runs.weights import WEIGHTS, read_table
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,8 @@ from eqspike_seq.errors import RunError
 from eqspike_seq.files import read_tensors
 from eqspike_seq.model.network import LARGEST_WEIGHT, Network, Shape
 
+WEIGHTS, VECTORS = "checkpoint/model.safetensors", "vectors.safetensors"  # of a run folder
+
 
 @dataclass(frozen=True)
 class Rows:
@@ -47,7 +49,7 @@ def network_of(shape: Shape, path: Path) -> Network:
 def start_from(run: Path, parameters: Mapping[str, Tensor]) -> None:
     """Let ``parameters`` be the weights of a run folder, its own copies for feedback where it has some, else its
     weights. Raises RunError where they are of another network."""
-    saved = read_weights(run / "checkpoint" / "model.safetensors")
+    saved = read_weights(run / WEIGHTS)
     for name, tensor in parameters.items():
         found = saved.get(name, saved.get(name.replace("v", "w")))
         if found is None or found.shape != tensor.shape:
@@ -88,7 +90,7 @@ def read_table(run: Path, model: Path) -> Tensor:
     """The vectors of a run's words or patterns (V + 1, D): those it began with, and those that it had learnt when the
     weights in the file ``model`` were written. At 8 bits a component is its ``scale`` (D,) times a whole number.
     Raises RunError."""
-    found = read_weights(run / "vectors.safetensors")
+    found = read_weights(run / VECTORS)
     try:
         table = found["vectors"].float()
         if "scale" in found:
