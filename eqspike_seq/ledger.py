@@ -132,7 +132,8 @@ class HopAttnActivity:
         """Add it to ``ledger``: layer "query" sends to the patterns, layer "hopattn" back to the units of s¹.
 
         Scores take n_k·D products and n_k exponentials a row, or n_k additions a spike of the query; mixing n_k·D
-        products (top: fewer) and D divisions, or D additions a spike of a pattern: winners need no division.
+        products (top: fewer) and D divisions, or D additions a spike of a pattern: winners need no division. In a token
+        layer 2 D more, of the token with its query's change and with what it retrieves.
         """
         tokens, stored = row_tokens(shape, mask)
         pairs = ledger.of(tokens * stored) * shape.dim
@@ -151,6 +152,8 @@ class HopAttnActivity:
             _add_spikes(ledger, "hopattn", phase, ledger.of(self.winners), ledger.of(self.winners) * shape.dim)
             ledger.synapses |= {"patterns": pairs} if phase == Phase.FREE else {}
         ledger.add("hopattn", phase, exponentials=scored, state_reads=units)
+        if shape.compared:
+            ledger.add("hopattn", phase, multiply_accumulates=2 * units, state_reads=2 * units)
 
 
 def _add_spikes(ledger: Ledger, layer: str, phase: str, spikes: int, reached: int) -> None:
@@ -302,14 +305,15 @@ def _tokens(shape: Shape, mask: Tensor) -> Tensor:
 
 
 def layer_products(shape: Shape, mask: Tensor, rounds: int = 1) -> dict[str, Tensor]:
-    """Multiply-accumulates of one sweep of each text, (B,): n_q·n_k·D scores, as many to mix, each weight twice.
+    """Multiply-accumulates of one sweep of each text, (B,): n_q·n_k·D scores, as many to mix, each weight twice; in a
+    token layer 2·n_q·D besides, see ``HopAttnActivity.count``.
 
     Those above s² ``rounds`` times. Where s¹ is clamped, w₂ is not used in a sweep: w₂ x is formed once a text.
     """
     products = {}
     if shape.attention and not shape.uniform:
         rows, patterns = row_tokens(shape, mask)
-        products["hopattn"] = 2 * shape.dim * (rows * patterns).sum(1)
+        products["hopattn"] = 2 * shape.dim * (rows * (patterns + bool(shape.compared))).sum(1)
     if shape.compared:
         products["sc"] = 2 * shape.dim * compared_units(shape, mask)
     below, uses = read_units(shape, mask), 0 if shape.clamped else 2

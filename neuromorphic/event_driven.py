@@ -9,11 +9,9 @@ The same neurons, order of updates and spikes as ``SigmaDeltaBackend.free``; wha
 The query x w₁ of a word does not depend on its text: it is looked up. A text is its distinct words and how often each
 occurs: softmax(q Kᵀ/√d) K sums over U stored words with weights c e^{score}, c their counts, and as long as s² has sent
 nothing, rows of the same word are one row. Later only rows whose query has moved are computed. Padding does not exist.
-Pooling queries, a row each, ask by q/τ whatever the text is, and hear w₂ᵀ s²/τ.
-
-A token layer has a row for each token of each text that asks, P texts one after the other. A spike of its s¹ adds a
-column of w_a to s^c of the same token, one of s^c a row of w_a/τ to the query and a column of w₂/√n to s², and one of
-s² a row of w₂/(τ√n) to all tokens.
+Pooling queries, a row each, ask by q/τ whatever the text is, and hear w₂ᵀ s²/τ. A token layer has a row for each token of each text that asks, P texts one after the other. A spike of its s¹ = x∘r adds
+a column of w_a to s^c of the same token, one of s^c a row of w_a/τ, times x, to the query and a column of w₂/√n to s²,
+and one of s² a row of w₂/(τ√n) to all tokens.
 
 Shapes: N positions of the network, n ≤ N tokens of the text or Q pooling queries, U distinct words or patterns, D
 dimensions, Hᵢ units of layer i.
@@ -288,7 +286,8 @@ class _TokenLayer:
         scales = np.array([1 / math.sqrt(max(1, len(text))) for text in asking], dtype=of.type)
         found, change = np.zeros_like(self.query), np.zeros_like(self.query)
         current, back = of.current[words], of.feedback.copy()
-        self.tokens = Tokens(current, found, np.zeros_like(current), change, back, scales, self.places)
+        own = (current, found, np.zeros_like(current), change)
+        self.tokens = Tokens(*own, back, scales, self.places, asked=of.patterns[words])
 
     @property
     def sent(self) -> list[Floats]:
@@ -305,6 +304,7 @@ class _TokenLayer:
         for place, stored in enumerate(self.stored):
             mine = self.places[rows] == place
             own[mine] = hopattn(self.query[rows[mine]], *stored)
+        own *= self.tokens.asked[rows]
         codes = (of.code, of.token_code)
         send_tokens(Computed(own, np.arange(len(rows)), rows), self.tokens, codes, of.tokens, u, count)
         return np.bincount(self.places[rows], minlength=len(self.stored))

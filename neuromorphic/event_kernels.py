@@ -37,7 +37,8 @@ class TokenWires(NamedTuple):
 class Tokens(NamedTuple):
     """A token layer of one text, of R tokens: inputs ``u`` of s^c but for what s² sends, signed units that s¹ and s^c
     have sent, what s^c has added to the queries since they were last computed (R, ·); ``back`` (P, H_c) is what s²
-    sends to the tokens of each projection, before the 1/√n of ``scales`` (P,), ``of`` (R,) the projection of each."""
+    sends to the tokens of each projection, before the 1/√n of ``scales`` (P,), ``of`` (R,) the projection of each;
+    ``asked`` (R, D) is x of each, by which queries and s¹ are multiplied."""
 
     u: Floats
     found: Floats
@@ -46,6 +47,7 @@ class Tokens(NamedTuple):
     back: Floats
     scales: Floats
     of: NDArray[np.int64]
+    asked: Floats
 
 
 class Codes(NamedTuple):
@@ -179,7 +181,10 @@ def send_tokens(
         found, sent = send(own, tokens.units[row], second, senders, values)
         count[1] += sent
         if found:
-            reach(wires.asked, senders[:found], values[:found], second.threshold, asked, tokens.change[row])
+            asked[:] = 0
+            add(wires.asked, senders[:found], values[:found], asked)
+            for d in range(dim):
+                tokens.change[row, d] += second.threshold * tokens.asked[row, d] * asked[d]
             reach(wires.up[place * units :], senders[:found], values[:found], scale * second.threshold, current, u)
 
 

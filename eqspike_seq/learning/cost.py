@@ -105,13 +105,13 @@ def update_ledger(
 
 def _add_patterns(ledger: Ledger, shape: Shape, mask: Tensor, copies: int, one_sided: bool) -> None:
     """Every pattern of a text adds δp q̄ + p̄ δq of each row that sees it to what it has gathered, each of its
-    ``copies``, or one term each where they learn ``one_sided``; with a token layer also w₁ᵀ δs¹ + w_xᵀ δs^c where it
-    asks."""
+    ``copies``, or one term each where they learn ``one_sided``; with a token layer also w₁ δr + w_xᵀ δs^c + δr∘g + r∘δg
+    where it asks, g = w_aᵀ s^c and δg."""
     rows, stored = row_tokens(shape, mask)
     seen, own = 2 * int((rows * stored).sum()) * shape.dim, int(stored.sum()) * shape.dim
     if shape.compared:
         units = int(real_units(shape, mask).sum())
-        seen, own = seen + units * (shape.dim + shape.compared), own + units
+        seen, own = seen + units * (shape.dim + 3 * shape.compared + 2), own + units
     seen, own = seen if one_sided else copies * seen, copies * own
     ledger.add("X", Phase.UPDATE, multiply_accumulates=seen, plasticity_reads=own, plasticity_writes=own)
 

@@ -7,11 +7,11 @@ Bal & Sengupta (IJCAI 2023), Eq. 12, with biases, a list of projections in place
 *Token queries* are the paper's: the N tokens of a text ask by x w₁. *Pooling queries* are a few learnt ones in their
 place, q (the form is HopfieldPooling of Ramsauer et al. 2021): s¹ • q. HopAttn has a temperature τ there.
 
-A *token layer* s^c compares each of the n tokens of a text with what it has found in the other one; w₂ reads its sum
-over the tokens (what the decomposable attention model of Parikh et al. 2016 does, as a φ). All tokens share its
-weights, and so do all projections; see ``token_layer``:
+A *token layer* s^c compares each of the n tokens of a text with what it has retrieved from the other one, r, by their
+product component by component; w₂ reads its sum over the tokens (what the decomposable attention model of Parikh et al.
+2016 does, as a φ). All tokens share its weights, and so do all projections; see ``token_layer``:
 
-    φ ∋ τ Σ_p Σ_j [ s¹_j • (w₁ x_j) + s^c_jᵀ (w_x x_j + w_a s¹_j + b_x) ] + s²ᵀ w₂ (Σ_j s^c_j/√n)_p
+    φ ∋ τ Σ_p Σ_j [ r_j • (w₁ x_j) + s^c_jᵀ (w_x x_j + w_a (x_j∘r_j) + b_x) ] + s²ᵀ w₂ (Σ_j s^c_j/√n)_p
 
 Shapes, used everywhere: B texts, P projections, R rows of s¹ in each (N tokens, or Q pooling queries), N stored
 patterns of a text, D embedding dimensions, H_c units of a token layer for each token, Hᵢ units in layer i, C classes.
@@ -129,7 +129,7 @@ class State:
 
     With a token layer ``projection`` is s^c, (B, 1, R, H_c), of all tokens of an example in one row (``packing``), and
     s¹ a function of it. At the end of a phase from which patterns learn, ``recall`` is what these need: their shares p
-    (B, P, R, N), and the queries q̂/τ (B, P, R, D); of a token layer s¹ (B, 1, R, D) besides.
+    (B, P, R, N), and the queries q̂/τ (B, P, R, D); of a token layer r and s¹ (B, 1, R, D) besides.
     """
 
     projection: Tensor

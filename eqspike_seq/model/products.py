@@ -126,24 +126,28 @@ def contrasts(network: Network, batch: Batch, difference: State, mean: State) ->
 def token_products(network: Network, batch: Batch, difference: State, mean: State) -> Contrasts:
     """What a token layer learns from the contrast of two states.
 
-    τ times, for w₁: τ x ⊗ δs¹; w_x: δs^c ⊗ x; b_x: δs^c; w_a: δs^c ⊗ s̄¹ + s̄^c ⊗ δs¹; X, where it is learnt, besides
-    p ⊗ q̂ of the patterns, where it asks: τ w₁ δs¹ + w_xᵀ δs^c.
+    τ times, for w₁: τ x ⊗ δr; w_x: δs^c ⊗ x; b_x: δs^c; w_a: δs^c ⊗ s̄¹ + s̄^c ⊗ δs¹; X, where it is learnt, besides
+    p ⊗ q̂ of the patterns, where it asks: τ w₁ δr + w_xᵀ δs^c + δ(r∘w_aᵀ s^c).
     """
     shape, asking = network.shape, Packed.of(network.shape, batch).asking
     low, tau = difference.projection.dtype, shape.temperature
     moved, level = (state.projection.flatten(0, 2) for state in (difference, mean))
     none = moved.new_zeros(len(moved), shape.dim)  # nothing has changed
-    moved1, level1 = (state.recall[2].to(low).flatten(0, 2) if state.recall else none for state in (difference, mean))
+    (moved_r, moved1), (level_r, level1) = (
+        [part.to(low).flatten(0, 2) for part in state.recall[2:]] if state.recall else [none, none]
+        for state in (difference, mean)
+    )
     asked = asking.x.to(low).flatten(0, 1)
     found: Contrasts = {
-        "w1": (tau * (asked.T @ moved1)).unsqueeze(0),
+        "w1": (tau * (asked.T @ moved_r)).unsqueeze(0),
         "wx": Product(((moved, asked),)),
         "bx": moved.sum(0),
         "wa": Product(((moved, level1), (level, moved1))),
     }
     if shape.learnt and asking.ids is not None:
         seen = pattern_products(network, batch, difference.recall, mean.recall)["X"]
-        asks = tau * (moved1.to(network.dtype) @ network.asking[0].T)
-        asks += moved.to(network.dtype) @ network.tokens[0]
-        found["X"] = RowProduct.joined([seen, RowProduct.of(asking.ids.flatten(), asks)])
+        w_x, _, w_a = (part.to(low) for part in network.tokens)
+        asks = tau * (moved_r @ network.asking[0].T.to(low)) + moved @ w_x
+        asks += moved_r * (level @ w_a) + level_r * (moved @ w_a)
+        found["X"] = RowProduct.joined([seen, RowProduct.of(asking.ids.flatten(), asks.to(network.dtype))])
     return {name: tau * value if isinstance(value, Tensor) else value.scaled(tau) for name, value in found.items()}

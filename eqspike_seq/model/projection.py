@@ -50,7 +50,7 @@ class Inputs:
     or None their mask and the logarithms of their counts, ``rows`` (B, P, N, 1) or None the mask of the queries,
     ``drive`` x w₁ or q/τ (B, P, R, D), ``target`` one-hot labels (B, C), ``current`` None. s¹ may be clamped: σ(drive)
     is x, and ``current`` (B, H₂) w₂ x. A token layer has all tokens of an example in one row, see ``packing``: P = 1,
-    ``bias`` (B, 1, R, N), ``sums`` as there, ``current`` w_x x + b_x (B, 1, R, H_c).
+    ``bias`` (B, 1, R, N), ``sums`` as there, ``current`` w_x x + b_x and ``asked`` x of those that ask (B, 1, R, ·).
     """
 
     patterns: Tensor
@@ -61,15 +61,16 @@ class Inputs:
     current: Tensor | None = None
     sums: Tensor | None = None
     values: Tensor | None = None
+    asked: Tensor | None = None
 
     def take(self, keep: Tensor | slice) -> "Inputs":
         """The texts named only."""
         if isinstance(keep, slice) and keep == slice(None):
             return self
-        optional = (self.bias, self.rows, self.current, self.sums, self.values)
-        bias, rows, current, sums, values = (None if part is None else chosen(part, keep) for part in optional)
+        optional = (self.bias, self.rows, self.current, self.sums, self.values, self.asked)
+        bias, rows, current, sums, values, asked = (None if part is None else chosen(part, keep) for part in optional)
         patterns, drive, target = (chosen(part, keep) for part in (self.patterns, self.drive, self.target))
-        return Inputs(patterns, bias, rows, drive, target, current, sums, values)
+        return Inputs(patterns, bias, rows, drive, target, current, sums, values, asked)
 
 
 def prepare(network: Network, batch: Batch, dtype: torch.dtype) -> Inputs:

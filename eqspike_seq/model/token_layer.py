@@ -1,16 +1,19 @@
 """The token layer: each token is compared with what it has found in the other text, by rates, as a projection layer.
 
-    s¹_j ← HopAttn(w₁ x_j + w_aᵀ s^c_j/τ, X),     s^c_j ← σ(w_x x_j + b_x + w_a s¹_j + F⁻¹(w₂ᵀ s²)/(τ√n))
+    r_j ← HopAttn(q̂_j, X),   q̂_j = w₁ x_j + x_j∘(w_aᵀ s^c_j)/τ,   s¹_j = x_j∘r_j
+    s^c_j ← σ(w_x x_j + b_x + w_a s¹_j + F⁻¹(w₂ᵀ s²)/(τ√n))
 
-of every token j of the text that asks, n of them; X is the text that is looked at. All tokens of a pair stand in one
-row (``packing``), of R. The temperature τ weakens what comes
+of every token j of the text that asks, n of them; X is the text that is searched, and r_j what the token retrieves. ∘
+multiplies component by component: s¹_j compares the token with what it has retrieved, and the same gain x_j acts on the
+way back, so that the connection stays symmetric. All tokens of a pair stand in one row (``packing``), of R.
+The temperature τ weakens what comes
 back, from s^c to the queries and from s² to s^c, and nothing else (weak feedback, Xie & Seung 2003): what is stored is
-w₁/τ. The state is s^c; s¹ is a function of it, by ∂/∂q̂ of the first term of
+w₁/τ. The state is s^c; r is a function of it, by ∂/∂q̂ of the first term of
 
-    φ ∋ τ Σ_j [ τ√d · lse(X q̂_j/√d) + s^c_jᵀ (w_x x_j + b_x) ] + s²ᵀ w₂ (Σ_j s^c_j/√n),   q̂_j = w₁ x_j + w_aᵀ s^c_j/τ
+    φ ∋ τ Σ_j [ τ√d · lse(X q̂_j/√d) + s^c_jᵀ (w_x x_j + b_x) ] + s²ᵀ w₂ (Σ_j s^c_j/√n)
 
-The layers above see the sum over the tokens only.
-Attend, compare, aggregate: Parikh, Täckström, Das & Uszkoreit (2016).
+The layers above see the sum over the tokens only. Attend, compare, aggregate: Parikh, Täckström, Das & Uszkoreit
+(2016); a product as the comparison: Wang & Jiang (2017).
 """
 
 from dataclasses import dataclass, replace
@@ -35,7 +38,8 @@ def dense_layer(network: Network, batch: Batch, dtype: torch.dtype) -> DenseProj
 
 @dataclass(frozen=True)
 class TokenAnchor(DenseAnchor):
-    """Changes of s^c (B, G, 1, R, H_c). ``w_a`` is in the type of large products, ``sums`` (B, P, R) as in ``packing``.
+    """Changes of s^c (B, G, 1, R, H_c). ``w_a`` and ``asked``, x (B, 1, R, D), are in the type of large products,
+    ``sums`` (B, P, R) as in ``packing``.
 
     ``inside``: (u*/2 − σ(u*), −σ(u*), 1 − σ(u*)) of s^c, each (B, 1, 1, R, H_c), so that
 
@@ -45,24 +49,26 @@ class TokenAnchor(DenseAnchor):
     """
 
     w_a: Tensor
+    asked: Tensor
     sums: Tensor
     inside: tuple[Tensor, Tensor, Tensor]
 
     def take(self, keep: Tensor | slice) -> "TokenAnchor":
         """The texts named only, for changes."""
         offset, low, high = (chosen(part, keep) for part in self.inside)
-        return replace(self, start=self.start.take(keep), sums=chosen(self.sums, keep), inside=(offset, low, high))
+        asked, sums = chosen(self.asked, keep), chosen(self.sums, keep)
+        return replace(self, start=self.start.take(keep), asked=asked, sums=sums, inside=(offset, low, high))
 
     def change(self, s2: Tensor, before: Tensor) -> Tensor:
         """Of s^c by a change of s² (B, G, H₂), after it had changed by ``before``."""
         offset, low, high = self.inside
-        u = F.linear(self.start.change(self.turned(before)), self.w_a)
+        u = F.linear(gained(self.start.change(self.turned(before)), self.asked), self.w_a)
         u += returning(s2, self.w2, self.sums, self.temperature)
         return torch.clamp(u.div_(2).add_(offset), low, high)
 
     def turned(self, change: Tensor) -> Tensor:
         """The change of q̂/τ by one of s^c."""
-        return change @ (self.w_a / self.temperature)
+        return gained(change @ (self.w_a / self.temperature), self.asked)
 
     def up(self, change: Tensor) -> Tensor:
         """w₂ of the sums, (B, G, H₂)."""
@@ -73,8 +79,9 @@ class TokenAnchor(DenseAnchor):
         assert isinstance(self.start, Found)
         query = self.turned(change.projection)
         moved, found = self.start.shifted(query), self.start.change(query.unsqueeze(1)).squeeze(1)
-        after = (*self.start.after(moved, query), self.start.start.found + found)
-        return replace(rates, recall=after), replace(change, recall=(moved, query, found))
+        level = self.start.start.found + found
+        after = (*self.start.after(moved, query), level, gained(level, self.asked))
+        return replace(rates, recall=after), replace(change, recall=(moved, query, found, gained(found, self.asked)))
 
 
 class TokenLayer(DenseProjection):
@@ -89,7 +96,7 @@ class TokenLayer(DenseProjection):
         bias = torch.zeros_like(packed.sees, dtype=dtype).masked_fill_(~packed.sees, BLOCKED).unsqueeze(1)
         current = F.linear(asked, w_x, b_x).masked_fill_(~packed.rows, BLOCKED)
         drive, target = asked @ network.asking[0].to(dtype), one_hot(network, batch)
-        inputs = Inputs(stored, bias, packed.rows, drive, target, current, packed.sums)
+        inputs = Inputs(stored, bias, packed.rows, drive, target, current, packed.sums, asked=asked)
         return cls(network, inputs, network.w2(dtype))
 
     @property
@@ -97,6 +104,12 @@ class TokenLayer(DenseProjection):
         """(B, P, R), see ``packing``."""
         assert self.inputs.sums is not None
         return self.inputs.sums
+
+    @property
+    def asked(self) -> Tensor:
+        """x of the tokens that ask, (B, 1, R, D)."""
+        assert self.inputs.asked is not None
+        return self.inputs.asked
 
     def rest(self, texts: int) -> State:
         """The state that free phases start from: all units in the middle of σ."""
@@ -112,8 +125,12 @@ class TokenLayer(DenseProjection):
         """s^c of s² (B, H₂) and what it was ``before``."""
         inputs = self.inputs
         query = self.scored(self._query(before))
-        s1 = real(hopattn(query, inputs.patterns, inputs.bias), inputs.rows)
-        return sigma(self.heard(s1, s2))
+        retrieved = real(hopattn(query, inputs.patterns, inputs.bias), inputs.rows)
+        return sigma(self.heard(self.s1_of(retrieved), s2))
+
+    def s1_of(self, retrieved: Tensor) -> Tensor:
+        """s¹ = x∘r of what is ``retrieved``, or of a change of it."""
+        return gained(retrieved, self.asked)
 
     def _query(self, compared: Tensor) -> Tensor:
         """q̂/τ by s^c."""
@@ -153,30 +170,37 @@ class TokenLayer(DenseProjection):
 
     def turned(self, units: Tensor) -> Tensor:
         """What s^c, or a change of it, sends to the queries."""
-        return units @ (self.w_a / self.network.shape.temperature)
+        return gained(units @ (self.w_a / self.network.shape.temperature), self.asked)
 
-    def returned(self, s1: Tensor) -> Tensor:
-        """What s¹, or a change of it, sends to s^c."""
-        return F.linear(s1, self.w_a)
+    def returned(self, retrieved: Tensor) -> Tensor:
+        """What a change of r sends to s^c."""
+        return F.linear(self.s1_of(retrieved), self.w_a)
 
     def recall(self, state: State) -> Recall:
-        """What w₁, w_a and the patterns learn from: (p, q̂/τ, s¹) as s^c asks."""
+        """What w₁, w_a and the patterns learn from: (p, q̂/τ, r, s¹) as s^c asks."""
         _, query = self.looped(state)
         shares = weights(self.scored(query), self.inputs.patterns, self.inputs.bias)
-        return shares, query, real(shares @ self.inputs.patterns, self.inputs.rows)
+        retrieved = real(shares @ self.inputs.patterns, self.inputs.rows)
+        return shares, query, retrieved, self.s1_of(retrieved)
 
     def anchor(self, state: State, batch: Batch) -> TokenAnchor:
         """What changes are taken from, after one more sweep; ``batch`` is the layer's."""
         exact = self if self.w2.dtype == self.full else type(self).of(self.network, batch, self.full)
         low, inputs = self.w2.dtype, exact.inputs
         query = exact.scored(exact._query(state.projection.to(self.full)))
-        s1, found = (Even if self.network.shape.uniform else Found).of(query, inputs, low)
-        u = exact.heard(s1, state.layers[0])
+        retrieved, found = (Even if self.network.shape.uniform else Found).of(query, inputs, low)
+        u = exact.heard(exact.s1_of(retrieved), state.layers[0])
         offset, lowest, highest = (part.to(low) for part in clipped(u))
-        compared = sigma(u)
+        units = sigma(u)
         sent = (self.w2, self.v2, self.network.shape.temperature)
-        kept = (compared.to(low), exact.up(compared), found.among(self.inputs), *sent)
-        return TokenAnchor(*kept, w_a=self.w_a, sums=self.sums, inside=(offset, lowest, highest))
+        kept = (units.to(low), exact.up(units), found.among(self.inputs), *sent)
+        inside = (offset, lowest, highest)
+        return TokenAnchor(*kept, w_a=self.w_a, asked=self.asked, sums=self.sums, inside=inside)
+
+
+def gained(found: Tensor, asked: Tensor) -> Tensor:
+    """x∘``found`` of each token that asks, x ``asked`` (B, 1, R, D), and ``found`` like it or (B, G, 1, R, D)."""
+    return found * (asked if found.dim() == asked.dim() else asked.unsqueeze(1))
 
 
 def clipped(u: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -1,6 +1,6 @@
-"""A token layer of change-coded neurons: s^c, and within it s¹, which HopAttn finds.
+"""A token layer of change-coded neurons: s^c, and below it s¹ = x∘r of what HopAttn retrieves.
 
-    s^c sends to its query by w_aᵀ/τ        HopAttn answers, s¹ sends its change by w_a        s^c answers
+    s^c sends to its query by w_aᵀ/τ, times x        HopAttn retrieves r        s¹ = x∘r sends its change to s^c by w_a
 
 Units of s¹ and of s^c are sigma-delta neurons (see ``change_code``): only spikes cross w_a and w₂. A row of HopAttn is
 computed again where its query has moved, by the circuit that other projections have. In the nudges both send finely and
@@ -41,7 +41,8 @@ class TokenProjection(FreeProjection):
         layer = cast(TokenLayer, self.layer.take(texts))
         query = layer.inputs.drive + layer.turned(sent.to(layer.w2.dtype))
         before = chosen(self.units1, texts)
-        moved = send_on_change(before, self.hopattn.retrieved(query, layer, texts), self.theta, self.deadband)
+        own = layer.s1_of(self.hopattn.retrieved(query, layer, texts))
+        moved = send_on_change(before, own, self.theta, self.deadband)
         units = self.units1[texts] = before + moved
         self.within[:, texts] = counted(moved, 1, self.graded)
         return sigma(self._heard(layer, s2, units))
@@ -66,7 +67,8 @@ class TokenProjection(FreeProjection):
 
 
 class TokenNudges(Nudges):
-    """The change of s^c since the free phase ended, (B, G, P, N, H_c); ``within`` (2, B, G)."""
+    """The change of s^c since the free phase ended, (B, G, P, N, H_c); ``within`` (2, B, G). w₁ learns from the change
+    of r as the core puts it out, ``retrieved`` (B, G, P, N, D), not from what s¹ sends."""
 
     def __init__(self, free: TokenProjection, hopattn: GatedNudges, u: Tensor, groups: int, dither: Dither) -> None:
         """``u`` is that of s^c when the free phase ended."""
@@ -75,13 +77,15 @@ class TokenNudges(Nudges):
         self.start = free.theta * free.units1
         self.inside, self.xi1 = clipped(u), dither(free.units1)
         self.units1 = free.own.new_zeros(len(free.own), groups, *free.units1.shape[1:])
+        self.retrieved = torch.zeros_like(self.units1)
         self.within = free.own.new_zeros(2, len(free.own), groups)
 
     def change(self, s2: Tensor, texts: Texts, sent: Tensor) -> Tensor:
         """That of the texts named, of which ``sent`` has been transmitted so far."""
         layer = cast(TokenLayer, self.layer.take(texts))
-        own = self.hopattn.retrieved(layer.turned(sent.to(layer.w2.dtype)), texts).to(self.units1.dtype)
-        before = chosen(self.units1, texts)
+        retrieved = self.hopattn.retrieved(layer.turned(sent.to(layer.w2.dtype)), texts)
+        own, before = layer.s1_of(retrieved).to(self.units1.dtype), chosen(self.units1, texts)
+        self.retrieved[texts] = retrieved.to(self.units1.dtype)
         moved = send_dithered(before, own, self.theta, chosen(self.xi1, texts))
         units = self.units1[texts] = before + moved
         self.within[:, texts] = counted(moved, 2, self.graded)
@@ -91,10 +95,11 @@ class TokenNudges(Nudges):
         return torch.clamp(u.to(offset.dtype).div_(2).add_(offset), low, high)
 
     def recall(self, s2: Tensor, group: int, sent: Tensor) -> tuple[Recall, Recall]:
-        """(change, mean over it) of what the patterns, w₁ and w_a see in one nudge: p, q̂/τ, s¹."""
+        """(change, mean over it) of what the patterns, w₁ and w_a see in one nudge: p, q̂/τ, r, s¹."""
         change, mean = self.hopattn.recalled(self.layer.turned(sent.to(self.layer.w2.dtype)), group)
-        moved = self.theta * self.units1[:, group]
-        return (*change, moved), (*mean, self.start + 0.5 * moved)
+        moved, found = self.theta * self.units1[:, group], self.retrieved[:, group]
+        level = self.hopattn.free.own + 0.5 * found
+        return (*change, found, moved), (*mean, level, self.start + 0.5 * moved)
 
     def sent_within(self) -> list[Tensor]:
         """What s¹ has sent since this was last asked: (units, neurons) (2, B, G)."""

@@ -1,7 +1,7 @@
 """A token layer of neurons that fire at most once a step, around a HopAttn core that is read once a tick.
 
-At a tick the queries take in w_aᵀ r^c/τ, r^c the low-passed spikes of s^c, and the core puts out s¹; then the neurons
-of s^c run the steps of the tick on a constant input,
+At a tick the queries take in x∘(w_aᵀ r^c)/τ, r^c the low-passed spikes of s^c, and the core puts out s¹ = x∘r; then the
+neurons of s^c run the steps of the tick on a constant input,
 
     u = w_x x + b_x + w_a s¹ + F⁻¹(w₂ᵀ r²)/(τ√n),   r² the low-passed spikes of s²
 
@@ -59,8 +59,8 @@ class TokenRates:
         """What s^c puts out in this tick, by r² (B, 1, H₂)."""
         inputs = self.layer.inputs
         query = inputs.drive + self.turned(self.trace[:, 0])
-        s1 = real(hopattn(query, inputs.patterns, inputs.bias), inputs.rows)
-        return self._put_out(self.layer.heard(s1, s2[:, 0]).unsqueeze(1))
+        retrieved = real(hopattn(query, inputs.patterns, inputs.bias), inputs.rows)
+        return self._put_out(self.layer.heard(self.layer.s1_of(retrieved), s2[:, 0]).unsqueeze(1))
 
     def turned(self, trace: Tensor) -> Tensor:
         """What r^c, or a change of it, sends to the queries."""
@@ -95,26 +95,29 @@ class TokenRates:
         return (spikes[:, group] / (ticks * self.tick.steps)).clamp(0, 1)
 
     def recall(self, ticks: int, group: int) -> tuple[Recall, Recall]:
-        """(change, mean over it) of what the patterns, w₁ and w_a saw in the last ``ticks``, p, q̂/τ and s¹, from where
-        the nudges began."""
+        """(change, mean over it) of what the patterns, w₁ and w_a saw in the last ``ticks``, p, q̂/τ, r and s¹, from
+        where the nudges began."""
         if self.nudged is None:
             return (), ()
         start = self.nudged.start
         turned = self.turned(torch.stack(self.heard[-ticks:]).mean(0)[:, group] - self.nudged.trace0[:, 0])
         moved, found = start.shifted(turned), start.change(turned.unsqueeze(1)).squeeze(1)
-        return (moved, turned, found), (*start.after(moved, turned, 0.5), start.start.found + 0.5 * found)
+        level, s1_of = start.start.found + 0.5 * found, self.layer.s1_of
+        change = (moved, turned, found, s1_of(found))
+        return change, (*start.after(moved, turned, 0.5), level, s1_of(level))
 
-    def anchor(self, s2: Tensor, s1: Tensor, groups: int, noise: Noise) -> "TokenRatesNudged":
+    def anchor(self, s2: Tensor, put_out: Tensor, groups: int, noise: Noise) -> "TokenRatesNudged":
         """A copy of the neurons for each nudge, from r² (B, H₂); s¹* and its softmax at full precision."""
         query = self.layer.inputs.drive.to(self.layer.full) + self.turned(self.trace[:, 0])
-        found1, found = Found.of(query, self.layer.inputs, self.layer.w2.dtype)
+        retrieved, found = Found.of(query, self.layer.inputs, self.layer.w2.dtype)
+        s1 = self.layer.s1_of(retrieved).to(self.layer.w2.dtype)
         trace = self.trace.expand(-1, groups, *self.trace.shape[2:])
         self.nudged = TokenRatesNudged(
             *(self.layer, self.batch, replace(self.tick, noise=noise), self.gain, self.membrane.copies(groups), trace),
             start=found,
             trace0=self.trace,
             s2=s2.unsqueeze(1),
-            u0=self.layer.heard(found1.to(self.layer.w2.dtype), s2).unsqueeze(1),
+            u0=self.layer.heard(s1, s2).unsqueeze(1),
         )
         self.nudged.nudged = self.nudged
         return self.nudged
@@ -127,8 +130,8 @@ class TokenRates:
 
 @dataclass(kw_only=True)
 class TokenRatesNudged(TokenRates):
-    """The same in the nudges. ``start``: what queries had found when the free phase ended, by r^c ``trace0``; ``u0``
-    (B, 1, 1, R, H_c) is the input of s^c then, by r² ``s2`` (B, 1, H₂)."""
+    """The same in the nudges. ``start``: what queries had retrieved when the free phase ended, by r^c ``trace0``;
+    ``u0`` (B, 1, 1, R, H_c) is the input of s^c then, by r² ``s2`` (B, 1, H₂)."""
 
     start: Found
     trace0: Tensor
@@ -137,7 +140,7 @@ class TokenRatesNudged(TokenRates):
 
     def change(self, s2: Tensor) -> Tensor:
         """What s^c puts out in this tick, by r² (B, G, H₂)."""
-        s1 = self.start.change(self.turned(self.trace - self.trace0))
+        s1 = self.layer.s1_of(self.start.change(self.turned(self.trace - self.trace0)))
         return self._put_out(self.u0 + F.linear(s1, self.layer.w_a) + self.layer.back(s2 - self.s2))
 
 

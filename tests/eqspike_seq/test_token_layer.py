@@ -77,11 +77,11 @@ def written_out(network: Network, batch: Batch, row: int, steps: int = 500) -> d
         for place, (query, key) in enumerate(shape.projections):
             back = w_2[:, place * UNITS : (place + 1) * UNITS].T @ s2
             for number, word in enumerate(texts[query]):
-                asked = word @ w_1 + w_a.T @ compared[place][number] / tau
+                asked = word @ w_1 + word * (w_a.T @ compared[place][number]) / tau
                 found = torch.zeros(DIM, dtype=torch.float64)
                 if len(texts[key]):
                     found = torch.softmax(texts[key] @ asked / math.sqrt(DIM), 0) @ texts[key]
-                heard = w_x @ word + b_x + w_a @ found + back / (tau * math.sqrt(len(texts[query])))
+                heard = w_x @ word + b_x + w_a @ (word * found) + back / (tau * math.sqrt(len(texts[query])))
                 compared[place][number] = sigma(heard)
             total = sum(compared[place], torch.zeros(UNITS, dtype=torch.float64))
             sums.append(total / math.sqrt(max(1, len(texts[query]))))
@@ -210,11 +210,12 @@ def test_the_loop_gain_is_the_largest_eigenvalue_of_its_matrix(batch: Batch) -> 
             for number in range(int(batch.mask[row, query].sum())):
                 before = int(batch.mask[row, SHAPE.queries[:place]].sum())  # tokens of the projections before
                 compared = free.projection[row, 0, before + number]
-                asked = batch.x[row, query, number] @ network.asking[0] + w_a.T @ compared / tau
+                word = batch.x[row, query, number]
+                asked, gated = word @ network.asking[0] + word * (w_a.T @ compared) / tau, w_a * word
                 p = torch.softmax(keys @ asked / math.sqrt(DIM), 0)
                 spread = keys.T @ (torch.diag(p) - torch.outer(p, p)) @ keys / math.sqrt(DIM)
                 inside = torch.diag(((compared > 0) & (compared < 1)).double())
-                matrix = 0.5 * inside @ w_a @ spread @ w_a.T @ inside / tau
+                matrix = 0.5 * inside @ gated @ spread @ gated.T @ inside / tau
                 largest = max(largest, float(torch.linalg.eigvalsh(matrix)[-1]))
         assert float(gains[row]) == pytest.approx(largest, rel=0.02, abs=1e-9)
     assert not bool(loop_of(network, batch).apart.any())
@@ -238,7 +239,7 @@ def test_the_ledger_of_a_sweep_is_that_of_a_count_by_hand() -> None:
     assert counts["sc"]["multiply_accumulates"] == 4 * 2 * tokens * UNITS * DIM
     assert counts["sc"]["weight_reads"] == 4 * 2 * UNITS * DIM  # once down, once up, for all tokens
     assert counts["sc"]["neuron_updates"] == 4 * tokens * UNITS
-    assert counts["hopattn"]["multiply_accumulates"] == 4 * 2 * pairs * DIM
+    assert counts["hopattn"]["multiply_accumulates"] == 4 * 2 * (pairs + tokens) * DIM  # and x∘r, x∘(w_aᵀ s^c)
     assert counts["s2"]["multiply_accumulates"] == 4 * 2 * 2 * UNITS * 8  # w₂ reads two sums, up and down
     assert counts["w1"]["multiply_accumulates"] == tokens * DIM * DIM
     assert counts["w1"]["weight_reads"] == DIM * DIM
@@ -250,7 +251,7 @@ def test_the_ledger_of_a_sweep_is_that_of_a_count_by_hand() -> None:
     assert kinds["wa"]["plasticity_writes"] == UNITS * DIM
     assert kinds["bx"]["accumulates"] == UNITS
     assert kinds["w2"]["multiply_accumulates"] == 2 * 2 * UNITS * 8 + 6 * (2 * UNITS * 8 + 8)
-    assert kinds["X"]["multiply_accumulates"] == 2 * pairs * DIM + tokens * DIM * (DIM + UNITS) + 2 * DIM * 4
+    assert kinds["X"]["multiply_accumulates"] == 2 * pairs * DIM + tokens * DIM * (DIM + 3 * UNITS + 2) + 2 * DIM * 4
 
 
 def pairs_file(path: Path, number: int = 1200) -> Path:

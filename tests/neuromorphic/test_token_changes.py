@@ -77,7 +77,7 @@ def test_coarse_spikes_keep_the_gradient_of_their_own_network(network: Network, 
 
 
 def test_winners_may_find_what_tokens_ask_for(network: Network, batch: Batch) -> None:
-    backend = replace(COARSE, circuit=GatedWinners(winners=256))
+    backend = replace(COARSE, circuit=GatedWinners(winners=256, pattern_nudge_threshold=2e-5))
     truth = ThreePhase(0.1)(replace(backend, circuit=Gated()), network, batch).gradients
     for each in compare(ThreePhase(0.1)(backend, network, batch).gradients, truth):
         assert each.cosine is not None and each.cosine > 0.5, each
