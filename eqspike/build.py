@@ -3,15 +3,13 @@
 A new neuron, rule, circuit or source of word vectors is one entry in its table.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from eqspike import idle
 from eqspike_seq.config.examples import Examples, FoundImages, FoundTexts, Images, OwnTexts, Texts
@@ -34,7 +32,6 @@ from eqspike_seq.data.vectors import EMBEDDINGS, FileVectors, PickledVectors, Ve
 from eqspike_seq.errors import ConfigError, EqspikeError
 from eqspike_seq.learning.parallel import ALONE, Job
 from eqspike_seq.learning.precision import product_dtype
-from eqspike_seq.ledger import Ledger
 from eqspike_seq.model.network import Network
 from eqspike_seq.progress import Reporter
 from eqspike_seq.relaxation.dense import DenseBackend
@@ -48,6 +45,9 @@ from neuromorphic.change_code import SigmaDeltaBackend
 from neuromorphic.neurons import Bernoulli, IntegrateAndFire, LeakyIntegrateAndFire, SigmaDelta
 from neuromorphic.plasticity import Count, EqSpike, MembraneCount, Rule, Trace
 from neuromorphic.rate_code import SpikingBackend
+
+if TYPE_CHECKING:
+    from neuromorphic.event_driven import EventDriven
 
 BACKENDS: dict[str, type[Backend]] = {"dense": DenseBackend, "spiking": SpikingBackend, "brian2": BrianBackend}
 NEURONS: dict[str, type[Section]] = {
@@ -277,46 +277,14 @@ def make_backend(config: RunConfig) -> Backend:
     return replace(config.backend, dtype=product_dtype(config))  # type: ignore[type-var]
 
 
-class RelaxedText(Protocol):
-    """The free phase of one text, in R steps."""
-
-    @property
-    def outputs(self) -> NDArray[np.floating]:
-        """(R, C)."""
-        ...
-
-    @property
-    def steps(self) -> int:
-        """R."""
-        ...
-
-
-class OneText(Protocol):
-    """Relaxes one text at a time."""
-
-    def free(
-        self,
-        ids: NDArray[np.integer],
-        counts: NDArray[np.integer] | None = None,
-        lengths: NDArray[np.integer] | None = None,
-    ) -> RelaxedText:
-        """The text of these word ids (n,), from rest; of patterns each once, with ``counts`` (n,); a pair's texts stand
-        one after the other, ``lengths`` (2,) of them."""
-        ...
-
-    def ledgers(self, found: Sequence[Any], network: Network) -> list[Ledger]:
-        """What each of several texts cost."""
-        ...
-
-
-def make_single(backend: Backend, network: Network, table: torch.Tensor) -> OneText | None:
+def make_single(backend: Backend, network: Network, table: torch.Tensor) -> "EventDriven | None":
     """What relaxes one text after the other as ``backend`` does, faster than batches of one; None without one.
 
     ``table`` (V + 1, D) holds the word vectors by id.
     """
     if not isinstance(backend, SigmaDeltaBackend):
         return None
-    from neuromorphic.event_driven import EventDriven
+    from neuromorphic.event_driven import EventDriven  # which compiles
 
     try:
         return EventDriven(network, backend, table)

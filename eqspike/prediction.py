@@ -9,14 +9,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise, repeat
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from eqspike.build import OneText, config_of, make_backend, make_single
+from eqspike.build import config_of, make_backend, make_single
 from eqspike_seq.config.examples import Texts
 from eqspike_seq.config.settings import RunConfig
 from eqspike_seq.data.batches import Batches, CountedBatches, fit
@@ -39,6 +39,9 @@ from eqspike_seq.runs.folder import completed
 from eqspike_seq.runs.vocabulary import Vocabulary
 from eqspike_seq.runs.weights import VECTORS, WEIGHTS, network_of
 from eqspike_seq.text_ledgers import dense_ledgers
+
+if TYPE_CHECKING:
+    from neuromorphic.event_driven import EventDriven
 
 SHIPPED = "imdb-small"  # the model that answers where no run is named
 TOGETHER = 256  # texts that are relaxed together, at most
@@ -112,7 +115,7 @@ class Predictor:
     table: Tensor
     network: Network
     backend: Backend
-    single: OneText | None
+    single: "EventDriven | None"
     grams: NGrams | None = None
 
     @classmethod
