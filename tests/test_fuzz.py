@@ -39,7 +39,7 @@ from eqspike.provenance import command as made_by
 from eqspike_seq.config.settings import FORMAT
 from eqspike_seq.data.dataset import load_dataset
 from eqspike_seq.data.embeddings import random_vectors, read_vectors
-from eqspike_seq.data.encoding import known_ids, token_ids
+from eqspike_seq.data.encoding import as_words, token_ids
 from eqspike_seq.data.imdb import load_imdb
 from eqspike_seq.data.locate import cache_dir
 from eqspike_seq.data.mnist import load_mnist
@@ -303,9 +303,9 @@ def test_word_vectors(tmp_path: Path, form: str) -> None:
 
 def test_a_cache_harmed_in_any_way_gives_the_ids_of_the_texts() -> None:
     embeddings = random_vectors(TEXTS, 2, 1, "unicode")
-    expected = known_ids(TEXTS, embeddings, "unicode")
+    expected = as_words(TEXTS, "unicode", embeddings.index)
     token_ids(TEXTS, embeddings, "unicode")
-    (path,) = (cache_dir() / "ids").iterdir()
+    (path,) = (cache_dir() / "words").iterdir()
     whole = path.read_bytes()
 
     @fuzzed
@@ -313,7 +313,8 @@ def test_a_cache_harmed_in_any_way_gives_the_ids_of_the_texts() -> None:
     def tried(content: bytes) -> None:
         bytes_of(path, content)
         found = token_ids(TEXTS, embeddings, "unicode")
-        assert (found[0] == expected[0]).all() and (found[1] == expected[1]).all() and found[2] == expected[2]
+        assert (found.ids == expected.ids).all() and (found.lengths == expected.lengths).all()
+        assert found.letters == expected.letters
 
     tried()
 

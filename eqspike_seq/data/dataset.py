@@ -10,7 +10,7 @@ from eqspike_seq.config.examples import FoundImages, FoundTexts, Images, OwnText
 from eqspike_seq.config.settings import RunConfig
 from eqspike_seq.data.corpus import SPLIT_SEED, Corpus, Split, held_out, parts_of, without
 from eqspike_seq.data.embeddings import Embeddings, grey_values
-from eqspike_seq.data.encoding import Encoded, Progress, pixels
+from eqspike_seq.data.encoding import Encoded, Progress, Statistics
 from eqspike_seq.data.leaks import near_training
 from eqspike_seq.data.naive_bayes import NaiveBayes
 from eqspike_seq.data.own import load_own, named
@@ -127,8 +127,9 @@ def read_pixels(corpus: Corpus) -> Reading:
     """Images as their grey values."""
     encoded, statistics = {}, {}
     for name, part in parts_of(corpus).items():
-        ids = pixels(part.texts)
-        encoded[name], statistics[name] = Encoded.of(ids.ids, ids.lengths, part.labels), ids.statistics()
+        grey = np.frombuffer("".join(part.texts).encode("latin-1"), dtype=np.uint8).astype(np.int32)
+        lengths = np.array([len(text) for text in part.texts], dtype=np.int64)
+        encoded[name], statistics[name] = Encoded.of(grey, lengths, part.labels), Statistics(len(grey), 0, 0, 0)
     return Reading(grey_values(), encoded, statistics)
 
 

@@ -62,23 +62,6 @@ class Encoded:
         return self.ids[self.starts[first] : self.starts[first + 1]]
 
 
-class Ids(NamedTuple):
-    """Texts as numbers: ``ids`` of all their known tokens end to end, int32; ``lengths`` (n,), int64, how many of each
-    text; how many tokens are ``unknown``; how many letters the texts have, and how many of them are ``lost``: in no
-    token.
-    """
-
-    ids: NDArray[np.int32]
-    lengths: NDArray[np.int64]
-    unknown: int
-    letters: int = 0
-    lost: int = 0
-
-    def statistics(self) -> "Statistics":
-        """What became of the words."""
-        return Statistics(len(self.ids) + self.unknown, self.unknown, self.letters, self.lost)
-
-
 class Statistics(NamedTuple):
     """Of the texts of a split: their tokens, how many of these are not known; their letters, how many no token has."""
 
@@ -91,7 +74,7 @@ class Statistics(NamedTuple):
 @dataclass(frozen=True)
 class Words:
     """Texts as numbers of words: ``ids`` of all words end to end, 0 for one that is not known, ``lengths`` (n,) of each
-    text; how many letters the texts have, and how many of them are in no word."""
+    text; how many letters the texts have, and how many of them are ``lost``: in no word."""
 
     ids: NDArray[np.int32]
     lengths: Ints
@@ -102,34 +85,36 @@ class Words:
         """What became of the words."""
         return Statistics(len(self.ids), int((self.ids == 0).sum()), self.letters, self.lost)
 
+    def known(self, labels: Ints, inputs: int = 1) -> Encoded:
+        """The words that are known, as a split with these ``labels`` (n / inputs,)."""
+        known, owner = self.ids > 0, np.repeat(np.arange(len(self.lengths)), self.lengths)
+        return Encoded.of(self.ids[known], np.bincount(owner[known], minlength=len(self.lengths)), labels, inputs)
+
+    def check(self, texts: int, words: int) -> None:
+        """Raises ValueError unless these can be so many texts in so many different words."""
+        ids, lengths = self.ids, self.lengths
+        whole = (ids.dtype, lengths.dtype, ids.ndim, lengths.shape) == (np.int32, np.int64, 1, (texts,))
+        if not whole or not 0 <= self.lost <= self.letters or (lengths < 0).any() or lengths.sum() != len(ids):
+            raise ValueError("the ids are not those of the texts")
+        if len(ids) and not 0 <= ids.min() <= ids.max() <= words:
+            raise ValueError(f"ids from {ids.min()} to {ids.max()}, expected 0 to {words}")
+
 
 def token_ids(
     texts: list[str], embeddings: Embeddings, tokeniser: TokeniserName, progress: Progress = lambda _: None
-) -> Ids:
-    """As ``known_ids``, cached by content."""
+) -> Words:
+    """``as_words`` of those that have a vector, cached by content."""
     key = sha256_of([tokeniser.encode(), embeddings.digest.encode(), *(text.encode() for text in texts)])
-    path = cache_dir() / "ids" / f"{key[:32]}.npz"
 
     def make() -> Arrays:
-        return {name: np.asarray(value) for name, value in known_ids(texts, embeddings, tokeniser)._asdict().items()}
+        return {name: np.asarray(value) for name, value in vars(as_words(texts, tokeniser, embeddings.index)).items()}
 
-    def read(arrays: Arrays) -> Ids:
-        counts = (int(arrays[name]) for name in ("unknown", "letters", "lost"))
-        found = Ids(arrays["ids"], arrays["lengths"], *counts)
-        _check_ids(found, texts=len(texts), words=len(embeddings.index))
+    def read(arrays: Arrays) -> Words:
+        found = Words(arrays["ids"], arrays["lengths"], int(arrays["letters"]), int(arrays["lost"]))
+        found.check(texts=len(texts), words=len(embeddings.index))
         return found
 
-    return kept(path, make, read, progress)
-
-
-def _check_ids(found: Ids, texts: int, words: int) -> None:
-    """Raises ValueError unless these can be the ids of so many texts."""
-    ids, lengths, unknown, letters, lost = found
-    whole = (ids.dtype, lengths.dtype, ids.ndim, lengths.shape) == (np.int32, np.int64, 1, (texts,))
-    if not whole or unknown < 0 or not 0 <= lost <= letters or (lengths < 0).any() or lengths.sum() != len(ids):
-        raise ValueError("the ids are not those of the texts")
-    if len(ids) and not 1 <= ids.min() <= ids.max() <= words:
-        raise ValueError(f"ids from {ids.min()} to {ids.max()}, expected 1 to {words}")
+    return kept(cache_dir() / "words" / f"{key[:32]}.npz", make, read, progress)
 
 
 def as_words(texts: list[str], tokeniser: TokeniserName, known: dict[str, int], grow: bool = False) -> Words:
@@ -144,20 +129,6 @@ def as_words(texts: list[str], tokeniser: TokeniserName, known: dict[str, int], 
         else:
             ids.extend([known.get(token, 0) for token in tokens])
     return Words(np.array(ids, dtype=np.int32), lengths, written, written - held)
-
-
-def known_ids(texts: list[str], embeddings: Embeddings, tokeniser: TokeniserName) -> Ids:
-    """Texts as the ids of those of their tokens that have a vector."""
-    read = as_words(texts, tokeniser, embeddings.index)
-    known, owner = read.ids > 0, np.repeat(np.arange(len(texts)), read.lengths)
-    lengths = np.bincount(owner[known], minlength=len(texts))
-    return Ids(read.ids[known], lengths, int((~known).sum()), read.letters, read.lost)
-
-
-def pixels(texts: list[str]) -> Ids:
-    """As ``known_ids``, of images: the grey values themselves, all known."""
-    values = np.frombuffer("".join(texts).encode("latin-1"), dtype=np.uint8).astype(np.int32)
-    return Ids(values, np.array([len(text) for text in texts], dtype=np.int64), 0)
 
 
 def shuffled(part: Encoded) -> Encoded:

@@ -9,7 +9,7 @@ from pydantic import Field
 from eqspike_seq.config.section import Needs, Positive, Section
 from eqspike_seq.data.corpus import Corpus, parts_of, single
 from eqspike_seq.data.embeddings import Embeddings
-from eqspike_seq.data.encoding import Encoded, Progress, Statistics, as_words, known_ids, shuffled, token_ids
+from eqspike_seq.data.encoding import Encoded, Progress, Statistics, as_words, shuffled, token_ids
 from eqspike_seq.data.naive_bayes import NaiveBayes
 from eqspike_seq.data.patterns import NGrams, class_counts, counted, counted_patterns
 from eqspike_seq.data.tokens import TokeniserName
@@ -77,21 +77,20 @@ class TokenSequence(Sight):
     def read(self, corpus: Corpus, tokeniser: TokeniserName, vectors: Vectors, progress: Progress | None) -> Reading:
         """Each text as the ids of those of its tokens that have a vector."""
         embeddings = vectors.embed(corpus, tokeniser, self.min_count, progress or silent)
-        encoded, read = {}, {}
+        encoded, statistics = {}, {}
         for name, part in parts_of(corpus).items():
             texts = single(part.texts, corpus.inputs)
             if progress is None:
-                read[name] = ids = known_ids(texts, embeddings, tokeniser)
+                words = as_words(texts, tokeniser, embeddings.index)
             else:
-                read[name] = ids = token_ids(texts, embeddings, tokeniser, progress)
-            found = Encoded.of(ids.ids, ids.lengths, part.labels, corpus.inputs)
+                words = token_ids(texts, embeddings, tokeniser, progress)
+            found, statistics[name] = words.known(part.labels, corpus.inputs), words.statistics()
             encoded[name] = shuffled(found) if self.shuffle_words else found
-        return Reading(embeddings, encoded, {name: ids.statistics() for name, ids in read.items()})
+        return Reading(embeddings, encoded, statistics)
 
     def encode(self, texts: list[str], reading: Reading, tokeniser: TokeniserName) -> Encoded:
         """Each text as the ids of those of its tokens that have a vector."""
-        ids = known_ids(texts, reading.embeddings, tokeniser)
-        return Encoded.of(ids.ids, ids.lengths, np.zeros(len(texts), dtype=np.int64))
+        return as_words(texts, tokeniser, reading.embeddings.index).known(np.zeros(len(texts), dtype=np.int64))
 
 
 @dataclass(frozen=True)

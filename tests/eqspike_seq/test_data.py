@@ -94,20 +94,21 @@ def test_standardised_vectors_and_zero_padding() -> None:
 @pytest.mark.parametrize("tokeniser", ["unicode", "ascii"])
 def test_odd_texts_are_encoded(text: str, tokeniser: TokeniserName) -> None:
     made = vectors("a b")
-    ids, lengths, unknown, *_ = token_ids([text, "a b a"], made, tokeniser)
-    assert len(ids) == lengths.sum() and lengths[1] == 3
-    assert lengths[0] + unknown == len(tokenise(text, tokeniser))
+    found = token_ids([text, "a b a"], made, tokeniser)
+    lengths = found.known(np.zeros(2, dtype=np.int64)).lengths()
+    assert len(found.ids) == found.lengths.sum() and lengths[1] == 3
+    assert lengths[0] + found.statistics().unknown == len(tokenise(text, tokeniser))
 
 
 def test_ids_are_cached_and_a_damaged_cache_is_made_anew() -> None:
     made = vectors("a b")
     first = token_ids(["a b x", "b"], made, "ascii")
-    (file,) = (cache_dir() / "ids").iterdir()
+    (file,) = (cache_dir() / "words").iterdir()
     for damage in (b"", file.read_bytes()[:60], b"PK\x03\x04 nonsense"):
         file.write_bytes(damage)
         again = token_ids(["a b x", "b"], made, "ascii")
-        assert again[0].tolist() == first[0].tolist() and again[2] == first[2] == 1
-    assert len(list((cache_dir() / "ids").iterdir())) == 1
+        assert again.ids.tolist() == first.ids.tolist() == [1, 2, 0, 2]
+    assert len(list((cache_dir() / "words").iterdir())) == 1
 
 
 def test_what_is_cached_depends_on_the_tokeniser() -> None:
@@ -116,7 +117,7 @@ def test_what_is_cached_depends_on_the_tokeniser() -> None:
     assert set(made["ascii"].index) == {"sch", "ner", "tag", "ne", "tage"}
     assert set(made["unicode"].index) == {"schöner", "tag", "schöne", "tage"}
     known = vectors("schöner tag")
-    assert [token_ids(texts[:1], known, kind).ids.tolist() for kind in ("ascii", "unicode")] == [[2], [1, 2]]
+    assert [token_ids(texts[:1], known, kind).ids.tolist() for kind in ("ascii", "unicode")] == [[0, 0, 2], [1, 2]]
 
 
 def test_a_data_set_takes_four_bytes_a_word() -> None:
