@@ -4,15 +4,24 @@ from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
 import torch
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from eqspike_seq.config.section import Needs, PerLayer, Section
-from eqspike_seq.errors import ConfigError
 from eqspike_seq.model.network import Network, Shape
 
 SIDES = "ab"  # the first and the second text of a pair
-Direction = Literal["aa", "ab", "ba", "bb"]
+Direction = Literal["aa", "ab", "ba", "bb"]  # the text that asks, the text that is searched
 DENSE = Needs("--backend dense", lambda settings: settings.get("backend") == "dense")
+
+
+def _each_once(projections: tuple[Direction, ...]) -> tuple[Direction, ...]:
+    if not projections or len(set(projections)) < len(projections):
+        raise ValueError(f"--projections: got {' '.join(projections) or 'none'}, expected one or more, each once")
+    return projections
+
+
+Directions = Annotated[tuple[Direction, ...], AfterValidator(_each_once)]
+NONE, ITSELF = tuple[Direction, ...](), tuple[Direction, ...](("aa",))
 
 
 @dataclass(frozen=True)
@@ -28,6 +37,12 @@ class Layers(Section):
     """w2 starts uniform in ±gain/√fan-in. Use more than 1 if most of the input is near zero, as pixels are."""
 
     first: ClassVar[str] = ""  # what learns below w₂, in a message
+    projections = NONE  # no field, unless of pairs
+
+    @property
+    def layout(self) -> tuple[tuple[int, int], ...]:
+        """(query, key) of each projection layer by the place of a text in its example."""
+        return tuple((SIDES.index(name[0]), SIDES.index(name[1])) for name in self.projections)
 
     @property
     def weight_matrices(self) -> int:
@@ -36,11 +51,12 @@ class Layers(Section):
 
     def shape(self, rows: int, dim: int, classes: int) -> Shape:
         """The network's shape for ``rows`` pixels, or tokens, of ``dim`` components."""
-        return Shape(rows, dim, self.hidden, classes, projections=(), attention=False)
+        return Shape(rows, dim, self.hidden, classes, self.layout, attention=False)
 
     def create(self, shape: Shape, seed: int) -> Network:
         """The network that training starts from."""
-        return Network.create(shape, torch.Generator().manual_seed(seed), self.bias, self.gain)
+        recall = getattr(self, "recall", 0.0)  # where tokens ask
+        return Network.create(shape, torch.Generator().manual_seed(seed), self.bias, self.gain, recall)
 
 
 @dataclass(frozen=True)
@@ -49,6 +65,7 @@ class TextNetwork(Layers):
 
     name: ClassVar[str] = "tokens"
     first: ClassVar[str] = "w1 and "
+    projections = ITSELF
     attention: bool = True
     """Use HopAttn in the projection layer. Without it the layer applies σ (the baseline of the paper)."""
     recall: Annotated[float, Field(ge=0)] = 0.0
@@ -56,42 +73,16 @@ class TextNetwork(Layers):
     masked: bool = True
     """Exclude padding from attention. Otherwise zero rows are patterns like any other, as in the paper's code."""
 
-    @property
-    def layout(self) -> tuple[tuple[int, int], ...]:
-        """(query, key) of each projection layer by the place of a text in its example."""
-        return ((0, 0),)
-
     def shape(self, rows: int, dim: int, classes: int) -> Shape:
         """The network's shape for texts of ``rows`` words of ``dim`` components."""
         return Shape(rows, dim, self.hidden, classes, self.layout, self.attention, self.masked)
 
-    def create(self, shape: Shape, seed: int) -> Network:
-        """The network that training starts from."""
-        return Network.create(shape, torch.Generator().manual_seed(seed), self.bias, self.gain, self.recall)
-
-
-class OfPairs:
-    """Networks of pairs: projection layers, each from the text that sends queries to the text that is searched."""
-
-    projections: tuple[Direction, ...]
-
-    @property
-    def layout(self) -> tuple[tuple[int, int], ...]:
-        """(query, key) of each projection layer by the place of a text in its example."""
-        return tuple((SIDES.index(name[0]), SIDES.index(name[1])) for name in self.projections)
-
-    def check(self) -> None:
-        """Raises ConfigError for projection layers that cannot be."""
-        if not self.projections or len(set(self.projections)) < len(self.projections):
-            got = " ".join(self.projections) or "none"
-            raise ConfigError(f"--projections: got {got}, expected one or more, each once")
-
 
 @dataclass(frozen=True)
-class PairNetwork(OfPairs, TextNetwork):
+class PairNetwork(TextNetwork):
     """HopAttn layers in which the texts of a pair send queries to each other, below fully connected layers."""
 
-    projections: tuple[Direction, ...] = ("aa", "ab", "ba", "bb")
+    projections: Directions = ("aa", "ab", "ba", "bb")
     """Projection layers. The first letter is the text that sends queries, the second the text that is searched; a is
     the first text of a pair."""
 
@@ -103,6 +94,7 @@ class TokenLayerNetwork(Layers):
 
     name: ClassVar[str] = "token-layer"
     first: ClassVar[str] = "w1 and "
+    projections = ITSELF
     compared: Annotated[int, Field(ge=1, le=100_000)] = 100
     """Hc, the number of units that compare a token with what it has retrieved."""
     recall: Annotated[float, Field(ge=0)] = 1.0
@@ -113,11 +105,6 @@ class TokenLayerNetwork(Layers):
     """Keep the initial vectors of words instead of learning them."""
     uniform_attention: Annotated[bool, DENSE] = False
     """Let each token retrieve the mean of the text that it searches, whatever its query is (a control)."""
-
-    @property
-    def layout(self) -> tuple[tuple[int, int], ...]:
-        """(query, key) of each projection layer by the place of a text in its example."""
-        return ((0, 0),)
 
     def shape(self, rows: int, dim: int, classes: int) -> Shape:
         """The network's shape for texts of ``rows`` words of ``dim`` components."""
@@ -133,16 +120,12 @@ class TokenLayerNetwork(Layers):
             compared=self.compared,
         )
 
-    def create(self, shape: Shape, seed: int) -> Network:
-        """The network that training starts from."""
-        return Network.create(shape, torch.Generator().manual_seed(seed), self.bias, self.gain, self.recall)
-
 
 @dataclass(frozen=True)
-class PairTokenLayerNetwork(OfPairs, TokenLayerNetwork):
+class PairTokenLayerNetwork(TokenLayerNetwork):
     """A HopAttn layer and a token layer that compare the texts of a pair, below fully connected layers."""
 
-    projections: tuple[Direction, ...] = ("ab", "ba")
+    projections: Directions = ("ab", "ba")
     """Which text searches which. The first letter is the text that sends queries, the second the text that is searched;
     a is the first text of a pair."""
 
