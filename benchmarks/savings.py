@@ -51,7 +51,7 @@ from eqspike_seq.progress import Reporter
 from eqspike_seq.runs.environment import environment
 from neuromorphic.attention.gated import Gated, GatedProjection, Texts
 from neuromorphic.change_code import SigmaDeltaBackend
-from neuromorphic.pricing import CostTable, read_table, stored_at
+from neuromorphic.pricing import CostTable, read_table
 
 THRESHOLD, BITS = 0.05, 8
 THRESHOLDS, WIDTHS, LEFT = (0.01, 0.02, 0.05, 0.1), (8, 6, 4, 3), (0.99, 0.95, 0.9, 0.8, 0.6, 0.4)
@@ -59,6 +59,16 @@ TABLES = (DIGITAL, "loihi")  # the second has static power
 AS_TRAINED = ("every occurrence", "distinct", "silent", "changed")
 
 Name = Literal["imdb", "imdb-small"]
+
+
+def stored_at(table: CostTable, bits: int) -> CostTable:
+    """``table`` where the vectors of patterns are words of so many ``bits``: to look them up, to store them in HopAttn
+    and to fetch them takes less in proportion. Products with them stay as they are."""
+    prices = dict(table.prices)
+    for kind in {"lookup_reads", "pattern_writes", "pattern_reads"} & prices.keys():
+        ends = {end: getattr(prices[kind], end) * bits / table.word_bits for end in ("value", "low", "high")}
+        prices[kind] = prices[kind].model_copy(update=ends)
+    return table.model_copy(update={"prices": prices, "title": f"{table.title}, vectors at {bits} bits"})
 
 
 def reread(found: Ledger, shape: Shape, phase: Phase, stored: Tensor, readings: Tensor) -> Ledger:

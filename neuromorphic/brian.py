@@ -10,7 +10,6 @@ Source: Stimberg, Brette & Goodman (2019), Brian 2.
 import math
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -270,31 +269,3 @@ def connect(b2: Any, clock: Any, groups: list[Any], weights: list[Array], count:
             synapses.w = weight[j, i]
             made.append(synapses)
     return made
-
-
-def standalone_stack(
-    weights: list[Array], biases: list[Array], current: Array, steps: int, folder: Path
-) -> list[Array]:
-    """The layers above s¹ for one text in Brian's C++ standalone mode, under a constant current (H₂,) into s².
-
-    The code is generated, compiled and run in ``folder``. Returns the spikes of each layer, (steps, H).
-    """
-    import brian2 as b2
-
-    b2.set_device("cpp_standalone", directory=str(folder), build_on_run=False)
-    try:
-        clock = b2.Clock(dt=1 * b2.ms)
-        groups, monitors = stack(b2, clock, biases, 1)
-        groups[0].constant_current = biases[0] + current
-        synapses = connect(b2, clock, groups, weights, 1)
-        b2.Network(*groups, *monitors, *synapses).run(steps * b2.ms, namespace={})
-        b2.device.build(directory=str(folder), compile=True, run=True)
-        rasters = []
-        for monitor, bias in zip(monitors, biases, strict=True):
-            raster = np.zeros((steps, len(bias)))
-            raster[np.rint(np.asarray(monitor.t / b2.ms)).astype(int), np.asarray(monitor.i)] = 1
-            rasters.append(raster)
-        return rasters
-    finally:
-        b2.device.reinit()
-        b2.set_device("runtime")

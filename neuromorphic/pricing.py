@@ -212,16 +212,6 @@ def at_bits(table: CostTable, bits: int) -> CostTable:
     return table.model_copy(update={"prices": prices, "word_bits": bits, "title": f"{table.title} at {bits} bits"})
 
 
-def stored_at(table: CostTable, bits: int) -> CostTable:
-    """``table`` where the vectors of patterns are words of so many ``bits``: to look them up, to store them in HopAttn
-    and to fetch them takes less in proportion. Products with them stay as they are."""
-    prices = dict(table.prices)
-    for kind in {"lookup_reads", "pattern_writes", "pattern_reads"} & prices.keys():
-        ends = {end: getattr(prices[kind], end) * bits / table.word_bits for end in ("value", "low", "high")}
-        prices[kind] = prices[kind].model_copy(update=ends)
-    return table.model_copy(update={"prices": prices, "title": f"{table.title}, vectors at {bits} bits"})
-
-
 def total(costs: list[Cost]) -> Joules:
     """Of all."""
     each = [cost.joules for cost in costs]

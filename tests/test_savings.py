@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from benchmarks.savings import KeepMost, holding, in_every_step, narrow, occurrences, reread, variants
+from benchmarks.savings import KeepMost, holding, in_every_step, narrow, occurrences, reread, stored_at, variants
 from eqspike_seq.data.encoding import Encoded
 from eqspike_seq.ledger import Ledger
 from eqspike_seq.model.batch import Batch
@@ -15,6 +15,7 @@ from eqspike_seq.model.projection import DenseProjection
 from eqspike_seq.phases import RELAXED, Phase
 from neuromorphic.change_code import SigmaDeltaBackend
 from neuromorphic.changes import FreeNeurons, NudgedNeurons
+from neuromorphic.pricing import price, read_table, total
 from tests.eqspike_seq.test_pooling import DIM, QUERIES, pooling, texts
 
 BACKEND = SigmaDeltaBackend(threshold=(0.05,), projection_threshold=0.05, dtype=torch.float64)
@@ -131,3 +132,14 @@ def test_each_component_of_the_table_has_its_own_scale() -> None:
     found = narrow(table, 8)
     assert ((found - table).abs() <= 0.501 * table.abs().amax(0) / 127).all()
     assert all(len(component.unique()) <= 255 for component in found.unbind(1))
+
+
+def test_vectors_of_fewer_bits() -> None:
+    table = read_table("horowitz-45nm-fp32")
+    ledger = Ledger(samples={"free": 1})
+    ledger.add("input", "free", lookup_reads=3, io_bytes=5)
+    ledger.add("hopattn", "free", pattern_writes=3, pattern_reads=6, multiply_accumulates=6)
+    vectors = 3 * 650 + (3 + 6) * 10
+    found = total(price(ledger, stored_at(table, 8))).value
+    assert found == pytest.approx((vectors / 4 + 5 * 162.5 + 6 * 4.6) * 1e-12)
+    assert total(price(ledger, stored_at(table, 32))) == total(price(ledger, table))

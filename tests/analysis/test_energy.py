@@ -16,7 +16,7 @@ from analysis.folders import open_run
 from analysis.units import text_of
 from eqspike_seq.errors import ConfigError
 from eqspike_seq.ledger import KINDS, Ledger
-from neuromorphic.pricing import GROUPS, PRICED, at_bits, extremes, names, price, read_table, stored_at, total
+from neuromorphic.pricing import GROUPS, PRICED, at_bits, extremes, names, price, read_table, total
 from tests.conftest import command
 
 CONSTANT = {"value": 2.0, "low": 1.0, "high": 4.0, "unit": "pJ", "label": "modelled", "source": "a test"}
@@ -105,16 +105,6 @@ def test_fewer_bits() -> None:
     assert half.prices["multiply_accumulates"].value == pytest.approx(0.1 + 0.2 / 4)  # the sum stays 32 bits wide
     assert half.prices["io_bytes"] == whole.prices["io_bytes"]
     assert half.prices["weight_reads"].high == pytest.approx(whole.prices["weight_reads"].high / 2)
-
-
-def test_vectors_of_fewer_bits() -> None:
-    ledger = Ledger(samples={"free": 1})
-    ledger.add("input", "free", lookup_reads=3, io_bytes=5)
-    ledger.add("hopattn", "free", pattern_writes=3, pattern_reads=6, multiply_accumulates=6)
-    vectors = 3 * 650 + (3 + 6) * 10
-    found = total(price(ledger, stored_at(FP32, 8))).value
-    assert found == pytest.approx((vectors / 4 + 5 * 162.5 + 6 * 4.6) * 1e-12)
-    assert total(price(ledger, stored_at(FP32, 32))) == total(price(ledger, FP32))
 
 
 @pytest.mark.parametrize(

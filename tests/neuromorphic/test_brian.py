@@ -11,7 +11,7 @@ import torch
 from eqspike_seq.learning.estimators import ThreePhase, TwoPhase
 from eqspike_seq.model.batch import Batch
 from eqspike_seq.model.network import Network
-from neuromorphic.brian import BrianBackend, standalone_stack
+from neuromorphic.brian import Array, BrianBackend, connect, stack
 from neuromorphic.neurons import IntegrateAndFire
 from neuromorphic.rate_code import SpikingBackend
 from tests.conftest import command, make_batch, make_network
@@ -89,6 +89,34 @@ def test_a_run_of_pooling_queries_learns_as_ours_does(tmp_path: Path) -> None:
         losses.append([json.loads(line)["loss"] for line in lines])
         command("predict", tmp_path / name, "the film was good", "--explain")
     assert losses[0] == pytest.approx(losses[1], rel=1e-2) and losses[0][1] < losses[0][0]
+
+
+def standalone_stack(
+    weights: list[Array], biases: list[Array], current: Array, steps: int, folder: Path
+) -> list[Array]:
+    """The layers above s¹ for one text in Brian's C++ standalone mode, under a constant current (H₂,) into s².
+
+    The code is generated, compiled and run in ``folder``. Returns the spikes of each layer, (steps, H).
+    """
+    import brian2 as b2
+
+    b2.set_device("cpp_standalone", directory=str(folder), build_on_run=False)
+    try:
+        clock = b2.Clock(dt=1 * b2.ms)
+        groups, monitors = stack(b2, clock, biases, 1)
+        groups[0].constant_current = biases[0] + current
+        synapses = connect(b2, clock, groups, weights, 1)
+        b2.Network(*groups, *monitors, *synapses).run(steps * b2.ms, namespace={})
+        b2.device.build(directory=str(folder), compile=True, run=True)
+        rasters = []
+        for monitor, bias in zip(monitors, biases, strict=True):
+            raster = np.zeros((steps, len(bias)))
+            raster[np.rint(np.asarray(monitor.t / b2.ms)).astype(int), np.asarray(monitor.i)] = 1
+            rasters.append(raster)
+        return rasters
+    finally:
+        b2.device.reinit()
+        b2.set_device("runtime")
 
 
 @pytest.mark.slow
