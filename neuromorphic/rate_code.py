@@ -32,7 +32,6 @@ from neuromorphic.attention.clocked import (
     Clocked,
     ClockedProjection,
     SoftmaxAnchor,
-    SpikingAnchor,
     SpikingProjection,
     Tick,
 )
@@ -60,7 +59,7 @@ class _Course:
     ``put`` gives what s¹ puts out for r², ``pull`` the current into the output for its low-passed spikes.
     """
 
-    projection: ClockedProjection | TokenRates | SoftmaxAnchor | SpikingAnchor | TokenRatesNudged
+    projection: ClockedProjection | TokenRates | SoftmaxAnchor | TokenRatesNudged
     put: Callable[[Tensor], Tensor]
     steps: int
     pull: Callable[[Tensor], Tensor | float]
@@ -156,7 +155,8 @@ class SpikingBackend(RateCode):
 
         traces = NoTraces()
         if isinstance(self.rule, Traced):
-            begun = State(projection.s1, start.rates.layers)
+            s1 = projection.s1 if isinstance(projection, SoftmaxAnchor) else start.rates.projection
+            begun = State(s1, start.rates.layers)
             gain = 1 - math.exp(-1 / self.rule.trace_tau)
             traces = SlowTraces(neurons.chain, gain, self.rule.follows == "events", begun, groups)
         course = _Course(projection, projection.change, self.nudge_steps, pull, traces, record)

@@ -58,22 +58,6 @@ class Clocked(Circuit):
 
 
 @dataclass
-class ClockedAnchor:
-    """s¹ in the nudges, as changes of ``s1`` (B, P, N, D); ``change`` is given r² (B, G, H₂) itself."""
-
-    layer: Layer
-    s1: Tensor
-
-    def whole(self, change: Tensor) -> Tensor:
-        """s¹ of a change of it; both (B, G, P, N, D)."""
-        return change + self.s1.unsqueeze(1)
-
-    def recall(self, ticks: int, group: int) -> tuple[Recall, Recall]:
-        """(change, mean over it) of what the patterns see in the last ``ticks`` of one nudge. Here there are none."""
-        return (), ()
-
-
-@dataclass
 class ClockedProjection:
     """s¹ in the free phase, which is one group: (B, 1, P, N, D), ``s1`` that of the last tick. Here by a softmax.
 
@@ -84,7 +68,7 @@ class ClockedProjection:
     batch: Batch
     tick: Tick
     heard: list[Tensor] = field(default_factory=list)
-    nudged: "SoftmaxAnchor | SpikingAnchor | None" = None
+    nudged: "SoftmaxAnchor | None" = None
     s1: Tensor = field(init=False)
 
     def free(self, s2: Tensor) -> Tensor:
@@ -111,11 +95,11 @@ class ClockedProjection:
 
     def recall(self, ticks: int, group: int) -> tuple[Recall, Recall]:
         """(change, mean over it) of what the patterns saw in the last ``ticks``, from where the nudges began."""
-        if not isinstance(self.nudged, SoftmaxAnchor):
+        if self.nudged is None:
             return (), ()
         return self.nudged.recalled(torch.stack(self.heard[-ticks:]).mean(0)[:, 0] - self.nudged.trace0)
 
-    def anchor(self, s2: Tensor, s1: Tensor, groups: int, noise: Noise) -> "SoftmaxAnchor | SpikingAnchor":
+    def anchor(self, s2: Tensor, s1: Tensor, groups: int, noise: Noise) -> "SoftmaxAnchor | SpikingProjection":
         """For nudges from r² (B, H₂) and s¹ (B, P, N, D), with random numbers of their own.
 
         Here s¹* and its softmax are had anew from r², at full precision.
@@ -131,13 +115,16 @@ class ClockedProjection:
 
 
 @dataclass
-class SoftmaxAnchor(ClockedAnchor):
-    """Changes δ¹ since the free phase ended with ``trace0`` (B, H₂) and ``current0`` w₂ F(s¹*) (B, 1, H₂).
+class SoftmaxAnchor:
+    """s¹ in the nudges, as changes δ¹ of ``s1`` (B, P, N, D) since the free phase ended with ``trace0`` (B, H₂) and
+    ``current0`` w₂ F(s¹*) (B, 1, H₂).
 
-    ``shifts`` (B, G, H₂) are how far the trace was from ``trace0`` at each tick, ``moved`` whether it had left it at
-    the last one: at the first of a nudge δ¹ is 0.
+    ``shifts`` (B, G, H₂) are how far r² was from ``trace0`` at each tick, ``moved`` whether it had left it at the last
+    one: at the first of a nudge δ¹ is 0.
     """
 
+    layer: Layer
+    s1: Tensor
     batch: Batch
     trace0: Tensor
     current0: Tensor
@@ -147,7 +134,7 @@ class SoftmaxAnchor(ClockedAnchor):
     delta: Tensor = field(init=False)
 
     def change(self, s2: Tensor) -> Tensor:
-        """δ¹ of this tick, (B, G, P, N, D)."""
+        """δ¹ of this tick, (B, G, P, N, D), from r² (B, G, H₂)."""
         shift = s2 - self.trace0.unsqueeze(1)
         self.shifts.append(shift)
         self.moved = bool(shift.any())
@@ -155,8 +142,12 @@ class SoftmaxAnchor(ClockedAnchor):
         self.delta = self.found.change(self.layer.down(shift)) if self.moved else nothing
         return self.delta
 
+    def whole(self, change: Tensor) -> Tensor:
+        """s¹ of a change of it; both (B, G, P, N, D)."""
+        return change + self.s1.unsqueeze(1)
+
     def recall(self, ticks: int, group: int) -> tuple[Recall, Recall]:
-        """By the mean change of r² in these ticks."""
+        """(change, mean over it) of what the patterns see in the last ``ticks`` of one nudge, by the mean of r²."""
         return self.recalled(torch.stack(self.shifts[-ticks:]).mean(0)[:, group])
 
     def recalled(self, shift: Tensor) -> tuple[Recall, Recall]:
@@ -191,11 +182,13 @@ def every_row(layer: Layer, batch: Batch, ticks: int, winners: int | None = None
 class SpikingProjection(ClockedProjection):
     """s¹ as spikes, ``spikes`` (B, G) so far: here, without attention, of neurons on the query.
 
-    The nudges take over their membranes (B, G, P, N, D).
+    The nudges go on from their membranes (B, G, P, N, D), as changes of ``begun`` (B, P, N, D), their rates in the free
+    phase.
     """
 
     membrane: Membrane
     spikes: Tensor
+    begun: Tensor | None = None
 
     @classmethod
     def of(cls, layer: Layer, batch: Batch, tick: Tick) -> "SpikingProjection":
@@ -215,35 +208,20 @@ class SpikingProjection(ClockedProjection):
         self.spikes = self.spikes + count.flatten(2).sum(2)
         return count / self.tick.steps
 
-    def anchor(self, s2: Tensor, s1: Tensor, groups: int, noise: Noise) -> "SpikingAnchor":
+    def anchor(self, s2: Tensor, s1: Tensor, groups: int, noise: Noise) -> "SpikingProjection":
         """A copy of the neurons for each nudge."""
         none, tick = self.spikes.new_zeros(len(s1), groups), replace(self.tick, noise=noise)
-        neurons = replace(self, tick=tick, membrane=self.membrane.copies(groups), spikes=none, heard=[])
-        return SpikingAnchor(self.layer, s1, neurons)
+        return replace(self, tick=tick, membrane=self.membrane.copies(groups), spikes=none, heard=[], begun=s1)
+
+    def change(self, s2: Tensor) -> Tensor:
+        """Of their rates in this tick, since the free phase, from r² (B, G, H₂)."""
+        assert self.begun is not None
+        return self.free(s2) - self.begun.unsqueeze(1)
+
+    def whole(self, s1: Tensor) -> Tensor:
+        """s¹ of what was put out: that, or in the nudges a change of it."""
+        return s1 if self.begun is None else s1 + self.begun.unsqueeze(1)
 
     def activity(self, group: int = 0) -> ProjectionActivity:
         """No HopAttn."""
         return ProjectionActivity(torch.full_like(self.batch.labels, len(self.heard)), None, self.spikes[:, group])
-
-
-@dataclass
-class SpikingAnchor(ClockedAnchor):
-    """The neurons of s¹ in the nudges; ``s1`` is what their rates were in the free phase."""
-
-    neurons: SpikingProjection
-
-    def change(self, s2: Tensor) -> Tensor:
-        """Of their rates in this tick, since the free phase."""
-        return self.neurons.free(s2) - self.s1.unsqueeze(1)
-
-    def recall(self, ticks: int, group: int) -> tuple[Recall, Recall]:
-        """Where patterns spike, what these spikes have left at them."""
-        return self.neurons.recall(ticks, group)
-
-    def current(self) -> Tensor:
-        """w₂ F(s¹)."""
-        return self.neurons.current()
-
-    def activity(self, group: int = 0) -> ProjectionActivity:
-        """Of one nudge."""
-        return self.neurons.activity(group)

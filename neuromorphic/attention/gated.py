@@ -12,7 +12,7 @@ is sent finely and dithered there, queries too.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Protocol
+from typing import Annotated, ClassVar
 
 import torch
 from pydantic import Field
@@ -96,53 +96,38 @@ class FreeProjection:
     def anchor(self, circuit: Circuit, base: State, groups: int, dither: Dither) -> "Nudges":
         """For nudges by ``circuit``; ``base`` is what had been transmitted when the free phase ended."""
         query = self.layer.full_query(base.layers[0])
-        return SigmaNudges(self.layer, Sigma(self.layer.inputs.rows, query), torch.zeros_like(self.retrievals))
+        return Nudges(self.layer, Sigma(self.layer.inputs.rows, query), torch.zeros_like(self.retrievals))
 
     def activity(self, group: int = 0) -> ProjectionActivity:
         """What it took so far; there is one group."""
         return ProjectionActivity(self.retrievals, None)
 
 
-class Nudges(Protocol):
-    """The change of s¹, or of a token layer, since the free phase ended, all nudges side by side; their base."""
+@dataclass
+class Nudges:
+    """The change of s¹, or of a token layer, since the free phase ended, all nudges side by side. Here of s¹ = σ(q)."""
+
+    below: Layer
+    sigma: Sigma
+    retrievals: Tensor
 
     def change(self, s2: Tensor, texts: Texts, sent: Tensor) -> Tensor:
         """That of the texts named, by a change of s² (b, G, H₂); ``sent`` is what it has transmitted so far."""
-        ...
+        self.retrievals[texts] += 1
+        return self.sigma.take(texts).change(self.below.down(s2))
 
     def recall(self, s2: Tensor, group: int, sent: Tensor) -> tuple[Recall, Recall]:
-        """(change, mean over it) of what the patterns see in one nudge, at whose end s² has changed by ``s2``."""
-        ...
+        """(change, mean over it) of what the patterns see in one nudge, at whose end s² has changed by ``s2``: here
+        there are none."""
+        return (), ()
 
     def activity(self, group: int = 0) -> ProjectionActivity:
         """What one nudge took so far."""
-        ...
+        return ProjectionActivity(self.retrievals, None)
 
     def sent_within(self) -> list[Tensor]:
         """What s¹ below a token layer has sent since it was last asked, (units, neurons) (2, B, G); none else."""
         return []
-
-
-@dataclass
-class SigmaNudges(Nudges):
-    """Changes of s¹ = σ(q) in the nudges."""
-
-    layer: Layer
-    start: Sigma
-    retrievals: Tensor
-
-    def change(self, s2: Tensor, texts: Texts, sent: Tensor) -> Tensor:
-        """That of the texts named."""
-        self.retrievals[texts] += 1
-        return self.start.take(texts).change(self.layer.down(s2))
-
-    def recall(self, s2: Tensor, group: int, sent: Tensor) -> tuple[Recall, Recall]:
-        """There are no patterns."""
-        return (), ()
-
-    def activity(self, group: int = 0) -> ProjectionActivity:
-        """How often they were computed."""
-        return ProjectionActivity(self.retrievals, None)
 
 
 class GatedProjection(FreeProjection):
