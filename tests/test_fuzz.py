@@ -331,7 +331,7 @@ def test_archives(tmp_path: Path) -> None:
     @given(harmed(file.getvalue()[: 9 * 512]), st.booleans())
     def tried(content: bytes, packed: bool) -> None:
         bytes_of(path, gzip.compress(content, 1) if packed else content)
-        answers(lambda: load_imdb(tmp_path, download=False))
+        answers(lambda: load_imdb(tmp_path))
 
     bytes_of(path, gzip.compress(file.getvalue()))
     assert len(load_imdb(tmp_path).train) == 2

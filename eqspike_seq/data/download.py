@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from eqspike_seq.data.cache import alone
-from eqspike_seq.data.locate import cache_dir
+from eqspike_seq.data.locate import cache_dir, search_places
 from eqspike_seq.errors import DataError
 from eqspike_seq.files import replace, sha256_of_file
 
@@ -95,6 +95,21 @@ def fetch(source: Source, wait_s: float = 2.0) -> Path:
         f"{source.url} could not be downloaded in {ATTEMPTS} attempts ({reason}); expected {source.size:,} "
         f"bytes with SHA-256 {source.sha256}. Nothing was kept."
     )
+
+
+def fetched(name: str, forms: str, data_dir: Path | None, *sources: Source) -> Path:
+    """The last of the archives of a data set that is nowhere, all of them in the cache now.
+
+    Raises DataError, which says for which ``forms`` of it was looked, and where.
+    """
+    try:
+        return [fetch(source) for source in sources][-1]
+    except DataError as error:
+        looked = "; ".join(f"{place} {folder}" for place, folder in search_places(data_dir))
+        raise DataError(
+            f"{name} was not found. Looked in {looked}, for {forms}. {error} "
+            "Give the data with --data-dir or EQSPIKE_DATA, or try the embedded set: eqspike run mini"
+        ) from error
 
 
 def _download(source: Source, path: Path) -> None:

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from eqspike_seq.data.corpus import Corpus, Split
-from eqspike_seq.data.download import Source, fetch
-from eqspike_seq.data.locate import Found, not_found, search_places
+from eqspike_seq.data.download import Source, fetched
+from eqspike_seq.data.locate import Found, search_places
 from eqspike_seq.data.tables import ROWS_AT_ONCE
 from eqspike_seq.errors import DataError
 
@@ -44,12 +44,14 @@ def find_imdb(data_dir: Path | None, source: Source = OFFICIAL) -> Found | None:
     return None
 
 
-def load_imdb(data_dir: Path | None = None, download: bool = True, source: Source = OFFICIAL) -> Corpus:
-    """The data set, found or, with ``download``, fetched. Raises DataError where it cannot be had or read.
+def load_imdb(data_dir: Path | None = None, source: Source = OFFICIAL) -> Corpus:
+    """The data set, found or fetched. Raises DataError where it cannot be had or read.
 
     An archive in the cache must have the SHA-256 of ``source``; one from elsewhere is taken as it is.
     """
-    found = find_imdb(data_dir, source) or _fetched(data_dir, download, source)
+    if (found := find_imdb(data_dir, source)) is None:
+        forms = f"imdb_train.parquet and imdb_test.parquet, aclImdb/ or {source.file}"
+        found = Found("tar", fetched("imdb", forms, data_dir, source), "download")
     if found.kind == "parquet":
         return read_parquet(found)
     if found.kind == "folder":
@@ -57,17 +59,6 @@ def load_imdb(data_dir: Path | None = None, download: bool = True, source: Sourc
     if found.place == "cache":
         source.check(found.path)
     return _collect(_tar_members(found.path, source), found)
-
-
-def _fetched(data_dir: Path | None, download: bool, source: Source) -> Found:
-    """The archive from its publisher. DataError, saying what was looked for and where, if there is none."""
-    try:
-        if not download:
-            raise DataError("Downloading was not allowed.")
-        return Found("tar", fetch(source), "download")
-    except DataError as error:
-        forms = f"imdb_train.parquet and imdb_test.parquet, aclImdb/ or {source.file}"
-        raise not_found("imdb", data_dir, forms, error) from error
 
 
 def read_parquet(found: Found) -> Corpus:

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eqspike_seq.data.corpus import Corpus, Split, image_of
-from eqspike_seq.data.download import Source, fetch
-from eqspike_seq.data.locate import Found, not_found, search_places
+from eqspike_seq.data.download import Source, fetched
+from eqspike_seq.data.locate import Found, search_places
 from eqspike_seq.errors import DataError
 from eqspike_seq.files import read_arrays
 
@@ -42,13 +42,9 @@ def find_mnist(data_dir: Path | None) -> Found | None:
 
 def load_mnist(data_dir: Path | None = None, sources: tuple[Source, ...] = OFFICIAL) -> Corpus:
     """The data set, found or fetched. Raises DataError where it cannot be had or read."""
-    found = find_mnist(data_dir)
-    if found is None:
-        try:
-            files = [fetch(source) for source in sources]
-        except DataError as error:
-            raise not_found("mnist", data_dir, "mnist.npz or the four IDX files", error) from error
-        found = Found("idx", files[0].parent, "download")
+    if (found := find_mnist(data_dir)) is None:
+        last = fetched("mnist", "mnist.npz or the four IDX files", data_dir, *sources)
+        found = Found("idx", last.parent, "download")
     arrays = _npz(found.path) if found.kind == "npz" else [_idx(found.path, source) for source in OFFICIAL]
     return Corpus(
         "mnist",

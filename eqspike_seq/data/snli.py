@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from eqspike_seq.data.corpus import Corpus, Split, pair_of
-from eqspike_seq.data.download import Source, fetch
-from eqspike_seq.data.locate import Found, not_found, search_places
+from eqspike_seq.data.download import Source, fetched
+from eqspike_seq.data.locate import Found, search_places
 from eqspike_seq.data.tables import LARGEST_FILE, Row, json_rows, read_rows, short
 from eqspike_seq.errors import DataError
 
@@ -51,13 +51,9 @@ def load_snli(data_dir: Path | None = None, source: Source = OFFICIAL) -> Corpus
 
     An archive in the cache must have the SHA-256 of ``source``; one from elsewhere is taken as it is.
     """
-    found = find_snli(data_dir, source)
-    if found is None:
-        try:
-            found = Found("zip", fetch(source), "download")
-        except DataError as error:
-            forms = f"snli_train.parquet, snli_dev.parquet and snli_test.parquet, snli_1.0/ or {source.file}"
-            raise not_found("snli", data_dir, forms, error) from error
+    if (found := find_snli(data_dir, source)) is None:
+        forms = f"snli_train.parquet, snli_dev.parquet and snli_test.parquet, snli_1.0/ or {source.file}"
+        found = Found("zip", fetched("snli", forms, data_dir, source), "download")
     elif found.kind == "zip" and found.place == "cache":
         source.check(found.path)
     counts: dict[str, int] = {}

@@ -191,10 +191,9 @@ def test_wrong_download_is_refused_and_nothing_kept(serve: Serve, body: bytes) -
     assert kept() == []
 
 
-@pytest.mark.parametrize("fetching", [True, False])
-def test_without_network_it_says_where_it_looked_and_what_to_do(fetching: bool) -> None:
+def test_without_network_it_says_where_it_looked_and_what_to_do() -> None:
     with pytest.raises(DataError) as error:
-        load_imdb(download=fetching, source=GONE)
+        load_imdb(source=GONE)
     places = [f"cache {cache_dir() / 'data'}", "imdb_train.parquet", "imdb_test.parquet", "aclImdb/", TAR]
     for part in (*places, "--data-dir", "EQSPIKE_DATA", "eqspike run mini"):
         assert part in str(error.value)
