@@ -54,7 +54,7 @@ def remove_unfinished(folder: Path, name: str = "") -> None:
             path.unlink(missing_ok=True)
 
 
-def replace(path: Path, write: Callable[[Path], None]) -> None:
+def replace(path: Path, write: Callable[[Path], object]) -> None:
     """Let ``write`` fill a temporary file, flush it to disk, then rename it to ``path``. Raises OSError."""
     with temporary(path) as new:
         try:
@@ -67,7 +67,7 @@ def replace(path: Path, write: Callable[[Path], None]) -> None:
         new.replace(path)
 
 
-def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """``replace``. Raises RunError where the folder cannot be written or the disk is full; nothing is left behind."""
     try:
         replace(path, write)
@@ -78,11 +78,7 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
 
 def write_bytes(path: Path, data: bytes) -> None:
     """Write ``data`` atomically."""
-
-    def save(temporary: Path) -> None:
-        temporary.write_bytes(data)
-
-    write_atomically(path, save)
+    write_atomically(path, lambda new: new.write_bytes(data))
 
 
 def write_json(path: Path, value: dict[str, Any]) -> None:

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -109,7 +110,7 @@ class Reporter:
     @contextmanager
     def training(self, total: int, done: int) -> Iterator[Callable[[int, "Window"], None]]:
         """A bar over all batches, with running loss and accuracy."""
-        with self._progress("training") as progress:
+        with self._progress() as progress:
             task = progress.add_task("training", total=total, completed=done)
 
             def advance(step: int, window: "Window") -> None:
@@ -119,27 +120,12 @@ class Reporter:
             yield advance
 
     @contextmanager
-    def testing(self, total: int) -> Iterator[Callable[[int], None]]:
-        """A bar over all test texts."""
-        with self._progress("testing") as progress:
-            task = progress.add_task("reading the test split", total=total)
-            yield lambda count: progress.advance(task, count)
+    def counting(self, what: str, total: int) -> Iterator[Callable[[float], None]]:
+        """A bar over all texts, or comparisons; it is told how many more are done."""
+        with self._progress() as progress:
+            yield partial(progress.advance, progress.add_task(what, total=total))
 
-    @contextmanager
-    def checking(self, total: int) -> Iterator[Callable[[], None]]:
-        """A bar over all comparisons."""
-        with self._progress("checking") as progress:
-            task = progress.add_task("checking", total=total)
-            yield lambda: progress.advance(task)
-
-    def _progress(self, _: str) -> Progress:
-        return Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            console=self.console,
-            transient=True,
-        )
+    def _progress(self) -> Progress:
+        times = TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn()
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), *times)
+        return Progress(*columns, console=self.console, transient=True)

@@ -149,11 +149,11 @@ def check_convergence(
     found = stages(config, dataset, run)
     rows = np.random.default_rng(config.run.seed).permutation(len(dataset.train))[:texts]
     checked: dict[StageName, ConvergenceStage] = {}
-    with reporter.checking(2 * len(found)) as advance:
+    with reporter.counting("checking", 2 * len(found)) as advance:
         for stage in found:
             batch, shape = stage.gather(dataset.train, rows), stage.network.shape
             about: dict[str, Any] = {"hopattn": over_time(stage.network, batch, config.learning.beta)}
-            advance()
+            advance(1)
             learns_words = shape.pooling or bool(shape.compared)
             if learns_words and not shape.uniform:
                 about["loop"] = loop_check(stage.network, batch)
@@ -164,7 +164,7 @@ def check_convergence(
             if config.backend.name == "spiking":
                 about["spiking"] = over_readings(make_backend(config), stage.network, batch, config.learning.beta)
             checked[stage.name] = ConvergenceStage(**about)
-            advance()
+            advance(1)
     lengths = batch.mask[:, 0].sum(1)
     longest = int(lengths.argmax())
     text = batch.x[longest, 0][batch.mask[longest, 0]]

@@ -197,21 +197,20 @@ def check_gradients(
     over_beta: dict[StageName, NudgeSizes] = {}
     found = stages(config, dataset, run)
     none = {"window": None, "beta": CURVE_BETA, "neuron": None, "circuit": None, "rule": None}
-    with reporter.checking(len(found) * extent.steps) as advance:
+    with reporter.counting("checking", len(found) * extent.steps) as advance:
         for stage in found:
             batch, about[stage.name] = texts_of(stage, config, dataset, extent.texts)
             if batch is None:
-                for _ in range(extent.steps):
-                    advance()
+                advance(extent.steps)
                 continue
             short, curves[stage.name] = against_bptt(stage.network, batch, CURVE_BETA, CURVE_STEPS)
             records += recorded(short, reference="bptt", stage=stage.name, **none)
             if stage.network.shape.pooling or stage.network.shape.compared:
                 over_beta[stage.name] = over_betas(stage.network, batch)
-            advance()
+            advance(1)
             for more in records_of(stage, batch, extent):
                 records += more
-                advance()
+                advance(1)
     return GradientCheck(
         settings=config.computed(),
         records=records,

@@ -202,7 +202,7 @@ def train(trainer: Trainer, folder: RunFolder, metrics: list[Metrics], reporter:
 def finish(trainer: Trainer, folder: RunFolder, reporter: Reporter) -> tuple[Evaluation, dict[str, Any]]:
     """Read the test split, once, and write what belongs to it."""
     dataset, config, subject = trainer.dataset, trainer.config, (trainer.network, trainer.gather)
-    with reporter.testing(len(dataset.test)) as advance:
+    with reporter.counting("reading the test split", len(dataset.test)) as advance:
         test = evaluate(trainer.backend, *subject, dataset.test, config.learning.batch, advance)
     folder.write_json("curves.json", test.curves().content())
     dense = {} if config.backend.name == "dense" else {"dense": dense_reference(config, *subject, dataset.train)}

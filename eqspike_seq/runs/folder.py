@@ -26,7 +26,6 @@ from eqspike_seq.files import (
     read_tensors,
     remove_unfinished,
     write_atomically,
-    write_bytes,
 )
 from eqspike_seq.runs.schema import Metrics
 from eqspike_seq.runs.vocabulary import as_file
@@ -109,15 +108,14 @@ class RunFolder:
                 "disk unmounted. Start the run again; if the folder comes back, with --resume auto."
             )
 
-    def write(self, name: str, write: Callable[[Path], None]) -> None:
+    def write(self, name: str, write: Callable[[Path], object]) -> None:
         """``write_atomically`` of the file ``name``, as long as the folder is held. Raises RunError."""
         self.check_held()
         write_atomically(self.path / name, write)
 
     def write_bytes(self, name: str, data: bytes) -> None:
         """``data`` as ``name``."""
-        self.check_held()
-        write_bytes(self.path / name, data)
+        self.write(name, lambda new: new.write_bytes(data))
 
     def continued(self, config: RunConfig) -> RunConfig:
         """``config``, where precision is auto with the one that the run here began with.
