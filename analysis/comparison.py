@@ -1,7 +1,7 @@
 """``eqspike compare``: runs side by side, with what chance alone would do to their difference."""
 
 import statistics
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from analysis.energy import PARTS, dense_ledgers, part_of_run
@@ -121,55 +121,49 @@ def seeds(runs: list[Run]) -> list[Json]:
     return rows
 
 
+def figure(key: str) -> Callable[[Json], str]:
+    """A figure of a record to three digits."""
+    return lambda record: "–" if record[key] is None else f"{record[key]:.3g}"
+
+
+def energy_of(part: str) -> Callable[[Json], str]:
+    """The energy of a part in a record, with its unit."""
+    return lambda record: "–" if record[f"joules_{part}"] is None else text_of(record[f"joules_{part}"])
+
+
+def accuracy(record: Json) -> str:
+    """With its interval."""
+    return f"{record['test_accuracy']:.2%} ({100 * record['low']:.1f} – {100 * record['high']:.1f})"
+
+
+def points(record: Json) -> str:
+    """To the dense run, with the p of the test."""
+    gap, p = record["points_to_dense"], record["mcnemar_p"]
+    return "–" if gap is None else f"{gap:+.2f}" + ("" if p is None else f" (p = {p:.2g})")
+
+
+COLUMNS: tuple[tuple[str, str, Callable[[Json], str]], ...] = (  # head, what a record calls it, how it is said
+    ("run", "run", lambda record: record["run"]),
+    ("what", "label", lambda record: record["label"]),
+    ("test accuracy, 95 %", "test_accuracy", accuracy),
+    ("to dense, points", "points_to_dense", points),
+    ("an inference", "joules_inference", energy_of("inference")),
+    ("a training sample", "joules_training", energy_of("training")),
+    ("spikes per synapse", "spikes_per_synapse_inference", figure("spikes_per_synapse_inference")),
+    ("training", "train_seconds", lambda record: duration(record["train_seconds"])),
+    ("memory", "peak_memory_bytes", lambda record: memory(record["peak_memory_bytes"])),
+    ("free steps", "free_steps", figure("free_steps")),
+)
+HEADS = tuple(head for head, _, _ in COLUMNS)
+
+
 def cells(row: Row) -> list[str]:
     """One line of the terminal's and the report's table."""
     record = row.record()
-    gap, p = record["points_to_dense"], record["mcnemar_p"]
-
-    def figure(key: str) -> str:
-        return "–" if record[key] is None else f"{record[key]:.3g}"
-
-    return [
-        row.run.name,
-        row.run.label,
-        f"{record['test_accuracy']:.2%} ({100 * row.low:.1f} – {100 * row.high:.1f})",
-        "–" if gap is None else f"{gap:+.2f}" + ("" if p is None else f" (p = {p:.2g})"),
-        "–" if record["joules_inference"] is None else text_of(record["joules_inference"]),
-        "–" if record["joules_training"] is None else text_of(record["joules_training"]),
-        figure("spikes_per_synapse_inference"),
-        duration(record["train_seconds"]),
-        memory(record["peak_memory_bytes"]),
-        figure("free_steps"),
-    ]
+    return [said(record) for _, _, said in COLUMNS]
 
 
 def figures(row: Row) -> list[float | str | None]:
     """What ``cells`` says, to sort a table by."""
     record = row.record()
-    return [record[key] for key in KEYS]
-
-
-KEYS = (
-    "run",
-    "label",
-    "test_accuracy",
-    "points_to_dense",
-    "joules_inference",
-    "joules_training",
-    "spikes_per_synapse_inference",
-    "train_seconds",
-    "peak_memory_bytes",
-    "free_steps",
-)
-HEADS = (
-    "run",
-    "what",
-    "test accuracy, 95 %",
-    "to dense, points",
-    "an inference",
-    "a training sample",
-    "spikes per synapse",
-    "training",
-    "memory",
-    "free steps",
-)
+    return [record[key] for _, key, _ in COLUMNS]
