@@ -29,11 +29,23 @@ def fewest(texts: int) -> int:
     return 1 if texts < FEW else max(2, texts // PATTERNS_OF)
 
 
+def paced(texts: int) -> dict[str, Any]:
+    """How networks that learn their words go through the texts: until they get no better, in small batches."""
+    batch = min(64, max(8, texts // 64))
+    return {
+        "batch": batch,
+        "epochs": min(100, max(5, math.ceil(4 * STEPS / math.ceil(max(1, texts) / batch)))),
+        "patience": 3 if texts >= FEW else 5,
+        "checkpoint_every": max(50, math.ceil(texts / batch)),
+    }
+
+
 def of_patterns(classes: int, texts: int) -> dict[str, Any]:
     """Those of a network with pooling queries."""
     copies = 4 if classes == 2 else 1
-    ratios, batch = copies * (1 if classes == 2 else classes), min(64, max(8, texts // 64))
+    ratios = copies * (1 if classes == 2 else classes)
     return {
+        **paced(texts),
         "embeddings": "random",
         "dim": max(32, 2 * ratios),
         "min_texts": fewest(texts),
@@ -41,10 +53,6 @@ def of_patterns(classes: int, texts: int) -> dict[str, Any]:
         "naive_bayes_copies": copies,
         "temperature": 32.0,
         "hidden": (max(64, 4 * classes),),
-        "batch": batch,
-        "epochs": min(100, max(5, math.ceil(4 * STEPS / math.ceil(max(1, texts) / batch)))),
-        "patience": 3 if texts >= FEW else 5,
-        "checkpoint_every": max(50, math.ceil(texts / batch)),
         "word_dropout": 0.5,
         "learning_rate": (1e-3, 1e-3, 1e-3),
         # of neurons that send changes: s1 is long where ratios are, and moves little in the nudges
@@ -59,8 +67,9 @@ def of_patterns(classes: int, texts: int) -> dict[str, Any]:
 
 def of_sentences(lengths: Sequence[int] | NDArray[np.int64], classes: int, texts: int) -> dict[str, Any]:
     """Those of a network with a token layer, as the preset ``snli`` has them, smaller and longer for few texts."""
-    few, batch = texts < FEW, min(64, max(8, texts // 64))
+    few = texts < FEW
     return {
+        **paced(texts),
         "tokens": places_for(lengths),
         "embeddings": "random" if few else "word2vec",
         "dim": 32 if few else 100,
@@ -68,10 +77,6 @@ def of_sentences(lengths: Sequence[int] | NDArray[np.int64], classes: int, texts
         "compared": 64 if few else 100,
         "temperature": 8.0,
         "hidden": (max(64, 4 * classes),) if few else (max(200, 4 * classes),),
-        "batch": batch,
-        "epochs": min(100, max(5, math.ceil(4 * STEPS / math.ceil(max(1, texts) / batch)))),
-        "patience": 3 if texts >= FEW else 5,
-        "checkpoint_every": max(50, math.ceil(texts / batch)),
         "word_dropout": 0.1,
         "learning_rate": (2e-3 if few else 1e-3,),
         "rule": "membrane",

@@ -47,41 +47,29 @@ def update_ledger(
         _add_backpropagation(ledger, shape, mask, bptt_steps)
     above = [f"{kind}{index}" for index in range(2, len(shape.sizes) + 1) for kind in "wb"]
     parameters = {name: math.prod(size) for name, size in shape.parameters.items() if name not in above}
+
+    def gather(layer: str, words: int, **others: int) -> None:
+        ledger.add(layer, phase, plasticity_reads=words, plasticity_writes=words, **others)
+
     if shape.pooling:
-        gathered = count * parameters["q"]
-        ledger.add("q", phase, accumulates=gathered, plasticity_reads=gathered, plasticity_writes=gathered)
+        gather("q", count * parameters["q"], accumulates=count * parameters["q"])
     elif not shape.clamped:
-        gathered = count * parameters["w1"]
-        products = int(units.sum()) * shape.dim
-        ledger.add("w1", phase, multiply_accumulates=products, plasticity_reads=gathered, plasticity_writes=gathered)
+        gather("w1", count * parameters["w1"], multiply_accumulates=int(units.sum()) * shape.dim)
     if shape.compared:
+        products = int(compared_units(shape, mask).sum()) * shape.dim
         for name, terms in (("wx", 1), ("wa", 2)):
-            gathered, products = count * parameters[name], terms * int(compared_units(shape, mask).sum()) * shape.dim
-            ledger.add(
-                name, phase, multiply_accumulates=products, plasticity_reads=gathered, plasticity_writes=gathered
-            )
-        gathered = count * shape.compared
-        ledger.add("bx", phase, accumulates=gathered, plasticity_reads=gathered, plasticity_writes=gathered)
+            gather(name, count * parameters[name], multiply_accumulates=terms * products)
+        gather("bx", count * shape.compared, accumulates=count * shape.compared)
     if shape.learnt:
         _add_patterns(ledger, shape, mask, copies, one_sided)
     below, flat = read_units(shape, mask), shape.flat
     for index, size in enumerate(shape.sizes[1:], start=2):
         pairs = 0 if by_event or bptt_steps else int(below.sum()) * size
-        gathered = pairs + count * size  # with the biases
         twice = f"w{index}" in shape.sent_back
         if twice:
-            products = pairs if one_sided else 2 * pairs
-            ledger.add(
-                f"v{index}", phase, multiply_accumulates=products, plasticity_reads=pairs, plasticity_writes=pairs
-            )
-        ledger.add(
-            f"w{index}",
-            phase,
-            accumulates=count * size,
-            multiply_accumulates=pairs if twice and one_sided else 2 * pairs,
-            plasticity_reads=gathered,
-            plasticity_writes=gathered,
-        )
+            gather(f"v{index}", pairs, multiply_accumulates=pairs if one_sided else 2 * pairs)
+        products = pairs if twice and one_sided else 2 * pairs
+        gather(f"w{index}", pairs + count * size, accumulates=count * size, multiply_accumulates=products)  # biases too
         parameters[f"w{index}"] = flat * size + size
         below, flat = torch.full_like(below, size), size
     if optimizer is None:
@@ -92,14 +80,9 @@ def update_ledger(
         ledger.add("X", phase, optimiser_reads=2 * touched, optimiser_writes=2 * touched, multiply_accumulates=products)
     step = OPTIMIZERS[optimizer]
     for layer, number in parameters.items():
-        ledger.add(
-            layer,
-            phase,
-            optimiser_reads=step.reads * number,
-            optimiser_writes=step.writes * number,
-            multiply_accumulates=step.products * number,
-            divisions=step.divisions * number,
-        )
+        words = {"optimiser_reads": step.reads * number, "optimiser_writes": step.writes * number}
+        arithmetic = {"multiply_accumulates": step.products * number, "divisions": step.divisions * number}
+        ledger.add(layer, phase, **words, **arithmetic)
     return ledger
 
 
