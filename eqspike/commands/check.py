@@ -1,7 +1,7 @@
 """``eqspike check gradients`` and ``eqspike check convergence``: measure a run or a preset, write ``checks/``."""
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -146,19 +146,9 @@ def check(arguments: list[str]) -> tuple[GradientCheck | ConvergenceCheck, Path]
 def gradients(flags: GradientFlags) -> GradientCheck:
     """``eqspike check gradients``."""
     reporter = Reporter()
-    config = flags.config(
-        backend="spiking",
-        neuron=flags.neuron,
-        circuit=flags.circuit,
-        winners=flags.winners,
-        query_threshold=flags.query_threshold,
-        projection_nudge_threshold=flags.projection_nudge_threshold,
-        rule=flags.rule,
-        tick_steps=flags.tick_steps,
-        feedback_tau=flags.feedback_tau,
-        trace_tau=flags.trace_tau,
-        common_noise=flags.common_noise,
-    )
+    own = {each.name for each in fields(Subject)} | {"betas", "windows"}
+    asked = {each.name: getattr(flags, each.name) for each in fields(flags) if each.name not in own}
+    config = flags.config(backend="spiking", **asked)
     for beta in flags.betas:
         if not 0 < beta <= 10:
             raise ConfigError(f"--betas: got {beta:g}, expected above 0 and at most 10")
