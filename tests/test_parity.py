@@ -1,17 +1,25 @@
-"""Two ways to one number, on random networks of every kind: ledgers and spikes, precisions, joules and constants."""
+"""Two ways to one number, on random networks of every kind: ledgers and spikes, precisions, exports and chips of few
+bits, joules and constants."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import save_file
 
+from benchmarks.quantised import quantised
+from eqspike_seq.devices.chip import Chip, like_fan_in
+from eqspike_seq.devices.device_model import DeviceModel
+from eqspike_seq.devices.imperfections import Bits, Range
 from eqspike_seq.ledger import KINDS, Ledger
-from eqspike_seq.model.batch import Batch
+from eqspike_seq.model.batch import Batch, Lookup
 from eqspike_seq.model.network import Network
 from eqspike_seq.phases import RELAXED
 from eqspike_seq.relaxation.dense import DenseBackend
+from eqspike_seq.runs.weights import read_weights
 from neuromorphic.change_code import SigmaDeltaBackend
 from neuromorphic.pricing import Constant, price, read_table, total
 from neuromorphic.rate_code import SpikingBackend
@@ -111,6 +119,46 @@ def test_precisions_agree_within_their_tolerances(kind: str) -> None:
         for layer, mine in enumerate(low[torch.float32].rates.layers):
             torch.testing.assert_close(mine.double(), exact.rates.layers[layer], atol=1e-4, rtol=0)
             torch.testing.assert_close(low[torch.bfloat16].rates.layers[layer].float(), mine, atol=0.05, rtol=0)
+
+    tried()
+
+
+@pytest.mark.parametrize("kind", ["tokens", "pooling", "token layer"])
+def test_an_export_of_few_bits_answers_as_a_chip_of_as_many(kind: str, tmp_path: Path) -> None:
+    """Weights rounded and written to a file, and the same weights on a device whose range they fill."""
+
+    @few
+    @given(sizes, st.integers(0, 99), st.sampled_from([3, 5, 8]))
+    def tried(hidden: list[int], seed: int, bits: int) -> None:
+        made, batch = random_network(kind, hidden, seed)
+        network, generator = made.to(torch.float32), torch.Generator().manual_seed(seed)
+        lookup = texts(seed=seed)
+        column = torch.randn(len(lookup.table), generator=generator)  # every component has these values in some order
+        table = torch.stack(
+            [column[torch.randperm(len(column), generator=generator)] for _ in range(made.shape.dim)], 1
+        )
+        limit = float(column.abs().max() * like_fan_in(table)[0] ** 0.5)
+        about = {"label": "modelled", "source": "this test"}
+        device = DeviceModel(
+            name="few", title="Few bits", range=Range(limit=limit, **about), bits=Bits(bits=bits, **about)
+        )
+        for name, array in network.named():
+            if name[0] in "wq":
+                array.mul_(device.limit(array.shape[-1]) / array.abs().max())
+        exported = {name: quantised(tensor, bits) for name, tensor in network.named()}
+        save_file(exported, tmp_path / "weights.safetensors")
+        written = Network.of(network.shape, read_weights(tmp_path / "weights.safetensors"))
+        vectors = torch.stack([quantised(component, bits) for component in table.unbind(1)], 1)
+        before = network.weights[0].clone()
+        Chip(device, dict(network.named()) | {"X": table}, 0)
+        assert not torch.equal(network.weights[0], before)
+        answers = []
+        for each, patterns in ((written, vectors), (network, table)):
+            seen = batch
+            if kind == "pooling":
+                seen = Lookup(patterns, lookup.ids, lookup.labels, counts=lookup.counts.float()).whole()
+            answers.append(DenseBackend(60, tolerance=1e-6).free(each, replace(seen, x=seen.x.float())).outputs[-1])
+        torch.testing.assert_close(answers[0], answers[1], atol=1e-5, rtol=0)
 
     tried()
 

@@ -35,8 +35,9 @@ def test_nothing_is_lost(attempt: Callable[[Path], Outcome], tmp_path: Path) -> 
     assert found.tried and found.lost == []
 
 
-def test_a_kill_between_any_two_steps_in_the_file_system_loses_nothing(tmp_path: Path) -> None:
-    found = in_fresh_process(faults.crashed, tmp_path, 29)
+@pytest.mark.parametrize(("kind", "every"), [("dense", 29), ("learnt words", 43)])
+def test_a_kill_between_any_two_steps_in_the_file_system_loses_nothing(tmp_path: Path, kind: str, every: int) -> None:
+    found = in_fresh_process(faults.crashed, tmp_path, every, kind)
     assert found.tried > 4 and found.lost == []
 
 

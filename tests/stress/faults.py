@@ -5,7 +5,7 @@ python -m tests.stress.faults [--kills 50] [--soak] [--json results/faults.json]
 An attempt disturbs one thing. It survives where the disturbed command goes on, or ends with exit code 2 and a message
 that says what to do; nothing half-written remains in run folder and cache; and the run, continued with ``--resume
 auto``, ends in the bytes of an undisturbed one (seconds, joules and memory apart). Exit code 1 if anything is lost.
-``test_faults.py`` makes the quick attempts.
+``test_faults.py`` makes the quick attempts. Attempts whose outcomes are in the JSON file already are not repeated.
 """
 
 import itertools
@@ -33,7 +33,7 @@ from benchmarks.measure import command, in_fresh_process
 from eqspike_seq.config.settings import FORMAT
 from eqspike_seq.data import download
 from eqspike_seq.errors import DataError
-from eqspike_seq.files import write_json
+from eqspike_seq.files import read_json, write_json
 from eqspike_seq.learning.trainer import Trainer
 from eqspike_seq.progress import Reporter
 from eqspike_seq.runs.environment import environment
@@ -56,8 +56,9 @@ def main(
         soak: Train and predict for long, too, and watch memory and file handles.
     """
     reporter = Reporter()
-    outcomes: list[Outcome] = []
-    loads: list[dict[str, Any]] = []
+    before = read_json(json_file) if json_file is not None and json_file.exists() else {"faults": [], "load": []}
+    outcomes = [Outcome(**found) for found in before["faults"]]
+    loads: list[dict[str, Any]] = before["load"]
     attempts: list[Callable[[Path], Outcome]] = [
         lambda place: killed(place, "dense", kills // 2),
         lambda place: killed(place, "spiking", kills - kills // 2),
@@ -72,6 +73,8 @@ def main(
         one_cache,
         clock_set_back,
         network,
+        lambda place: killed(place, "learnt words", kills),
+        lambda place: in_fresh_process(crashed, place, 1, "learnt words"),
     ]
 
     def keep() -> None:
@@ -79,7 +82,7 @@ def main(
             about = {"command": command(), "environment": environment()}
             write_json(json_file, {"format": FORMAT, **about, "faults": [asdict(o) for o in outcomes], "load": loads})
 
-    for attempt in attempts:
+    for attempt in attempts[len(outcomes) :]:
         with tempfile.TemporaryDirectory() as place, patch.dict(os.environ, {"EQSPIKE_CACHE": f"{place}/cache"}):
             outcomes.append(attempt(Path(place)))
             reporter.status(f"{outcomes[-1].fault}: {outcomes[-1].tried} tried, {len(outcomes[-1].lost)} lost")
@@ -87,7 +90,7 @@ def main(
     if soak:
         from tests.stress.soak import load
 
-        for found in load():
+        for found in load(len(loads)):
             loads.append(found)
             reporter.status(str(found))
             keep()
@@ -101,11 +104,11 @@ def main(
     sys.exit(any(one.lost for one in tried))
 
 
-def killed(place: Path, backend: str, count: int, seed: int = 0) -> Outcome:
+def killed(place: Path, kind: str, count: int, seed: int = 0) -> Outcome:
     """SIGKILL at random moments, as often as the run goes on."""
-    outcome, rng = Outcome(f"SIGKILL at random moments, {backend}"), random.Random(seed)
+    outcome, rng = Outcome(f"SIGKILL at random moments, {kind}"), random.Random(seed)
     whole = place / "whole"
-    first = eqspike(place / "cache", *flags(backend), "--out", whole)
+    first = eqspike(place / "cache", *flags(kind), "--out", whole)
     begun(first)
     started = time.perf_counter()
     outcome.add(ended(first, 0), tried=0)
@@ -113,7 +116,7 @@ def killed(place: Path, backend: str, count: int, seed: int = 0) -> Outcome:
     for number in itertools.count():
         parts, cache, before = place / f"parts{number}", place / f"cache{number}", outcome.tried
         while True:
-            process = eqspike(cache, *flags(backend), "--out", parts, "--resume", "auto")
+            process = eqspike(cache, *flags(kind), "--out", parts, "--resume", "auto")
             begun(process)
             time.sleep(rng.uniform(0, length) if outcome.tried < count else 0)
             if outcome.tried == count or process.poll() is not None:
@@ -142,17 +145,17 @@ def judged(whole: Path, parts: Path, cache: Path) -> list[str]:
     return differences(whole, parts) + remains(parts, cache) if parts.exists() else [f"no folder {parts.name}"]
 
 
-def crashed(place: Path, every: int = 1) -> Outcome:
+def crashed(place: Path, every: int = 1, kind: str = "dense") -> Outcome:
     """SIGKILL at each ``every``-th step that a run takes in the file system.
 
     To be called in a fresh process: every run but the undisturbed one is a fork of it, so that there is one thread.
     """
     torch.set_num_threads(1)
-    outcome = Outcome("SIGKILL at a step in the file system")
+    outcome = Outcome("SIGKILL at a step in the file system" + (f", {kind}" if kind != "dense" else ""))
 
     def attempt(name: str, **more: Any) -> None:
         os.environ["EQSPIKE_CACHE"] = str(place / f"cache-{name}")
-        said = quietly(config(place / name, **more))
+        said = quietly(config(place / name, kind, **more))
         if said and "complete" not in said:
             print(said, file=sys.stderr)
             os._exit(2)

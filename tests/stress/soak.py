@@ -1,5 +1,6 @@
-"""Long work, watched: memory and file handles of 2,000 training batches and of 100,000 answers must not grow."""
+"""Long work, watched: memory and file handles of 2,000 training batches and of a million answers must not grow."""
 
+import itertools
 import json
 import random
 import statistics
@@ -7,19 +8,22 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+import eqspike as python
 from benchmarks.measure import in_fresh_process
 from eqspike.build import configure, run, varied
+from eqspike.prediction import SHIPPED, TOGETHER
 from eqspike_seq.data.mini import load_mini
 from eqspike_seq.learning.trainer import Trainer
 from eqspike_seq.progress import Reporter
 from tests.stress.survival import eqspike
 
-BATCHES, ANSWERS = 2_000, 100_000
+BATCHES, ANSWERS, MOST_ANSWERS = 2_000, 100_000, 1_000_000
 FEWER = 10_000  # answers of a rate code, which takes 200 time steps each
 MOST = 1.02  # of the memory after warming up
 Samples = list[tuple[int, int]]  # (bytes resident, file handles)
@@ -28,12 +32,19 @@ RATES: dict[str, Any] = {"backend": "spiking"}
 CHANGES: dict[str, Any] = {"backend": "spiking", "neuron": "sigma-delta"}
 
 
-def load() -> Iterator[dict[str, Any]]:
-    """All of it, an entry for each load, with what grew as ``lost``."""
-    for settings in (DENSE, RATES):
-        yield in_fresh_process(training, settings)
-    for settings, answers in ((CHANGES, ANSWERS), (DENSE, ANSWERS), (RATES, FEWER)):
-        yield predicting(settings, answers)
+def load(first: int = 0) -> Iterator[dict[str, Any]]:
+    """All of it from the ``first`` on, an entry for each load, with what grew as ``lost``."""
+    loads: list[Callable[[], dict[str, Any]]] = [
+        partial(in_fresh_process, training, DENSE),
+        partial(in_fresh_process, training, RATES),
+        partial(predicting, CHANGES, ANSWERS),
+        partial(predicting, DENSE, ANSWERS),
+        partial(predicting, RATES, FEWER),
+        partial(in_fresh_process, answering, MOST_ANSWERS),
+        partial(piped, f"{SHIPPED}, from a pipe", SHIPPED, MOST_ANSWERS, 1),
+    ]
+    for task in loads[first:]:
+        yield task()
 
 
 def sample(process: int | str = "self") -> tuple[int, int]:
@@ -86,21 +97,43 @@ def named(settings: dict[str, Any]) -> str:
 
 
 def predicting(settings: dict[str, Any], asked: int) -> dict[str, Any]:
-    """``eqspike predict`` with so many lines on its standard input, each sent without waiting for answers."""
-    texts = [text.replace("\n", " ") for text in load_mini().test.texts]
-    rng = random.Random(0)
-    samples: Samples = []
+    """``piped`` for a run on mini with these settings."""
     with tempfile.TemporaryDirectory() as place:
-        cache, folder = Path(place) / "cache", Path(place) / "run"
+        folder = Path(place) / "run"
         short = [word for name, value in settings.items() for word in (f"--{name}", value)]
-        eqspike(cache, "run", "mini", *short, "--epochs", 1, "--out", folder).communicate()
-        with eqspike(cache, "predict", folder, "--json", stdin=subprocess.PIPE, stderr=None) as process:
+        eqspike(Path(place) / "cache", "run", "mini", *short, "--epochs", 1, "--out", folder).communicate()
+        return piped(f"predicting, {named(settings)}", folder, asked)
+
+
+def texts(asked: int, longest: int) -> Iterator[str]:
+    """So many, each of up to ``longest`` texts of mini."""
+    some, rng = [text.replace("\n", " ") for text in load_mini().test.texts], random.Random(0)
+    return (" ".join(rng.choices(some, k=rng.randint(1, longest))) for _ in range(asked))
+
+
+def answering(asked: int) -> dict[str, Any]:
+    """The model that comes with eqspike, asked from Python; to be called in a fresh process."""
+    model, more, answers = python.open(SHIPPED), texts(asked, 1), 0
+    samples: Samples = []
+    started = time.perf_counter()
+    while some := list(itertools.islice(more, TOGETHER)):
+        answers += sum(label is not None for label in model.predict(some))
+        samples.append(sample())
+    found = judged(f"{SHIPPED}, from Python", samples, time.perf_counter() - started, answers)
+    found["lost"] += [] if answers == asked else [f"{answers} answers to {asked} texts"]
+    return found
+
+
+def piped(name: str, model: Path | str, asked: int, longest: int = 3) -> dict[str, Any]:
+    """``eqspike predict`` with so many lines on its standard input, each sent without waiting for answers."""
+    samples: Samples = []
+    with tempfile.TemporaryDirectory() as cache:
+        with eqspike(Path(cache), "predict", model, "--json", stdin=subprocess.PIPE, stderr=None) as process:
             assert process.stdin and process.stdout
 
             def ask() -> None:
                 assert process.stdin
-                for _ in range(asked):
-                    process.stdin.write(" ".join(rng.choices(texts, k=rng.randint(1, 3))) + "\n")
+                process.stdin.writelines(f"{text}\n" for text in texts(asked, longest))
                 process.stdin.close()
 
             threading.Thread(target=ask, daemon=True).start()
@@ -110,6 +143,6 @@ def predicting(settings: dict[str, Any], asked: int) -> dict[str, Any]:
                 if answers % 100 == 0 and answers < asked:
                     samples.append(sample(process.pid))
             seconds = time.perf_counter() - started
-    found = judged(f"predicting, {named(settings)}", samples, seconds, answers)
+    found = judged(name, samples, seconds, answers)
     found["lost"] += [] if answers == asked else [f"{answers} answers to {asked} texts"]
     return found

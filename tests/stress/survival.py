@@ -13,11 +13,16 @@ from eqspike.build import configure, run
 from eqspike_seq.config.settings import RunConfig
 from eqspike_seq.errors import EqspikeError
 from eqspike_seq.progress import Reporter
+from eqspike_seq.runs.weights import read_rows, row_files
 
 ROOT = Path(__file__).parents[2]
 SETTINGS: dict[str, Any] = {"limit": 192, "batch": 32, "epochs": 2, "checkpoint_every": 2}
 SETTINGS |= {"free_steps": 60, "nudge_steps": 60}
-WINDOW: dict[str, dict[str, Any]] = {"dense": {}, "spiking": {"window": 40}}
+KINDS: dict[str, dict[str, Any]] = {
+    "dense": {"backend": "dense"},
+    "spiking": {"backend": "spiking", "window": 40},
+    "learnt words": {"backend": "dense", "network": "pooling"},  # with a sparse state of the optimiser
+}
 BATCHES = 4  # of the run in this process
 MEASURED = {"seconds", "train_seconds", "test_seconds", "joules", "measured_joules", "peak_memory_bytes"}
 
@@ -37,17 +42,15 @@ class Outcome:
             self.lost.append("; ".join(lost))
 
 
-def config(out: Path, backend: str = "dense", **settings: Any) -> RunConfig:
+def config(out: Path, kind: str = "dense", **settings: Any) -> RunConfig:
     """The run, in ``out``, with fewer texts: two epochs of two batches, a checkpoint after each."""
-    return configure(
-        "mini", backend, out=out, **{**SETTINGS, **WINDOW[backend], "limit": 64, "checkpoint_every": 1, **settings}
-    )
+    return configure("mini", out=out, **{**SETTINGS, **KINDS[kind], "limit": 64, "checkpoint_every": 1, **settings})
 
 
-def flags(backend: str) -> list[str]:
+def flags(kind: str) -> list[str]:
     """The run for the command line."""
-    given = ((f"--{name.replace('_', '-')}", str(value)) for name, value in {**SETTINGS, **WINDOW[backend]}.items())
-    return ["run", "mini", "--backend", backend, *itertools.chain.from_iterable(given)]
+    given = ((f"--{name.replace('_', '-')}", str(value)) for name, value in {**SETTINGS, **KINDS[kind]}.items())
+    return ["run", "mini", *itertools.chain.from_iterable(given)]
 
 
 def quietly(settings: RunConfig) -> str:
@@ -76,13 +79,29 @@ def ended(process: "subprocess.Popen[str]", code: int, *says: str) -> list[str]:
 
 
 def differences(whole: Path, parts: Path) -> list[str]:
-    """What the folder of a disturbed run has other than that of an undisturbed one."""
-    names = [{str(path.relative_to(folder)) for path in folder.rglob("*")} for folder in (whole, parts)]
+    """What the folder of a disturbed run has other than that of an undisturbed one.
+
+    Learnt vectors are compared as a whole: a resumed run spreads them over other files.
+    """
+    names = [
+        {str(path.relative_to(folder)) for path in folder.rglob("*") if not path.match("rows-*")}
+        for folder in (whole, parts)
+    ]
     found = [f"{name} is in one folder only" for name in sorted(names[0] ^ names[1])]
     for name in sorted(names[0] & names[1]):
         if (whole / name).is_file() and content(whole / name) != content(parts / name):
             found.append(f"{name} differs")
+    if learnt(whole) != learnt(parts):
+        found.append("the learnt vectors differ")
     return found
+
+
+def learnt(run: Path) -> tuple[list[int], bytes]:
+    """Ids and vectors of all rows that a run has learnt."""
+    if (rows := read_rows(row_files(run / "checkpoint"))) is None:
+        return [], b""
+    order = rows.ids.argsort()
+    return rows.ids[order].tolist(), rows.vectors[order].numpy().tobytes()
 
 
 def content(path: Path) -> Any:
