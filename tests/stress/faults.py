@@ -74,7 +74,7 @@ def main(
         clock_set_back,
         network,
         lambda place: killed(place, "learnt words", kills),
-        lambda place: in_fresh_process(crashed, place, 1, "learnt words"),
+        lambda place: in_fresh_process(crashed, place, 3, "learnt words"),
     ]
 
     def keep() -> None:
