@@ -1,9 +1,10 @@
 """Texts, or pairs of texts, of one's own: a file that is cut here, or a folder with train, valid and test files."""
 
 import re
+import unicodedata
 from array import array
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
@@ -49,9 +50,10 @@ def load_own(
 ) -> Corpus:
     """The texts of a file or a folder. Raises DataError, naming rows, for what cannot be learnt from.
 
-    Rows with a blank text or label are left out, and ``progress`` is told which; with ``strict`` they are refused. Of a
-    file a stratified fifth is the test split, always the same one; a folder brings its own. No text is on two
-    sides of a cut: of a folder those in test are dropped elsewhere, and those in validation from training.
+    Rows with a blank text or label are left out, and ``progress`` says which; with ``strict`` they are refused. It also
+    names labels that look alike. Of a file a stratified fifth is the test split, always the same one; a folder brings
+    its own. No text is on two sides of a cut: of a folder those in test are dropped elsewhere, and those in validation
+    from training.
     """
     files = _files(path)
     tables = {name: read_table(file, text_column, label_column, strict) for name, file in files.items()}
@@ -63,6 +65,11 @@ def load_own(
             )
     train = tables["train"]
     classes = _classes(train, label_column)
+    for one, other in _alike(classes):
+        progress(
+            f"warning: the labels {one!r} and {other!r} differ only in case or in their Unicode form and are two "
+            "classes. If they mean the same, spell them alike."
+        )
     splits = {name: _split(table, classes, train.path) for name, table in tables.items()}
     counts = _counts(list(splits.values())) | {"rows_left_out": sum(len(table.left_out) for table in tables.values())}
     if path.is_file():
@@ -132,6 +139,8 @@ def read_table(path: Path, text_column: tuple[str, ...], label_column: str, stri
     for row, cells, label in read_rows(path, text_column, label_column):
         if isinstance(label, float) and label.is_integer():  # a column with blanks among whole numbers has made it one
             label = int(label)
+        if isinstance(label, bool):
+            label = str(label).lower()  # as JSON has it
         if all(map(_absent, cells)) and _absent(label):
             blank.append(row)
             continue
@@ -142,9 +151,15 @@ def read_table(path: Path, text_column: tuple[str, ...], label_column: str, stri
             continue
         for cell in cells:
             if not isinstance(cell, str):
-                raise DataError(f"{path}: row {row} has the text {short(cell)}, expected a string")
-        if not isinstance(label, str | int) or isinstance(label, bool):
-            raise DataError(f"{path}: row {row} has the label {short(label)}, expected a string or a whole number")
+                raise DataError(
+                    f"{path}: row {row} has the text {short(cell)}, expected a string. Write it in quotes, or name "
+                    "another column with --text-column."
+                )
+        if not isinstance(label, str | int):
+            raise DataError(
+                f"{path}: row {row} has the label {short(label)}, expected a string, a whole number, or true or false. "
+                "Give each text one class, or name another column with --label-column."
+            )
         text, name = pair_of(cells) if len(cells) > 1 else cells[0], str(label).strip()
         texts.append(text)
         labels.append(known.setdefault(name, name))
@@ -209,14 +224,18 @@ def _classes(table: Table, label_column: str) -> tuple[str, ...]:
         names.sort(key=int)
     if not 2 <= len(names) <= MOST_CLASSES:
         some = ", ".join(map(short, names[:NAMED])) + (", …" if len(names) > NAMED else "")
+        left = f" in the rows that are whole ({len(table.left_out):,} lack a text or a label)" if table.left_out else ""
         raise DataError(
-            f"{table.path}: the column {label_column!r} has {len(names):,} different label(s) ({some}), "
+            f"{table.path}: the column {label_column!r} has {len(names):,} different label(s){left}: {some}; "
             f"expected 2 to {MOST_CLASSES} classes. Name another column with --label-column, or merge classes."
         )
     for name in names:
         if not name.isprintable():
             row = next(row for row, label in zip(table.rows, table.labels, strict=True) if label == name)
-            raise DataError(f"{table.path}: row {row} has the label {name!r}, expected characters that can be printed")
+            raise DataError(
+                f"{table.path}: row {row} has the label {name!r}, expected printable characters only. Remove "
+                "line breaks, tabs and control characters from it."
+            )
     different: dict[str, set[str]] = {name: set() for name in names}
     for text, label in zip(table.texts, table.labels, strict=True):
         if len(different[label]) < FEWEST_TEXTS:
@@ -229,6 +248,14 @@ def _classes(table: Table, label_column: str) -> tuple[str, ...]:
                 f"{FEWEST_TEXTS}. Add texts, merge it with another class, or delete these rows."
             )
     return tuple(names)
+
+
+def _alike(classes: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+    """Pairs of labels that are the same but for case and for how Unicode writes them."""
+    first: dict[str, str] = {}
+    for name in classes:
+        if (other := first.setdefault(unicodedata.normalize("NFKC", name).casefold(), name)) != name:
+            yield other, name
 
 
 def _split(table: Table, classes: tuple[str, ...], train: Path) -> Split:

@@ -20,8 +20,14 @@ LARGEST_FILE = 4_000_000_000  # bytes; and characters of all its texts, which a 
 ROWS_AT_ONCE = 1000  # of a Parquet file
 FIRST_ROWS = 100  # of JSON lines, among which one must have all keys
 SPREADSHEETS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1")  # how .xlsx and .ods begin, and old .xls
-SPREADSHEET_SUFFIXES = (".xlsx", ".xls", ".ods")
 SAVE_AS = "Open it in a spreadsheet, save the sheet as “CSV UTF-8 (comma delimited)”, and give that file."
+GZIP = b"\x1f\x8b"  # how .gz begins
+UNPACK = "Unpack it, and give the file that was in it."
+OTHERS = dict.fromkeys((".xlsx", ".xls", ".ods"), SAVE_AS) | dict.fromkeys((".gz", ".bz2", ".xz", ".zip"), UNPACK)
+OTHERS |= {
+    ".json": "Write each row as one JSON object on a line of its own, and name the file .jsonl.",
+    ".txt": "If it is a table, name it .csv, or .tsv where tabs separate the cells.",
+}
 Row = tuple[int, tuple[Any, ...], Any]  # its number, the text or the two texts, the label
 
 
@@ -30,17 +36,19 @@ def read_rows(path: Path, text_column: tuple[str, ...], label_column: str) -> It
     readers = {".csv": _csv, ".tsv": _csv, ".jsonl": _jsonl, ".parquet": _parquet}
     reader = readers.get(path.suffix.lower())
     if reader is None:
-        advice = f". {SAVE_AS}" if path.suffix.lower() in SPREADSHEET_SUFFIXES else ""
-        got = path.suffix or "without extension"
-        raise DataError(f"{path}: got a file {got}, expected {', '.join(SUFFIXES)}{advice}")
+        got = f"a {path.suffix} file" if path.suffix else "a file without extension"
+        advice = OTHERS.get(path.suffix.lower(), "Give the file another format, or its right extension.")
+        raise DataError(f"{path}: got {got}, expected {', '.join(SUFFIXES)}. {advice}")
     try:
         if (size := path.stat().st_size) == 0:
             raise DataError(f"{path} is empty, expected rows with a text and a label")
         if size > LARGEST_FILE:
             raise DataError(f"{path} has {size:,} bytes, expected at most {LARGEST_FILE:,}. Use fewer rows.")
         with path.open("rb") as file:
-            if file.read(8).startswith(SPREADSHEETS):
+            if (head := file.read(8)).startswith(SPREADSHEETS):
                 raise DataError(f"{path}: its name ends in {path.suffix}, its content is a spreadsheet's. {SAVE_AS}")
+            if head.startswith(GZIP):
+                raise DataError(f"{path}: its name ends in {path.suffix}, but it is compressed (gzip). {UNPACK}")
         held = 0
         for row, cells, label in reader(path, text_column, label_column):
             held += sum(len(cell) for cell in cells if isinstance(cell, str))
@@ -56,7 +64,7 @@ def read_rows(path: Path, text_column: tuple[str, ...], label_column: str) -> It
 def short(value: object) -> str:
     """For a message: its first characters."""
     text = repr(value)
-    return text if len(text) <= 40 else f"{text[:36]}…{text[0]}"
+    return text if len(text) <= 40 else f"{text[:36]}…{text[0] if isinstance(value, str) else ''}"
 
 
 def columns(path: Path, names: list[str], text_column: tuple[str, ...], label_column: str) -> tuple[str, ...]:

@@ -1,6 +1,7 @@
 """Texts of one's own: every form is read alike, every fault is told with its row, and a run goes from end to end."""
 
 import csv
+import gzip
 import json
 import os
 import re
@@ -138,7 +139,8 @@ def test_two_to_twenty_classes(tmp_path: Path, classes: int) -> None:
         (made(60, 1), "1 different label.*expected 2 to 20 classes"),
         (made(210, 21), "21 different label.*expected 2 to 20 classes"),
         ([*made(20), ("a", "rare"), ("b", "rare")], "class 'rare' has 2 different text.*rows 22, 23.*at least 5"),
-        ([*made(20), *[(str(i), "\x1b[2J") for i in range(9)]], "row 22 has the label '.x1b.2J', .*can be printed"),
+        ([*made(20), *[(str(i), "\x1b[2J") for i in range(9)]], "row 22 has the label '.x1b.2J', .*printable.*control"),
+        ([*made(20), *[(str(i), "two\tcells") for i in range(9)]], "row 22 has the label 'two.tcells', .*Remove.*tabs"),
         ([*made(20), *[("again", "rare")] * 9], "class 'rare' has 1 different text.*rows 22, 23, 24, 25, 26, …"),
     ],
 )
@@ -220,6 +222,30 @@ def test_whole_numbers_that_a_spreadsheet_wrote_with_a_point_are_whole(tmp_path:
 def test_none_and_na_are_classes_as_any_other(tmp_path: Path) -> None:
     rows = [(text, "none" if i % 2 else "NA") for i, (text, _) in enumerate(made())]
     assert load_own(write(tmp_path / "a.csv", rows)).classes == ("NA", "none")
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.parquet"])
+def test_booleans_are_classes(tmp_path: Path, name: str) -> None:
+    found = load_own(write(tmp_path / name, [(f"text {i}", i % 2 == 0) for i in range(20)]))
+    assert found.classes == ("false", "true") and found.train.labels[found.train.texts.index("text 0")] == 1
+
+
+@pytest.mark.parametrize("other", ["Good", "ｇｏｏｄ", "caf\u00e9"])
+def test_labels_that_look_alike_are_told(tmp_path: Path, other: str) -> None:
+    """Differing in case, in width, or in how an accent is written; they stay the classes that the file has."""
+    like = "cafe\u0301" if other.startswith("caf") else "good"
+    said: list[str] = []
+    labels = (like, other, "bad")
+    path = write(tmp_path / "a.csv", [(f"text {i}", labels[i % 3]) for i in range(30)])
+    assert len(load_own(path, progress=said.append).classes) == 3
+    (warning,) = said
+    assert "warning" in warning and all(repr(label) in warning for label in (like, other))
+
+
+def test_rows_left_out_are_told_where_too_few_labels_remain(tmp_path: Path) -> None:
+    rows = [("" if i % 2 else f"text {i}", ("good", "bad")[i % 2]) for i in range(40)]
+    with pytest.raises(DataError, match="1 different label.s. in the rows that are whole .20 lack a text or a label"):
+        load_own(write(tmp_path / "a.csv", rows))
 
 
 def test_a_file_of_blank_cells_only_says_so(tmp_path: Path) -> None:
@@ -317,12 +343,22 @@ def test_blank_rows_at_the_end_are_left_out(tmp_path: Path, ending: list[str]) -
         ("a.jsonl", b'["a", "x"]\n', "row 1 is \\['a', 'x'\\], expected one object"),
         ("a.jsonl", b"[" * 100_000, "row 1 is not JSON"),
         ("a.jsonl", b'{"text": "a"}\n{"text": "b"}\n', "expected a column 'label'"),
-        ("a.jsonl", b'{"text": 5, "label": "x"}\n', "row 1 has the text 5, expected a string"),
-        ("a.jsonl", b'{"text": "a", "label": 1.5}\n', "row 1 has the label 1.5, expected a string or a whole number"),
-        ("a.jsonl", b'{"text": "a", "label": true}\n', "row 1 has the label True"),
+        ("a.jsonl", b'{"text": 5, "label": "x"}\n', "row 1 has the text 5, expected a string.*--text-column"),
+        ("a.jsonl", b'{"text": ["a", "b"], "label": "x"}\n', "row 1 has the text ..a', 'b'., .*string.*--text-column"),
+        (
+            "a.jsonl",
+            b'{"text": {"long": "' + 40 * b"a" + b'"}, "label": "x"}\n',
+            "has the text {'long': 'a+…, expected",
+        ),
+        ("a.jsonl", b'{"text": "a", "label": 1.5}\n', "row 1 has the label 1.5, expected a string, a whole number"),
+        ("a.jsonl", b'{"text": "a", "label": ["x"]}\n', "row 1 has the label .*one class.*--label-column"),
         ("a.jsonl", b'{"text": "\\ud800", "label": "x"}\n', "row 1 holds half a character"),
         ("a.parquet", b"PAR1 nonsense", "not a whole Parquet file"),
-        ("a.xlsx", b"PK", "got a file .xlsx, expected .csv, .tsv, .jsonl, .parquet.*CSV UTF-8"),
+        ("a.csv", gzip.compress(b"text,label\na,yes\n"), "it is compressed .gzip.. Unpack it"),
+        ("a.csv.gz", b"", "got a .gz file.*Unpack it"),
+        ("a.json", b"[]", "got a .json file.*JSON object on a line.*.jsonl"),
+        ("a.txt", b"a\tb", "got a .txt file.*tabs"),
+        ("a.xlsx", b"PK", "got a .xlsx file, expected .csv, .tsv, .jsonl, .parquet.*CSV UTF-8"),
         ("a", b"text,label\n", "without extension"),
     ],
 )
