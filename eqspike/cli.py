@@ -36,6 +36,11 @@ def main() -> None:
         _drop_output()
         place, reason = error.filename or "the output", error.strerror or error
         _end(f"cannot read or write {place}: {reason}. Mend that or name another place.", 2)
+    except UnicodeEncodeError as error:
+        _drop_output()
+        part = ascii(error.object[error.start : error.end])
+        advice = "If it is in the name of a file or folder, rename that; if in what is printed, set PYTHONUTF8=1."
+        _end(f"cannot write {part} as {error.encoding}. {advice}", 2)
     except EqspikeError as error:
         _end(str(error), 2)
     except KeyboardInterrupt:

@@ -84,8 +84,8 @@ def load_dataset(data: Images | Texts, progress: Progress = lambda _: None) -> D
     for name, part in (("training", corpus.train), ("validation", corpus.validation), ("test", corpus.test)):
         if len(part) == 0:
             raise DataError(
-                f"{corpus.name}: the {name} split has no text, or none that is not in another split too; expected at "
-                "least one of each class. Add texts, or give a folder with separate files for train, valid and test."
+                f"{corpus.name}: the {name} split has no text of its own: it is empty, or all its texts are in another "
+                "split too. Add texts, or give a folder with different texts in train, valid and test."
             )
     if len(np.unique(corpus.train.labels)) < 2:
         raise DataError(

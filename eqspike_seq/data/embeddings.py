@@ -153,8 +153,8 @@ def no_word(flag: str, least: int, any_word: bool = True) -> DataError:
         where = f"in {least} training texts" if flag == "--min-texts" else f"{least} times in the training texts"
         return DataError(f"no word occurs {where}. Lower {flag}, or give vectors with --embeddings.")
     return DataError(
-        "the training texts contain no word at all: no letter, number or emoji that --tokeniser reads, or only words of "
-        "more than 64 letters. Is it the right column? --tokeniser unicode reads every script, ascii a to z."
+        "the training texts contain no word at all: no letter, number or emoji that --tokeniser reads, or only words "
+        "of more than 64 letters. Is it the right column? --tokeniser unicode reads every script, ascii a to z."
     )
 
 

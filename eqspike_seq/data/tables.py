@@ -75,6 +75,8 @@ def columns(path: Path, names: list[str], text_column: tuple[str, ...], label_co
     """
     found = f"its columns are {', '.join(map(short, names[:20]))}{', …' if len(names) > 20 else ''}"
     headless = "A file without names of columns needs them as its first row."
+    if len(names) == 1 and path.suffix.lower() in (".csv", ".tsv"):
+        headless += " Cells are separated by commas, semicolons or tabs, in .tsv by tabs."
     others = [name for name in names if name != label_column]
     only = len(others) == 1 and "text" not in others and label_column in names
     texts = text_column or (others[0] if only else "text",)

@@ -337,6 +337,7 @@ def test_blank_rows_at_the_end_are_left_out(tmp_path: Path, ending: list[str]) -
         ("a.csv", b"text,label\n", "no rows of data"),
         ("a.csv", b"What a film,1\nOh dear,0\n", "expected a column 'label'.*'What a film', '1'.*first row"),
         ("a.csv", b"text,label,text\na,b,c\n", "expected one column 'text'"),
+        ("a.csv", b"text|label\na|b\n", "its columns are 'text.label'.*Cells are separated by commas"),
         ("a.csv", b"text,label\ncaf\xe9,yes\n", "byte 14, in row 2, is not UTF-8 \\(0xe9\\)"),
         ("a.csv", "text,label\na,yes\n".encode("utf-16"), "byte 0, in row 1.*UTF-16"),
         ("a.jsonl", b'{"text": "a", "label": "x"}\n{"text": ', "row 2 is not JSON"),
@@ -366,6 +367,17 @@ def test_files_that_will_not_do(tmp_path: Path, name: str, content: bytes, says:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(DataError, match=says):
         load_own(tmp_path / name)
+
+
+def test_a_name_that_is_not_utf8_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    try:
+        path = lines(tmp_path / os.fsdecode(b"a\xff.csv"))
+    except OSError:
+        pytest.skip("names are UTF-8 here")
+    with pytest.raises(SystemExit) as stop:
+        command("run", path, "--out", tmp_path / "run")
+    assert stop.value.code == 2 and "cannot write '\\udcff' as utf-8. If it is in the name" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
 
 
 def test_parquet_rows_are_named_too(tmp_path: Path) -> None:
