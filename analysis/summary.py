@@ -33,7 +33,7 @@ def facts(row: Row, table: CostTable) -> list[Fact]:
     found.append(Fact("validation", f"{result.validation_accuracy:.2%}", "compare settings by this one"))
     if result.chance is not None and result.chance.note is not None:
         figure, _, detail = result.chance.note.partition(": ")
-        found.append(Fact("warning", figure, detail))
+        found.append(Fact("warning", f"{figure}:", detail))
     if (simple := result.baseline) is not None:
         how = f"logistic regression on TF-IDF, trained in {duration(simple.seconds)}"
         found.append(Fact("baseline", f"{simple.test_accuracy:.2%}", how))

@@ -391,6 +391,22 @@ def zoo() -> str:
     return table(("", "corpora", "time"), rows, text=(0,))
 
 
+def fuzz() -> str:
+    """Inputs that readers of files were given, and how many ended in anything but an answer or an error message."""
+    rows, total = [], {"inputs": 0, "seconds": 0.0, "lost": 0}
+    for row in read("fuzz.json")["readers"]:
+        name = row["name"].removeprefix("test_").replace("_", " ")
+        name += "" if row["name"].startswith("test_") else ", guided by coverage"
+        found = {"inputs": row["inputs"], "seconds": row["processor_seconds"], "lost": len(row["lost"])}
+        total = {key: total[key] + value for key, value in found.items()}
+        rows.append((name, found))
+    cells = (
+        (name, f"{found['inputs']:,}", f"{found['seconds'] / 60:.1f} min", str(found["lost"]))
+        for name, found in [*rows, ("all", total)]
+    )
+    return table(("reader", "inputs", "processor time", "lost"), list(cells), text=(0,))
+
+
 def load() -> str:
     """Long work: memory and file handles early on and at the end."""
     rows = []
@@ -476,6 +492,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "growth-words": speed_tables.growth_words,
     "scaling-words": speed_tables.scaling_words,
     "faults": faults,
+    "fuzz": fuzz,
     "load": load,
     "zoo": zoo,
     "reproduce": reproduce.runs,

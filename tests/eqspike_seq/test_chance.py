@@ -39,10 +39,10 @@ def test_with_shuffled_labels_validation_stays_at_chance_and_the_run_says_so(
     assert found["chance"]["epochs"] == sum("validation_accuracy" in line for line in lines)
     if shuffled:
         assert last["train_accuracy"] > 0.75 and found["validation_accuracy"] < 0.7
-        assert "warning no sign of learning validation accuracy" in said
+        assert "warning no sign of learning: validation accuracy" in said
         assert "Nor does logistic regression learn" in said and found["chance"]["note"].split(": ", 1)[1] in said
         command("report", out, "--out", tmp_path / "report.html")
-        assert "<strong>no sign of learning</strong> validation accuracy" in (tmp_path / "report.html").read_text()
+        assert "<strong>no sign of learning:</strong> validation accuracy" in (tmp_path / "report.html").read_text()
     else:
         assert found["validation_accuracy"] > 0.95 and "no sign of learning" not in said
         assert found["chance"]["note"] is None
