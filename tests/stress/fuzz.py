@@ -82,7 +82,8 @@ def harmed(name: str, inputs: int) -> Found:
     """A test of ``test_fuzz.py`` with so many inputs for each of its properties and parameters."""
     test = getattr(test_fuzz, name)
     each = inputs // SLOW.get(name, 1)
-    call = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"{test_fuzz.__file__}::{name}"]
+    quiet = ("-q", "--timeout=0", "-p", "no:cacheprovider")
+    call = [sys.executable, "-m", "pytest", *quiet, f"{test_fuzz.__file__}::{name}"]
     end = subprocess.run(call, env={**os.environ, "EQSPIKE_FUZZ": str(each)}, capture_output=True, text=True)
     cases = 1
     for mark in getattr(test, "pytestmark", []):
