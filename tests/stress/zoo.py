@@ -50,7 +50,7 @@ TOKENS = {"tokens": 16, "embeddings": "random", "min_count": 1}
 RATES = {"free_steps": 30, "nudge_steps": 30, "window": 20, "tick_steps": 10}
 LARGE = (  # beside those of the array
     {"texts": 50_000, "length": "short", "words": 20_000, "classes": 2, "network": "pooling"},
-    {"texts": 50_000, "length": "short", "words": 1_000_000, "classes": 20, "balance": "rare", "network": "pooling"},
+    {"texts": 50_000, "words": 1_000_000, "classes": 20, "balance": "rare", "network": "pooling", "epochs": 2},
     {"texts": 300, "length": "any", "longest": 100_000, "words": 1_000_000, "network": "pooling", "law": "uniform"},
     {"texts": 300, "length": "short", "longest": 100_000, "script": "mixed", "network": "tokens"},
     {"texts": 10_000, "length": "page", "script": "han", "form": "parquet", "network": "pooling", "neuron": "if"},
@@ -137,7 +137,7 @@ def flags(settings: dict[str, Any]) -> list[str]:
     if rates(settings):
         acting |= RATES
     elif settings["backend"] == "dense":
-        acting["epochs"] = 6
+        acting["epochs"] = settings.get("epochs", 6)
     given = [word for name, value in acting.items() for word in (f"--{name.replace('_', '-')}", str(value))]
     return ["--backend", settings["backend"], *given]
 
