@@ -41,7 +41,7 @@ def load(first: int = 0) -> Iterator[dict[str, Any]]:
         partial(predicting, DENSE, ANSWERS),
         partial(predicting, RATES, FEWER),
         partial(in_fresh_process, answering, MOST_ANSWERS),
-        partial(piped, f"{SHIPPED}, from a pipe", SHIPPED, MOST_ANSWERS, 1),
+        partial(piped, f"{SHIPPED}, from a pipe", SHIPPED, 2 * ANSWERS, 1),
     ]
     for task in loads[first:]:
         yield task()
