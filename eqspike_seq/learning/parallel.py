@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from eqspike_seq.errors import ConfigError, EqspikeError, RunError
 
@@ -22,14 +22,8 @@ if TYPE_CHECKING:
 PATIENCE = timedelta(days=2)  # how long to wait for a living process, as while the first one reads the test split
 
 
-class Sum(Protocol):
-    """What adds up: windows, ledgers."""
-
-    def __iadd__(self, other: Any) -> Any: ...
-
-
 Made = TypeVar("Made")
-Added = TypeVar("Added", bound=Sum)
+Added = TypeVar("Added")  # what adds up: windows, ledgers
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ a stored pattern and hugely negative for padding.
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TypeVar
+from dataclasses import dataclass, fields
+from typing import Any, Self, TypeVar
 
 import torch
 from torch import Tensor
@@ -40,8 +40,26 @@ def chosen(part: Tensor, keep: Tensor | slice) -> Tensor:
     return part.index_select(0, keep)
 
 
+def taken(part: Any, keep: Tensor | slice) -> Any:
+    """The texts named, of a tensor (B, …), of several, or of what is ``OfTexts``; anything else as it is."""
+    if isinstance(part, Tensor):
+        return chosen(part, keep)
+    if isinstance(part, tuple):
+        return tuple(taken(each, keep) for each in part)
+    return part.take(keep) if isinstance(part, OfTexts) else part
+
+
+class OfTexts:
+    """A dataclass of tensors that all begin with the texts, (B, …), and of what is the same for all texts."""
+
+    def take(self, keep: Tensor | slice) -> Self:
+        """The texts named only."""
+        parts = {field.name: getattr(self, field.name) for field in fields(self)}  # type: ignore[arg-type]
+        return type(self)(**{name: taken(part, keep) for name, part in parts.items()})
+
+
 @dataclass(frozen=True)
-class Retrieval:
+class Retrieval(OfTexts):
     """What queries q* have found, so that changes of it can be had without subtracting nearly equal numbers.
 
     ``query`` q* is (B, P, R, D), ``patterns`` K (B, P, N, D), ``bias`` (B, P, 1, N) or None, ``shares``
@@ -80,13 +98,6 @@ class Retrieval:
         """What a change of the shares is a mix of."""
         return self.patterns if self.values is None or self.back else self.values
 
-    def take(self, keep: Tensor | slice) -> "Retrieval":
-        """The texts named only."""
-        bias, values = (None if part is None else chosen(part, keep) for part in (self.bias, self.values))
-        parts = (self.query, self.patterns, self.shares, self.total, self.found)
-        query, patterns, shares, total, found = (chosen(part, keep) for part in parts)
-        return Retrieval(query, patterns, bias, shares, total, found, self.top, values, self.back)
-
 
 def by_text(
     function: Callable[..., Found], queries: Tensor, patterns: Tensor, *others: Tensor | Retrieval | None
@@ -104,16 +115,12 @@ def by_text(
     pieces = [slice(start, start + together) for start in range(0, len(queries), together)]
     found: list[Tensor] = []
     for piece in pieces:
-        made = function(queries[piece], patterns[piece], *(_taken(other, piece) for other in others))
+        made = function(queries[piece], patterns[piece], *(taken(other, piece) for other in others))
         parts = made if isinstance(made, tuple) else (made,)
         found = found or [part.new_empty(len(queries), *part.shape[1:]) for part in parts]
         for whole, part in zip(found, parts, strict=True):
             whole[piece] = part
     return (found[0], found[1]) if isinstance(made, tuple) else found[0]
-
-
-def _taken(value: Tensor | Retrieval | None, piece: slice) -> Tensor | Retrieval | None:
-    return value.take(piece) if isinstance(value, Retrieval) else None if value is None else value[piece]
 
 
 def weights(queries: Tensor, patterns: Tensor, bias: Tensor | None, top: int = 0) -> Tensor:

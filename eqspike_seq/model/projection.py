@@ -26,8 +26,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from eqspike_seq.model.attention import (
+    OfTexts,
     Retrieval,
-    chosen,
     hopattn,
     hopattn_and_weights,
     hopattn_change,
@@ -43,7 +43,7 @@ SIZES = 16  # texts or units are left out by so many, so that few sizes of produ
 
 
 @dataclass(frozen=True)
-class Inputs:
+class Inputs(OfTexts):
     """A batch made ready for a network: what stays constant over all phases.
 
     ``patterns`` (B, P, N, D) are the keys and, without ``values`` like them, also what is found, ``bias`` (B, P, 1, N)
@@ -62,15 +62,6 @@ class Inputs:
     sums: Tensor | None = None
     values: Tensor | None = None
     asked: Tensor | None = None
-
-    def take(self, keep: Tensor | slice) -> "Inputs":
-        """The texts named only."""
-        if isinstance(keep, slice) and keep == slice(None):
-            return self
-        optional = (self.bias, self.rows, self.current, self.sums, self.values, self.asked)
-        bias, rows, current, sums, values, asked = (None if part is None else chosen(part, keep) for part in optional)
-        patterns, drive, target = (chosen(part, keep) for part in (self.patterns, self.drive, self.target))
-        return Inputs(patterns, bias, rows, drive, target, current, sums, values, asked)
 
 
 def prepare(network: Network, batch: Batch, dtype: torch.dtype) -> Inputs:
@@ -153,7 +144,8 @@ class Layer:
 
     def take(self, keep: Tensor | slice) -> Self:
         """The texts named only."""
-        return replace(self, inputs=self.inputs.take(keep))
+        every = isinstance(keep, slice) and keep == slice(None)
+        return self if every else replace(self, inputs=self.inputs.take(keep))
 
     def rest(self, texts: int) -> State:
         """The state that free phases start from."""
@@ -189,7 +181,7 @@ class Layer:
 
 
 @dataclass(frozen=True)
-class Found:
+class Found(OfTexts):
     """What each query q* has found, and how that changes with the query. ``rows`` as in ``Inputs``."""
 
     rows: Tensor | None
@@ -206,10 +198,6 @@ class Found:
         """The same, changes taken among the patterns of ``inputs``."""
         start = replace(self.start, patterns=inputs.patterns, bias=inputs.bias, values=inputs.values)
         return replace(self, start=start)
-
-    def take(self, keep: Tensor | slice) -> Self:
-        """The texts named only."""
-        return replace(self, rows=None if self.rows is None else chosen(self.rows, keep), start=self.start.take(keep))
 
     def transposed(self) -> Self:
         """For changes that travel from values to keys."""
@@ -242,15 +230,11 @@ class Even(Found):
 
 
 @dataclass(frozen=True)
-class Sigma:
+class Sigma(OfTexts):
     """The same without HopAttn: s¹ = σ(q*)."""
 
     rows: Tensor | None
     query: Tensor
-
-    def take(self, keep: Tensor | slice) -> "Sigma":
-        """The texts named only."""
-        return Sigma(None if self.rows is None else chosen(self.rows, keep), chosen(self.query, keep))
 
     def change(self, query: Tensor) -> Tensor:
         """Of s¹, by a change of its query, both (B, G, P, N, D)."""
@@ -259,7 +243,7 @@ class Sigma:
 
 
 @dataclass(frozen=True)
-class DenseAnchor:
+class DenseAnchor(OfTexts):
     """Changes of s¹ from ``s1`` (B, P, R, D). ``current`` w₂ F(s¹*) (B, H₂) at full precision; ``v2`` sends down."""
 
     s1: Tensor

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from eqspike_seq.config.section import Positive
 from eqspike_seq.ledger import dense_ledger, sweep_products
+from eqspike_seq.model.attention import OfTexts
 from eqspike_seq.model.batch import Batch
 from eqspike_seq.model.network import FeedbackRule, Network, Shape, State, above_s1
 from eqspike_seq.model.projection import DenseAnchor, DenseProjection, in_sizes
@@ -201,14 +202,11 @@ class DenseBackend(Backend):
 
 
 @dataclass(frozen=True)
-class _Anchors:
+class _Anchors(OfTexts):
     """What changes are taken from, of s¹ and of the layers above."""
 
     projection: DenseAnchor
     stack: StackAnchor
-
-    def take(self, keep: Tensor | slice) -> "_Anchors":
-        return _Anchors(self.projection.take(keep), self.stack.take(keep))
 
 
 class _Settling:

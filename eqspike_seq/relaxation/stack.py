@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from eqspike_seq.model.attention import chosen
+from eqspike_seq.model.attention import OfTexts
 from eqspike_seq.model.network import Network, sigma
 
 ROUNDS = 3  # of the layers above s¹ in an alternating sweep
@@ -61,7 +61,7 @@ def largest_change(new: tuple[Tensor, ...], old: tuple[Tensor, ...], axes: int =
 
 
 @dataclass(frozen=True)
-class StackAnchor:
+class StackAnchor(OfTexts):
     """What the change of each layer is taken from: inputs u* (B, 1, Hᵢ), and ``error`` y − s*ⁿ (B, 1, C)."""
 
     u: tuple[Tensor, ...]
@@ -90,10 +90,6 @@ class StackAnchor:
             pull = beta * (self.error - source[last])
             u = u + (pull @ network.weights[last] if softmax else pull)
         return sigma(self.u[index] + u) - sigma(self.u[index])
-
-    def take(self, keep: Tensor | slice) -> "StackAnchor":
-        """The texts named only."""
-        return StackAnchor(tuple(chosen(u, keep) for u in self.u), chosen(self.error, keep))
 
 
 def softmax_change(start: Tensor, change: Tensor) -> Tensor:
