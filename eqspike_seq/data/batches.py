@@ -38,6 +38,7 @@ class Batches:
     keep: str = "ends"
     images: bool = False
     twice: bool = False
+    ratios: NaiveBayes | None = None
 
     @staticmethod
     def of(config: RunConfig, dataset: Dataset, device: torch.device | str = "cpu") -> "Batches":
@@ -83,11 +84,25 @@ class Batches:
     ) -> Lookup:
         """The same before their vectors are looked up, words left out as by ``ids``.
 
-        Seeded by ``rng`` or row. Of them the ``share``, as it is in the whole batch.
+        Seeded by ``rng`` or row. Of them the ``share``, as it is in the whole batch. A text with a part in the ratios
+        has those that all others give.
         """
-        ids = self.on_device(self.ids(part, rows, dropout, rng)[share]).long()
-        labels = self.on_device(part.labels[rows[share]])
-        return Lookup(self.table, ids, labels, seed_of(rows, rng), twice=self.twice)
+        ids, counts = self.drawn(part, rows, dropout, rng)
+        return Lookup(
+            self.table,
+            self.on_device(ids[share]).long(),
+            self.on_device(part.labels[rows[share]]),
+            seed_of(rows, rng),
+            None if counts is None else self.on_device(counts[share]).to(self.table.dtype),
+            self.ratios.own if self.ratios is not None and part.in_ratios else None,
+            self.twice,
+        )
+
+    def drawn(
+        self, part: Encoded, rows: NDArray[np.int64], dropout: float, rng: np.random.Generator | None
+    ) -> tuple[NDArray[Any], NDArray[Any] | None]:
+        """(ids, counts or None), each (B, inputs, N)."""
+        return self.ids(part, rows, dropout, rng), None
 
     def on_device(self, array: NDArray[Any]) -> Tensor:
         """As a tensor where the table is."""
@@ -99,18 +114,11 @@ class CountedBatches(Batches):
     """The same of counted patterns, all that a text has; ``ratios`` are among the components of their vectors."""
 
     tokens: int = 0
-    ratios: NaiveBayes | None = None
 
-    def lookup(
-        self,
-        part: Encoded,
-        rows: NDArray[np.int64],
-        dropout: float = 0.0,
-        rng: np.random.Generator | None = None,
-        share: slice = slice(None),
-    ) -> Lookup:
-        """With ``rng`` counts are thinned: c ← Binomial(c, 1 − dropout). A text with a part in the ratios has those
-        that all others give."""
+    def drawn(
+        self, part: Encoded, rows: NDArray[np.int64], dropout: float, rng: np.random.Generator | None
+    ) -> tuple[NDArray[Any], NDArray[Any] | None]:
+        """With ``rng`` counts are thinned: c ← Binomial(c, 1 − dropout)."""
         assert part.counts is not None
         lengths = np.diff(part.starts).reshape(-1, part.inputs)[rows].ravel()
         owner = np.repeat(np.arange(len(lengths)), lengths)
@@ -124,16 +132,8 @@ class CountedBatches(Batches):
         inside = np.arange(len(owner)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
         found = np.zeros((2, len(lengths), max(1, int(lengths.max(initial=0)))), dtype=np.int64)
         found[:, owner, inside] = ids, counts
-        padded = self.on_device(found.reshape(2, len(rows), part.inputs, -1)[:, share])
-        return Lookup(
-            self.table,
-            padded[0],
-            self.on_device(part.labels[rows[share]]),
-            seed_of(rows, rng),
-            padded[1].to(self.table.dtype),
-            self.ratios.own if self.ratios is not None and part.in_ratios else None,
-            self.twice,
-        )
+        padded = found.reshape(2, len(rows), part.inputs, -1)
+        return padded[0], padded[1]
 
 
 def batches_of(

@@ -10,7 +10,6 @@ al. (2021) for the two-sided nudge.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -49,12 +48,7 @@ class Estimate:
         return multiplied_out(self.found)
 
 
-class GradientEstimator(Protocol):
-    """Anything that turns a batch into gradients."""
-
-    def __call__(self, backend: Backend, network: Network, batch: Batch) -> Estimate:
-        """The gradients of the mean loss ½‖y − sⁿ‖²."""
-        ...
+GradientEstimator = Callable[[Backend, Network, Batch], Estimate]  # the gradients of the mean loss
 
 
 @dataclass(frozen=True)
