@@ -25,9 +25,8 @@ from eqspike_seq.data.patterns import NGrams, counted, spread
 from eqspike_seq.data.sight import CountedPatterns, TokenSequence
 from eqspike_seq.data.tokens import tokenise
 from eqspike_seq.errors import RunError
-from eqspike_seq.learning.closeup import attention_of, shares_of
+from eqspike_seq.learning.closeup import attention_of, evidence, shares_of
 from eqspike_seq.learning.evaluation import stable_after
-from eqspike_seq.learning.evidence import evidence
 from eqspike_seq.ledger import Ledger
 from eqspike_seq.model.batch import Batch, Lookup
 from eqspike_seq.model.network import Network

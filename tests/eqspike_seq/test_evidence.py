@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from eqspike_seq.learning.evidence import evidence
+from eqspike_seq.learning.closeup import evidence
 from eqspike_seq.model.batch import Batch
 from eqspike_seq.model.network import Network, Shape, sigma
 from eqspike_seq.relaxation.dense import DenseBackend
