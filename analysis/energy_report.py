@@ -55,6 +55,8 @@ def write_csv(run: Path, tables: list[CostTable], path: Path) -> None:
 
 def draw(report: Json, folder: Path) -> list[Path]:
     """What energy is made of, of this run and of dense EP; and how it would change with the rate of spikes."""
+    from matplotlib.patches import Patch
+
     entries = [
         entry
         for entry in report["hardware"].values()
@@ -73,7 +75,7 @@ def draw(report: Json, folder: Path) -> list[Path]:
         axis.set_xlim(0, WIDEST)
         axis.set_xlabel(f"energy of {label}, dense EP = 1")
         axis.grid(axis="y", visible=False)
-    legend(drawn, [_patch(colour, name) for colour, name in zip(COLOURS, COMPONENTS, strict=False)])
+    legend(drawn, [Patch(color=colour, label=name) for colour, name in zip(COLOURS, COMPONENTS, strict=False)])
     written = [save(drawn, folder / "energy.svg")]
     drawn, axes = figure(1, 2)
     for axis, (part, label) in zip(axes[0], PARTS.items(), strict=True):
@@ -118,9 +120,3 @@ def _bar(axis: Any, place: float, part: Json, dense: Json) -> None:
             axis.plot(cut, [place + 0.24, place - 0.24], color="black", linewidth=0.6)
     times = "" if part is dense else f", {left:.2g}×" if left < 10 else f", {left:,.0f}×"
     axis.text(min(left, BROKEN) + 0.02, place, f"{text_of(part['joules']['value'])}{times}", va="center", fontsize=7)
-
-
-def _patch(colour: str, name: str) -> Any:
-    from matplotlib.patches import Patch
-
-    return Patch(color=colour, label=name)

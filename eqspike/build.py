@@ -27,7 +27,7 @@ from eqspike_seq.config.settings import OWN, Backpropagation, Learning, Run, Run
 from eqspike_seq.data.dataset import Dataset, load_dataset
 from eqspike_seq.data.own import sizes_for
 from eqspike_seq.data.registry import DATASETS
-from eqspike_seq.data.sight import CountedPatterns, Sight, TokenSequence
+from eqspike_seq.data.sight import CountedPatterns, TokenSequence
 from eqspike_seq.data.vectors import EMBEDDINGS, FileVectors, PickledVectors, Vectors
 from eqspike_seq.errors import ConfigError, EqspikeError
 from eqspike_seq.learning.parallel import ALONE, Job
@@ -104,11 +104,6 @@ def of_pairs(settings: Settings) -> bool:
     return known.inputs == 2 if known else isinstance(columns, (list, tuple)) and len(columns) == 2
 
 
-def sight_kind(settings: Settings) -> type[Sight]:
-    """What the network sees of texts."""
-    return CountedPatterns if network_kind(settings) is PoolingNetwork else TokenSequence
-
-
 def embeddings_kind(settings: Settings) -> type[Vectors]:
     """Where word vectors come from: an entry of the table, or a file."""
     name = str(settings.get("embeddings", "word2vec"))
@@ -134,7 +129,7 @@ def circuit_kind(settings: Settings) -> type[Section] | None:
 KINDS: Kinds = {
     "run": lambda _: Run,
     "data": data_kind,
-    "sight": sight_kind,
+    "sight": lambda settings: CountedPatterns if network_kind(settings) is PoolingNetwork else TokenSequence,
     "embeddings": embeddings_kind,
     "network": network_kind,
     "learning": lambda settings: Backpropagation if settings.get("estimator") == "bptt" else Learning,

@@ -166,14 +166,14 @@ def read_shipped(package: str, folder: str, name: str) -> dict[str, Any]:
         return read_toml(path)
 
 
-def read_arrays(path: Path, most: int = LARGEST_ARRAYS) -> dict[str, NDArray[Any]]:
-    """Every array of an ``.npz`` that unpacks to at most ``most`` bytes."""
+def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
+    """Every array of an ``.npz`` that unpacks to at most ``LARGEST_ARRAYS`` bytes."""
     with path.open("rb") as handle:
         try:
             with zipfile.ZipFile(handle) as archive:
                 size = sum(member.file_size for member in archive.infolist())
-            if size > most:
-                raise ValueError(f"it unpacks to {size:,} bytes, expected at most {most:,}")
+            if size > LARGEST_ARRAYS:
+                raise ValueError(f"it unpacks to {size:,} bytes, expected at most {LARGEST_ARRAYS:,}")
             handle.seek(0)
             with np.load(handle, allow_pickle=False) as file:
                 arrays = {name: file[name] for name in file.files}

@@ -9,12 +9,13 @@ says why it does not; nothing is left out silently.
 from dataclasses import dataclass
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from eqspike_seq.errors import ConfigError
 from eqspike_seq.files import read_shipped, shipped
 from eqspike_seq.ledger import KINDS, Ledger
 from eqspike_seq.phases import Phase
+from eqspike_seq.runs.schema import Schema
 
 PICO = 1e-12
 GROUPS = {
@@ -30,13 +31,16 @@ PRICED = tuple(kind for kind in KINDS if kind in GROUP_OF)
 GROUP_OF |= {"graded_events": "events"}  # sent at the price of a spike
 
 
-class Constant(BaseModel):
+class _Table(Schema):
+    model_config = ConfigDict(extra="forbid")
+
+
+class Constant(_Table):
     """A figure with its range, unit, source and how it was had."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    value: float = Field(ge=0, le=1e12, allow_inf_nan=False)
-    low: float = Field(ge=0, le=1e12, allow_inf_nan=False)
-    high: float = Field(ge=0, le=1e12, allow_inf_nan=False)
+    value: float = Field(ge=0, le=1e12)
+    low: float = Field(ge=0, le=1e12)
+    high: float = Field(ge=0, le=1e12)
     unit: Literal["pJ", "W", "s"]
     label: Literal["measured", "simulated", "modelled", "recalled"]
     source: str = Field(min_length=1)
@@ -48,10 +52,9 @@ class Constant(BaseModel):
         return self
 
 
-class Static(BaseModel):
+class Static(_Table):
     """Power that flows whether anything happens or not, for as long as the steps of a text take."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
     power: Constant
     step_seconds: Constant
 
@@ -63,10 +66,9 @@ class Static(BaseModel):
         return self
 
 
-class CostTable(BaseModel):
+class CostTable(_Table):
     """One piece of hardware. ``dense`` names the table on which dense EP is priced beside it, itself if empty."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
     name: str = Field(min_length=1)
     title: str = Field(min_length=1)
     word_bits: int = Field(ge=1, le=1024)
@@ -131,14 +133,16 @@ def names() -> list[str]:
 def read_table(name: str) -> CostTable:
     """The table of this name, or in the file of this path. Raises ConfigError, saying what is wrong with it."""
     try:
-        return CostTable.model_validate(read_shipped("neuromorphic", "costs", name))
+        found = read_shipped("neuromorphic", "costs", name)
     except OSError as error:
         known = f"expected one of {', '.join(names())}, or a TOML file"
         raise ConfigError(f"--hardware: got {name[:80]}, {known}; there is no such file") from error
-    except ValidationError as error:
-        raise ConfigError(f"{name}: {_explain(error)}") from error
     except ValueError as error:
         raise ConfigError(f"{name}: not a TOML file: {error}") from error
+    try:
+        return CostTable.read(found)
+    except ValueError as error:
+        raise ConfigError(f"{name}: {error}") from error
 
 
 def price(ledger: Ledger, table: CostTable) -> list[Cost]:
@@ -220,10 +224,3 @@ def total(costs: list[Cost]) -> Joules:
 
 def _times(joules: Joules | Constant, number: float) -> Joules:
     return Joules(joules.value * number, joules.low * number, joules.high * number)
-
-
-def _explain(error: ValidationError) -> str:
-    first = error.errors(include_url=False)[0]
-    place = ".".join(str(part) for part in first["loc"])
-    message = first["msg"].removeprefix("Value error, ")
-    return f"{place}: {message}" if place else message

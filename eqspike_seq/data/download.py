@@ -11,6 +11,7 @@ from eqspike_seq.errors import DataError
 from eqspike_seq.files import replace, sha256_of_file
 
 ATTEMPTS = 3
+PAUSE_S = 2.0  # after the first
 SILENCE_S = 30.0  # a server that sends nothing for so long is given up
 CHUNK = 1 << 16  # bytes
 
@@ -73,7 +74,7 @@ class Bar:
         self.progress.stop()
 
 
-def fetch(source: Source, wait_s: float = 2.0) -> Path:
+def fetch(source: Source) -> Path:
     """The archive in the cache, downloaded if need be; three attempts, the pause doubling each time.
 
     Raises DataError where the server cannot be reached, or sends less, more or other than the archive.
@@ -85,7 +86,7 @@ def fetch(source: Source, wait_s: float = 2.0) -> Path:
         path.unlink(missing_ok=True)
         for attempt in range(ATTEMPTS):
             if attempt:
-                time.sleep(wait_s * 2 ** (attempt - 1))
+                time.sleep(PAUSE_S * 2 ** (attempt - 1))
             try:
                 replace(path, lambda new: _download(source, new))
                 return path

@@ -40,10 +40,10 @@ def find_mnist(data_dir: Path | None) -> Found | None:
     return None
 
 
-def load_mnist(data_dir: Path | None = None, sources: tuple[Source, ...] = OFFICIAL) -> Corpus:
+def load_mnist(data_dir: Path | None = None) -> Corpus:
     """The data set, found or fetched. Raises DataError where it cannot be had or read."""
     if (found := find_mnist(data_dir)) is None:
-        last = fetched("mnist", "mnist.npz or the four IDX files", data_dir, *sources)
+        last = fetched("mnist", "mnist.npz or the four IDX files", data_dir, *OFFICIAL)
         found = Found("idx", last.parent, "download")
     arrays = _npz(found.path) if found.kind == "npz" else [_idx(found.path, source) for source in OFFICIAL]
     return Corpus(

@@ -88,7 +88,8 @@ def with_precision(config: RunConfig, dataset: Dataset) -> RunConfig:
 def describe(trainer: Trainer, folder: RunFolder) -> None:
     """``config.toml``, ``environment.json``, and of texts ``vocabulary.json`` and ``vectors.safetensors``."""
     config, dataset = trainer.config, trainer.dataset
-    folder.write_config(config)
+    if not (folder.path / "config.toml").exists():  # a resumed run keeps its own
+        folder.write_bytes("config.toml", config.to_toml())
     folder.write_json(
         "environment.json",
         {

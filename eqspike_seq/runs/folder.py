@@ -165,11 +165,6 @@ class RunFolder:
                 f"{vectors}). Put the old data or vectors back, or start again with another --out."
             )
 
-    def write_config(self, config: RunConfig) -> None:
-        """``config.toml``, unless this is a resumed run, which keeps its own."""
-        if not (self.path / "config.toml").exists():
-            self.write_bytes("config.toml", config.to_toml())
-
     def write_json(self, name: str, value: dict[str, Any]) -> None:
         """``value`` with the format number, as ``name``."""
         self.write_bytes(name, as_json({"format": FORMAT, **value}))

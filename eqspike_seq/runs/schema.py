@@ -38,8 +38,9 @@ class Schema(BaseModel):
             return cls.model_validate(found)
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
-            where = ".".join(str(step) for step in first["loc"]) or "all of it"
-            raise ValueError(f"{where}: {first['msg'].removeprefix('Value error, ')}") from error
+            where = "".join(f"{step}." for step in first["loc"]).removesuffix(".")
+            said = first["msg"].removeprefix("Value error, ")
+            raise ValueError(f"{where}: {said}" if where else said) from error
 
     def content(self) -> dict[str, Any]:
         """As it is written: all that it was made with."""
