@@ -55,7 +55,7 @@ from eqspike_seq.ledger import Ledger
 from eqspike_seq.memory import keep_freed_memory, resident
 from eqspike_seq.model.batch import Batch, Lookup
 from eqspike_seq.model.network import Network, Shape, sigma
-from eqspike_seq.model.products import RowProduct
+from eqspike_seq.model.synapses import RowProduct
 from eqspike_seq.progress import Reporter
 from eqspike_seq.relaxation import dense as relaxed
 from eqspike_seq.relaxation.buckets import buckets

@@ -30,8 +30,7 @@ from eqspike_seq.config.section import Needs, PerLayer, Positive
 from eqspike_seq.errors import ConfigError
 from eqspike_seq.model.batch import Batch
 from eqspike_seq.model.network import FeedbackRule, Network, State
-from eqspike_seq.model.products import read_below
-from eqspike_seq.model.synapses import ByRule
+from eqspike_seq.model.synapses import ByRule, read_below
 from eqspike_seq.model.token_layer import dense_layer
 from eqspike_seq.phases import Phase
 from eqspike_seq.relaxation.equilibrium import Backend, PhaseEnd

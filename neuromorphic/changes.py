@@ -9,8 +9,8 @@ from torch import Tensor
 from eqspike_seq.model.attention import chosen
 from eqspike_seq.model.network import State, sigma
 from eqspike_seq.model.packing import summed
-from eqspike_seq.model.products import Recall, read_below
 from eqspike_seq.model.projection import DenseProjection
+from eqspike_seq.model.synapses import Recall, read_below
 from eqspike_seq.relaxation.stack import StackAnchor
 from neuromorphic.attention.gated import Circuit, Dither, FreeProjection, Nudges, Texts
 from neuromorphic.neurons import send_dithered, send_on_change

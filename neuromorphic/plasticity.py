@@ -33,8 +33,7 @@ from torch import Tensor
 from eqspike_seq.config.section import Section
 from eqspike_seq.model.batch import Batch
 from eqspike_seq.model.network import Network, State
-from eqspike_seq.model.products import Product, contrasts, static_products
-from eqspike_seq.model.synapses import Products
+from eqspike_seq.model.synapses import Product, Products, contrasts, static_products
 
 
 @dataclass(frozen=True)

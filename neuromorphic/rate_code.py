@@ -20,9 +20,8 @@ from eqspike_seq.config.section import Positive
 from eqspike_seq.errors import ConfigError
 from eqspike_seq.model.batch import Batch
 from eqspike_seq.model.network import Network, State
-from eqspike_seq.model.products import read_below
 from eqspike_seq.model.projection import Layer
-from eqspike_seq.model.synapses import ByRule, Products
+from eqspike_seq.model.synapses import ByRule, Products, read_below
 from eqspike_seq.model.token_layer import TokenLayer
 from eqspike_seq.phases import Phase
 from eqspike_seq.relaxation.equilibrium import Backend, PhaseEnd

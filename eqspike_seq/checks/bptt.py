@@ -17,9 +17,8 @@ from torch import Tensor
 from eqspike_seq.learning.estimators import ThreePhase, losses
 from eqspike_seq.model.batch import Batch
 from eqspike_seq.model.network import Network, Shape, State, above_s1
-from eqspike_seq.model.products import RowProduct
 from eqspike_seq.model.projection import DenseProjection
-from eqspike_seq.model.synapses import Gradients, local_update, plain
+from eqspike_seq.model.synapses import Gradients, RowProduct, local_update, plain
 from eqspike_seq.model.token_layer import dense_layer
 from eqspike_seq.relaxation.dense import DenseBackend, sweep
 from eqspike_seq.runs.findings import Agreement, GradientCurves, NudgeSizes

@@ -18,8 +18,7 @@ from torch import Tensor
 from eqspike_seq.config.settings import Learning, RunConfig
 from eqspike_seq.model.batch import Batch, Lookup
 from eqspike_seq.model.network import Network, Shape, State, by_token
-from eqspike_seq.model.products import RowProduct
-from eqspike_seq.model.synapses import Gradients, Products, learnt, multiplied_out
+from eqspike_seq.model.synapses import Gradients, Products, RowProduct, learnt, multiplied_out
 from eqspike_seq.model.token_layer import dense_layer
 from eqspike_seq.relaxation.buckets import buckets, by_bucket, released
 from eqspike_seq.relaxation.dense import Order, sweep

@@ -22,8 +22,7 @@ from eqspike_seq.learning.parallel import ALONE, Job
 from eqspike_seq.learning.watch import WORSE, loss_of_alike
 from eqspike_seq.ledger import Ledger
 from eqspike_seq.model.network import LARGEST_WEIGHT
-from eqspike_seq.model.products import RowProduct
-from eqspike_seq.model.synapses import Products, multiplied_out, plain
+from eqspike_seq.model.synapses import Products, RowProduct, multiplied_out, plain
 from eqspike_seq.relaxation.equilibrium import Backend
 from eqspike_seq.relaxation.loop import loop_of
 from eqspike_seq.runs.archive import opened

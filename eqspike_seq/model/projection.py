@@ -37,7 +37,7 @@ from eqspike_seq.model.attention import (
 )
 from eqspike_seq.model.batch import Batch
 from eqspike_seq.model.network import Network, State, gathered, phi, sigma
-from eqspike_seq.model.products import Recall
+from eqspike_seq.model.synapses import Recall
 
 SIZES = 16  # texts or units are left out by so many, so that few sizes of products come up: each is compiled once
 

@@ -1,9 +1,10 @@
 """What synapses hold at the end of a phase, ∂φ/∂θ, and what they learn from its contrast of two phases.
 
 The contrast of r_post r_pre is exact as a⁺b⁺ − a⁻b⁻ = (a⁺ − a⁻) b̄ + ā (b⁺ − b⁻), which keeps its precision (Eq. 18).
+Gradients are kept as products that are not multiplied out yet, as long as they can be.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -11,35 +12,168 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from eqspike_seq.model.batch import Batch
-from eqspike_seq.model.network import Network, State
-from eqspike_seq.model.products import Product, RowProduct, contrasts, read_below, static_products
+from eqspike_seq.model.network import Network, State, gathered
+from eqspike_seq.model.packing import Packed, summed
+
+ROWS = 64  # of a large gradient that are made or added at once
+
+
+@dataclass(frozen=True)
+class Product:
+    """What synapses hold, or a gradient, not multiplied out yet: Σ postᵀ pre over pairs of (M, Hᵢ) and (M, Hᵢ₋₁)."""
+
+    terms: tuple[tuple[Tensor, Tensor], ...]
+
+    def scaled(self, factor: float) -> "Product":
+        """Times ``factor``."""
+        return Product(tuple((factor * post, pre) for post, pre in self.terms))
+
+    def __add__(self, other: "Product") -> "Product":
+        return Product(self.terms + other.terms)
+
+    def pieces(self) -> Iterator[tuple[slice, Tensor]]:
+        """A few rows after the other. Each pair by itself: equal ones of opposite sign leave exactly 0."""
+        for start in range(0, self.terms[0][0].shape[1], ROWS):
+            rows = slice(start, start + ROWS)
+            piece, *others = (post[:, rows].T @ pre for post, pre in self.terms)
+            for other in others:
+                piece = piece + other
+            yield rows, piece
+
+    def whole(self) -> Tensor:
+        """Multiplied out, (Hᵢ, Hᵢ₋₁)."""
+        return torch.cat([piece for _, piece in self.pieces()])
+
+
+@dataclass(frozen=True)
+class RowProduct:
+    """A gradient of the patterns X: ``values`` (M, D) of the rows ``ids`` (M,) of their table, which may come again."""
+
+    ids: Tensor
+    values: Tensor
+
+    @classmethod
+    def of(cls, ids: Tensor, values: Tensor) -> "RowProduct":
+        """Without row 0, which is padding."""
+        real = ids > 0
+        return cls(ids[real], values[real])
+
+    @classmethod
+    def joined(cls, parts: list["RowProduct"]) -> "RowProduct":
+        """The rows of all ``parts``."""
+        return cls(torch.cat([part.ids for part in parts]), torch.cat([part.values for part in parts]))
+
+    def scaled(self, factor: float) -> "RowProduct":
+        """Times ``factor``."""
+        return RowProduct(self.ids, factor * self.values)
+
+    def whole(self, patterns: int | None = None) -> Tensor:
+        """Added up by row, sparse, (``patterns``, D); None: as many as the last one that occurs asks for."""
+        rows = (int(self.ids.max()) + 1 if len(self.ids) else 1) if patterns is None else patterns
+        size = (rows, self.values.shape[1])
+        return torch.sparse_coo_tensor(self.ids.unsqueeze(0), self.values, size, check_invariants=False).coalesce()
+
 
 Gradients = dict[str, Tensor]
 Products = dict[str, Tensor | Product | RowProduct]  # by parameter name
+Recall = tuple[Tensor, ...]  # p (B, P, R, N) and q̂/τ (B, P, R, D), or a change of both; () where X is not learnt
+
+
+def static_products(network: Network, batch: Batch, s1: Tensor) -> dict[str, Tensor]:
+    """What the synapses of static inputs hold, summed over the batch: x ⊗ s¹ for w₁ (P, D, D), or s¹ for q (P, Q, D),
+    times τ; {} where s¹ is clamped, and for a token layer, see ``token_products``."""
+    shape = network.shape
+    if shape.clamped or shape.compared:
+        return {}
+    if shape.pooling:
+        return {"q": shape.temperature * s1.view(-1, *network.asking.shape).sum(0)}
+    queries = gathered(batch.x, shape.queries).to(s1.dtype)
+    return {"w1": shape.temperature * torch.einsum("bpnd,bpne->pde", queries, s1.view(queries.shape))}
+
+
+def read_below(network: Network, batch: Batch, projection: Tensor) -> Tensor:
+    """What w₂ reads of s¹, (B, P·R·D), or of s^c, (B, P·H_c)."""
+    shape = network.shape
+    if not shape.compared:
+        return projection.flatten(1)
+    return summed(projection, Packed.of(shape, batch).sums).flatten(1)
+
+
+def pattern_products(network: Network, batch: Batch, difference: Recall, mean: Recall) -> dict[str, RowProduct]:
+    """The contrast of p ⊗ q̂ of every pattern, δp q̄ + p̄ δq, τ times that of q̂/τ; {} where X is not learnt.
+
+    Where patterns are stored twice, that of the keys and after it that of the values: under the plain rule both get the
+    sum, else the keys δp q̄, the change at their target times what they hear, and the values p̄ δq.
+    """
+    shape = network.shape
+    if not shape.learnt or batch.ids is None:
+        return {}
+    ids = Packed.of(shape, batch).stored.ids if shape.compared else batch.ids[:, shape.keys]
+    assert ids is not None
+    if not difference:  # nothing has changed
+        return {"X": RowProduct.of(batch.ids[:0].flatten(), batch.stored[:0].flatten(0, -2))}
+    low = difference[0].dtype
+    (moved, turned), (shares, queries) = ([part.to(low) for part in each[:2]] for each in (difference, mean))
+    heard, sent = moved.mT @ queries, shares.mT @ turned  # (B, P, N, D)
+    values = heard + sent if shape.feedback in (None, "plain") else torch.cat([heard, sent], -1)
+    if shape.feedback == "plain":
+        values = torch.cat([values, values], -1)
+    values = shape.temperature * values.flatten(0, 2).to(network.dtype)
+    return {"X": RowProduct.of(ids.flatten(), values)}
+
+
+def contrasts(network: Network, batch: Batch, difference: State, mean: State) -> Products:
+    """What the patterns X learn from the contrast of two states, if they are learnt, and all of a token layer."""
+    if network.shape.compared:
+        return token_products(network, batch, difference, mean)
+    return {**pattern_products(network, batch, difference.recall, mean.recall)}
+
+
+def token_products(network: Network, batch: Batch, difference: State, mean: State) -> Products:
+    """What a token layer learns from the contrast of two states.
+
+    τ times, for w₁: τ x ⊗ δr; w_x: δs^c ⊗ x; b_x: δs^c; w_a: δs^c ⊗ s̄¹ + s̄^c ⊗ δs¹; X, where it is learnt, besides
+    p ⊗ q̂ of the patterns, where it asks: τ w₁ δr + w_xᵀ δs^c + δ(r∘w_aᵀ s^c).
+    """
+    shape, asking = network.shape, Packed.of(network.shape, batch).asking
+    low, tau = difference.projection.dtype, shape.temperature
+    moved, level = (state.projection.flatten(0, 2) for state in (difference, mean))
+    none = moved.new_zeros(len(moved), shape.dim)  # nothing has changed
+    (moved_r, moved1), (level_r, level1) = (
+        [part.to(low).flatten(0, 2) for part in state.recall[2:]] if state.recall else [none, none]
+        for state in (difference, mean)
+    )
+    asked = asking.x.to(low).flatten(0, 1)
+    found: Products = {
+        "w1": (tau * (asked.T @ moved_r)).unsqueeze(0),
+        "wx": Product(((moved, asked),)),
+        "bx": moved.sum(0),
+        "wa": Product(((moved, level1), (level, moved1))),
+    }
+    if shape.learnt and asking.ids is not None:
+        seen = pattern_products(network, batch, difference.recall, mean.recall)["X"]
+        w_x, _, w_a = (part.to(low) for part in network.tokens)
+        asks = tau * (moved_r @ network.asking[0].T.to(low)) + moved @ w_x
+        asks += moved_r * (level @ w_a) + level_r * (moved @ w_a)
+        found["X"] = RowProduct.joined([seen, RowProduct.of(asking.ids.flatten(), asks.to(network.dtype))])
+    return {name: tau * value if isinstance(value, Tensor) else value.scaled(tau) for name, value in found.items()}
 
 
 @dataclass(frozen=True)
 class Rates:
-    """Synapses that learn from rates: each holds r_post r_pre of ``state``."""
+    """Synapses that learn from rates: each holds r_post r_pre of ``state``. At the end of a nudge that knows its
+    ``change`` since it began better than the two states tell, that is given too."""
 
     state: State
+    change: State | None = None
 
     def contrast(self, before: "Rates") -> tuple[State, State]:
-        """(difference, mean) of two phases."""
-        return self.state + before.state.scaled(-1), (self.state + before.state).scaled(0.5)
-
-
-@dataclass(frozen=True)
-class ChangedRates(Rates):
-    """The same at the end of a nudge that knows its ``change`` since it began better than the two states tell."""
-
-    change: State
-
-    def contrast(self, before: Rates) -> tuple[State, State]:
-        """(difference, mean) of two nudges, or of a nudge and what it began with."""
-        if isinstance(before, ChangedRates):
-            return self.change + before.change.scaled(-1), (self.state + before.state).scaled(0.5)
-        return self.change, self.state + self.change.scaled(-0.5)
+        """(difference, mean) of two phases, or of a nudge and what it began with."""
+        if self.change is None:
+            return self.state + before.state.scaled(-1), (self.state + before.state).scaled(0.5)
+        if before.change is None:
+            return self.change, self.state + self.change.scaled(-0.5)
+        return self.change + before.change.scaled(-1), (self.state + before.state).scaled(0.5)
 
 
 @dataclass(frozen=True)

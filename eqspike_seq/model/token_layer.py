@@ -27,8 +27,8 @@ from eqspike_seq.model.attention import BLOCKED, chosen, hopattn, potential, wei
 from eqspike_seq.model.batch import Batch
 from eqspike_seq.model.network import Network, State, phi_above, sigma
 from eqspike_seq.model.packing import Packed, summed
-from eqspike_seq.model.products import Recall
 from eqspike_seq.model.projection import DenseAnchor, DenseProjection, Even, Found, Inputs, feedback, one_hot, real
+from eqspike_seq.model.synapses import Recall
 
 
 def dense_layer(network: Network, batch: Batch, dtype: torch.dtype) -> DenseProjection:

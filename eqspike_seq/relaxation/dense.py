@@ -24,7 +24,7 @@ from eqspike_seq.model.attention import OfTexts
 from eqspike_seq.model.batch import Batch
 from eqspike_seq.model.network import FeedbackRule, Network, Shape, State, above_s1
 from eqspike_seq.model.projection import DenseAnchor, DenseProjection, in_sizes
-from eqspike_seq.model.synapses import ChangedRates, Rates
+from eqspike_seq.model.synapses import Rates
 from eqspike_seq.model.token_layer import dense_layer
 from eqspike_seq.phases import Phase
 from eqspike_seq.relaxation.equilibrium import Backend, PhaseEnd
@@ -165,7 +165,7 @@ class DenseBackend(Backend):
                     events=events + once * swept,
                     ledger=taken,
                     trace={name: values[:, :, g] for name, values in recorded.items()},
-                    synapses=ChangedRates(rates, change),
+                    synapses=Rates(rates, change),
                     kept=None,
                 )
             )

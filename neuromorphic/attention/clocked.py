@@ -23,8 +23,8 @@ from eqspike_seq.config.section import Section
 from eqspike_seq.ledger import HopAttnActivity, row_tokens
 from eqspike_seq.model.attention import hopattn
 from eqspike_seq.model.batch import Batch
-from eqspike_seq.model.products import Recall
 from eqspike_seq.model.projection import Found, Layer, real
+from eqspike_seq.model.synapses import Recall
 from neuromorphic.activity import ProjectionActivity
 from neuromorphic.neurons import Membrane, Neuron, Noise
 

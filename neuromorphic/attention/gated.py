@@ -24,8 +24,8 @@ from eqspike_seq.model.attention import chosen, hopattn
 from eqspike_seq.model.batch import Batch
 from eqspike_seq.model.network import State
 from eqspike_seq.model.packing import by_projection
-from eqspike_seq.model.products import Recall
 from eqspike_seq.model.projection import DenseProjection, Found, Inputs, Layer, Sigma, real
+from eqspike_seq.model.synapses import Recall
 from neuromorphic.activity import ProjectionActivity
 from neuromorphic.neurons import Threshold, send_dithered, send_on_change
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from eqspike_seq.model.attention import chosen
 from eqspike_seq.model.network import State, sigma
-from eqspike_seq.model.products import Recall
+from eqspike_seq.model.synapses import Recall
 from eqspike_seq.model.token_layer import TokenLayer, clipped
 from neuromorphic.activity import ProjectionActivity
 from neuromorphic.attention.gated import Circuit, Dither, FreeProjection, GatedNudges, GatedProjection, Nudges, Texts

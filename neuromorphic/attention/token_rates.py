@@ -19,8 +19,8 @@ from torch import Tensor
 from eqspike_seq.model.attention import hopattn
 from eqspike_seq.model.batch import Batch
 from eqspike_seq.model.network import State
-from eqspike_seq.model.products import Recall
 from eqspike_seq.model.projection import Found, real
+from eqspike_seq.model.synapses import Recall
 from eqspike_seq.model.token_layer import TokenLayer
 from neuromorphic.activity import ProjectionActivity
 from neuromorphic.attention.clocked import Tick, every_row

@@ -32,8 +32,8 @@ from torch import Tensor
 
 from eqspike_seq.model.attention import by_text, weights, weights_change
 from eqspike_seq.model.batch import Batch
-from eqspike_seq.model.products import Recall
 from eqspike_seq.model.projection import DenseProjection, Found, Inputs, Layer, real
+from eqspike_seq.model.synapses import Recall
 from neuromorphic.activity import ProjectionActivity
 from neuromorphic.attention.clocked import Circuit, SpikingProjection, Tick, every_row
 from neuromorphic.attention.gated import Circuit as GatedCircuit

@@ -24,7 +24,7 @@ from eqspike_seq.learning import training
 from eqspike_seq.learning.evaluation import Evaluation, evaluate
 from eqspike_seq.learning.optimisers import RowDescent
 from eqspike_seq.learning.trainer import Trainer
-from eqspike_seq.model.products import RowProduct
+from eqspike_seq.model.synapses import RowProduct
 from eqspike_seq.progress import Reporter
 from eqspike_seq.runs.folder import RunFolder
 from eqspike_seq.runs.weights import read_rows, read_table, row_files

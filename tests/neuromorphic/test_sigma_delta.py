@@ -12,8 +12,8 @@ from eqspike_seq.learning.evaluation import evaluate
 from eqspike_seq.learning.trainer import Trainer
 from eqspike_seq.model.batch import Batch
 from eqspike_seq.model.network import Network, Shape, sigma
-from eqspike_seq.model.products import RowProduct
 from eqspike_seq.model.projection import DenseProjection, prepare
+from eqspike_seq.model.synapses import RowProduct
 from eqspike_seq.relaxation.dense import DenseBackend
 from neuromorphic.attention.winners import GatedWinners
 from neuromorphic.change_code import SigmaDeltaBackend

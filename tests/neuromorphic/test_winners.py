@@ -12,7 +12,7 @@ from eqspike.build import CHANGE_CIRCUITS, RATE_CIRCUITS, configure, make_backen
 from eqspike_seq.learning.estimators import ThreePhase
 from eqspike_seq.model.attention import hopattn, weights
 from eqspike_seq.model.batch import Batch
-from eqspike_seq.model.products import pattern_products
+from eqspike_seq.model.synapses import pattern_products
 from eqspike_seq.relaxation.dense import DenseBackend
 from neuromorphic.attention.winners import (
     FULL_SCALE,
