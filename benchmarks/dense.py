@@ -205,9 +205,7 @@ def converged(config: RunConfig, network: Network, batch: Batch) -> Gradients:
 
     rest = settle(wide.rest(len(batch)), 0.0)
     plus, minus = settle(rest, config.learning.beta), settle(rest, -config.learning.beta)
-    return local_update(
-        wide, batch, plus + minus.scaled(-1), (plus + minus).scaled(0.5), 1 / (2 * config.learning.beta)
-    )
+    return local_update(wide, batch, plus - minus, 0.5 * (plus + minus), 1 / (2 * config.learning.beta))
 
 
 def cosines(found: Gradients, truth: Gradients) -> dict[str, float]:

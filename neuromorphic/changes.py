@@ -138,7 +138,7 @@ class FreeNeurons(_Neurons):
     def seen(self, group: int) -> tuple[State, State]:
         """Patterns and a token layer learn in the nudges: nothing has changed."""
         end, _ = self.ends(group)
-        return end.scaled(0), end
+        return 0 * end, end
 
     def ends(self, group: int) -> tuple[State, State]:
         """Synapses see what is transmitted only."""
@@ -214,7 +214,7 @@ class NudgedNeurons(_Neurons):
         projection, layers = self.theta1 * self.units1[:, group], tuple(layer[:, group] for layer in self.transmitted)
         change, mean = self.recall(group)
         moved = State(projection, layers, change)
-        return moved, replace(self.before + replace(moved, recall=()).scaled(0.5), recall=mean)
+        return moved, replace(self.before + 0.5 * replace(moved, recall=()), recall=mean)
 
     def recall(self, group: int) -> tuple[Recall, Recall]:
         """(change, mean over it) of what the patterns see in one nudge."""

@@ -54,7 +54,7 @@ def ep_course(projection: DenseProjection, batch: Batch, free: State, beta: floa
     plus, minus, course = free, free, []
     for _ in range(steps):
         plus, minus = swept(plus, beta), swept(minus, -beta)
-        difference, mean = plus + minus.scaled(-1), (plus + minus).scaled(0.5)
+        difference, mean = plus - minus, 0.5 * (plus + minus)
         course.append(local_update(projection.network, batch, difference, mean, scale=1 / (2 * beta)))
     return course
 

@@ -128,7 +128,7 @@ class ByLength:
             share = len(texts) / len(batch)
             for name, gradient in products.items():
                 if isinstance(gradient, RowProduct):
-                    patterns.append(gradient.scaled(share))
+                    patterns.append(share * gradient)
                     continue
                 whole = gradients[name]
                 if name == "w2" and not narrow.shape.compared:

@@ -152,8 +152,10 @@ class State:
         )
         return State(self.projection + other.projection, layers, recall)
 
-    def scaled(self, factor: float) -> "State":
-        """Every activation times ``factor``."""
+    def __sub__(self, other: "State") -> "State":
+        return self + -1 * other
+
+    def __rmul__(self, factor: float) -> "State":
         layers, recall = (tuple(factor * part for part in parts) for parts in (self.layers, self.recall))
         return State(factor * self.projection, layers, recall)
 

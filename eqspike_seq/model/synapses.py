@@ -24,12 +24,11 @@ class Product:
 
     terms: tuple[tuple[Tensor, Tensor], ...]
 
-    def scaled(self, factor: float) -> "Product":
-        """Times ``factor``."""
+    def __rmul__(self, factor: float) -> "Product":
         return Product(tuple((factor * post, pre) for post, pre in self.terms))
 
-    def __add__(self, other: "Product") -> "Product":
-        return Product(self.terms + other.terms)
+    def __sub__(self, other: "Product") -> "Product":
+        return Product(self.terms + (-1 * other).terms)
 
     def pieces(self) -> Iterator[tuple[slice, Tensor]]:
         """A few rows after the other. Each pair by itself: equal ones of opposite sign leave exactly 0."""
@@ -63,9 +62,11 @@ class RowProduct:
         """The rows of all ``parts``."""
         return cls(torch.cat([part.ids for part in parts]), torch.cat([part.values for part in parts]))
 
-    def scaled(self, factor: float) -> "RowProduct":
-        """Times ``factor``."""
+    def __rmul__(self, factor: float) -> "RowProduct":
         return RowProduct(self.ids, factor * self.values)
+
+    def __sub__(self, other: "RowProduct") -> "RowProduct":
+        return RowProduct.joined([self, -1 * other])
 
     def whole(self, patterns: int | None = None) -> Tensor:
         """Added up by row, sparse, (``patterns``, D); None: as many as the last one that occurs asks for."""
@@ -156,7 +157,7 @@ def token_products(network: Network, batch: Batch, difference: State, mean: Stat
         asks = tau * (moved_r @ network.asking[0].T.to(low)) + moved @ w_x
         asks += moved_r * (level @ w_a) + level_r * (moved @ w_a)
         found["X"] = RowProduct.joined([seen, RowProduct.of(asking.ids.flatten(), asks.to(network.dtype))])
-    return {name: tau * value if isinstance(value, Tensor) else value.scaled(tau) for name, value in found.items()}
+    return {name: tau * value for name, value in found.items()}
 
 
 @dataclass(frozen=True)
@@ -170,10 +171,10 @@ class Rates:
     def contrast(self, before: "Rates") -> tuple[State, State]:
         """(difference, mean) of two phases, or of a nudge and what it began with."""
         if self.change is None:
-            return self.state + before.state.scaled(-1), (self.state + before.state).scaled(0.5)
+            return self.state - before.state, 0.5 * (self.state + before.state)
         if before.change is None:
-            return self.change, self.state + self.change.scaled(-0.5)
-        return self.change + before.change.scaled(-1), (self.state + before.state).scaled(0.5)
+            return self.change, self.state - 0.5 * self.change
+        return self.change - before.change, 0.5 * (self.state + before.state)
 
 
 @dataclass(frozen=True)
@@ -193,16 +194,7 @@ def learnt(network: Network, batch: Batch, after: Synapses, before: Synapses, sc
     if not isinstance(after, ByRule) or not isinstance(before, ByRule):
         raise TypeError("the two phases are of different backends")
     factor, end, start = -scale / len(batch), after.products(), before.products()
-    found: Products = {}
-    for name, value in end.items():
-        other = start[name]
-        if isinstance(value, Product) and isinstance(other, Product):
-            found[name] = value.scaled(factor) + other.scaled(-factor)
-        elif isinstance(value, RowProduct) and isinstance(other, RowProduct):
-            found[name] = RowProduct.joined([value.scaled(factor), other.scaled(-factor)])
-        elif isinstance(value, Tensor) and isinstance(other, Tensor):
-            found[name] = factor * (value - other)
-    return found
+    return {name: factor * (value - start[name]) for name, value in end.items()}  # type: ignore[operator]
 
 
 def multiplied_out(found: Mapping[str, Tensor | Product | RowProduct], patterns: int | None = None) -> Gradients:
@@ -243,9 +235,8 @@ def local_products(network: Network, batch: Batch, difference: State, mean: Stat
     """
     factor = -scale / len(batch)
     static = static_products(network, batch, difference.projection)
-    gradients: Products = {name: factor * value for name, value in static.items()}
-    for name, value in contrasts(network, batch, difference, mean).items():
-        gradients[name] = factor * value if isinstance(value, Tensor) else value.scaled(factor)
+    held: Products = {**static, **contrasts(network, batch, difference, mean)}
+    gradients: Products = {name: factor * value for name, value in held.items()}
     below_d, below_m = (read_below(network, batch, state.projection) for state in (difference, mean))
     for index, (d, m) in enumerate(zip(difference.layers, mean.layers, strict=True), start=2):
         if network.shape.softmax and index == len(network.weights) + 1:  # (sⁿ − y) s^{n−1}ᵀ, by the state itself
