@@ -31,8 +31,8 @@ from eqspike_seq import files
 from eqspike_seq.data import embeddings, imdb, tables
 from eqspike_seq.data.dataset import load_dataset
 from eqspike_seq.data.embeddings import read_vectors
+from eqspike_seq.data.images import load_mnist
 from eqspike_seq.data.imdb import load_imdb
-from eqspike_seq.data.mnist import load_mnist
 from eqspike_seq.data.own import load_own
 from eqspike_seq.errors import ConfigError, DataError, EqspikeError
 from eqspike_seq.files import parse_json, read_arrays, read_tensors, read_toml, save_arrays

@@ -10,7 +10,7 @@ from sklearn import datasets
 from eqspike.build import configure, make_backend
 from eqspike_seq.data.batches import Batches
 from eqspike_seq.data.dataset import load_dataset, shape_of, split
-from eqspike_seq.data.digits import load_digits
+from eqspike_seq.data.images import load_digits
 from eqspike_seq.errors import ConfigError
 from eqspike_seq.learning.evaluation import evaluate
 from eqspike_seq.learning.trainer import Trainer

@@ -11,7 +11,7 @@ import torch
 from eqspike.build import configure, make_backend
 from eqspike_seq.data.batches import Batches
 from eqspike_seq.data.dataset import load_dataset, shape_of
-from eqspike_seq.data.mnist import OFFICIAL, load_mnist
+from eqspike_seq.data.images import OFFICIAL, load_mnist
 from eqspike_seq.errors import ConfigError, DataError
 from eqspike_seq.learning.estimators import BPTT, ThreePhase
 from eqspike_seq.model.batch import Batch

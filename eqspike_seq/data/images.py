@@ -1,7 +1,10 @@
-"""MNIST (LeCun, Bottou, Bengio & Haffner, Proc. IEEE 1998): 60,000 + 10,000 digits of 28 × 28 grey values.
+"""Data sets of images: MNIST, and digits that come with scikit-learn. An image is a text, row by row: characters whose
+codes are its grey values.
 
-Read from ``mnist.npz`` (x_train, y_train, x_test, y_test) or from the four official IDX files, gzipped or not.
-An image is kept as a text of 784 characters, row by row, whose codes are its grey values.
+*MNIST* (LeCun, Bottou, Bengio & Haffner, Proc. IEEE 1998): 60,000 + 10,000 digits of 28 × 28 grey values, read from
+``mnist.npz`` (x_train, y_train, x_test, y_test) or from the four official IDX files, gzipped or not.
+*Digits* (Alpaydin & Kaynak 1998): 1,797 handwritten digits of 8 × 8 grey values, the test part of the UCI set "Optical
+Recognition of Handwritten Digits"; a fifth of them is test here.
 """
 
 import gzip
@@ -17,7 +20,9 @@ from eqspike_seq.data.locate import Found, search_places
 from eqspike_seq.errors import DataError
 from eqspike_seq.files import read_arrays
 
-PIXELS = 784
+PIXELS = 784  # of MNIST
+BRIGHTEST = 16  # of digits
+TEST_SHARE = 0.2  # of digits
 MIRROR = "https://ossci-datasets.s3.amazonaws.com/mnist/"
 OFFICIAL = tuple(
     Source(f"{MIRROR}{file}", file, size, sha256)
@@ -105,3 +110,22 @@ def _split(path: Path, images: NDArray[np.uint8], labels: NDArray[np.uint8]) -> 
         row = int(((labels < 0) | (labels > 9)).argmax())
         raise DataError(f"{path}: row {row} has label {labels[row]}, expected 0 to 9")
     return Split([image_of(image) for image in images], labels.astype(np.int64))
+
+
+def load_digits(seed: int = 0) -> Corpus:
+    """The data set; training and test are cut by class, the same for every run unless another ``seed`` is asked for."""
+    from sklearn import datasets
+    from sklearn.model_selection import train_test_split
+
+    found = datasets.load_digits()
+    grey = np.rint(found.data * (255 / BRIGHTEST)).astype(np.uint8)
+    train, test = train_test_split(np.arange(len(grey)), test_size=TEST_SHARE, stratify=found.target, random_state=seed)
+
+    def split(rows: np.ndarray) -> Split:  # type: ignore[type-arg]
+        rows = np.sort(rows)
+        texts = [image_of(image) for image in grey[rows]]
+        return Split(texts, found.target[rows].astype(np.int64))
+
+    return Corpus(
+        "digits", tuple("0123456789"), split(train), split(test), source="comes with scikit-learn", images=True
+    )
