@@ -37,12 +37,12 @@ from eqspike.flags import parse_run
 from eqspike.prediction import Predictor
 from eqspike.provenance import command as made_by
 from eqspike_seq.config.settings import FORMAT
+from eqspike_seq.data.cache import cache_dir
 from eqspike_seq.data.dataset import load_dataset
 from eqspike_seq.data.embeddings import random_vectors, read_vectors
 from eqspike_seq.data.encoding import as_words, token_ids
 from eqspike_seq.data.images import load_mnist
 from eqspike_seq.data.imdb import load_imdb
-from eqspike_seq.data.locate import cache_dir
 from eqspike_seq.data.own import load_own
 from eqspike_seq.data.patterns import NGrams
 from eqspike_seq.data.snli import load_snli

@@ -6,7 +6,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from eqspike_seq.data.locate import search_places
+from eqspike_seq.data.cache import search_places
 from eqspike_seq.data.registry import DATASETS
 
 

@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from eqspike_seq.data.cache import alone
-from eqspike_seq.data.locate import cache_dir, search_places
+from eqspike_seq.data.cache import alone, cache_dir, search_places
 from eqspike_seq.errors import DataError
 from eqspike_seq.files import replace, sha256_of_file
 

@@ -18,9 +18,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from eqspike_seq.data.cache import Arrays, kept
+from eqspike_seq.data.cache import Arrays, cache_dir, kept
 from eqspike_seq.data.corpus import SPLIT_SEED
-from eqspike_seq.data.locate import cache_dir
 from eqspike_seq.data.tokens import TokeniserName, tokenise
 from eqspike_seq.errors import DataError
 from eqspike_seq.files import LARGEST_ARRAYS, read_arrays, sha256_of, temporary

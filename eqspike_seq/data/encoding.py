@@ -9,10 +9,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from eqspike_seq.data.cache import Arrays, kept
+from eqspike_seq.data.cache import Arrays, cache_dir, kept
 from eqspike_seq.data.corpus import SPLIT_SEED
 from eqspike_seq.data.embeddings import Embeddings
-from eqspike_seq.data.locate import cache_dir
 from eqspike_seq.data.tokens import TokeniserName, letters, normalised
 from eqspike_seq.data.tokens import split as split_into_tokens
 from eqspike_seq.files import sha256_of

@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from eqspike_seq.data.cache import Found, search_places
 from eqspike_seq.data.corpus import Corpus, Split, image_of
 from eqspike_seq.data.download import Source, fetched
-from eqspike_seq.data.locate import Found, search_places
 from eqspike_seq.errors import DataError
 from eqspike_seq.files import read_arrays
 

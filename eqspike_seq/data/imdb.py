@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
+from eqspike_seq.data.cache import Found, search_places
 from eqspike_seq.data.corpus import Corpus, Split
 from eqspike_seq.data.download import Source, fetched
-from eqspike_seq.data.locate import Found, search_places
 from eqspike_seq.data.tables import ROWS_AT_ONCE
 from eqspike_seq.errors import DataError
 

@@ -15,11 +15,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from eqspike_seq.data.cache import Arrays, kept
+from eqspike_seq.data.cache import Arrays, cache_dir, kept
 from eqspike_seq.data.corpus import Split, single
 from eqspike_seq.data.embeddings import no_word
 from eqspike_seq.data.encoding import Encoded, Ints, Progress, Statistics, Words, as_words
-from eqspike_seq.data.locate import cache_dir
 from eqspike_seq.data.tokens import TokeniserName
 from eqspike_seq.files import sha256_of
 

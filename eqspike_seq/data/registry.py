@@ -4,10 +4,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from eqspike_seq.data.cache import Found
 from eqspike_seq.data.corpus import Corpus
 from eqspike_seq.data.images import find_mnist, load_digits, load_mnist
 from eqspike_seq.data.imdb import find_imdb, load_imdb
-from eqspike_seq.data.locate import Found
 from eqspike_seq.data.mini import load_mini
 from eqspike_seq.data.snli import find_snli, load_snli
 

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
+from eqspike_seq.data.cache import Found, search_places
 from eqspike_seq.data.corpus import Corpus, Split, pair_of
 from eqspike_seq.data.download import Source, fetched
-from eqspike_seq.data.locate import Found, search_places
 from eqspike_seq.data.tables import LARGEST_FILE, Row, json_rows, read_rows, short
 from eqspike_seq.errors import DataError
 

@@ -9,11 +9,11 @@ from eqspike.build import configure
 from eqspike_seq.config.settings import RunConfig
 from eqspike_seq.data import dataset as module
 from eqspike_seq.data.batches import Batches
+from eqspike_seq.data.cache import cache_dir
 from eqspike_seq.data.corpus import Corpus, Split
 from eqspike_seq.data.dataset import limited, load_dataset, split
 from eqspike_seq.data.embeddings import Embeddings, read_vectors, standardise, train_word2vec
 from eqspike_seq.data.encoding import Encoded, shuffled, token_ids
-from eqspike_seq.data.locate import cache_dir
 from eqspike_seq.data.tokens import TokeniserName, tokenise
 from eqspike_seq.data.vectors import EMBEDDINGS
 from eqspike_seq.errors import DataError

@@ -18,8 +18,7 @@ import torch
 
 from benchmarks.measure import in_fresh_process
 from eqspike_seq.data import embeddings
-from eqspike_seq.data.cache import kept
-from eqspike_seq.data.locate import cache_dir
+from eqspike_seq.data.cache import cache_dir, kept
 from eqspike_seq.errors import DataError, RunError
 from eqspike_seq.runs.folder import Checkpoint, RunFolder
 from eqspike_seq.runs.weights import Rows

@@ -16,9 +16,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from eqspike_seq.data import download, imdb
+from eqspike_seq.data.cache import Found, cache_dir, search_places
 from eqspike_seq.data.download import Source
 from eqspike_seq.data.imdb import find_imdb, load_imdb
-from eqspike_seq.data.locate import Found, cache_dir, search_places
 from eqspike_seq.errors import DataError
 
 REVIEWS = {
