@@ -17,9 +17,8 @@ from analysis.folders import Json, Run, read
 from analysis.picture import Picture, as_csv
 from analysis.pictures import Series, draw_all, series
 from analysis.style import svg_of
-from analysis.summary import facts
+from analysis.summary import facts, verdicts
 from analysis.ticks import LogLabels
-from analysis.verdict import verdicts
 from eqspike_seq.data.registry import pixels_of
 from neuromorphic.pricing import CostTable, read_table
 

@@ -1,9 +1,15 @@
-"""A run in a few figures, each with what it is: the end of ``eqspike run``, and a run's card in a report."""
+"""What to know of a run, in a few figures or sentences.
+
+``facts``: figures, each with what it is; the end of ``eqspike run``, and a run's card in a report. ``verdicts``: of a few
+runs, who is right most often, what an answer takes, and whether that pays.
+"""
 
 from dataclasses import dataclass
 
 from analysis.comparison import Row, comparable
-from analysis.energy import part_of
+from analysis.energy import energy, part_of
+from analysis.energy_text import headline
+from analysis.folders import Json
 from analysis.units import beside, duration, memory, rounded, text_of
 from eqspike_seq.data.registry import pixels_of
 from neuromorphic.pricing import CostTable
@@ -38,7 +44,7 @@ def facts(row: Row, table: CostTable) -> list[Fact]:
         how = f"logistic regression on TF-IDF, trained in {duration(simple.seconds)}"
         found.append(Fact("baseline", f"{simple.test_accuracy:.2%}", how))
     if row.joules is not None:
-        found.append(Fact("energy", text_of(row.joules["inference"]["value"]), energy(row, table)))
+        found.append(Fact("energy", text_of(row.joules["inference"]["value"]), energy_of(row, table)))
     if result.spikes_per_inference is not None:
         synapse = (
             ""
@@ -53,7 +59,7 @@ def facts(row: Row, table: CostTable) -> list[Fact]:
     return found
 
 
-def energy(row: Row, table: CostTable) -> str:
+def energy_of(row: Row, table: CostTable) -> str:
     """Of an inference of a run that has a price: on which hardware, and beside dense EP of the same network."""
     assert row.joules is not None
     said, mine = f"an inference on {table.title}", row.joules["inference"]["value"]
@@ -73,3 +79,46 @@ def dense(row: Row, table: CostTable) -> float | None:
         return None
     value: float = part_of(ledger, table)["joules"]["value"]
     return value
+
+
+def verdicts(rows: list[Row], table: CostTable) -> list[list[str]]:
+    """At most three sentences for each data set."""
+    sets = dict.fromkeys(row.run.result.dataset for row in rows)
+    return [verdict([row for row in rows if row.run.result.dataset == name], table) for name in sets]
+
+
+def verdict(rows: list[Row], table: CostTable) -> list[str]:
+    """Of runs on one data set: the accuracy of the best, the energy of the thriftiest, the cheapest classifier."""
+    best = max(rows, key=lambda row: row.run.result.test_accuracy)
+    priced = [row for row in rows if row.joules is not None]
+    said = [accuracy(best, of=len(rows))]
+    if not priced:
+        return [*said, "What they take is not known: no ledger that can be priced is left."]
+    least = min(priced, key=lambda row: row.joules["inference"]["value"])  # type: ignore[index]
+    first, *more = headline(beside_dense(least, table), "this run" if len(rows) == 1 else least.run.name)
+    if len(rows) > 1:
+        first = f"{least.run.name} takes least energy: {first[0].lower()}{first[1:]}"
+    return [*said, first, *more]
+
+
+def accuracy(row: Row, of: int) -> str:
+    """How often a run is right, beside the baseline; ``of`` how many it is the best."""
+    result = row.run.result
+    what = "images" if pixels_of(result.dataset) else "texts"
+    said = (
+        f"{row.run.name} ({row.run.label}) is right on {result.test_accuracy:.2%} of {result.n_test:,} test {what} of "
+    )
+    said += f"{result.dataset}" if of == 1 else f"{result.dataset}, the most of {of} runs"
+    if row.against is not None:
+        gap = 100 * (result.test_accuracy - row.against.result.test_accuracy)
+        sure = "" if row.test is None else ", more than chance would do" if row.test[2] < 0.05 else ", as chance may do"
+        said += f", {abs(gap):.2f} points {'below' if gap < 0 else 'above'} dense EP{sure}"
+    if (simple := result.baseline) is not None:
+        said += f"; logistic regression on TF-IDF has {simple.test_accuracy:.2%}"
+    return said + "."
+
+
+def beside_dense(row: Row, table: CostTable) -> Json:
+    """``energy`` of a run that has a ledger, against the dense run it is compared with or its own weights."""
+    against = row.against if comparable(row) else None
+    return energy(row.run.path, [table], None if against is None else against.path, None)

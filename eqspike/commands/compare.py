@@ -14,7 +14,7 @@ from analysis.energy import DIGITAL
 from analysis.folders import finished_runs
 from analysis.picture import as_csv
 from analysis.pictures import draw_all
-from analysis.verdict import verdicts
+from analysis.summary import verdicts
 from eqspike_seq.config.settings import FORMAT
 from eqspike_seq.files import write_bytes, write_json
 from neuromorphic.pricing import read_table
