@@ -1,7 +1,7 @@
 """What to know of a run, in a few figures or sentences.
 
-``facts``: figures, each with what it is; the end of ``eqspike run``, and a run's card in a report. ``verdicts``: of a few
-runs, who is right most often, what an answer takes, and whether that pays.
+``facts``: figures, each with what it is; the end of ``eqspike run``, and a run's card in a report. ``verdicts``: of a
+few runs, which is right most often, what an answer takes, and whether that pays.
 """
 
 from dataclasses import dataclass
