@@ -10,7 +10,7 @@ from rich.table import Table
 
 from analysis.check_pictures import pictures
 from eqspike.build import config_of, configure, configured, make_backend, refuse_idle, varied
-from eqspike_seq.checks.gradients import Extent, FineNudges, Rival, check_gradients
+from eqspike_seq.checks.gradients import Extent, Rival, check_gradients
 from eqspike_seq.config.examples import Images
 from eqspike_seq.config.networks import TextNetwork
 from eqspike_seq.config.presets import run_settings
@@ -247,7 +247,7 @@ def rivals(config: RunConfig, windows: tuple[int, ...]) -> tuple[Rival, ...]:
         circuit="clocked",
         query_threshold=0.0,
     )
-    return (rival(config, own=FineNudges(make_backend(config), make_backend(fine))),)
+    return (rival(config, own=make_backend(fine)),)
 
 
 def scaled_to_window(config: RunConfig, code: RateCode, window: int) -> RunConfig:

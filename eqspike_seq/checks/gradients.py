@@ -13,7 +13,7 @@ which enough still *teach* it; where there are too few, it is left out and ``sta
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,7 +28,7 @@ from eqspike_seq.model.batch import Batch
 from eqspike_seq.model.network import Network
 from eqspike_seq.progress import Reporter
 from eqspike_seq.relaxation.dense import DenseBackend
-from eqspike_seq.relaxation.equilibrium import Backend, PhaseEnd
+from eqspike_seq.relaxation.equilibrium import Backend
 from eqspike_seq.runs.findings import (
     Agreement,
     GradientCheck,
@@ -114,31 +114,6 @@ def texts_of(stage: Stage, config: RunConfig, dataset: Dataset, count: int) -> t
     return gather(dataset.train, found), about(len(found), f"{said}: {len(found)} of these are compared.")
 
 
-@dataclass(frozen=True)
-class FineNudges(Backend):
-    """A sigma-delta backend whose free phase is that of ``coarse`` and whose nudges, all but continuous, are those of
-    ``fine``: together they give the gradient of the network that coarse spikes settle."""
-
-    coarse: Backend
-    fine: Backend
-    together: ClassVar[int] = 32
-
-    @property
-    def dtype(self) -> torch.dtype:  # type: ignore[override]
-        """Of both."""
-        return self.coarse.dtype
-
-    def free(self, network: Network, batch: Batch, record: bool = False) -> PhaseEnd[Any]:
-        """The coarse free phase."""
-        return self.coarse.free(network, batch, record)
-
-    def nudge(
-        self, network: Network, batch: Batch, start: PhaseEnd[Any], betas: tuple[float, ...], record: bool = False
-    ) -> list[PhaseEnd[None]]:
-        """The fine nudges."""
-        return self.fine.nudge(network, batch, start, betas, record)
-
-
 def recorded(agreements: list[Agreement], **about: Any) -> list[GradientRecord]:
     """Records of these parameters, the other fields of each from ``about``."""
     return [GradientRecord(**vars(agreement), **about) for agreement in agreements]
@@ -148,8 +123,8 @@ def recorded(agreements: list[Agreement], **about: Any) -> list[GradientRecord]:
 class Rival:
     """A spiking backend whose gradients are compared, and what records say of it (neuron, circuit, rule, steps).
 
-    ``window`` is that of a rate code, else None; ``own``, where there is one, gives the gradient of the rival's own
-    network.
+    ``window`` is that of a rate code, else None; ``own``, where there is one, has nudges that are all but continuous:
+    from the rival's free phase they give the gradient of the network that its coarse spikes settle.
     """
 
     backend: Backend
@@ -181,7 +156,7 @@ def records_of(stage: Stage, batch: Batch, extent: Extent) -> Iterator[list[Grad
             about = {"window": rival.window, "beta": beta, **rival.about, "stage": stage.name}
             found = recorded(compare(estimate.gradients, truth), reference="eq18", **about)
             if rival.own is not None:
-                own = ThreePhase(beta)(rival.own, stage.network, batch).gradients
+                own = ThreePhase(beta, rival.own)(rival.backend, stage.network, batch).gradients
                 found += recorded(compare(estimate.gradients, own), reference="offset", **about)
             yield found
 

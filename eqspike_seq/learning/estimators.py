@@ -52,14 +52,15 @@ GradientEstimator = Callable[[Backend, Network, Batch], Estimate]  # the gradien
 
 @dataclass(frozen=True)
 class ThreePhase:
-    """Centred EP: free, +β, −β (Eq. 7, 18)."""
+    """Centred EP: free, +β, −β (Eq. 7, 18); nudges by ``nudging``, if that is another backend."""
 
     beta: float
+    nudging: Backend | None = None
 
     def __call__(self, backend: Backend, network: Network, batch: Batch) -> Estimate:
         """The gradients and the three equilibria."""
         free = backend.free(network, batch)
-        plus, minus = backend.nudge(network, batch, free, (self.beta, -self.beta))
+        plus, minus = (self.nudging or backend).nudge(network, batch, free, (self.beta, -self.beta))
         found = learnt(network, batch, plus.synapses, minus.synapses, 1 / (2 * self.beta))
         return Estimate(found, [free, plus, minus])
 
