@@ -98,7 +98,7 @@ def parse_run(arguments: list[str], checked: bool = True) -> RunConfig:
     """
     said = raw_flags(arguments)
     kept, by_hand = from_file(said)
-    dataset = positional(arguments) or kept.get("dataset")
+    dataset = next((each.values[0] for each in typed(arguments) if each.name is None), None) or kept.get("dataset")
     if dataset is None and not HELP & set(arguments):
         raise ConfigError(
             f"the dataset is missing: expected one of {', '.join(DATASETS)}, or a file of texts, "
@@ -216,11 +216,6 @@ def everything() -> dict[str, Setting]:
     return {name: setting for kind, _ in every_kind() for name, setting in settings_of(kind).items()} | choices()
 
 
-def is_flag(argument: str) -> bool:
-    """Whether it is a flag and not a value, such as a negative number."""
-    return argument.startswith("-") and not argument[1:2].isdigit()
-
-
 @dataclass
 class Typed:
     """A flag with its values; without a ``name``, an argument that belongs to no flag. ``words`` are as typed."""
@@ -235,7 +230,7 @@ def typed(arguments: Iterable[str]) -> list[Typed]:
     known, found = everything(), list[Typed]()
     takes: float = 0  # how many values the last flag still takes
     for argument in arguments:
-        if is_flag(argument):
+        if argument.startswith("-") and not argument[1:2].isdigit():  # not a negative number
             flag, equals, value = argument.lstrip("-").partition("=")
             name = flag.replace("-", "_")
             setting = known.get(name)
@@ -264,11 +259,6 @@ def raw_flags(arguments: Iterable[str]) -> dict[str, Any]:
             several = each.name in known and known[each.name].several
             raw[each.name] = each.values if several else each.values[0] if each.values else True
     return raw
-
-
-def positional(arguments: Iterable[str]) -> str | None:
-    """The first argument that is neither a flag nor the value of one."""
-    return next((each.values[0] for each in typed(arguments) if each.name is None), None)
 
 
 def without(arguments: Iterable[str], names: Collection[str]) -> list[str]:

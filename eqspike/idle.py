@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from eqspike_seq.config.examples import name_of
-from eqspike_seq.config.section import Needs, Section, as_flag, settings_of
+from eqspike_seq.config.section import Section, as_flag, settings_of
 from eqspike_seq.errors import ConfigError
 
 Conditions = Sequence[tuple[type[Section], str]]  # kinds of sections, and what brings each about
@@ -46,7 +46,8 @@ def needs_of(name: str, settings: Mapping[str, Any], conditions: Conditions) -> 
     found = conditions_of(name, conditions)
     if not found:
         return None
-    unmet = [one.needed for kind, _ in conditions if (one := needs_in(kind, name)) and not one.holds(settings)]
+    needs = (settings_of(kind)[name].needs for kind, _ in conditions if name in settings_of(kind))
+    unmet = [one.needed for one in needs if one is not None and not one.holds(settings)]
     found = list(dict.fromkeys(unmet)) or found
     if name == "circuit" and settings["backend"] == "spiking":
         return ["--attention" if "attention" in settings else "texts"]
@@ -64,12 +65,6 @@ def conditions_of(name: str, conditions: Conditions) -> list[str]:
     homes = [(kind, text) for kind, text in conditions if name in settings_of(kind)]
     first = [text for kind, text in homes if not any(other in kind.__mro__[1:] for other, _ in homes)]
     return list(dict.fromkeys(first))
-
-
-def needs_in(kind: type[Section], name: str) -> Needs | None:
-    """What a setting of this kind of section needs beyond it."""
-    setting = settings_of(kind).get(name)
-    return setting.needs if setting is not None else None
 
 
 def joined(alternatives: Sequence[str]) -> str:

@@ -2,7 +2,8 @@
 
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
 
@@ -144,7 +145,7 @@ def train(trainer: Trainer, folder: RunFolder, metrics: list[Metrics], reporter:
     warned: set[str] = set()
     with (
         board(folder.path / "tensorboard", config.run.tensorboard and job.rank == 0, trainer.step) as log,
-        _Interruptible() as interrupted,
+        _interruptible() as interrupted,
         reporter.training(trainer.total, trainer.step) as advance,
     ):
 
@@ -268,23 +269,21 @@ def _write_predictions(folder: RunFolder, columns: dict[str, Any]) -> None:
     folder.write("predictions.parquet", lambda path: pq.write_table(table, path))
 
 
-class _Interruptible:
-    """Ctrl-C and a polite kill are noted; the batch in work is finished before the checkpoint is written."""
+@contextmanager
+def _interruptible() -> Iterator[Callable[[], bool]]:
+    """Whether Ctrl-C or a polite kill has come; the batch in work is finished before the checkpoint is written."""
+    caught = []
 
-    def __init__(self) -> None:
-        self.caught = False
+    def note(*_: object) -> None:
+        caught.append(True)
 
-    def __enter__(self) -> Any:
-        try:
-            self.before = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
-        except ValueError:  # not in the main thread: signals are not ours
-            self.before = {}
-        return lambda: self.caught
-
-    def _note(self, *_: object) -> None:
-        self.caught = True
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self.before.items():
-            if signal.getsignal(number) == self._note:
+    try:
+        before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    except ValueError:  # not in the main thread: signals are not ours
+        before = {}
+    try:
+        yield lambda: bool(caught)
+    finally:
+        for number, handler in before.items():
+            if signal.getsignal(number) == note:
                 signal.signal(number, handler)
