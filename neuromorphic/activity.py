@@ -194,7 +194,11 @@ def fan_outs(network: Network, batch: Batch) -> list[Tensor]:
 def compared_awake(units: list[Tensor], steps: Tensor) -> Tensor:
     """Updates of a unit of a token layer that has received something, (B,): from s¹ in the same step, or from s² in
     the one before; ``units`` as in ``Activity.of_changes``."""
-    heard = (units[0] + units[2].roll(1, 0)) > 0
+    return _awake((units[0] + units[2].roll(1, 0)) > 0, steps)
+
+
+def _awake(heard: Tensor, steps: Tensor) -> Tensor:
+    """In how many of ``steps`` (B,) a neuron is awake: the first, and those in which it has ``heard`` (steps, B)."""
     heard[0] = True
     inside = torch.arange(len(heard), device=steps.device).unsqueeze(1) < steps
     return (heard & inside).sum(0)
@@ -210,11 +214,7 @@ def woken(sent: list[Tensor], steps: Tensor) -> list[Tensor]:
     active = []
     for index in range(len(sent) - 1):
         heard = sent[index] + (sent[index + 2] if index + 2 < len(sent) else 0) > 0
-        if index % 2:
-            heard = heard.roll(1, 0)
-        heard[0] = True
-        inside = torch.arange(len(heard), device=steps.device).unsqueeze(1) < steps
-        active.append((heard & inside).sum(0))
+        active.append(_awake(heard.roll(1, 0) if index % 2 else heard, steps))
     return active
 
 
