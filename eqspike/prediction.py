@@ -7,6 +7,7 @@ predictor.predict("a dull film").label
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import pairwise, repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,13 +38,14 @@ from eqspike_seq.runs.archive import models, opened
 from eqspike_seq.runs.folder import completed
 from eqspike_seq.runs.vocabulary import Vocabulary
 from eqspike_seq.runs.weights import VECTORS, WEIGHTS, network_of
-from eqspike_seq.text_ledgers import dense_ledgers
+from eqspike_seq.text_ledgers import LedgerByText, dense_ledgers
 
 if TYPE_CHECKING:
     from neuromorphic.event_driven import EventDriven
 
 SHIPPED = "imdb-small"  # the model that answers where no run is named
-TOGETHER = 256  # texts that are relaxed together, at most
+TOGETHER = 1024  # texts that are answered together, at most; the more, the more of them are of similar length
+RELAXED = 256  # of them, that are relaxed together
 TIE = 0.05  # between the two highest rates, at most: nearly a tie
 
 
@@ -56,8 +58,8 @@ class Prediction:
 
     ``words`` are those of the text, of a pair those of both, the ``first`` ones of its first. ``read`` are the places
     among them of those that reached the network: known, and at most N of a text; ``unknown`` counts those without a
-    vector. The decision was the last one from step ``stable_steps`` of ``steps`` on. ``ledger`` counts what hardware
-    would do for this inference.
+    vector. The decision was the last one from step ``stable_steps`` of ``steps`` on. ``counted`` holds the counts of
+    all texts that were relaxed together with this one, which is number ``row`` of them.
 
     If explained: ``attention`` has for each word read the attention that it gets from all of them at the end; 1 is an
     even share. ``patterns`` are words and n-grams, those that decided most before others, each with its share of all
@@ -73,9 +75,15 @@ class Prediction:
     unknown: int
     stable_steps: int = 0
     steps: int = 0
-    ledger: Ledger = field(default_factory=Ledger)
+    counted: LedgerByText = field(default_factory=LedgerByText, repr=False, compare=False)
+    row: int = field(default=0, repr=False, compare=False)
     attention: tuple[float, ...] = ()
     patterns: tuple[tuple[str, float], ...] = ()
+
+    @cached_property
+    def ledger(self) -> Ledger:
+        """What hardware would do for this inference."""
+        return self.counted.text(self.row)
 
     @property
     def confidence(self) -> float:
@@ -160,6 +168,11 @@ class Predictor:
         assert isinstance(self.config.data, Texts)
         return self.config.data
 
+    @property
+    def together(self) -> int:
+        """How many texts are best asked about at once: one where each is relaxed by itself, which takes longer."""
+        return TOGETHER if self.grams and (self.single or isinstance(self.backend, DenseBackend)) else 1
+
     def predict(self, *texts: str, explain: bool = False) -> Prediction:
         """The answer to a text of any length, or to a pair of them, as the run was trained on.
 
@@ -170,10 +183,7 @@ class Predictor:
 
     @torch.no_grad()
     def predict_all(self, asked: Sequence[tuple[str, ...]], explain: bool = False) -> list[Prediction]:
-        """The answers to several texts or pairs. Dense networks with pooling queries relax all of them together.
-
-        Raises RunError as ``predict``.
-        """
+        """The answers to several texts or pairs, of which ``together`` are relaxed as one. Raises RunError."""
         for texts in asked:
             if len(texts) != self.data.inputs:
                 raise RunError(f"predict: got {len(texts)} text(s), expected {self.data.inputs}, as in training")
@@ -199,10 +209,8 @@ class Predictor:
 
     def _relaxed(self, seen: list["_Seen"], explain: bool) -> Iterator["_Outcome"]:
         """What each of these texts, of which something was read, ends in."""
-        if self.grams is None or explain or not (self.single or isinstance(self.backend, DenseBackend)):
+        if explain or self.together == 1 or not seen:
             yield from (self._relaxed_alone(each, explain) for each in seen)
-            return
-        if not seen:
             return
         part = self._counted(seen)
         assert part.counts is not None
@@ -211,11 +219,15 @@ class Predictor:
             yield from self._relaxed_single([(part.ids[start:end], part.counts[start:end]) for start, end in each])
             return
         assert isinstance(self.backend, DenseBackend)
-        texts = self._lookup(part)
-        free = free_by_length(self.backend, self.network, texts)
-        decided = _decided(free.outputs.float().numpy(), free.reading_steps, free.steps.numpy())
-        ledgers = dense_ledgers(self.network.shape, texts.mask, free.steps, self.backend.rounds)
-        yield from (replace(found, ledger=ledger) for found, ledger in zip(decided, ledgers, strict=True))
+        longest_first, outcomes = part.lengths().argsort(kind="stable")[::-1], dict[int, _Outcome]()
+        for rows in np.split(longest_first, range(RELAXED, len(seen), RELAXED)):
+            texts = self._lookup(part, rows)
+            free = free_by_length(self.backend, self.network, texts)
+            decided = _decided(free.outputs.float().numpy(), free.reading_steps, free.steps.numpy())
+            ledgers = dense_ledgers(self.network.shape, texts.mask, free.steps, self.backend.rounds)
+            for place, row in enumerate(rows.tolist()):
+                outcomes[row] = replace(decided[place], counted=ledgers, row=place)
+        yield from (outcomes[row] for row in range(len(seen)))
 
     def _relaxed_alone(self, seen: "_Seen", explain: bool) -> "_Outcome":
         """The same of one text by itself; if to be explained, with attention and patterns."""
@@ -232,7 +244,7 @@ class Predictor:
                 patterns = self._evidence(batch, evidence(network, batch, free)[0])
             if found is None:
                 (found,) = _decided(free.outputs.float().numpy(), free.reading_steps, free.steps.numpy())
-                found = replace(found, ledger=released(free, self.network.shape).ledger)
+                found = replace(found, counted=LedgerByText(**vars(released(free, self.network.shape).ledger)))
         return replace(found, received=received, patterns=patterns)
 
     def _relaxed_single(self, texts: Sequence[tuple[Any, ...]]) -> list["_Outcome"]:
@@ -241,14 +253,15 @@ class Predictor:
         relaxed = [self.single.free(*text) for text in texts]
         decided = [_decided(found.outputs[:, None], 1, np.array([found.steps]))[0] for found in relaxed]
         ledgers = self.single.ledgers(relaxed, self.network)
-        return [replace(found, ledger=ledger) for found, ledger in zip(decided, ledgers, strict=True)]
+        return [replace(found, counted=ledgers, row=row) for row, found in enumerate(decided)]
 
     def _answer(self, seen: "_Seen", found: "_Outcome | None") -> Prediction:
         about = (seen.words, seen.first, seen.read, len(seen.numbers) - int(np.count_nonzero(seen.numbers)))
         if found is None:
             return Prediction(None, {}, *about)
         label, rates = self.classes[found.decision], dict(zip(self.classes, found.rates, strict=True))
-        return Prediction(label, rates, *about, found.stable, found.steps, found.ledger, found.received, found.patterns)
+        counted = (found.counted, found.row)
+        return Prediction(label, rates, *about, found.stable, found.steps, *counted, found.received, found.patterns)
 
     def _counted(self, seen: Sequence["_Seen"]) -> Encoded:
         """Texts as their patterns."""
@@ -258,14 +271,14 @@ class Predictor:
         ids, counts, lengths = counted(self.grams, read)
         return Encoded.of(ids, lengths, np.zeros(len(seen), dtype=np.int64), counts=counts)
 
-    def _lookup(self, part: Encoded) -> Lookup:
-        """All texts of counted patterns."""
-        return CountedBatches(self.table, twice=self.config.twice).lookup(part, np.arange(len(part)))
+    def _lookup(self, part: Encoded, rows: NDArray[np.int64]) -> Lookup:
+        """The texts ``rows`` of counted patterns."""
+        return CountedBatches(self.table, twice=self.config.twice).lookup(part, rows)
 
     def _batch(self, seen: "_Seen") -> tuple[Network, Batch]:
         """The example as a batch, and the network without what reads later places."""
         if self.grams is not None:
-            return trimmed(self.network, self._lookup(self._counted([seen])))
+            return trimmed(self.network, self._lookup(self._counted([seen]), np.zeros(1, dtype=np.int64)))
         assert isinstance(self.data.sight, TokenSequence)
         gather = Batches(self.table, self.data.sight.tokens, self.data.sight.keep)
         return trimmed(self.network, gather.one(seen.ids(), seen.lengths))
@@ -313,7 +326,8 @@ class _Outcome:
     decision: int
     stable: int
     steps: int
-    ledger: Ledger = field(default_factory=Ledger)
+    counted: LedgerByText = field(default_factory=LedgerByText)
+    row: int = 0
     received: tuple[float, ...] = ()
     patterns: tuple[tuple[str, float], ...] = ()
 

@@ -11,42 +11,27 @@ from eqspike_seq.phases import Phase
 
 
 class LedgerByText(Ledger):
-    """A ledger whose counts are those of each text, (B,), until they are told apart."""
+    """A ledger whose counts are those of each text, arrays (B,); a count that all texts share may be one number."""
 
     def of(self, by_text: Tensor) -> Any:
         """The count of each text, (B,)."""
-        return by_text.flatten(1).sum(1) if by_text.dim() > 1 else by_text
+        return (by_text.flatten(1).sum(1) if by_text.dim() > 1 else by_text).numpy()
 
-    def apart(self, texts: int) -> list[Ledger]:
-        """The ledger of each of so many texts."""
-        rows = [row for phases in self.counts.values() for row in phases.values()]
-        columns = _columns([value for row in rows for value in row.values()], texts)
-        totals = [*self.samples.values(), *self.steps.values(), *self.synapses.values()]
-        found = []
-        for counted, numbers in zip(columns, _columns(totals, texts), strict=True):
-            values, others = iter(counted), iter(numbers)
-            counts = {
-                layer: {phase: {kind: next(values) for kind in row} for phase, row in phases.items()}
-                for layer, phases in self.counts.items()
-            }
-            samples, steps, synapses = (
-                {name: next(others) for name in part} for part in (self.samples, self.steps, self.synapses)
-            )
-            found.append(Ledger(counts, samples, steps, synapses, list(self.sizes)))
-        return found
+    def text(self, row: int) -> Ledger:
+        """The ledger of one text."""
+
+        def own(values: dict[str, Any]) -> dict[str, int]:
+            return {name: int(value[row] if np.ndim(value) else value) for name, value in values.items()}
+
+        counts = {
+            layer: {phase: own(kinds) for phase, kinds in phases.items()} for layer, phases in self.counts.items()
+        }
+        return Ledger(counts, own(self.samples), own(self.steps), own(self.synapses), list(self.sizes))
 
 
-def _columns(values: list[Any], texts: int) -> list[list[int]]:
-    """Those of each text, of numbers (B,) or one for all."""
-    table = np.zeros((len(values), texts), dtype=np.int64)
-    for row, value in zip(table, values, strict=True):
-        row[:] = value
-    return table.T.tolist()
-
-
-def dense_ledgers(shape: Shape, mask: Tensor, steps: Tensor, rounds: int = 1) -> list[Ledger]:
+def dense_ledgers(shape: Shape, mask: Tensor, steps: Tensor, rounds: int = 1) -> LedgerByText:
     """``dense_ledger`` of the free phase, of each text by itself."""
-    totals: dict[str, Any] = {"samples": {Phase.FREE: 1}, "steps": {Phase.FREE: steps}}
+    totals: dict[str, Any] = {"samples": {Phase.FREE: 1}, "steps": {Phase.FREE: steps.numpy()}}
     ledger = LedgerByText(**totals, sizes=list(shape.sizes))
     count_sweeps(ledger, shape, mask, Phase.FREE, steps, steps * rounds)
-    return ledger.apart(len(steps))
+    return ledger

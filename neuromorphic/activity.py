@@ -117,12 +117,12 @@ class Activity:
         self.count(ledger, network, batch, phase)
         return ledger
 
-    def ledgers(self, network: Network, batch: Batch, phase: Phase) -> list[Ledger]:
+    def ledgers(self, network: Network, batch: Batch, phase: Phase) -> LedgerByText:
         """All events of the phase, of each text by itself."""
-        totals: dict[str, Any] = {"samples": {phase: 1}, "steps": {phase: self.steps}}
+        totals: dict[str, Any] = {"samples": {phase: 1}, "steps": {phase: self.steps.numpy()}}
         ledger = LedgerByText(**totals, sizes=list(network.shape.sizes))
         self.count(ledger, network, batch, phase)
-        return ledger.apart(len(batch))
+        return ledger
 
     def count(self, ledger: Ledger, network: Network, batch: Batch, phase: Phase) -> None:
         """Add all events of the phase to ``ledger``.

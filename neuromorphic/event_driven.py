@@ -33,6 +33,7 @@ from eqspike_seq.model.batch import Batch
 from eqspike_seq.model.network import Network
 from eqspike_seq.phases import Phase
 from eqspike_seq.relaxation.stack import in_turn
+from eqspike_seq.text_ledgers import LedgerByText
 from neuromorphic.activity import Activity, ProjectionActivity
 from neuromorphic.attention.gated import Gated
 from neuromorphic.change_code import SigmaDeltaBackend, for_each
@@ -88,10 +89,10 @@ class Relaxed:
 
     def ledger(self, network: Network) -> Ledger:
         """What it cost, as the ledger of ``SigmaDeltaBackend`` for this one text."""
-        return ledgers([self], network)[0]
+        return ledgers([self], network).text(0)
 
 
-def ledgers(found: Sequence[Relaxed], network: Network) -> list[Ledger]:
+def ledgers(found: Sequence[Relaxed], network: Network) -> LedgerByText:
     """What each of several texts cost.
 
     Rows of HopAttn are ``rows`` though rows of the same word were computed once: hardware has no such table.
@@ -210,7 +211,7 @@ class EventDriven:
         recorded = tuple(np.stack(layer) for layer in zip(*kept, strict=True))
         return Relaxed(texts, np.stack(outputs), np.stack(spikes), rows, retrievals, recorded)
 
-    def ledgers(self, found: Sequence[Relaxed], network: Network) -> list[Ledger]:
+    def ledgers(self, found: Sequence[Relaxed], network: Network) -> LedgerByText:
         """What each of several texts cost."""
         return ledgers(found, network)
 

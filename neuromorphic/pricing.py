@@ -146,7 +146,7 @@ def read_table(name: str) -> CostTable:
 
 
 def price(ledger: Ledger, table: CostTable) -> list[Cost]:
-    """The cost of every count of a ledger, in joules for all its texts.
+    """The cost of every count of a ledger, in joules for all its texts; of a ``LedgerByText``, of each, (B,).
 
     A graded event is sent like a spike, and its bits on top. Where a table prices whole synaptic events, a layer that
     has them does not pay for its fetches of patterns again.
@@ -155,11 +155,10 @@ def price(ledger: Ledger, table: CostTable) -> list[Cost]:
     for layer, phases in ledger.counts.items():
         for phase, kinds in phases.items():
             for kind, count in kinds.items():
-                if not count:
-                    continue
                 constant = table.prices.get("spikes" if kind == "graded_events" else kind)
-                again = kind == "pattern_reads" and kinds["synaptic_events"] and "synaptic_events" in table.prices
-                if constant is not None and not again:
+                if kind == "pattern_reads" and "synaptic_events" in table.prices:
+                    count = count * (kinds["synaptic_events"] == 0)
+                if constant is not None and not (isinstance(count, int) and count == 0):
                     costs.append(Cost(layer, phase, kind, count, _times(constant, count * PICO)))
     if table.static is not None:
         power, step = table.static.power, table.static.step_seconds

@@ -2,12 +2,13 @@
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, BinaryIO
+from typing import Annotated, Any, BinaryIO, NamedTuple
 
+import numpy as np
 import tyro
 from rich.console import Console
 from rich.text import Text
@@ -15,10 +16,10 @@ from rich.text import Text
 from analysis.energy import DIGITAL
 from analysis.folders import Json
 from analysis.units import text_of
-from eqspike.prediction import SHIPPED, TOGETHER, Prediction, Predictor
+from eqspike.prediction import SHIPPED, Prediction, Predictor
 from eqspike_seq.data.tables import LARGEST_LINE, too_long
 from eqspike_seq.errors import ConfigError, DataError, RunError
-from neuromorphic.pricing import CostTable, price, read_table, total
+from neuromorphic.pricing import CostTable, Joules, price, read_table, total
 
 NOTHING = "no word"
 UNKNOWN = "unknown words only"
@@ -60,19 +61,22 @@ def main(arguments: list[str]) -> None:
     if flags.explain and not predictor.network.shape.attention:
         raise RunError("--explain: this run was trained with --no-attention, so there is no attention to show")
     console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
-    for asked in texts(flags, predictor.data.inputs):
-        for found in predictor.predict_all(asked, explain=flags.explain or bool(flags.text)):
+    most = 1 if flags.explain else predictor.together
+    for asked in texts(flags, predictor.data.inputs, most):
+        answers = predictor.predict_all(asked, explain=flags.explain or bool(flags.text))
+        for found, cost in zip(answers, costs(answers, table), strict=True):
             if flags.json_output:
-                print(json.dumps(as_json(found, table, flags.explain), ensure_ascii=False))
+                print(json.dumps(as_json(found, cost, flags.explain), ensure_ascii=False))
                 continue
-            print(as_line(found, table, apart="\n  " if flags.text else "  "))
+            print(as_line(found, cost, apart="\n  " if flags.text else "  "))
             if flags.explain:
                 console.print(explained(found))
         sys.stdout.flush()
 
 
-def texts(flags: PredictFlags, inputs: int) -> Iterator[list[tuple[str, ...]]]:
-    """The texts, or with ``inputs`` 2 the pairs, asked about: those that are there at a time. Raises DataError."""
+def texts(flags: PredictFlags, inputs: int, most: int) -> Iterator[list[tuple[str, ...]]]:
+    """The texts, or with ``inputs`` 2 the pairs, asked about: those that are there at a time, of a file or standard
+    input at ``most`` so many. Raises DataError."""
     if len(flags.text) % inputs:
         raise DataError(
             f"got {len(flags.text)} text(s), expected {inputs} for each answer, as in training: each in quotes"
@@ -86,23 +90,23 @@ def texts(flags: PredictFlags, inputs: int) -> Iterator[list[tuple[str, ...]]]:
             import fcntl
 
             fcntl.fcntl(sys.stdin.buffer, fcntl.F_SETPIPE_SZ, AT_ONCE)
-        yield from lines(sys.stdin.buffer, "standard input", inputs)
+        yield from lines(sys.stdin.buffer, "standard input", inputs, most)
     else:
         try:
             file = flags.file.open("rb")
         except OSError as error:
             raise DataError(f"--file: cannot read {flags.file}: {error.strerror}") from error
         with file:
-            yield from lines(file, str(flags.file), inputs)
+            yield from lines(file, str(flags.file), inputs, most)
 
 
-def lines(file: BinaryIO, name: str, inputs: int) -> Iterator[list[tuple[str, ...]]]:
-    """The lines that are there at a time, all in UTF-8.
+def lines(file: BinaryIO, name: str, inputs: int, most: int) -> Iterator[list[tuple[str, ...]]]:
+    """The lines that are there at a time, ``most`` of them, all in UTF-8.
 
     Raises DataError where one is not UTF-8, too long, or no pair where one is expected; those before it come first.
     """
     number = 0
-    for group in waiting(file, name):
+    for group in waiting(file, name, most):
         asked = []
         try:
             for line in group:
@@ -114,8 +118,8 @@ def lines(file: BinaryIO, name: str, inputs: int) -> Iterator[list[tuple[str, ..
         yield asked
 
 
-def waiting(file: BinaryIO, name: str) -> Iterator[list[bytes]]:
-    """Whole lines that are there, up to ``TOGETHER``; waits only where there is none. Raises DataError where one is too
+def waiting(file: BinaryIO, name: str, most: int) -> Iterator[list[bytes]]:
+    """Whole lines that are there, up to ``most``; waits only where there is none. Raises DataError where one is too
     long."""
     parts: list[bytes] = []  # of a line whose end has not come
     held, number = 0, 0
@@ -124,7 +128,7 @@ def waiting(file: BinaryIO, name: str) -> Iterator[list[bytes]]:
         if whole:
             number += len(whole)
             whole[0] = b"".join([*parts, whole[0]])
-            yield from (whole[first : first + TOGETHER] for first in range(0, len(whole), TOGETHER))
+            yield from (whole[first : first + most] for first in range(0, len(whole), most))
             parts, held = [], 0
         parts.append(rest)
         held += len(rest)
@@ -151,12 +155,27 @@ def note(found: Prediction) -> str | None:
     return None if found.read else UNKNOWN if found.words else NOTHING
 
 
-def joules(found: Prediction, table: CostTable) -> Json | None:
-    """The energy of this one inference with its range; None where nothing was computed."""
-    return vars(total(price(found.ledger, table))) if found.read else None
+class InferenceCost(NamedTuple):
+    """What one inference sends, and its energy on the hardware of a cost table."""
+
+    spikes: int
+    graded_events: int
+    joules: Joules
+    table: CostTable
 
 
-def as_json(found: Prediction, table: CostTable, explain: bool) -> Json:
+def costs(answers: Sequence[Prediction], table: CostTable) -> list[InferenceCost]:
+    """What each inference took; texts that were relaxed together are priced together."""
+    columns: dict[int, list[Any]] = {}
+    for counted in {id(found.counted): found.counted for found in answers}.values():
+        joules = total(price(counted, table))
+        parts = (counted.total("spikes"), counted.total("graded_events"), *vars(joules).values())
+        columns[id(counted)] = [part.tolist() for part in np.broadcast_arrays(*np.atleast_1d(*parts))]
+    rows = ([column[found.row] for column in columns[id(found.counted)]] for found in answers)
+    return [InferenceCost(spikes, graded, Joules(*joules), table) for spikes, graded, *joules in rows]
+
+
+def as_json(found: Prediction, cost: InferenceCost, explain: bool) -> Json:
     """One answer as an object."""
     answer: Json = {
         "label": found.label,
@@ -165,10 +184,10 @@ def as_json(found: Prediction, table: CostTable, explain: bool) -> Json:
         "rates": found.rates,
         "stable_steps": found.stable_steps,
         "steps": found.steps,
-        "spikes": found.ledger.total("spikes"),
-        "graded_events": found.ledger.total("graded_events"),
-        "joules": joules(found, table),
-        "hardware": table.name,
+        "spikes": cost.spikes,
+        "graded_events": cost.graded_events,
+        "joules": vars(cost.joules) if found.read else None,
+        "hardware": cost.table.name,
         "words": len(found.words),
         "words_read": len(found.read),
         "words_unknown": found.unknown,
@@ -183,24 +202,23 @@ def as_json(found: Prediction, table: CostTable, explain: bool) -> Json:
     return answer
 
 
-def as_line(found: Prediction, table: CostTable, apart: str = "  ") -> str:
+def as_line(found: Prediction, cost: InferenceCost, apart: str = "  ") -> str:
     """One answer for people: label and rates, why, what it took, ``apart`` from each other."""
-    energy = joules(found, table)
-    if energy is None:
+    if not found.read:
         return f"–  ({note(found)})"
     highest = sorted(found.rates, key=lambda name: -found.rates[name])[:SHOWN]
     rates = "  ".join(f"{name} {rate:.3f}" for name, rate in found.rates.items() if name in highest)
     rates += "  …" if len(found.rates) > SHOWN else ""
-    events = f"{found.ledger.total('spikes'):,} spikes"
-    if graded := found.ledger.total("graded_events"):
-        events += f" and {graded:,} graded events"
+    events = f"{cost.spikes:,} spikes"
+    if cost.graded_events:
+        events += f" and {cost.graded_events:,} graded events"
     doubts = "nearly a tie, " if found.nearly_a_tie else ""
     if found.mostly_unknown:
         doubts += f"{found.unknown} of {len(found.words)} words unknown, "
     decided = f"{doubts}decided after {found.stable_steps} of {found.steps} steps"
     answer = f"{found.label}  confidence {found.confidence:.2f}  ({rates})"
-    cost = f"{decided}, {events}, {text_of(energy['value'])} on {table.title}"
-    return apart.join([answer, *([because(found)] if found.patterns else []), cost])
+    took = f"{decided}, {events}, {text_of(cost.joules.value)} on {cost.table.title}"
+    return apart.join([answer, *([because(found)] if found.patterns else []), took])
 
 
 def because(found: Prediction) -> str:

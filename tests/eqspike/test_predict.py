@@ -17,11 +17,10 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from eqspike.build import configure, run
-from eqspike.commands.predict import TOGETHER, PredictFlags, as_json, as_line, explained, lines, main, texts
+from eqspike.commands.predict import PredictFlags, as_json, as_line, costs, explained, lines, main, texts
 from eqspike.prediction import Predictor
 from eqspike_seq.data.dataset import load_dataset
 from eqspike_seq.errors import DataError, EqspikeError, RunError
-from eqspike_seq.ledger import Ledger
 from eqspike_seq.progress import Reporter
 from neuromorphic.pricing import price, read_table, total
 from tests.eqspike_seq.test_runs import small
@@ -57,11 +56,15 @@ def test_texts_together_are_answered_as_each_by_itself(tmp_path: Path, neuron: d
     for text, found in zip(asked, together, strict=True):
         alone = predictor.predict(*text)
         np.testing.assert_allclose(list(found.rates.values()), list(alone.rates.values()), rtol=0, atol=1e-5)
-        assert replace(found, rates={}, ledger=Ledger()) == replace(alone, rates={}, ledger=Ledger())
+        assert replace(found, rates={}) == replace(alone, rates={})
         assert found.ledger == alone.ledger
         if found.read:
             batch = predictor.backend.free(*predictor._batch(predictor._seen(text)))  # counted by the backend itself
             assert price(found.ledger, price_of) == price(batch.ledger, price_of)
+    took = [(cost.spikes, cost.graded_events, cost.joules) for cost in costs(together, price_of)]
+    ledgers = [found.ledger for found in together]
+    sent = [(ledger.total("spikes"), ledger.total("graded_events")) for ledger in ledgers]
+    assert took == [(*each, total(price(ledger, price_of))) for each, ledger in zip(sent, ledgers, strict=True)]
     assert len({found.ledger.total("exponentials") for found in together}) > 5
 
 
@@ -72,14 +75,14 @@ def test_lines_are_taken_as_they_come_and_those_before_a_bad_one_are_answered() 
         def read1(self, size: int | None = -1) -> bytes:
             return next(self.given)
 
-    asked = lines(Chunks(), "name", 1)
+    asked = lines(Chunks(), "name", 1, 9)
     assert next(asked) == [("one",), ("two",)]
     assert next(asked) == [("three",)]
     assert next(asked) == []
     with pytest.raises(DataError, match="name, line 4: not UTF-8"):
         next(asked)
-    many = list(lines(io.BytesIO(b"a\n" * (TOGETHER + 1) + b"end"), "name", 1))
-    assert [len(group) for group in many] == [TOGETHER, 1, 1] and many[-1] == [("end",)]
+    many = list(lines(io.BytesIO(b"a\n" * 10 + b"end"), "name", 1, 9))
+    assert [len(group) for group in many] == [9, 1, 1] and many[-1] == [("end",)]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -162,8 +165,8 @@ def test_each_argument_is_a_text_of_its_own(runs: dict[str, Path], capsys: pytes
 )
 def test_answers_that_are_nearly_a_tie_say_so(runs: dict[str, Path], rates: tuple[float, ...], tie: bool) -> None:
     found = replace(Predictor.open(runs["dense"]).predict(TEXTS[0]), rates=dict(zip("abc", rates, strict=False)))
-    table = read_table("loihi")
-    assert as_json(found, table, False)["nearly_a_tie"] is tie and ("nearly a tie, " in as_line(found, table)) is tie
+    (cost,) = costs([found], read_table("loihi"))
+    assert as_json(found, cost, False)["nearly_a_tie"] is tie and ("nearly a tie, " in as_line(found, cost)) is tie
 
 
 @pytest.mark.parametrize(
@@ -182,7 +185,8 @@ def test_texts_of_which_most_words_are_unknown_say_so(
     runs: dict[str, Path], text: str, unknown: int, mostly: bool
 ) -> None:
     found, table = Predictor.open(runs["dense"]).predict(text), read_table("loihi")
-    answer, line = as_json(found, table, False), as_line(found, table)
+    (cost,) = costs([found], table)
+    answer, line = as_json(found, cost, False), as_line(found, cost)
     assert (answer["words_unknown"], answer["mostly_unknown"]) == (unknown, mostly)
     assert (f"{unknown} of {len(text.split())} words unknown, " in line) == (mostly and bool(found.read))
 
@@ -236,7 +240,7 @@ def test_no_more_is_read_than_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> N
 
     source = Endless()
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BufferedReader(source)))
-    asked = texts(PredictFlags("run"), 1)
+    asked = texts(PredictFlags("run"), 1, 9)
     assert [next(asked) for _ in range(3)] == [[("a day",)]] * 3 and source.given == 3
 
 
