@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import fields, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -18,6 +19,8 @@ from eqspike_seq.relaxation.equilibrium import Backend, Equilibrium
 
 ON_CUDA = 512  # texts of a bucket, at least; on a processor the backend says
 NUMBERS = 2**20  # of s¹ of a bucket, that it may have more texts: small networks are quicker in few buckets
+CALLS = 2**18  # numbers that are computed in the time that the calls of one more bucket take
+MOST = 4096  # texts of a bucket with pooling queries
 STEP = 32  # tokens: lengths are rounded up to a multiple, so that few sizes of tensors come and memory is used again
 SHORT = 4  # the same with a token layer, whose texts are sentences
 
@@ -54,19 +57,27 @@ def most_texts(backend: Backend, shape: Shape, device: str) -> int:
 def spans(shape: Shape, longest_first: Tensor, most: int, device: str) -> list[slice]:
     """Which texts make a bucket, of those of these lengths, the longest first.
 
-    Buckets of equal numbers of texts, at ``most`` so many; with pooling queries, whose s¹ is small, of as many as have
-    ``NUMBERS`` components of patterns.
+    Buckets of equal numbers of texts, at ``most`` so many. With pooling queries, whose s¹ is small, those that cost
+    least: a bucket costs the components of its patterns, each text as long as the longest, and ``CALLS`` more.
     """
     count = len(longest_first)
     if not shape.pooling:
         ends = torch.arange(count).tensor_split(math.ceil(count / most))
         return [slice(int(part[0]), int(part[-1]) + 1) for part in ends]
-    numbers, found, start = NUMBERS if device == "cpu" else 64 * NUMBERS, [], 0
-    while start < count:
-        end = min(count, start + max(1, numbers // (rounded(int(longest_first[start]), shape) * shape.dim)))
-        found.append(slice(start, end))
-        start = end
-    return found
+    scale, first = 1 if device == "cpu" else 64, 0
+    each = np.array([rounded(length, shape) * shape.dim for length in longest_first.tolist()])
+    costs, starts = np.zeros(count + 1), np.zeros(count + 1, dtype=np.int64)  # of the first texts in their best buckets
+    for end in range(1, count + 1):
+        while first < end - 1 and (end - first > MOST or (end - first) * each[first] > scale * NUMBERS):
+            first += 1
+        total = costs[first:end] + np.arange(end - first, 0, -1) * each[first:end] + scale * CALLS
+        starts[end] = first + total.argmin()
+        costs[end] = total.min()
+    found, end = list[slice](), count
+    while end:
+        found.append(slice(int(starts[end]), end))
+        end = found[-1].start
+    return found[::-1]
 
 
 def buckets(backend: Backend, network: Network, batch: Batch | Lookup) -> Iterator[tuple[Tensor, Network, Batch]]:

@@ -2,6 +2,7 @@
 
 import gc
 from dataclasses import replace
+from itertools import combinations, pairwise
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import torch
 from eqspike_seq.learning.estimators import BPTT, ByLength, Estimate, GradientEstimator, ThreePhase, TwoPhase
 from eqspike_seq.model.batch import Batch
 from eqspike_seq.model.network import Network
-from eqspike_seq.relaxation.buckets import STEP, buckets, lengths, trimmed
+from eqspike_seq.relaxation.buckets import CALLS, NUMBERS, STEP, buckets, lengths, rounded, spans, trimmed
 from eqspike_seq.relaxation.dense import DenseBackend
 from neuromorphic.rate_code import SpikingBackend
 from tests.conftest import make_batch, make_clamped, make_network
@@ -116,3 +117,24 @@ def test_gaps_in_a_mask_are_kept() -> None:
     narrow, texts = trimmed(network, Batch(batch.x, mask, batch.labels))
     assert narrow.shape.rows == 32 and bool(texts.mask[0, 0, 20])
     assert np.prod(texts.x.shape) == 2 * 32 * 4
+
+
+def test_buckets_of_pooling_queries_are_the_cheapest_of_all() -> None:
+    shape, rng = replace(make_network().shape, pooling=True, dim=32, rows=8), np.random.default_rng(0)
+
+    def cost(texts: list[int], cuts: tuple[int, ...]) -> float:
+        numbers = [(end - start) * rounded(texts[start], shape) * shape.dim for start, end in pairwise(cuts)]
+        alone = [end - start == 1 for start, end in pairwise(cuts)]
+        fits = all(number <= NUMBERS or one for number, one in zip(numbers, alone, strict=True))
+        return sum(numbers) + CALLS * len(numbers) if fits else float("inf")
+
+    for count in (1, 2, 5, 8, 8, 8, 8, 8):
+        texts = sorted(rng.integers(1, 9000, count).tolist(), reverse=True)
+        found, inner = spans(shape, torch.tensor(texts), 0, "cpu"), range(1, count)
+        cheapest = min(
+            cost(texts, (0, *cuts, count)) for number in range(count) for cuts in combinations(inner, number)
+        )
+        assert cost(texts, (0, *(span.stop for span in found))) == cheapest < float("inf")
+    many = spans(shape, torch.full((9000,), 3), 0, "cpu")
+    assert max(span.stop - span.start for span in many) * STEP * 32 <= NUMBERS and many[-1].stop == 9000
+    assert spans(shape, torch.zeros(0), 0, "cpu") == []
