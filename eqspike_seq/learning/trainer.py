@@ -23,6 +23,7 @@ from eqspike_seq.learning.watch import WORSE, loss_of_alike
 from eqspike_seq.ledger import Ledger
 from eqspike_seq.model.network import LARGEST_WEIGHT
 from eqspike_seq.model.synapses import Products, RowProduct, multiplied_out, plain
+from eqspike_seq.relaxation.buckets import free_by_length
 from eqspike_seq.relaxation.equilibrium import Backend
 from eqspike_seq.relaxation.loop import loop_of
 from eqspike_seq.runs.archive import opened
@@ -31,6 +32,7 @@ from eqspike_seq.runs.vocabulary import take_known
 from eqspike_seq.runs.weights import Rows, start_from
 
 LOOKED_AT = 256  # validation texts whose loop is measured after an epoch
+WAKING = 20  # batches at most in which silent output units of a chip are woken
 ORDINARY_WEIGHT = 100.0  # above it a weight has run away: they start below 1, and trained ones stay near that
 
 
@@ -100,6 +102,8 @@ class Trainer:
 
         Of several processes each relaxes its share of the batch; all make the same step.
         """
+        if not self.step and self.config.learning.device_model and self.config.learning.start is None:
+            self._wake()
         position = self.step % self.batches
         if position == 0 and self.step:
             self.drawn_from = self.rng.bit_generator.state
@@ -135,6 +139,30 @@ class Trainer:
         optimizer = learning.optimizer if first else None
         seen = len(numbers["X"]) if self.patterns is not None else 0
         self.ledger += training_ledger(self.network.shape, batch.mask, phases, optimizer, learning.unrolled, seen)
+
+    def _wake(self) -> None:
+        """Move the output units that are on a flat part of σ for every text of a batch off it, on this chip:
+
+            b ← b + 2 (1/C − mean r)
+
+        by their own rates r alone, until there are none. Mismatch puts some there at the start, no nudge would reach
+        them, and they would never learn. (Homeostasis, as in Triesch 2005.)
+        """
+        learning, random = self.config.learning, np.random.default_rng([self.config.run.seed, WAKING])
+        bias = self.network.biases[-1]
+        woken = torch.zeros_like(bias, dtype=torch.bool)
+        for number in range(WAKING):
+            rows = random.permutation(len(self.dataset.train))[: learning.batch]
+            texts = self.gather.lookup(self.dataset.train, rows, learning.word_dropout, random)
+            free = free_by_length(self.backend, *self.chip.at_work(self.network, texts, -2 - number))
+            if self.job.rank == 0:
+                self.ledger += free.ledger
+            rates = free.rates.output
+            flat = ((rates <= 0) | (rates >= 1)).all(0)
+            woken |= flat
+            bias += 2 * woken * (1 / len(bias) - rates.mean(0))
+            if not bool(flat.any()):
+                return
 
     def _learns(self, name: str) -> bool:
         return self.config.learning.learns is None or name.startswith("b")

@@ -1,6 +1,7 @@
 """``eqspike robustness``: which runs it is made of, that it goes on, and what is said of it."""
 
 import json
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,11 @@ def test_it_measures_each_way_on_each_chip_and_goes_on(tmp_path: Path, capsys: p
         ways["deployed", None, 1e-6, 0] == ways["deployed", None, 1e-6, 1] == found.ideal["0"]
     )  # no mismatch to speak of
     assert ways["deployed", None, 1.0, 0] != ways["deployed", None, 1.0, 1]  # two chips
+    tuning = [
+        tomllib.loads((out / f"{way}-seed0/trial1-seed0/config.toml").read_text())["learning"]
+        for way in ("tuned", "biases")
+    ]
+    assert all((each["batch"], each["learning_rate"], each["epochs"]) == (8, [0.012, 0.003], 0.2) for each in tuning)
     trained = json.loads((out / "tuned-seed0/trial3-seed0/result.json").read_text())["test_accuracy"]
     assert ways["tuned", "exact", 1.0, 0] == trained
     assert "on test" in capsys.readouterr().out and (out / "robustness.csv").read_text().count("\n") == 21

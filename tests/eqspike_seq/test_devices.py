@@ -32,6 +32,7 @@ from eqspike_seq.devices.imperfections import (
 )
 from eqspike_seq.errors import ConfigError, RunError
 from eqspike_seq.learning.estimators import ThreePhase
+from eqspike_seq.learning.evaluation import evaluate
 from eqspike_seq.learning.trainer import Trainer
 from eqspike_seq.learning.training import describe
 from eqspike_seq.model.batch import Lookup
@@ -271,6 +272,24 @@ def test_a_chip_with_nothing_wrong_is_ep_of_symmetric_weights(tmp_path: Path) ->
     for name, tensor in plain.parameters.items():
         torch.testing.assert_close(chip.parameters[name], tensor, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(chip.parameters["v3"], chip.parameters["w3"], rtol=0, atol=1e-6)
+
+
+def test_training_on_a_chip_wakes_output_units_that_no_nudge_can_reach(tmp_path: Path) -> None:
+    device = device_file(tmp_path / "m.toml", mismatch={"sigma": 0.1})
+
+    def rates(config: RunConfig, offset: float) -> list[float]:
+        """Of both output units after a step from a start where the second one hears ``offset`` more."""
+        trainer = trained(config, 0)
+        with torch.no_grad():
+            trainer.network.biases[-1][1] += offset
+            trainer.train_batch()
+            part = trainer.dataset.train
+            return evaluate(trainer.backend, trainer.network, trainer.gather, part, 16).rates.mean(0).tolist()
+
+    for offset in (-6.0, 6.0):
+        silent, awake = rates(of_texts(), offset), rates(of_texts(device_model=device), offset)
+        assert silent[1] in (0, 1) and 0.3 < awake[1] < 0.7
+    assert rates(of_texts(device_model=device), 0.5)[1] > 0.6  # such a unit learns, and is left as it is
 
 
 @pytest.mark.parametrize("device", ["loihi-8bit", "pcm", "rram", "cmos-mismatch"])
