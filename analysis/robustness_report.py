@@ -10,7 +10,7 @@ from rich.table import Table
 
 from analysis.energy import DIGITAL, part_of
 from analysis.energy_report import text_of
-from analysis.folders import Json, read
+from analysis.folders import read
 from analysis.picture import Picture
 from analysis.style import COLOURS, MARKERS, figure, legend
 from eqspike_seq.phases import Phase
@@ -18,12 +18,13 @@ from eqspike_seq.runs.findings import Robustness
 from neuromorphic.pricing import read_table
 
 WAYS = {
-    "deployed": "trained ideally, deployed",
-    "tuned": "then tuned in place by EP",
-    "trained": "trained in place by EP",
-    "injected": "trained with noise of the best strength, deployed",
-    "biases": "deployed, biases tuned",
+    "deployed": "trained without mismatch, then deployed",
+    "tuned": "deployed, then tuned by EP",
+    "trained": "trained on the chip by EP",
+    "injected": "trained with noise, then deployed",
+    "biases": "deployed, then only the biases tuned",
 }
+SPREAD = 0.8  # of a column, that its groups take
 LOSS = 0.1  # of accuracy, from which a mismatch is worth removing
 
 
@@ -57,30 +58,31 @@ def sigmas(found: Robustness) -> list[float]:
 
 
 def table(found: Robustness) -> list[tuple[str, ...]]:
-    """A head, and a row for each σ: means over chips and seeds in percent, with the lowest and the highest."""
-    labels = columns(found)
-    rows = [("mismatch σ", *labels)]
-    rows.append(("0", f"{100 * ideal(found):.1f} %", *["–"] * (len(labels) - 1)))
-    for sigma in sigmas(found):
-        cells = [accuracies(found, column, sigma) for column in labels.values()]
-        said = (
-            f"{100 * statistics.mean(some):.1f} % ({100 * min(some):.1f} to {100 * max(some):.1f})" if some else "–"
-            for some in cells
-        )
-        rows.append((f"{sigma:g}", *said))
+    """A head, and a row for each way: at each σ the mean over chips and seeds in percent, its standard deviation, and
+    the lowest accuracy in brackets."""
+    rows = [("", *(f"σ = {sigma:g}" for sigma in sigmas(found)))]
+    for label, column in columns(found).items():
+        rows.append((label, *(said(accuracies(found, column, sigma)) for sigma in sigmas(found))))
     return rows
 
 
+def said(some: list[float]) -> str:
+    """mean ± standard deviation (lowest), in percent; – of none."""
+    if not some:
+        return "–"
+    spread = f" ± {100 * statistics.stdev(some):.1f}" if len(some) > 1 else ""
+    return f"{100 * statistics.mean(some):.1f}{spread} ({100 * min(some):.0f})"
+
+
 def by_way(found: Robustness) -> Table:
-    """A line for each way, a column for each σ, as a terminal has room for: the mean over chips, then the lowest."""
+    """``table`` in a terminal."""
     shown = Table(box=None, pad_edge=False, title_justify="left")
-    shown.title = "test accuracy in %, by mismatch σ: mean over chips, lowest chip"
-    shown.add_column("")
-    for sigma in sigmas(found):
-        shown.add_column(f"{sigma:g}", justify="right", no_wrap=True)
-    for label, column in columns(found).items():
-        cells = [accuracies(found, column, sigma) for sigma in sigmas(found)]
-        shown.add_row(label, *(f"{100 * statistics.mean(c):.1f} {100 * min(c):.0f}" if c else "–" for c in cells))
+    shown.title = "test accuracy in %, by mismatch σ: mean over chips and seeds ± standard deviation (lowest)"
+    head, *rows = table(found)
+    for place, title in enumerate(head):
+        shown.add_column(title, justify="right" if place else "left", no_wrap=place > 0)
+    for row in rows:
+        shown.add_row(*row)
     return shown
 
 
@@ -99,22 +101,33 @@ def costly(found: Robustness) -> float:
     return min(some) if some else max(deployed)
 
 
-def verdict(found: Robustness) -> str:
-    """At the ``costly`` σ: what each way regains of the loss on test, and what the tuning costs."""
-    means = {s: statistics.mean(accuracies(found, ("deployed", None), s)) for s in sigmas(found)}
-    sigma = costly(found)
-    lost = ideal(found) - means[sigma]
-    said = f"Mismatch of σ = {sigma:g} takes a deployed network from {ideal(found):.1%} to {means[sigma]:.1%} on test."
-    if lost <= 0:
-        return f"{said} There is nothing to regain."
-    parts = []
+def regained(found: Robustness) -> dict[str, float]:
+    """{label: share of the loss that is regained} of each way but the deployed one, at the ``costly`` σ on test; {}
+    where nothing was lost."""
+    sigma, before = costly(found), ideal(found)
+    lowest = statistics.mean(accuracies(found, ("deployed", None), sigma))
+    shares = {}
     for label, column in columns(found).items():
         some = accuracies(found, column, sigma)
-        if column[0] != "deployed" and some:
-            mean = statistics.mean(some)
-            parts.append(f"{label}: {mean:.1%}, {(mean - means[sigma]) / lost:.0%} of the loss regained")
+        if column[0] != "deployed" and some and before > lowest:
+            shares[label] = (statistics.mean(some) - lowest) / (before - lowest)
+    return shares
+
+
+def verdict(found: Robustness) -> str:
+    """At the ``costly`` σ: what each way regains of the loss on test, and what the tuning costs."""
+    sigma, ways = costly(found), columns(found)
+    lowest = statistics.mean(accuracies(found, ("deployed", None), sigma))
+    text = f"Mismatch of σ = {sigma:g} takes a deployed network from {ideal(found):.1%} to {lowest:.1%} on test."
+    shares = regained(found)
+    if not shares:
+        return f"{text} There is nothing to regain."
+    parts = [
+        f"  {label}: {statistics.mean(accuracies(found, ways[label], sigma)):.1%}, {share:.0%} of the loss regained"
+        for label, share in shares.items()
+    ]
     budget = f"Tuning takes {found.tuning_epochs:g} epochs, a training {found.epochs:g}."
-    return "\n".join([said, *(f"  {part}" for part in parts), budget, *spent(found)])
+    return "\n".join([text, *parts, budget, *spent(found)])
 
 
 def spent(found: Robustness) -> list[str]:
@@ -130,23 +143,24 @@ def spent(found: Robustness) -> list[str]:
 
 
 def draw(found: Robustness) -> Picture:
-    """Accuracy against σ for each way, a band from the lowest chip to the highest."""
+    """A column for each σ, in it a group for each way: a small dot for each chip and seed, a large one for the mean."""
     drawn, ((axis,),) = figure()
-    rows: list[Json] = []
-    for place, (label, column) in enumerate(columns(found).items()):
-        course = [(sigma, some) for sigma in sigmas(found) if (some := accuracies(found, column, sigma))]
-        places, colour = [sigma for sigma, _ in course], COLOURS[place % len(COLOURS)]
-        means = [100 * statistics.mean(some) for _, some in course]
-        axis.plot(places, means, marker=MARKERS[place % len(MARKERS)], color=colour, label=label, markersize=4)
-        low, high = ([100 * end(some) for _, some in course] for end in (min, max))
-        axis.fill_between(places, low, high, color=colour, alpha=0.12)
+    ways = columns(found)
+    for place, (label, column) in enumerate(ways.items()):
+        look = {"color": COLOURS[place % len(COLOURS)], "marker": MARKERS[place % len(MARKERS)], "ls": ""}
+        course = [accuracies(found, column, sigma) for sigma in sigmas(found)]
+        places = [at + SPREAD * ((place + 0.5) / len(ways) - 0.5) for at in range(len(course))]
+        for x, some in zip(places, course, strict=True):
+            axis.plot([x] * len(some), [100 * each for each in some], **look, markersize=3, alpha=0.4)
+        means = [(x, 100 * statistics.mean(some)) for x, some in zip(places, course, strict=True) if some]
+        axis.plot(*zip(*means, strict=True), **look, label=label, markersize=8)
     axis.axhline(100 * ideal(found), color="black", ls="--", lw=0.7, label="no mismatch")
-    axis.set(xlabel="mismatch σ: gains exp(σ ξ − σ²/2)", ylabel="test accuracy, %")
+    axis.set_xticks(range(len(sigmas(found))), [f"σ = {sigma:g}" for sigma in sigmas(found)])
+    axis.set(xlabel="mismatch: gains exp(σ ξ − σ²/2)", ylabel="test accuracy, %")
     legend(drawn)
-    rows += [point.content() for point in found.points]
-    chips = len({point.device for point in found.points})
+    chips, seeds = len({point.device for point in found.points}), len(found.ideal)
     caption = (
-        f"Test accuracy against the static mismatch of synapses, mean over {chips} chips and {len(found.ideal)} "
-        "seeds of the network; bands from the lowest to the highest."
+        f"Test accuracy on {chips} {'chip' if chips == 1 else 'chips'} with static mismatch of synapses, {seeds} "
+        f"{'seed' if seeds == 1 else 'seeds'} of the network: a small dot for each, a large one for the mean."
     )
-    return Picture("robustness", caption, drawn, rows)
+    return Picture("robustness", caption, drawn, [point.content() for point in found.points])

@@ -420,9 +420,12 @@ def load() -> str:
 
 
 def robustness() -> str:
-    """Accuracy on chips with static mismatch, for each way of coming there."""
-    head, *rows = robustness_report.table(Robustness.read(read("checks/imdb-robustness/robustness.json")))
-    return table(head, rows, text=(0,))
+    """Accuracy on chips with static mismatch, for each way of coming there, and the share of the loss regained."""
+    found = Robustness.read(read("checks/imdb-robustness/robustness.json"))
+    (_, *sigmas), *rows = robustness_report.table(found)
+    shares = {label: f"{share:.0%}" for label, share in robustness_report.regained(found).items()}
+    head = ("", *sigmas, f"regained at σ = {robustness_report.costly(found):g}")
+    return table(head, [(*row, shares.get(row[0], "–")) for row in rows], text=(0,))
 
 
 def few_bits() -> str:

@@ -3,8 +3,8 @@
 A few ways for a network to come to a chip, at several strengths σ of the mismatch and on several chips each:
 
     deployed   trained ideally, then its weights are programmed into the chip
-    tuned      the same, then trained on the chip by EP on a tenth of the samples, in batches a quarter as large and
-               with weights that learn three times faster
+    tuned      the same, then trained on the chip by EP on a tenth of the samples: in batches a quarter as large, with
+               weights that learn three times faster, and half as many more words left out
     biases     as tuned, but the biases alone learn
     trained    trained on the chip by EP from the start
     injected   trained ideally with gains drawn anew for each batch, then programmed; of several strengths of these
@@ -46,7 +46,7 @@ from eqspike_seq.runs.schema import LedgerFile, Sweep
 
 SET = {"seed", "resume", "start", "device_model", "device_seed", "feedback_rule", "learns"}  # for each run
 PART = 10  # a network that is deployed sees one of so many samples of a training again
-SMALLER, FASTER = 4, 3  # batches and learning rates of a tuning, against those of a training
+SMALLER, FASTER, FEWER = 4, 3, 1.5  # a tuning against a training: its batches, learning rates and words left out
 
 
 @dataclass
@@ -145,6 +145,7 @@ class _Study:
             "epochs": f"{self.tuning:g}",
             "batch": max(1, learning.batch // SMALLER),
             "learning_rate": [f"{FASTER * rate:g}" for rate in learning.learning_rate],
+            "word_dropout": f"{min(FEWER * learning.word_dropout, 0.9):g}",
             "start": start,
         }
         brief = without(self.arguments, settings)
