@@ -47,6 +47,7 @@ from eqspike_seq.runs.schema import LedgerFile, Sweep
 SET = {"seed", "resume", "start", "device_model", "device_seed", "feedback_rule", "learns"}  # for each run
 PART = 10  # a network that is deployed sees one of so many samples of a training again
 SMALLER, FASTER, FEWER = 4, 3, 1.5  # a tuning against a training: its batches, learning rates and words left out
+RATIOS = {"naive_bayes", "naive_bayes_copies", "smoothing"}  # of which each text's own part is left out in tuning too
 
 
 @dataclass
@@ -147,6 +148,7 @@ class _Study:
             "learning_rate": [f"{FASTER * rate:g}" for rate in learning.learning_rate],
             "word_dropout": f"{min(FEWER * learning.word_dropout, 0.9):g}",
             "start": start,
+            **{name: value for name, value in self.base.settings().items() if name in RATIOS},
         }
         brief = without(self.arguments, settings)
         brief += [word for name, value in settings.items() for word in as_flag(name, value)]
