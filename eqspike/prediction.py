@@ -64,7 +64,7 @@ class Prediction:
     If explained: ``attention`` has for each word read the attention that it gets from all of them at the end; 1 is an
     even share. ``patterns`` are words and n-grams, those that decided most before others, each with its share of all
     evidence: above 0 what speaks for the answer, below 0 what speaks against it; their sizes sum to 1
-    (``learning.evidence``). A network whose tokens ask has none.
+    (``closeup.evidence``). A network whose tokens ask has none.
     """
 
     label: str | None

@@ -108,3 +108,12 @@ def search_places(data_dir: Path | None) -> list[tuple[str, Path]]:
     if named := os.environ.get("EQSPIKE_DATA"):
         places.append(("EQSPIKE_DATA", Path(named)))
     return [*places, ("cache", cache_dir() / "data")]
+
+
+def not_found(name: str, data_dir: Path | None, forms: str, reason: object) -> DataError:
+    """The error for a data set that is nowhere and could not be fetched."""
+    looked = "; ".join(f"{place} {folder}" for place, folder in search_places(data_dir))
+    return DataError(
+        f"{name} was not found. Looked in {looked}, for {forms}. {reason} "
+        "Give the data with --data-dir or EQSPIKE_DATA, or try the embedded set: eqspike run mini"
+    )

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from eqspike_seq.data.cache import alone, cache_dir, search_places
+from eqspike_seq.data.cache import alone, cache_dir, not_found
 from eqspike_seq.errors import DataError
 from eqspike_seq.files import replace, sha256_of_file
 
@@ -98,18 +98,11 @@ def fetch(source: Source) -> Path:
 
 
 def fetched(name: str, forms: str, data_dir: Path | None, *sources: Source) -> Path:
-    """The last of the archives of a data set that is nowhere, all of them in the cache now.
-
-    Raises DataError, which says for which ``forms`` of it was looked, and where.
-    """
+    """The last of the archives of a data set that is nowhere; all are in the cache now. Raises ``not_found``."""
     try:
         return [fetch(source) for source in sources][-1]
     except DataError as error:
-        looked = "; ".join(f"{place} {folder}" for place, folder in search_places(data_dir))
-        raise DataError(
-            f"{name} was not found. Looked in {looked}, for {forms}. {error} "
-            "Give the data with --data-dir or EQSPIKE_DATA, or try the embedded set: eqspike run mini"
-        ) from error
+        raise not_found(name, data_dir, forms, error) from error
 
 
 def _download(source: Source, path: Path) -> None:
