@@ -231,7 +231,7 @@ def main(
     if json_file is not None and json_file.exists():
         found = read_json(json_file)["corpora"]
     for corpus, settings in zoo(corpora):
-        if corpus.number < max(first, len(found)):
+        if corpus.number < first or any(settings.items() <= row.items() for row in found):
             continue
         started, row = time.perf_counter(), dict(settings)
         with tempfile.TemporaryDirectory() as folder:
