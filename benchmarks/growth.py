@@ -13,8 +13,14 @@ that the largest term ends in. For B texts, in multiply-accumulates:
     memory       x, B N D;  of a bucket of texts N² probabilities and a few N D;  a few N D H: gradient, moments, w₂ in
                  the products' type
 
-**Words.** The same of a network with pooling queries over patterns that it learns, in processor seconds of a training
-batch and of the step of its patterns; of the terms of a sweep Q·N·D for scores, as much to mix, and Q·D·H for w₂.
+**Words.** The same of a network with pooling queries over patterns that it learns: processor seconds of a training
+batch and of the step of its patterns, all memory of the process beyond its imports, multiply-accumulates, and joules on
+45 nm digital hardware. The terms for a text, with V patterns in the vocabulary:
+
+    a sweep      Q N D for scores, as much to mix;  Q D H for w₂, up and down;  H C above it
+    a batch      (T + 2K) sweeps;  Q N D and Q D H for the gradients
+    memory       the table and its step, V D;  of a bucket of texts Q N scores and a few N D;  Q D H and H C weights
+    energy       products, and each pattern and weight fetched once a sweep: N D, Q D H, H C
 
 **Roofline.** Rates of matrix products in the network's shapes and of copying on this machine; operations over bytes of
 a sweep; and the rate of useful operations (two for each of the ledger's multiply-accumulates) of dense training at the
@@ -49,10 +55,11 @@ from eqspike_seq.config.settings import FORMAT, RunConfig
 from eqspike_seq.devices.chip import Chip
 from eqspike_seq.devices.device_model import IDEAL, read_device
 from eqspike_seq.files import write_json
+from eqspike_seq.learning.cost import training_ledger
 from eqspike_seq.learning.estimators import ByLength, ThreePhase
 from eqspike_seq.learning.optimisers import RowDescent
-from eqspike_seq.ledger import sweep_products
-from eqspike_seq.memory import keep_freed_memory
+from eqspike_seq.ledger import Ledger, sweep_products
+from eqspike_seq.memory import keep_freed_memory, resident
 from eqspike_seq.model.attention import texts_at_once
 from eqspike_seq.model.batch import Lookup
 from eqspike_seq.model.network import Network, Shape
@@ -61,6 +68,7 @@ from eqspike_seq.progress import Reporter
 from eqspike_seq.relaxation.dense import DenseBackend
 from eqspike_seq.relaxation.stack import ROUNDS
 from eqspike_seq.runs.environment import environment
+from neuromorphic.pricing import price, read_table, total
 
 BASE = {"tokens": 128, "dim": 100, "hidden": 256, "batch": 64, "free_steps": 12}
 SIZES: dict[str, tuple[int, ...]] = {
@@ -77,17 +85,35 @@ LARGEST_TERM = {  # exponents of (products, memory) that a size ends in; D also 
     "batch": (1, 1),
     "free_steps": (1, 0),
 }
-BASE_WORDS = {"queries": 8, "patterns": 256, "dim": 32, "hidden": 64, "vocabulary": 100_000, "classes": 2}
+BASE_WORDS = {
+    "queries": 8,
+    "patterns": 256,
+    "dim": 32,
+    "hidden": 64,
+    "vocabulary": 100_000,
+    "classes": 2,
+    "texts": 64,
+}
 SIZES_OF_WORDS: dict[str, tuple[int, ...]] = {
     "queries": (4, 8, 16, 32, 64),
     "patterns": (64, 128, 256, 512, 1024),
     "dim": (8, 16, 32, 64, 128),
     "hidden": (64, 256, 1024, 4096),
     "vocabulary": (30_000, 100_000, 300_000, 1_000_000, 3_000_000),
-    "classes": (2, 8, 32, 128),
+    "classes": (2, 8, 32, 128, 512, 2048),
+    "texts": (16, 64, 256, 1024),
 }
-LARGEST_TERM_OF_WORDS = {"queries": 1, "patterns": 1, "dim": 1, "hidden": 1, "vocabulary": 0, "classes": 1}
-TEXTS, SWEEPS = 64, 4  # of a batch, of each phase
+LARGEST_TERM_OF_WORDS = {  # exponents of (products and energy, memory) that a size ends in; those of time are products'
+    "queries": (1, 1),
+    "patterns": (1, 1),
+    "dim": (1, 1),
+    "hidden": (1, 1),
+    "vocabulary": (0, 1),
+    "classes": (1, 1),
+    "texts": (1, 1),
+}
+SWEEPS = 4  # of each phase
+HARDWARE = "horowitz-45nm-fp32"
 UPPER = 3
 PASSES = 7
 ABOVE = 40  # units of s³
@@ -120,38 +146,49 @@ def grow(name: str, sizes: tuple[int, ...], repeats: int) -> dict[str, Any]:
     }
 
 
-@torch.no_grad()
 def grow_words(name: str, sizes: tuple[int, ...], repeats: int) -> dict[str, Any]:
-    """Processor seconds and products at each size of ``name``, and exponents; to be called in a fresh process."""
+    """Cost at each size of ``name``, and exponents."""
+    at = [{**BASE_WORDS, name: size} for size in sizes]
+    rows = [{"size": one[name], **in_fresh_process(words_batch, one, repeats)} for one in at]
+    exponents = {
+        cost: exponent(sizes, [float(row[cost]) for row in rows], UPPER)
+        for cost in ("seconds", "products", "bytes", "joules")
+    }
+    ends = dict(zip(("products", "bytes"), LARGEST_TERM_OF_WORDS[name], strict=True))
+    return {"rows": rows, "exponent": exponents, "exponent_of_the_largest_term": ends}
+
+
+@torch.no_grad()
+def words_batch(size: dict[str, int], repeats: int) -> dict[str, float]:
+    """The cost of a training batch with sizes as in ``BASE_WORDS``; to be called in a fresh process."""
     torch.set_num_threads(1)
     keep_freed_memory()
-    rows: list[dict[str, Any]] = []
-    for size in sizes:
-        step, products = words_step(**{**BASE_WORDS, name: size})
+    words_step(**dict.fromkeys(BASE_WORDS, 2))[0]()  # what the libraries load at the first use
+    idle = resident("VmRSS")
+    step, ledger = words_step(**size)
+    step()
+    spent = []
+    for _ in range(repeats):
+        started = time.process_time()
         step()
-        spent = []
-        for _ in range(repeats):
-            started = time.process_time()
-            step()
-            spent.append(time.process_time() - started)
-        rows.append({"size": size, "seconds": min(spent), "products": products})
-    exponents = {
-        cost: exponent([row["size"] for row in rows], [float(row[cost]) for row in rows], UPPER)
-        for cost in ("seconds", "products")
+        spent.append(time.process_time() - started)
+    return {
+        "seconds": min(spent),
+        "products": ledger.total("multiply_accumulates"),
+        "bytes": resident() - idle,
+        "joules": total(price(ledger, read_table(HARDWARE))).value,
     }
-    return {"rows": rows, "exponent": exponents, "exponent_of_the_largest_term": LARGEST_TERM_OF_WORDS[name]}
 
 
 def words_step(
-    queries: int, patterns: int, dim: int, hidden: int, vocabulary: int, classes: int
-) -> tuple[Callable[[], None], int]:
-    """(a training batch of texts of so many ``patterns`` of a ``vocabulary``, the multiply-accumulates of its phases);
-    all sweeps are taken."""
+    queries: int, patterns: int, dim: int, hidden: int, vocabulary: int, classes: int, texts: int
+) -> tuple[Callable[[], None], Ledger]:
+    """(a training batch of texts of so many ``patterns`` of a ``vocabulary``, what it takes); all sweeps are taken."""
     generator = torch.Generator().manual_seed(0)
     shape = Shape(queries, dim, (hidden,), classes, pooling=True, temperature=32.0, learnt=True)
-    network, table = Network.create(shape, generator), torch.randn(vocabulary + 1, dim, generator=generator) / 10
-    ids = torch.randint(1, vocabulary + 1, (TEXTS, 1, patterns), generator=generator)
-    labels = torch.randint(0, classes, (TEXTS,), generator=generator)
+    network, table = Network.create(shape, generator), torch.randn(vocabulary + 1, dim, generator=generator).div_(10)
+    ids = torch.randint(1, vocabulary + 1, (texts, 1, patterns), generator=generator)
+    labels = torch.randint(0, classes, (texts,), generator=generator)
     batch, descent = Lookup(table, ids, labels, counts=torch.ones(ids.shape)), RowDescent(table)
     backend = DenseBackend(free_steps=SWEEPS, nudge_steps=SWEEPS, tolerance=-1.0)
     chip = Chip(read_device(IDEAL), dict(network.named()), 0)
@@ -161,8 +198,8 @@ def words_step(
         found = estimator(backend, network, batch).found
         descent.step(multiplied_out(found, len(table))["X"], 0.0, chip, 0)
 
-    phases = estimator(backend, network, batch).equilibria
-    return step, sum(phase.ledger.total("multiply_accumulates") for phase in phases)
+    phases = (phase.ledger for phase in estimator(backend, network, batch).equilibria)
+    return step, training_ledger(shape, batch.mask, phases, "adam", patterns=len(ids.unique()))
 
 
 def gemm_rates(shape: Shape, batch: int, dtype: torch.dtype, repeats: int) -> dict[str, float]:
@@ -255,7 +292,7 @@ def main(
         result["growth"][name] = grow(name, sizes[:largest], repeats)
         keep({name: result["growth"][name]})
     for name, sizes in SIZES_OF_WORDS.items() if words else ():
-        result["words"][name] = in_fresh_process(grow_words, name, sizes[:largest], repeats)
+        result["words"][name] = grow_words(name, sizes[:largest], repeats)
         keep({name: result["words"][name]})
     if not paper:
         return

@@ -76,12 +76,12 @@ def measure(job: Job, repeats: int) -> dict[str, Any]:
     return found
 
 
-def started_by_torchrun(processes: int, repeats: int) -> dict[str, Any]:
-    """The first process's figures of a job of its own."""
+def started_by_torchrun(processes: int, benchmark: str, *arguments: str) -> dict[str, Any]:
+    """What the first process of a ``benchmark`` writes that torchrun starts in so many ``processes``."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "found.json"
         torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-        module = ["-m", "benchmarks.scaling", "--json", str(file), "--repeats", str(repeats)]
+        module = ["-m", benchmark, "--json", str(file), *arguments]
         variables = {**os.environ, "OMP_NUM_THREADS": "1"}
         subprocess.run([sys.executable, *torchrun, *module], check=True, env=variables)
         return dict(json.loads(file.read_text()))
@@ -102,7 +102,8 @@ def main(json_file: JsonFile, repeats: int = 7) -> None:
         job.leave()
         return
     load = os.getloadavg()[0]
-    one, two = measure(ALONE, repeats), started_by_torchrun(2, repeats)
+    one = measure(ALONE, repeats)
+    two = started_by_torchrun(2, "benchmarks.scaling", "--repeats", str(repeats))
     counts, rest = np.array([[row["texts"], row["seconds"] - one["optimiser"]] for row in one["steps"]]).T
     a, b = one["optimiser"], float(counts @ rest / (counts @ counts))  # least squares
     size, texts = 4 * one["parameters"], SIZES[-1]

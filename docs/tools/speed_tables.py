@@ -197,6 +197,7 @@ SIZES_OF_WORDS = {
     "hidden": "units of s²",
     "vocabulary": "patterns of the vocabulary",
     "classes": "classes",
+    "texts": "texts of a batch",
 }
 
 
@@ -305,17 +306,21 @@ def growth_words() -> str:
     rows = []
     for name, about in read("growth-words.json")["words"].items():
         sizes = [row["size"] for row in about["rows"]]
-        fitted = (f"{about['exponent'][cost]:z.2f}" for cost in ("seconds", "products"))
-        span = f"{sizes[0]:,} – {sizes[-1]:,}"
-        rows.append((SIZES_OF_WORDS[name], span, *fitted, str(about["exponent_of_the_largest_term"])))
-    return table(("of", "from – to", "time", "products", "products in theory"), rows, (0, 1))
+        fitted = [f"{about['exponent'][cost]:z.2f}" for cost in ("seconds", "products", "joules", "bytes")]
+        ends, span = about["exponent_of_the_largest_term"], f"{sizes[0]:,} – {sizes[-1]:,}"
+        rows.append((SIZES_OF_WORDS[name], span, *fitted[:3], f"{ends['products']}", fitted[3], f"{ends['bytes']}"))
+    heads = ("of", "from – to", "time", "products", "energy", "all three in theory", "memory", "memory in theory")
+    return table(heads, rows, (0, 1))
 
 
 def scaling_words() -> str:
-    """What a process receives at each batch where patterns are learnt, and the time of a step by the model."""
+    """What a process receives at each batch where patterns are learnt, and how long it takes, measured and modelled."""
     found = read("scaling-words.json")
-    processes = list(found["bytes_received"])
+    processes, nobody = list(found["bytes_received"]), ["–"] * (len(found["bytes_received"]) - 2)
+    two = found["measured"]["two"]["bytes_received"]
     rows = [
+        ("ms a batch, measured", *(f"{1e3 * found['seconds_measured'][p]:.1f}" for p in processes[:2]), *nobody),
+        ("MB received, measured", "0.00", f"{two / 1e6:.2f}", *nobody),
         ("MB received, rows of its texts", *(f"{found['bytes_received'][p] / 1e6:.2f}" for p in processes)),
         ("MB received, were all rows sent", *(f"{found['bytes_of_all_gradients'][p] / 1e6:.0f}" for p in processes)),
         *(
