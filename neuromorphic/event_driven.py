@@ -9,10 +9,9 @@ The same neurons, order of updates and spikes as ``SigmaDeltaBackend.free``; wha
 The query x w₁ of a word does not depend on its text: it is looked up. A text is its distinct words and how often each
 occurs: softmax(q Kᵀ/√d) K sums over U stored words with weights c e^{score}, c their counts, and as long as s² has sent
 nothing, rows of the same word are one row. Later only rows whose query has moved are computed. Padding does not exist.
-Pooling queries, a row each, ask by q/τ whatever the text is, and hear w₂ᵀ s²/τ. A token layer has a row for each token
-of each text that asks, P texts one after the other. A spike of its s¹ = x∘r adds a column of w_a to s^c of the same
-token, one of s^c a row of w_a/τ, times x, to the query and a column of w₂/√n to s², and one of s² a row of w₂/(τ√n) to
-all tokens.
+Pooling queries, a row each, ask by q/τ in any text, and hear w₂ᵀ s²/τ. A token layer has a row for each token of each
+text that asks, P texts one after the other. A spike of its s¹ = x∘r adds a column of w_a to s^c of the same token, one
+of s^c a row of w_a/τ, times x, to the query and a column of w₂/√n to s², and one of s² a row of w₂/(τ√n) to all tokens.
 
 Shapes: N positions of the network, n ≤ N tokens of the text or Q pooling queries, U distinct words or patterns, D
 dimensions, Hᵢ units of layer i.
