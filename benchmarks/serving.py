@@ -23,14 +23,14 @@ import tyro
 from benchmarks.measure import JsonFile, command
 from eqspike.build import configure
 from eqspike.commands.predict import as_json, costs
-from eqspike.prediction import Predictor
+from eqspike.prediction import TOGETHER, Predictor
 from eqspike_seq.config.settings import FORMAT
 from eqspike_seq.data.dataset import load_corpus
 from eqspike_seq.files import write_json
 from eqspike_seq.runs.environment import environment
 from neuromorphic.pricing import read_table
 
-FEW = 300  # texts
+FEW = TOGETHER  # texts
 ALONE = 500  # texts that are answered one by one
 EVERY = 0.05  # seconds between two looks at the memory of a process
 
