@@ -48,7 +48,7 @@ def value(file: str, key: str) -> float:
         ("docs/snli.md", 4),
         ("docs/local-learning.md", 3),
         ("docs/models.md", 2),
-        ("docs/promises.md", 3),
+        ("docs/promises.md", 4),
         ("docs/how-to/several-machines.md", 3),
         ("docs/how-to/hand-off.md", 1),
         ("docs/how-to/imperfect-hardware.md", 2),
