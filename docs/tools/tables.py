@@ -419,11 +419,11 @@ def load() -> str:
     return table(heads, rows, text=(0,))
 
 
-def robustness() -> str:
+def robustness(dataset: str) -> str:
     """Accuracy on chips with static mismatch, for each way of coming there, and the share of the loss regained."""
-    found = Robustness.read(read("checks/imdb-robustness/robustness.json"))
+    found = Robustness.read(read(f"checks/{dataset}-robustness/robustness.json"))
     (_, *sigmas), *rows = robustness_report.table(found)
-    shares = {label: f"{share:.0%}" for label, share in robustness_report.regained(found).items()}
+    shares = {label: f"{100 * share:.0f} %" for label, share in robustness_report.regained(found).items()}
     head = ("", *sigmas, f"regained at σ = {robustness_report.costly(found):g}")
     return table(head, [(*row, shares.get(row[0], "–")) for row in rows], text=(0,))
 
@@ -442,7 +442,8 @@ def few_bits() -> str:
 TABLES: dict[str, Callable[[], str]] = {
     "headline": headline,
     "headline-index": lambda: headline("../"),
-    "robustness": robustness,
+    "robustness": lambda: robustness("imdb"),
+    "robustness-digits": lambda: robustness("digits"),
     "dynamics": local_learning.dynamics,
     "large-beta": local_learning.nudges,
     "local-optimisers": local_learning.optimisers,
