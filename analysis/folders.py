@@ -21,7 +21,7 @@ from eqspike_seq.runs.samples import check_samples
 from eqspike_seq.runs.schema import Amount, Curves, LedgerFile, Metrics, Positive, Result, Schema
 
 Json = dict[str, Any]
-EVERY = {"tokens": ("aa", "ab", "ba", "bb"), "token-layer": ("ab", "ba")}  # projections of pairs
+EVERY = ("aa", "ab", "ba", "bb")  # projections of a pair in the paper's network
 LEARNT = {"pooling": "pooling", "token-layer": "token layer"}  # networks that learn their words, in a legend
 TASK = ("dataset", "network", "attention", "masked", "tokens", "ngrams", "keep", "estimator", "limit", "shuffle_words")
 VARIANTS = (  # of networks that learn their words: (setting, value, what a legend says of it)
@@ -30,6 +30,7 @@ VARIANTS = (  # of networks that learn their words: (setting, value, what a lege
     ("readout", "softmax", "softmax readout"),
     ("naive_bayes", 0.0, "no naive-Bayes start"),
     ("ngrams", 1, "single words"),
+    ("projections", ("ab", "ba"), "both directions"),
 )
 Read = TypeVar("Read")
 
@@ -101,9 +102,8 @@ class Run:
             parts.append("wta")
         if not result.attention and not pixels_of(result.dataset):
             parts.append("no HopAttn")
-        every = EVERY.get(network, ())
-        kept = self.saved.get("projections", every)
-        parts += [f"without {name}" for name in every if name not in kept]
+        if network not in LEARNT and "projections" in self.saved:
+            parts += [f"without {name}" for name in EVERY if name not in self.saved["projections"]]
         if self.words_shuffled:
             parts.append("words shuffled")
         return ", ".join(part for part in parts if part)
