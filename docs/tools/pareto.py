@@ -39,8 +39,8 @@ RUNS: dict[str, tuple[tuple[str, str, str, tuple[int, int]], ...]] = {
         ("imdb-sigma-delta", "EP on spikes", "paper's network", (-38, -13)),
     ),
     "SNLI, 36,380 pairs": (
-        ("snli-words", "EP on rates", "dense EP", (-46, 5)),
-        ("snli-words-sigma-delta", "EP on spikes", "sigma-delta", (-12, -13)),
+        ("snli-words", "EP on rates", "dense EP", (-60, -4)),
+        ("snli-words-sigma-delta", "EP on spikes", "sigma-delta", (-10, 6)),
         ("snli-dense", "EP on rates", "paper's network", (-40, 8)),
         ("snli-sigma-delta", "EP on spikes", "paper's network", (-40, -13)),
     ),
@@ -121,7 +121,7 @@ def others_snli() -> list[Point]:
     aggregate = 3 * hidden**2 + 3 * hidden
     models = {
         "lstm": ("LSTM", words * lstm(table, scores["lstm"]["hidden"]), (-8, 6)),
-        "decomposable_attention": ("decomposable\nattention", attend + compare + aggregate, (-90, -2)),
+        "decomposable_attention": ("decomposable\nattention", attend + compare + aggregate, (-34, -26)),
     }
     return [
         tfidf("snli-words-sigma-delta-seed0", scores, (-10, 8)),

@@ -8,7 +8,7 @@ A few ways for a network to come to a chip, at several strengths σ of the misma
     biases     as tuned, but the biases alone learn
     trained    trained on the chip by EP from the start
     injected   trained ideally with gains drawn anew for each batch, then programmed; of several strengths of these
-               gains, every σ and its half, the one that is best on validation on the chips at hand
+               gains, every σ, half of it and two thirds, the one that is best on validation on the chips at hand
 
 What is trained are runs of sweeps, so that the same command goes on where it was interrupted, and several shells share
 the work.
@@ -126,7 +126,7 @@ class _Study:
         self.tuning = base.learning.epochs / PART
         self.measured: dict[tuple[Path, float, int, str], float] = {}
         self.took: Ledger | None = None  # one tuning on a chip
-        noises = tuple(dict.fromkeys(noise for sigma in flags.sigmas for noise in (sigma / 2, sigma)))
+        noises = tuple(dict.fromkeys(noise for sigma in flags.sigmas for noise in (sigma / 2, 2 * sigma / 3, sigma)))
         strengths = {"mismatch": flags.sigmas, "injected": noises}
         self.models = {
             kind: {written(flags.out, kind, sigma): sigma for sigma in some} for kind, some in strengths.items()
