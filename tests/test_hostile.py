@@ -147,7 +147,7 @@ def test_archives_that_unpack_to_more_than_stated_are_not_unpacked(
 ) -> None:
     path = npz(tmp_path / "bomb.npz", words=npy("(1,)"), vectors=npy("(300000000,)", "|u1") + bytes(300_000_000))
     assert path.stat().st_size < 400_000
-    monkeypatch.setattr(files.read_arrays, "__defaults__", (100_000_000,))
+    monkeypatch.setattr(files, "LARGEST_ARRAYS", 100_000_000)
     with memory(50_000_000), pytest.raises(DataError, match="unpacks to 300,000,"):
         read_vectors(path, ["a"])
     tar = tmp_path / "aclImdb_v1.tar.gz"
@@ -204,7 +204,7 @@ def test_a_line_without_end_is_not_read_to_its_end(tmp_path: Path, name: str, mo
         with pytest.raises(DataError, match="line 1 is longer than 20,000,000 characters"):
             load_own(path)
         with path.open("rb") as file, pytest.raises(DataError, match="line 1 is longer"):
-            next(lines(file, "standard input", 1))
+            next(lines(file, "standard input", 1, 1))
     for read in (files.read_text, read_toml):
         with pytest.raises(ValueError, match="more than"):
             read(path)

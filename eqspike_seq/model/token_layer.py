@@ -5,10 +5,9 @@
 
 of every token j of the text that asks, n of them; X is the text that is searched, and r_j what the token retrieves. ∘
 multiplies component by component: s¹_j compares the token with what it has retrieved, and the same gain x_j acts on the
-way back, so that the connection stays symmetric. All tokens of a pair stand in one row (``packing``), of R.
-The temperature τ weakens what comes
-back, from s^c to the queries and from s² to s^c, and nothing else (weak feedback, Xie & Seung 2003): what is stored is
-w₁/τ. The state is s^c; r is a function of it, by ∂/∂q̂ of the first term of
+way back, so that the connection stays symmetric. All tokens of a pair stand in one row (``packing``), of R. The
+temperature τ weakens what comes back, from s^c to the queries and from s² to s^c, and nothing else (weak feedback, Xie
+& Seung 2003): what is stored is w₁/τ. The state is s^c; r is a function of it, by ∂/∂q̂ of the first term of
 
     φ ∋ τ Σ_j [ τ√d · lse(X q̂_j/√d) + s^c_jᵀ (w_x x_j + b_x) ] + s²ᵀ w₂ (Σ_j s^c_j/√n)
 

@@ -43,7 +43,7 @@ def test_it_measures_each_way_on_each_chip_and_goes_on(tmp_path: Path, capsys: p
     assert "on test" in capsys.readouterr().out and (out / "robustness.csv").read_text().count("\n") == 21
     assert "<svg" in (out / "robustness.svg").read_text()
     before = {path: path.stat().st_mtime_ns for path in out.rglob("result.json")}
-    assert len(before) == 1 + 4 + 4 + 4 + 4
+    assert len(before) == 1 + 4 + 4 + 4 + 6
     command(*small)
     assert {path: path.stat().st_mtime_ns for path in out.rglob("result.json")} == before
     assert Robustness.read(json.loads((out / "robustness.json").read_text())) == found
