@@ -30,7 +30,7 @@ VARIANTS = (  # of networks that learn their words: (setting, value, what a lege
     ("readout", "softmax", "softmax readout"),
     ("naive_bayes", 0.0, "no naive-Bayes start"),
     ("ngrams", 1, "single words"),
-    ("projections", ("ab", "ba"), "both directions"),
+    ("projections", ["ab", "ba"], "both directions"),
 )
 Read = TypeVar("Read")
 

@@ -17,6 +17,8 @@ from eqspike_seq.runs.schema import Result
 from neuromorphic.pricing import read_table
 from tests.conftest import command
 
+RESULTS = Path(__file__).parents[2] / "results"
+
 TABLE = "horowitz-45nm-fp32"
 
 
@@ -154,3 +156,15 @@ def test_there_is_no_table_4(folders: list[Path], capsys: pytest.CaptureFixture[
     with pytest.raises(SystemExit) as stop:
         command("table", 4, *folders)
     assert stop.value.code == 2 and "expected 1, 2 or 3" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("run", "label"),
+    [
+        ("snli-words-seed0", "dense EP, token layer"),
+        ("snli-words-both-seed0", "dense EP, token layer, both directions"),
+        ("snli-dense-without-aa-seed0", "dense EP, without aa"),
+    ],
+)
+def test_a_label_says_which_texts_of_a_pair_search(run: str, label: str) -> None:
+    assert open_run(RESULTS / run).label == label
