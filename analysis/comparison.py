@@ -126,7 +126,7 @@ def figure(key: str) -> Callable[[Json], str]:
     return lambda record: "–" if record[key] is None else f"{record[key]:.3g}"
 
 
-def energy_of(part: str) -> Callable[[Json], str]:
+def energy_figure(part: str) -> Callable[[Json], str]:
     """The energy of a part in a record, with its unit."""
     return lambda record: "–" if record[f"joules_{part}"] is None else text_of(record[f"joules_{part}"])
 
@@ -147,8 +147,8 @@ COLUMNS: tuple[tuple[str, str, Callable[[Json], str]], ...] = (  # head, what a 
     ("what", "label", lambda record: record["label"]),
     ("test accuracy, 95 %", "test_accuracy", accuracy),
     ("to dense, points", "points_to_dense", points),
-    ("an inference", "joules_inference", energy_of("inference")),
-    ("a training sample", "joules_training", energy_of("training")),
+    ("an inference", "joules_inference", energy_figure("inference")),
+    ("a training sample", "joules_training", energy_figure("training")),
     ("spikes per synapse", "spikes_per_synapse_inference", figure("spikes_per_synapse_inference")),
     ("training", "train_seconds", lambda record: duration(record["train_seconds"])),
     ("memory", "peak_memory_bytes", lambda record: memory(record["peak_memory_bytes"])),

@@ -13,7 +13,6 @@ import math
 from dataclasses import dataclass, field, replace
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from eqspike_seq.model.attention import hopattn
@@ -140,8 +139,8 @@ class TokenRatesNudged(TokenRates):
 
     def change(self, s2: Tensor) -> Tensor:
         """What s^c puts out in this tick, by r² (B, G, H₂)."""
-        s1 = self.layer.s1_of(self.start.change(self.turned(self.trace - self.trace0)))
-        return self._put_out(self.u0 + F.linear(s1, self.layer.w_a) + self.layer.back(s2 - self.s2))
+        retrieved = self.start.change(self.turned(self.trace - self.trace0))
+        return self._put_out(self.u0 + self.layer.returned(retrieved) + self.layer.back(s2 - self.s2))
 
 
 def seen(by_rule: Tensor, rates: State, recall: tuple[Recall, Recall]) -> tuple[State, State]:

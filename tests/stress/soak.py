@@ -1,4 +1,4 @@
-"""Long work, watched: memory and file handles of 2,000 training batches and of a million answers must not grow."""
+"""Long work, watched: memory and file handles of 2,000 training batches and of some 900,000 answers must not grow."""
 
 import itertools
 import json
