@@ -369,7 +369,7 @@ def vanished(place: Path) -> Outcome:
         for batch in (1, 2, BATCHES):
             with at_batch(batch, disturb):  # type: ignore[arg-type]
                 said = quietly(config(parts))
-            lost = [] if "vanished" in said and "--resume auto" in said else [f"got {said!r}"]
+            lost = [] if "disappeared" in said and "--resume auto" in said else [f"got {said!r}"]
             if parts.exists():
                 lost += [] if [path.name for path in parts.iterdir()] == [".lock"] else ["the other's folder changed"]
                 shutil.rmtree(parts)
