@@ -1,4 +1,4 @@
-"""What ``eqspike robustness`` shows: accuracy against the strength of the mismatch, a picture, and a verdict."""
+"""What ``eqspike robustness`` shows: accuracy against the strength of an imperfection, a picture, and a verdict."""
 
 import statistics
 import sys
@@ -13,19 +13,20 @@ from analysis.energy_report import text_of
 from analysis.folders import read
 from analysis.picture import Picture
 from analysis.style import COLOURS, MARKERS, figure, legend
+from eqspike_seq.devices.strengths import AXES
 from eqspike_seq.phases import Phase
 from eqspike_seq.runs.findings import Robustness
 from neuromorphic.pricing import read_table
 
 WAYS = {
-    "deployed": "trained without mismatch, then deployed",
+    "deployed": "trained elsewhere, then deployed",
     "tuned": "deployed, then tuned by EP",
     "trained": "trained on the chip by EP",
     "injected": "trained with noise, then deployed",
     "biases": "deployed, then only the biases tuned",
 }
 SPREAD = 0.8  # of a column, that its groups take
-LOSS = 0.1  # of accuracy, from which a mismatch is worth removing
+LOSS = 0.1  # of accuracy, from which an imperfection is worth repairing
 
 
 def main(path: Path) -> None:
@@ -47,22 +48,23 @@ def columns(found: Robustness) -> dict[str, tuple[str, str | None]]:
     return {WAYS[way] + (f", {rule}" if rule else ""): (way, rule) for way, rule in order}
 
 
-def accuracies(found: Robustness, column: tuple[str, str | None], sigma: float) -> list[float]:
+def accuracies(found: Robustness, column: tuple[str, str | None], strength: float) -> list[float]:
     """Of all chips and seeds."""
-    return [each.accuracy for each in found.points if (each.way, each.rule) == column and each.sigma == sigma]
+    return [each.accuracy for each in found.points if (each.way, each.rule) == column and each.strength == strength]
 
 
-def sigmas(found: Robustness) -> list[float]:
-    """The strengths of the mismatch, in their order."""
-    return sorted({point.sigma for point in found.points})
+def strengths(found: Robustness) -> list[float]:
+    """Those of the imperfection, in their order."""
+    return sorted({point.strength for point in found.points})
 
 
 def table(found: Robustness) -> list[tuple[str, ...]]:
-    """A head, and a row for each way: at each σ the mean over chips and seeds in percent, its standard deviation, and
-    the lowest accuracy in brackets."""
-    rows = [("", *(f"σ = {sigma:g}" for sigma in sigmas(found)))]
+    """A head, and a row for each way: at each strength the mean over chips and seeds in percent, its standard
+    deviation, and the lowest accuracy in brackets."""
+    axis, order = AXES[found.imperfection], strengths(found)
+    rows = [("", *(axis.at(strength) for strength in order))]
     for label, column in columns(found).items():
-        rows.append((label, *(said(accuracies(found, column, sigma)) for sigma in sigmas(found))))
+        rows.append((label, *(said(accuracies(found, column, strength)) for strength in order)))
     return rows
 
 
@@ -77,7 +79,9 @@ def said(some: list[float]) -> str:
 def by_way(found: Robustness) -> Table:
     """``table`` in a terminal."""
     shown = Table(box=None, pad_edge=False, title_justify="left")
-    shown.title = "test accuracy in %, by mismatch σ: mean over chips and seeds ± standard deviation (lowest)"
+    axis = AXES[found.imperfection]
+    what = f"{axis.title} ({axis.symbol}: {axis.meaning})"
+    shown.title = f"test accuracy in % by {what}: mean over chips and seeds ± standard deviation (lowest)"
     head, *rows = table(found)
     for place, title in enumerate(head):
         shown.add_column(title, justify="right" if place else "left", no_wrap=place > 0)
@@ -92,38 +96,44 @@ def ideal(found: Robustness) -> float:
 
 
 def costly(found: Robustness) -> float:
-    """The least σ that costs a deployed network ten points on validation, else the greatest."""
+    """The least strength that costs a deployed network ten points on validation, else the greatest."""
     before, deployed = statistics.mean(found.ideal_validation.values()), defaultdict(list)
     for point in found.points:
         if point.way == "deployed":
-            deployed[point.sigma].append(point.validation)
-    some = [sigma for sigma, each in deployed.items() if before - statistics.mean(each) >= LOSS]
+            deployed[point.strength].append(point.validation)
+    some = [strength for strength, each in deployed.items() if before - statistics.mean(each) >= LOSS]
     return min(some) if some else max(deployed)
 
 
 def regained(found: Robustness) -> dict[str, float]:
-    """{label: share of the loss that is regained} of each way but the deployed one, at the ``costly`` σ on test; {}
-    where nothing was lost."""
-    sigma, before = costly(found), ideal(found)
-    lowest = statistics.mean(accuracies(found, ("deployed", None), sigma))
+    """{label: share of the loss that is regained} of each way but the deployed one, at the ``costly`` strength on test;
+    {} where nothing was lost."""
+    strength, before = costly(found), ideal(found)
+    lowest = lowered(found, strength)
     shares = {}
     for label, column in columns(found).items():
-        some = accuracies(found, column, sigma)
+        some = accuracies(found, column, strength)
         if column[0] != "deployed" and some and before > lowest:
             shares[label] = (statistics.mean(some) - lowest) / (before - lowest)
     return shares
 
 
+def lowered(found: Robustness, strength: float) -> float:
+    """Test accuracy of deployed networks, mean over chips and seeds."""
+    return statistics.mean(accuracies(found, ("deployed", None), strength))
+
+
 def verdict(found: Robustness) -> str:
-    """At the ``costly`` σ: what each way regains of the loss on test, and what the tuning costs."""
-    sigma, ways = costly(found), columns(found)
-    lowest = statistics.mean(accuracies(found, ("deployed", None), sigma))
-    text = f"Mismatch of σ = {sigma:g} takes a deployed network from {ideal(found):.1%} to {lowest:.1%} on test."
+    """At the ``costly`` strength: what each way regains of the loss on test, and what the tuning costs."""
+    strength, ways, axis = costly(found), columns(found), AXES[found.imperfection]
+    title = axis.title[0].upper() + axis.title[1:]
+    fall = f"from {ideal(found):.1%} to {lowered(found, strength):.1%} on test"
+    text = f"{title}, {axis.at(strength)}: a deployed network falls {fall}."
     shares = regained(found)
     if not shares:
         return f"{text} There is nothing to regain."
     parts = [
-        f"  {label}: {statistics.mean(accuracies(found, ways[label], sigma)):.1%}, {share:.0%} of the loss regained"
+        f"  {label}: {statistics.mean(accuracies(found, ways[label], strength)):.1%}, {share:.0%} of the loss regained"
         for label, share in shares.items()
     ]
     budget = f"Tuning takes {found.tuning_epochs:g} epochs, a training {found.epochs:g}."
@@ -143,24 +153,24 @@ def spent(found: Robustness) -> list[str]:
 
 
 def draw(found: Robustness) -> Picture:
-    """A column for each σ, in it a group for each way: a small dot for each chip and seed, a large one for the mean."""
+    """A column for each strength, in it a group for each way: small dots for each chip and seed, a large mean."""
     drawn, ((axis,),) = figure()
-    ways = columns(found)
+    ways, axis_of, order = columns(found), AXES[found.imperfection], strengths(found)
     for place, (label, column) in enumerate(ways.items()):
         look = {"color": COLOURS[place % len(COLOURS)], "marker": MARKERS[place % len(MARKERS)], "ls": ""}
-        course = [accuracies(found, column, sigma) for sigma in sigmas(found)]
+        course = [accuracies(found, column, strength) for strength in order]
         places = [at + SPREAD * ((place + 0.5) / len(ways) - 0.5) for at in range(len(course))]
         for x, some in zip(places, course, strict=True):
             axis.plot([x] * len(some), [100 * each for each in some], **look, markersize=3, alpha=0.4)
         means = [(x, 100 * statistics.mean(some)) for x, some in zip(places, course, strict=True) if some]
         axis.plot(*zip(*means, strict=True), **look, label=label, markersize=8)
-    axis.axhline(100 * ideal(found), color="black", ls="--", lw=0.7, label="no mismatch")
-    axis.set_xticks(range(len(sigmas(found))), [f"σ = {sigma:g}" for sigma in sigmas(found)])
-    axis.set(xlabel="mismatch: gains exp(σ ξ − σ²/2)", ylabel="test accuracy, %")
+    axis.axhline(100 * ideal(found), color="black", ls="--", lw=0.7, label="ideal hardware")
+    axis.set_xticks(range(len(order)), [axis_of.at(strength) for strength in order])
+    axis.set(xlabel=f"{axis_of.title}: {axis_of.meaning}", ylabel="test accuracy, %")
     legend(drawn)
     chips, seeds = len({point.device for point in found.points}), len(found.ideal)
     caption = (
-        f"Test accuracy on {chips} {'chip' if chips == 1 else 'chips'} with static mismatch of synapses, {seeds} "
+        f"Test accuracy on {chips} {'chip' if chips == 1 else 'chips'} with {axis_of.title}, {seeds} "
         f"{'seed' if seeds == 1 else 'seeds'} of the network: a small dot for each, a large one for the mean."
     )
     return Picture("robustness", caption, drawn, [point.content() for point in found.points])

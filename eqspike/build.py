@@ -29,6 +29,7 @@ from eqspike_seq.data.own import sizes_for
 from eqspike_seq.data.registry import DATASETS
 from eqspike_seq.data.sight import CountedPatterns, TokenSequence
 from eqspike_seq.data.vectors import EMBEDDINGS, FileVectors, PickledVectors, Vectors
+from eqspike_seq.devices.reading import NoisyReads
 from eqspike_seq.errors import ConfigError, EqspikeError
 from eqspike_seq.learning.parallel import ALONE, Job
 from eqspike_seq.learning.precision import product_dtype
@@ -42,7 +43,7 @@ from neuromorphic.attention.gated import Gated
 from neuromorphic.attention.winners import GatedWinners, Winners
 from neuromorphic.brian import BrianBackend
 from neuromorphic.change_code import SigmaDeltaBackend
-from neuromorphic.neurons import Bernoulli, IntegrateAndFire, LeakyIntegrateAndFire, SigmaDelta
+from neuromorphic.neurons import Bernoulli, IntegrateAndFire, LeakyIntegrateAndFire, Losing, SigmaDelta
 from neuromorphic.plasticity import Count, EqSpike, MembraneCount, Rule, Trace
 from neuromorphic.rate_code import SpikingBackend
 
@@ -269,7 +270,22 @@ def make_backend(config: RunConfig) -> Backend:
         if find_spec("brian2") is None:
             raise ConfigError("--backend brian2 needs brian2: pip install 'eqspike[brian2]'")
         return config.backend
-    return replace(config.backend, dtype=product_dtype(config))  # type: ignore[type-var]
+    found: Backend = replace(config.backend, dtype=product_dtype(config))  # type: ignore[type-var]
+    return on_chip(found, config.learning)
+
+
+def on_chip(backend: Backend, learning: Learning) -> Backend:
+    """``backend`` with what a device does to synapses while they are read, and to spikes on their way."""
+    device = learning.device
+    if device.lost_spikes is not None:
+        lost = device.lost_spikes.share
+        if isinstance(backend, SigmaDeltaBackend):
+            backend = replace(backend, neuron=SigmaDelta(lost, learning.device_seed))
+        elif isinstance(backend, SpikingBackend):
+            backend = replace(backend, neuron=Losing(backend.neuron, lost, learning.device_seed))
+    if device.read_noise is not None:
+        backend = NoisyReads(backend, device.read_noise, learning.device_seed)
+    return backend
 
 
 def make_single(backend: Backend, network: Network, table: torch.Tensor) -> "EventDriven | None":

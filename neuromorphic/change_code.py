@@ -39,9 +39,10 @@ from neuromorphic.activity import Activity, fan_outs
 from neuromorphic.attention.gated import Circuit, FreeProjection, Gated, Texts
 from neuromorphic.attention.token_changes import TokenProjection
 from neuromorphic.changes import FreeNeurons, Neurons, NeuronsWithoutOffset, NudgedNeurons, Sent
-from neuromorphic.neurons import SigmaDelta, Threshold
+from neuromorphic.neurons import Loss, SigmaDelta, Threshold
 from neuromorphic.plasticity import Count, Rule, Side, local_products
 
+CHIPS = 1_000_003  # seeds from one chip to the next
 NUMBERS = 2**18  # of s¹ that send at once
 TOKEN_LAYER = Needs("--network token-layer", lambda settings: settings.get("network") == "token-layer")
 
@@ -124,7 +125,7 @@ class SigmaDeltaBackend(Backend):
         origins = [*for_each(self.origin, len(rest.layers) - 1), 0.5]
         start = tuple(torch.full_like(s, origin) for s, origin in zip(rest.layers, origins, strict=True))
         before = State(torch.zeros_like(rest.projection), start)
-        neurons = FreeNeurons(projection, before, theta1, thetas, self.deadband)
+        neurons = FreeNeurons(projection, before, theta1, thetas, self.deadband).losing(self._loss(batch.seed))
         sent = self._advance(neurons, self.free_steps, record)
         found = self._equilibrium(network, batch, neurons, sent, Phase.FREE)
         return replace(found, kept=_Kept(projection, sent.outputs[-1]))
@@ -139,6 +140,7 @@ class SigmaDeltaBackend(Backend):
         kind = NudgedNeurons if self.offset else NeuronsWithoutOffset
         drawn = self._dither(batch)
         neurons = kind(kept.projection, start.rates, kept.output, betas, thetas, self.circuit or Gated(), drawn)
+        neurons.losing(self._loss(batch.seed + 1))
         sent = self._advance(neurons, self.nudge_steps, record)
         phases = [(Phase.of(beta), group) for group, beta in enumerate(betas)]
         return [self._equilibrium(network, batch, neurons, sent.of(g), phase, g) for phase, g in phases]
@@ -180,13 +182,18 @@ class SigmaDeltaBackend(Backend):
             piece = slice(start, start + together)
             at = piece if isinstance(texts, slice) else texts[piece]
             before = neurons.units1[at]
-            sent = neurons.fire1(before, own[piece], at)
+            sent = neurons.deliver1(before, own[piece], at)
             neurons.units1[at] = arrived[piece] = before + sent
             flat = sent.flatten(above)
             counted[0, piece] = flat.abs().sum(-1)
             if self.events == "graded":
                 counted[1, piece] = (flat != 0).sum(-1).to(counted.dtype)
         return counted, neurons.up(arrived, texts)
+
+    def _loss(self, seed: int) -> Loss | None:
+        """What becomes of spikes on their way in a phase."""
+        lost, chip = self.neuron.lost, self.neuron.chip
+        return Loss(lost, seed + CHIPS * chip) if lost else None
 
     def _dither(self, batch: Batch) -> Callable[[Tensor], Tensor]:
         """What draws ξ (B, 1, …) of a layer (B, …): one for each text and neuron, shared by the nudges."""

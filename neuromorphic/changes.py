@@ -1,7 +1,8 @@
 """How change-coded neurons answer in one phase, free or nudged (see ``change_code``), and what they have sent."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -13,7 +14,7 @@ from eqspike_seq.model.projection import DenseProjection
 from eqspike_seq.model.synapses import Recall, read_below
 from eqspike_seq.relaxation.stack import StackAnchor
 from neuromorphic.attention.gated import Circuit, Dither, FreeProjection, Nudges, Texts
-from neuromorphic.neurons import send_dithered, send_on_change
+from neuromorphic.neurons import Loss, send_dithered, send_on_change
 
 
 @dataclass
@@ -62,10 +63,15 @@ class _Neurons:
     """Those of one phase: ``read`` s¹ anew, ``fire1`` and ``fire`` what it and the layers above have to send.
 
     ``units1`` (B, [G,] P, N, D), of a token layer (B, [G,] P, N, H_c), and ``units``, each (B, [G,] Hᵢ), are the signed
-    units that s¹, or s^c, and s², s³, … have sent in it, in steps of ``theta1`` and ``thetas``; ``transmitted`` is what
-    the latter come to, ``output`` the activation of the output. ``stale`` (B,): where s² has sent something since s¹
-    last looked. ``before`` had been transmitted when the phase began.
+    units of s¹, or s^c, and s², s³, … that have arrived in it, in steps of ``theta1`` and ``thetas``; ``transmitted``
+    is what the latter come to, ``output`` the activation of the output. Where there is a ``loss``, ``lost1`` and
+    ``lost`` were sent besides. ``stale`` (B,): where s² has sent something since s¹ last looked. ``before`` had been
+    transmitted when the phase began.
     """
+
+    loss: Loss | None = None
+    lost1: Tensor
+    lost: list[Tensor]
 
     until_silent: ClassVar[bool]  # the phase ends where nobody sends
     projection: FreeProjection | Nudges
@@ -86,6 +92,40 @@ class _Neurons:
         assert self.layer.inputs.sums is not None
         found = summed(units.to(self.layer.full), chosen(self.layer.inputs.sums, texts))
         return found.flatten(-2) @ self.network.weights[0].T
+
+    def losing(self, loss: Loss | None) -> Self:
+        """The same neurons with ``loss``."""
+        if loss is not None:
+            self.loss, self.lost1 = loss, torch.zeros_like(self.units1)
+            self.lost = [torch.zeros_like(layer) for layer in self.units]
+        return self
+
+    def deliver1(self, arrived: Tensor, own: Tensor, texts: Texts) -> Tensor:
+        """What arrives of s¹ of the texts named, of whose units ``arrived`` have before and whose activation is
+        ``own``."""
+        if self.loss is None:
+            return self.fire1(arrived, own, texts)
+        sent = self.fire1(arrived + self.lost1[texts], own, texts)
+        lost = self.loss.of(sent)
+        self.lost1[texts] += lost
+        return sent - lost
+
+    def deliver(self, index: int, fire: Callable[[Tensor], Tensor]) -> Tensor:
+        """What arrives of a layer above s¹, which sends what ``fire`` makes of the units that it has sent."""
+        arrived = self.units[index]
+        if self.loss is None:
+            sent = fire(arrived)
+        else:
+            sent = fire(arrived + self.lost[index])
+            lost = self.loss.of(sent)
+            self.lost[index] = self.lost[index] + lost
+            sent = sent - lost
+        self.units[index] = arrived + sent
+        return sent
+
+    def fire1(self, sent: Tensor, own: Tensor, texts: Texts) -> Tensor:
+        """The units that s¹ of the texts named sends after those ``sent`` before; its activation is ``own``."""
+        raise NotImplementedError
 
     def awaits(self, within: list[Tensor], units1: Tensor, s2: Tensor) -> Tensor:
         """Which texts read s¹ again, (B,): where s² has sent something now, or s^c or s¹ of a token layer."""
@@ -130,10 +170,9 @@ class FreeNeurons(_Neurons):
         own, origin, theta = sigma(u), self.before.layers[index], self.thetas[index]
         if index == self.last:
             self.output = own
-        sent = send_on_change(self.units[index], own - origin, theta, self.deadbands[index])
-        self.units[index] = self.units[index] + sent
+        arrived = self.deliver(index, lambda sent: send_on_change(sent, own - origin, theta, self.deadbands[index]))
         self.transmitted[index] = origin + theta * self.units[index]
-        return sent
+        return arrived
 
     def seen(self, group: int) -> tuple[State, State]:
         """Patterns and a token layer learn in the nudges: nothing has changed."""
@@ -200,10 +239,9 @@ class NudgedNeurons(_Neurons):
         if index == self.last:
             self.output = self.output0 + self.own[index]
         theta = self.thetas[index]
-        sent = send_dithered(self.units[index], self.said(index), theta, self.xi[index])
-        self.units[index] = self.units[index] + sent
+        arrived = self.deliver(index, lambda sent: send_dithered(sent, self.said(index), theta, self.xi[index]))
         self.transmitted[index] = theta * self.units[index]
-        return sent
+        return arrived
 
     def said(self, index: int) -> Tensor:
         """What a layer above s¹ has to transmit: its own change."""

@@ -13,8 +13,7 @@ Pooling queries, a row each, ask by q/τ in any text, and hear w₂ᵀ s²/τ. A
 text that asks, P texts one after the other. A spike of its s¹ = x∘r adds a column of w_a to s^c of the same token, one
 of s^c a row of w_a/τ, times x, to the query and a column of w₂/√n to s², and one of s² a row of w₂/(τ√n) to all tokens.
 
-Shapes: N positions of the network, n ≤ N tokens of the text or Q pooling queries, U distinct words or patterns, D
-dimensions, Hᵢ units of layer i.
+Shapes: N positions of the network, n ≤ N tokens or Q pooling queries, U distinct words, D dimensions, Hᵢ units.
 """
 
 import math
@@ -341,6 +340,7 @@ def supported(network: Network, settings: SigmaDeltaBackend) -> Gated:
         ("top_patterns", gated.top_patterns, 0),
         ("events", settings.events, "unit"),
         ("feedback through synapses of its own", shape.feedback, None),
+        ("lost spikes", settings.neuron.lost, 0.0),
         ("hidden layers", len(shape.hidden) > 0, True),
     ):
         if got != wanted:

@@ -5,7 +5,7 @@ Units: thresholds for membranes, steps for times.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, ClassVar, Literal
 
 import torch
@@ -17,6 +17,8 @@ from eqspike_seq.model.network import sigma
 
 FINEST = 1e-6  # threshold: as many units as that makes of 1 can just be counted one by one in float32
 Threshold = Annotated[float, Field(ge=FINEST)]
+LATER = 4096  # moves the later half of the digits of a uniform number to the front
+GOLDEN = 0.6180339887498949  # a shift by which a sequence in [0, 1) never clusters
 STAIRS = 10_000  # steps over which the soft reset's rate is summed
 
 
@@ -204,13 +206,64 @@ class Bernoulli(Neuron):
 
 
 @dataclass(frozen=True)
+class Losing(Neuron):
+    """``neuron`` of whose spikes a share p, ``lost``, never arrives: z ← z 1[U ≥ p], U ~ U[0, 1) anew each step.
+
+    It resets as if they had. ``added`` holds them with the opposite sign, so that what the membrane says of a neuron's
+    own activation stays true.
+    """
+
+    stochastic: ClassVar[bool] = True
+    neuron: Neuron
+    lost: float
+    chip: int = 0
+
+    @property
+    def common_noise(self) -> bool:
+        """Nothing makes the same spikes get lost in both nudges."""
+        return False
+
+    def rest(self, like: Tensor) -> Membrane:
+        """That of the neuron."""
+        return self.neuron.rest(like)
+
+    def step(self, state: Membrane, u: Tensor, uniform: Tensor | None = None) -> tuple[Membrane, Tensor]:
+        """One step; of a random number the neuron sees all digits, spikes on their way the later ones, from a place
+        that differs from chip to chip."""
+        assert uniform is not None
+        after, fired = self.neuron.step(state, u, uniform)
+        heard = fired * ((LATER * uniform + self.chip * GOLDEN) % 1 >= self.lost)
+        return replace(after, added=after.added - (fired - heard)), heard
+
+    def rate(self, u: Tensor) -> Tensor:
+        """Of spikes that arrive."""
+        return (1 - self.lost) * self.neuron.rate(u)
+
+
+class Loss:
+    """What becomes of signed unit spikes on their way: each is lost with the probability p, ``share``."""
+
+    def __init__(self, share: float, seed: int) -> None:
+        self.share, self.generator = share, torch.Generator().manual_seed(seed)
+
+    def of(self, sent: Tensor) -> Tensor:
+        """How many of those ``sent`` are lost, with their sign."""
+        count = sent.abs().cpu()
+        lost = torch.binomial(count, torch.full_like(count, self.share), generator=self.generator)
+        return lost.to(sent) * sent.sign()
+
+
+@dataclass(frozen=True)
 class SigmaDelta(Section):
     """A neuron that sends what has changed: ``send_on_change`` in the free phase, ``send_dithered`` in the nudges.
 
-    Its thresholds differ by layer and phase, so ``change_code`` has them.
+    Its thresholds differ by layer and phase, so ``change_code`` has them. Of its unit spikes a share ``lost`` never
+    arrives, on each ``chip`` others.
     """
 
     name: ClassVar[str] = "sigma-delta"
+    lost: float = 0.0
+    chip: int = 0
 
 
 def send_on_change(sent: Tensor, activation: Tensor, threshold: float, deadband: float = 0.5) -> Tensor:

@@ -27,6 +27,7 @@ from docs.tools import energy_tables, local_learning, reproduce, speed_tables
 from docs.tools.markdown import FIGURES, INDEX, RESULTS, label_of, read, runs_of, table
 from eqspike.provenance import command_of
 from eqspike_seq.devices.device_model import read_device
+from eqspike_seq.devices.strengths import AXES
 from eqspike_seq.phases import RELAXED, Phase
 from eqspike_seq.runs.findings import GradientCheck, GradientRecord, Robustness
 from eqspike_seq.runs.schema import Sweep
@@ -420,11 +421,11 @@ def load() -> str:
 
 
 def robustness(dataset: str) -> str:
-    """Accuracy on chips with static mismatch, for each way of coming there, and the share of the loss regained."""
+    """Accuracy on chips with an imperfection, for each way of coming there, and the share of the loss regained."""
     found = Robustness.read(read(f"checks/{dataset}-robustness/robustness.json"))
-    (_, *sigmas), *rows = robustness_report.table(found)
+    (_, *strengths), *rows = robustness_report.table(found)
     shares = {label: f"{100 * share:.0f} %" for label, share in robustness_report.regained(found).items()}
-    head = ("", *sigmas, f"regained at σ = {robustness_report.costly(found):g}")
+    head = ("", *strengths, f"regained at {AXES[found.imperfection].at(robustness_report.costly(found))}")
     return table(head, [(*row, shares.get(row[0], "–")) for row in rows], text=(0,))
 
 

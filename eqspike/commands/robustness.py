@@ -1,14 +1,15 @@
-"""``eqspike robustness``: what static mismatch costs a network, and how much of it EP in place removes.
+"""``eqspike robustness``: what an imperfection costs a network, and how much of it EP in place removes.
 
-A few ways for a network to come to a chip, at several strengths σ of the mismatch and on several chips each:
+A few ways for a network to come to a chip, at several strengths of the imperfection and on several chips each:
 
     deployed   trained ideally, then its weights are programmed into the chip
     tuned      the same, then trained on the chip by EP on a tenth of the samples: in batches a quarter as large, with
                weights that learn three times faster, and half as many more words left out
     biases     as tuned, but the biases alone learn
     trained    trained on the chip by EP from the start
-    injected   trained ideally with gains drawn anew for each batch, then programmed; of several strengths of these
-               gains, every σ, half of it and two thirds, the one that is best on validation on the chips at hand
+    injected   where synapses differ by gains: trained ideally with gains drawn anew for each batch, then programmed;
+               of several strengths of these, every σ, half of it and two thirds, the one that is best on validation on
+               the chips at hand
 
 What is trained are runs of sweeps, so that the same command goes on where it was interrupted, and several shells share
 the work.
@@ -18,7 +19,7 @@ import statistics
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import tomli_w
 import torch
@@ -32,6 +33,7 @@ from eqspike.flags import parse_run, raw_flags, without
 from eqspike_seq.config.section import as_flag, explain
 from eqspike_seq.config.settings import FORMAT, RunConfig
 from eqspike_seq.data.dataset import LastDataset
+from eqspike_seq.devices.strengths import AXES, INJECTED, MISMATCH, Axis
 from eqspike_seq.errors import ConfigError
 from eqspike_seq.files import read_json, write_bytes, write_json
 from eqspike_seq.learning.evaluation import evaluate
@@ -52,13 +54,17 @@ RATIOS = {"naive_bayes", "naive_bayes_copies", "smoothing"}  # of which each tex
 
 @dataclass
 class RobustnessFlags:
-    """Measure accuracy over the strength of static mismatch: deployed as trained, and after EP has trained in place.
+    """Measure accuracy over the strength of an imperfection: deployed as trained, and after EP has trained in place.
 
     All flags of `eqspike run` apply to every run. The same command continues an interrupted series.
     """
 
-    sigmas: Annotated[tuple[Annotated[float, Field(gt=0, le=10)], ...], Field(min_length=1)] = (0.25, 0.5, 0.75, 1, 1.5)
-    """Strengths σ of the mismatch. The gain of a synapse is exp(σ ξ − σ²/2) with ξ normal, drawn for each direction."""
+    imperfection: Literal[*AXES] = MISMATCH  # type: ignore[valid-type]
+    """What to vary. mismatch: σ of fixed gains; read-noise: σ of gains drawn for each batch; drift: standard deviation
+    of the exponents of a month's decay; thresholds: σ of constant inputs of units; stuck: share of synapses;
+    programming: error as a share of the range; lost-spikes: share of spikes."""
+    strengths: tuple[Annotated[float, Field(gt=0)], ...] = ()
+    """Strengths of the imperfection. Default: three or five that suit it."""
     devices: Annotated[int, Field(ge=1, le=1000)] = 3
     """Number of chips at each strength, with seeds 0, 1, …"""
     rules: Annotated[tuple[FeedbackRule, ...], Field(min_length=1)] = ("plain", "exact")
@@ -85,20 +91,27 @@ def robustness(flags: RobustnessFlags, arguments: list[str], reporter: Reporter)
         TypeAdapter(RobustnessFlags).validate_python(vars(flags))
     except ValidationError as error:
         raise ConfigError(explain(error)) from error
-    if len(set(flags.sigmas)) < len(flags.sigmas):
-        raise ConfigError(f"--sigmas: got {' '.join(map(str, flags.sigmas))}, expected each once")
+    axis = AXES[flags.imperfection]
+    strengths = flags.strengths or axis.strengths
+    if len(set(strengths)) < len(strengths) or max(strengths) > axis.most:
+        got = " ".join(f"{strength:g}" for strength in strengths)
+        raise ConfigError(f"--strengths: got {got}, expected each once, and at most {axis.most:g}")
     for name in sorted(SET & set(raw_flags(arguments))):
         raise ConfigError(f"--{name.replace('_', '-')}: set by robustness itself for each run. Leave it out.")
     base = parse_run(arguments)
-    varied(base, device_model="cmos-mismatch")  # before anything is written
-    study = _Study(flags, base, arguments, reporter)
+    if axis.table != "lost_spikes":
+        varied(base, device_model="cmos-mismatch")  # before anything is written
+    elif base.backend.name != "spiking":
+        raise ConfigError(f"--imperfection lost-spikes: needs --backend spiking; got {base.backend.name}")
+    study = _Study(flags, strengths, base, arguments, reporter)
     ideal = {str(seed): study.ideal(seed) for seed in flags.seeds}
     points = [point for seed in flags.seeds for point in study.points(seed)]
     there = [point for point in points if point is not None]
     if not there:
-        raise ConfigError(f"--out: no run in {flags.out} has finished, or all have diverged. Lower --sigmas.")
+        raise ConfigError(f"--out: no run in {flags.out} has finished, or all have diverged. Lower --strengths.")
     whole = Robustness(
         settings=base.computed(),
+        imperfection=flags.imperfection,
         epochs=base.learning.epochs,
         tuning_epochs=study.tuning,
         tuning=study.took,
@@ -115,22 +128,23 @@ def robustness(flags: RobustnessFlags, arguments: list[str], reporter: Reporter)
 class _Study:
     """The runs in ``flags.out``, and what they reach on chips."""
 
-    def __init__(self, flags: RobustnessFlags, base: RunConfig, arguments: list[str], reporter: Reporter) -> None:
-        self.flags, self.base, self.arguments, self.reporter, self.load = (
-            flags,
-            base,
-            arguments,
-            reporter,
-            LastDataset(),
-        )
+    def __init__(
+        self,
+        flags: RobustnessFlags,
+        strengths: tuple[float, ...],
+        base: RunConfig,
+        arguments: list[str],
+        reporter: Reporter,
+    ) -> None:
+        self.flags, self.base, self.arguments, self.reporter = flags, base, arguments, reporter
+        self.load, self.axis = LastDataset(), AXES[flags.imperfection]
         self.tuning = base.learning.epochs / PART
         self.measured: dict[tuple[Path, float, int, str], float] = {}
         self.took: Ledger | None = None  # one tuning on a chip
-        noises = tuple(dict.fromkeys(noise for sigma in flags.sigmas for noise in (sigma / 2, 2 * sigma / 3, sigma)))
-        strengths = {"mismatch": flags.sigmas, "injected": noises}
-        self.models = {
-            kind: {written(flags.out, kind, sigma): sigma for sigma in some} for kind, some in strengths.items()
-        }
+        gains = [self.axis.gains * strength for strength in strengths] if self.axis.gains else []
+        noises = dict.fromkeys(noise for sigma in gains for noise in (sigma / 2, 2 * sigma / 3, sigma))
+        self.models = {written(flags.out, self.axis, strength): strength for strength in strengths}
+        self.noises = {written(flags.out, INJECTED, noise): noise for noise in noises}
 
     def ideal(self, seed: int) -> dict[str, Any]:
         """The result without a chip."""
@@ -139,8 +153,8 @@ class _Study:
     def points(self, seed: int) -> Iterator[OnChip | None]:
         """Of every way, strength and chip; None for a run that has diverged, or that another process makes."""
         start, chips = self._place(seed, "ideal"), ",".join(map(str, range(self.flags.devices)))
-        on_chip = [f"device-model={','.join(self.models['mismatch'])}", f"device-seed={chips}"]
-        by_rule = [*on_chip, f"feedback-rule={','.join(self.flags.rules)}"]
+        on_chip = [f"device-model={','.join(self.models)}", f"device-seed={chips}"]
+        by_rule = [*on_chip, *([f"feedback-rule={','.join(self.flags.rules)}"] if self.synaptic else [])]
         learning = self.base.learning
         settings = {
             "epochs": f"{self.tuning:g}",
@@ -152,17 +166,24 @@ class _Study:
         }
         brief = without(self.arguments, settings)
         brief += [word for name, value in settings.items() for word in as_flag(name, value)]
-        for sigma in self.models["mismatch"].values():
-            yield from self._deployed("deployed", start, sigma, seed)
+        for strength in self.models.values():
+            yield from self._deployed("deployed", start, strength, seed)
         yield from self._swept("tuned", seed, by_rule, brief)
         yield from self._swept("biases", seed, on_chip, [*brief, "--learns", "biases"])
         yield from self._swept("trained", seed, by_rule, self.arguments)
-        noisy = self._runs("injected", seed, [f"device-model={','.join(self.models['injected'])}"], self.arguments)
-        ready = {self.models["injected"][settings["device_model"]]: run for settings, run in noisy if run is not None}
-        for sigma in self.models["mismatch"].values() if ready else ():
-            noise = max(ready, key=lambda each: self._on_validation(ready[each], sigma))
-            yield from self._deployed("injected", ready[noise], sigma, seed, noise)
+        if not self.noises:
+            return
+        noisy = self._runs("injected", seed, [f"device-model={','.join(self.noises)}"], self.arguments)
+        ready = {self.noises[settings["device_model"]]: run for settings, run in noisy if run is not None}
+        for strength in self.models.values() if ready else ():
+            noise = max(ready, key=lambda each: self._on_validation(ready[each], strength))
+            yield from self._deployed("injected", ready[noise], strength, seed, noise)
         yield from [None] * (len(noisy) - len(ready)) * self.flags.devices
+
+    @property
+    def synaptic(self) -> bool:
+        """Whether it is of synapses, which a rule trains."""
+        return self.axis.table != "lost_spikes"
 
     def _place(self, seed: int, name: str) -> Path:
         return (self.flags.out / f"{name}-seed{seed}").absolute()
@@ -179,48 +200,49 @@ class _Study:
         """What runs on chips have reached on test."""
         for settings, run in self._runs(way, seed, vary, arguments):
             result = None if run is None else completed(run)
-            sigma, device = self.models["mismatch"][settings["device_model"]], int(settings["device_seed"])
+            strength, device = self.models[settings["device_model"]], int(settings["device_seed"])
             if run is None or result is None:
                 yield None
                 continue
             if way == "tuned" and self.took is None:
                 self.took = LedgerFile.read(read_json(run / "ledger.json")).training
-            where: dict[str, Any] = {"way": way, "sigma": sigma, "device": device, "seed": seed}
+            where: dict[str, Any] = {"way": way, "strength": strength, "device": device, "seed": seed}
             where |= {"rule": settings.get("feedback_rule")}
             yield OnChip(**where, accuracy=result["test_accuracy"], validation=result["validation_accuracy"])
 
-    def _deployed(self, way: Way, run: Path, sigma: float, seed: int, noise: float | None = None) -> Iterator[OnChip]:
-        """What the network of a run reaches on every chip of mismatch ``sigma``, with no training there."""
+    def _deployed(
+        self, way: Way, run: Path, strength: float, seed: int, noise: float | None = None
+    ) -> Iterator[OnChip]:
+        """What the network of a run reaches on every chip of this strength, with no training there."""
         for device in range(self.flags.devices):
-            validation, test = (self._accuracy(run, sigma, device, part) for part in ("validation", "test"))
-            where: dict[str, Any] = {"sigma": sigma, "device": device, "seed": seed, "noise": noise}
+            validation, test = (self._accuracy(run, strength, device, part) for part in ("validation", "test"))
+            where: dict[str, Any] = {"strength": strength, "device": device, "seed": seed, "noise": noise}
             yield OnChip(way=way, rule=None, **where, accuracy=test, validation=validation)
 
-    def _on_validation(self, run: Path, sigma: float) -> float:
-        """Mean over the chips of mismatch ``sigma``."""
+    def _on_validation(self, run: Path, strength: float) -> float:
+        """Mean over the chips of this strength."""
         chips = range(self.flags.devices)
-        return statistics.mean(self._accuracy(run, sigma, device, "validation") for device in chips)
+        return statistics.mean(self._accuracy(run, strength, device, "validation") for device in chips)
 
     @torch.no_grad()
-    def _accuracy(self, run: Path, sigma: float, device: int, part: str) -> float:
+    def _accuracy(self, run: Path, strength: float, device: int, part: str) -> float:
         """Of the network of a run, programmed into a chip; each is measured once."""
-        if (run, sigma, device, part) not in self.measured:
-            model = next(path for path, each in self.models["mismatch"].items() if each == sigma)
+        if (run, strength, device, part) not in self.measured:
+            model = next(path for path, each in self.models.items() if each == strength)
             config = varied(self.base, start=run, device_model=model, device_seed=device)
             data = self.load(config.data, self.reporter.status)
             trainer, batch = Trainer(config, data, make_backend(config)), config.learning.batch
             found = evaluate(trainer.backend, trainer.network, trainer.gather, getattr(data, part), batch)
-            self.measured[run, sigma, device, part] = found.accuracy
-        return self.measured[run, sigma, device, part]
+            self.measured[run, strength, device, part] = found.accuracy
+        return self.measured[run, strength, device, part]
 
 
-def written(out: Path, kind: str, sigma: float) -> str:
-    """The path of a device model with nothing but mismatch, or injected gains, of strength σ; it is written there."""
-    path = (out / "models" / f"{kind}-{sigma:g}.toml").absolute()
+def written(out: Path, axis: Axis, strength: float) -> str:
+    """The path of a device model with nothing but this imperfection; it is written there."""
+    model = axis.model(strength)
+    path = (out / "models" / f"{model['name']}.toml").absolute()
     if "," in str(path):
         raise ConfigError(f"--out: got {out}, expected a path without commas")
-    figures = {"sigma": float(sigma), "label": "modelled", "source": "an axis of eqspike robustness, not a chip's"}
-    name = f"{kind}-{sigma:g}"
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_bytes(path, tomli_w.dumps({"name": name, "title": f"σ = {sigma:g}", kind: figures}).encode())
+    write_bytes(path, tomli_w.dumps(model).encode())
     return str(path)

@@ -25,8 +25,11 @@ LEARNT_PATTERNS = Needs(
     lambda settings: settings.get("fixed_embeddings") is False,
 )
 ON_A_DEVICE = Needs("--device-model", lambda settings: settings.get("device_model") is not None)
-BY_EP_ON_A_DEVICE = Needs(
-    "--device-model and EP", lambda settings: ON_A_DEVICE.holds(settings) and settings.get("estimator") != "bptt"
+IMPERFECT_SYNAPSES = Needs(
+    "EP and a --device-model of synapses",
+    lambda settings: (
+        settings.get("estimator") != "bptt" and read_device(settings.get("device_model") or IDEAL).synaptic
+    ),
 )
 # These say how and where a run happens, not what it computes.
 WHERE = {"out", "resume", "data_dir", "device", "tensorboard", "baseline"}
@@ -111,7 +114,7 @@ class Learning(Section):
     cmos-mismatch, or a FILE.toml (images or --network pooling; dense or sigma-delta). Default: ideal."""
     device_seed: Annotated[int, Field(ge=0, lt=2**31), ON_A_DEVICE] = 0
     """Which chip of the device model: the seed of its mismatch, faults and write noise."""
-    feedback_rule: Annotated[FeedbackRule, BY_EP_ON_A_DEVICE] = "plain"
+    feedback_rule: Annotated[FeedbackRule, IMPERFECT_SYNAPSES] = "plain"
     """How the forward and the feedback copy of a weight learn. plain: both by the update of EP. vector-field: each by
     the change at its own target. exact: by nudges that travel each synapse backwards."""
 
@@ -173,11 +176,16 @@ class RunConfig(Section):
                 "--estimator bptt: eqspike has no backpropagation through spikes. "
                 "Use three-phase or two-phase, or --backend dense."
             )
-        if self.learning.device_model is not None:
+        device = self.learning.device
+        if device.lost_spikes is not None and self.backend.name != "spiking":
+            raise ConfigError(f"--device-model: [lost_spikes] acts with --backend spiking; got {self.backend.name}")
+        if device.drift is not None and self.learning.patience and self.learning.start is None:
+            raise ConfigError("--device-model: [drift] comes after the last epoch; got --patience, expected 0")
+        if device.synaptic:
             self._check_device()
 
     def _check_device(self) -> None:
-        """Raises ConfigError for what no device model acts on."""
+        """Raises ConfigError for what no imperfect synapse acts in."""
         network, known, settings = self.network, self.backend.feedback_rules, self.settings()
         if not known or settings.get("circuit") == "wta":
             got = " ".join(
@@ -198,6 +206,8 @@ class RunConfig(Section):
             )
         if isinstance(network, PoolingNetwork) and network.readout == "softmax":
             raise ConfigError("--device-model: needs an output of rates; got --readout softmax")
+        if self.learning.device.read_noise is not None and self.learning.unrolled:
+            raise ConfigError("--device-model: [read_noise] acts on EP only; got --estimator bptt")
 
     def _check_controls(self, network: PoolingNetwork | TokenLayerNetwork) -> None:
         """Raises ConfigError for what acts on rates only."""
@@ -216,12 +226,12 @@ class RunConfig(Section):
     def shape(self, dim: int, classes: int) -> Shape:
         """The network's shape for data of ``dim`` components; on a device feedback has synapses of its own."""
         found = self.network.shape(self.data.rows, dim, classes)
-        return found if self.learning.device_model is None else replace(found, feedback=self.learning.feedback_rule)
+        return replace(found, feedback=self.learning.feedback_rule) if self.learning.device.synaptic else found
 
     @property
     def twice(self) -> bool:
         """Whether patterns are stored twice, as keys and as values: of texts on a device."""
-        return self.learning.device_model is not None and not isinstance(self.data, Images)
+        return self.learning.device.synaptic and not isinstance(self.data, Images)
 
     def settings(self) -> dict[str, Any]:
         """All settings that act and are not None, flat, as JSON has them."""

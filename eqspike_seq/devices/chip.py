@@ -6,14 +6,14 @@ Arrays always hold g·w, so that whatever reads them afterwards finds what the c
 """
 
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from eqspike_seq.devices.device_model import DeviceModel
-from eqspike_seq.devices.imperfections import Mismatch, normal
+from eqspike_seq.devices.imperfections import Injected, Mismatch, ReadNoise, normal
 from eqspike_seq.model.batch import Lookup
 from eqspike_seq.model.network import Network
 
@@ -35,7 +35,7 @@ class Chip:
     def __init__(self, model: DeviceModel, arrays: Mapping[str, Tensor], seed: int) -> None:
         self.model, self.seed = model, seed
         known = {name: array for name, array in arrays.items() if name[0] in "wvqX"}
-        self.arrays = known if model.imperfections else {}
+        self.arrays = known if model.synaptic else {}
         if model.thresholds is not None:
             for name in set(arrays) - set(known):
                 arrays[name].add_(model.thresholds.sigma * normal(arrays[name], generator(seed, name, -1)))
@@ -99,16 +99,19 @@ class Chip:
             batch = replace(batch, shift=shifted)
         if injected is None:
             return network, batch
-        named = dict(network.named())
-        for name in self.before:
-            random = generator(self.seed, f"{name} injected", step)
-            named[name] = named[name] * gains(named[name], injected, random)
         if PATTERNS in self.arrays:
-            seen = batch.ids.unique()
-            random = generator(self.seed, f"{PATTERNS} injected", step)
-            drawn = gains(batch.table.new_empty(len(seen), width), injected, random)
-            batch = replace(batch, noise=lambda ids: drawn[torch.searchsorted(seen, ids)])
-        return Network.of(network.shape, named), batch
+            batch = replace(batch, noise=drawn_for(batch.ids, batch.table[:0], injected, self.seed, step))
+        return multiplied(network, injected, self.seed, step), batch
+
+    def drift(self, table: Tensor | None = None) -> None:
+        """Let time pass over everything that is stored, of patterns in ``table``."""
+        if (drift := self.model.drift) is None:
+            return
+        for name, array in self.arrays.items():
+            held = array if name != PATTERNS or table is None else table
+            factor = drift.factor(held, generator(self.seed, f"{name} drift", -1))
+            held.copy_(self._held(name, slice(None), factor * held / self.gains[name]))
+        self.restored()
 
     def restored(self) -> None:
         """The arrays are those of a checkpoint."""
@@ -120,6 +123,27 @@ def like_fan_in(table: Tensor) -> Tensor:
     """The fan-in whose new weights, uniform in ±1/√fan-in, have the mean square of each component of a table."""
     squares = table.square().mean(0)
     return 1 / (3 * squares.clamp(min=1e-4 * float(squares.mean()) + LEAST_GAIN))
+
+
+def multiplied(network: Network, noise: Injected | ReadNoise, seed: int, step: int) -> Network:
+    """``network`` with gains of its synapses that are drawn for one ``step``, or one presentation."""
+    named = dict(network.named())
+    for name in named:
+        if name[0] in "wvq":
+            named[name] = named[name] * gains(
+                named[name], noise, generator(seed, f"{name} {type(noise).__name__.lower()}", step)
+            )
+    return Network.of(network.shape, named)
+
+
+def drawn_for(
+    ids: Tensor, like: Tensor, noise: Injected | ReadNoise, seed: int, step: int
+) -> Callable[[Tensor], Tensor]:
+    """The same of patterns, rows of which are ``like``: a function that gives the gains of some of these ``ids``."""
+    seen = ids.unique()
+    random = generator(seed, f"{PATTERNS} {type(noise).__name__.lower()}", step)
+    drawn = gains(like.new_empty(len(seen), like.shape[-1]), noise, random)
+    return lambda some: drawn[torch.searchsorted(seen, some)]
 
 
 def gains(array: Tensor, mismatch: Mismatch | None, random: torch.Generator) -> Tensor:

@@ -10,12 +10,15 @@ from torch import Tensor
 
 from eqspike_seq.devices.imperfections import (
     Bits,
+    Drift,
     Imperfection,
     Injected,
+    LostSpikes,
     Mismatch,
     Programming,
     Pulses,
     Range,
+    ReadNoise,
     SoftBounds,
     Stuck,
     Thresholds,
@@ -26,7 +29,7 @@ from eqspike_seq.errors import ConfigError
 from eqspike_seq.files import read_shipped, shipped
 
 IDEAL = "ideal"
-NO_RANGE = ("range", "mismatch", "injected", "thresholds")  # what needs none
+NO_RANGE = ("range", "mismatch", "injected", "thresholds", "read_noise", "drift", "lost_spikes")  # what needs none
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +49,9 @@ class DeviceModel:
     injected: Injected | None = None
     stuck: Stuck | None = None
     thresholds: Thresholds | None = None
+    read_noise: ReadNoise | None = None
+    drift: Drift | None = None
+    lost_spikes: LostSpikes | None = None
 
     @property
     def imperfections(self) -> dict[str, Imperfection]:
@@ -53,11 +59,20 @@ class DeviceModel:
         found = {each.name: getattr(self, each.name) for each in fields(self)}
         return {name: value for name, value in found.items() if isinstance(value, Imperfection)}
 
+    @property
+    def synaptic(self) -> bool:
+        """Whether any of them is of synapses or units, and not of spikes on their way."""
+        return bool(set(self.imperfections) - {"lost_spikes"})
+
     def check(self) -> None:
         """Raises ValueError where one needs a range and there is none."""
         ranged = [name for name in self.imperfections if name not in NO_RANGE]
         if ranged and self.range is None:
             raise ValueError(f"{', '.join(ranged)}: needs a [range], of which it is a fraction. Add one.")
+        if self.drift is not None and self.drift.seconds < self.drift.since:
+            raise ValueError(
+                f"drift: got seconds {self.drift.seconds:g}, expected at least since, {self.drift.since:g}"
+            )
 
     def limit(self, fan_in: float | Tensor) -> float | Tensor:
         """W of a layer, infinite without a range."""

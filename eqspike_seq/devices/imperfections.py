@@ -4,6 +4,7 @@ Symbols: w the weight that a synapse stores, W its range (−W ≤ w ≤ W), Δ 
 standard normal draw and u a uniform one in [0, 1), each synapse its own. What a network computes with is g·w.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
@@ -134,6 +135,43 @@ class Mismatch(Imperfection):
 class Injected(Mismatch):
     """Not of a chip but of a training that prepares for one: gains g = exp(σ ξ − σ²/2) drawn anew for each training
     batch, and none afterwards. Updates are of the weight without its gain. (Noise injection: Murray & Edwards 1994.)"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadNoise(Mismatch):
+    """A synapse does not read the same twice: gains g = exp(σ ξ − σ²/2) of their own for each batch that is presented,
+    in training and in use. They last through all phases of a batch: this is slow noise, as of traps (1/f). What is
+    faster than a network settles averages out. Updates are of the weight without its gain."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drift(Imperfection):
+    """A weight that was written decays, each synapse with an exponent of its own:
+
+        w ← w (t/t₀)^{−ν},   ν = ν̄ + s ξ
+
+    ν̄ ``exponent`` (0: circuits around the synapses make up for what all have in common), s ``spread``, t ``seconds``
+    after writing, t₀ ``since``, when the weight was as written. Time passes once, between training and use: where a
+    run starts from another's weights, after they were programmed and before they learn; else at its end. (Phase-change
+    memory: Joshi et al. 2020, Nature Communications 11.)
+    """
+
+    exponent: Annotated[float, Field(ge=0, le=1)] = 0.0
+    spread: Annotated[float, Field(ge=0, le=1)]
+    seconds: Annotated[float, Field(gt=0, le=1e10)]
+    since: Annotated[float, Field(gt=0, le=1e10)] = 20.0
+
+    def factor(self, like: Tensor, random: torch.Generator) -> Tensor:
+        """(t/t₀)^{−ν} of each synapse."""
+        return (-math.log(self.seconds / self.since) * (self.exponent + self.spread * normal(like, random))).exp()
+
+
+@dataclass(frozen=True, kw_only=True)
+class LostSpikes(Imperfection):
+    """A spike reaches none of its targets with the probability p, ``share``. Its neuron does not know, and goes on as
+    if it had arrived: what a change-coding neuron has sent and what its targets have heard of it stay apart."""
+
+    share: Annotated[float, Field(ge=0, lt=1)]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -95,6 +95,12 @@ class RowDescent:
             chip.add(self.table, ids, values, -rate / size, number)
         self.touched[ids] = self.moved[ids] = True
 
+    def drift(self, chip: Chip) -> None:
+        """Let time pass on ``chip``, if it drifts: all rows move."""
+        if chip.model.drift is not None:
+            chip.drift(self.table)
+            self.touched[1:] = self.moved[1:] = True
+
     def rows(self) -> "Rows":
         """Those to write: the rows touched, or where files hold many twice all that have moved, in their place."""
         whole = self.kept + int(self.touched.sum()) > 2 * len(self.table)

@@ -76,6 +76,8 @@ class Trainer:
                 take_known(start, dataset.words(), self.gather.table)
         arrays = {**self.parameters, **({PATTERNS: self.gather.table} if self.gather.twice else {})}
         self.chip = Chip(config.learning.device, arrays, config.learning.device_seed)
+        if start is not None:
+            self.chip.drift()
         layers = {name: layer_of(name) for name in self.parameters}
         rates = dict(zip(dict.fromkeys(layers.values()), config.learning_rates(), strict=True))
         self.rates = {name: rates[layer] for name, layer in layers.items()}
@@ -102,7 +104,7 @@ class Trainer:
 
         Of several processes each relaxes its share of the batch; all make the same step.
         """
-        if not self.step and self.config.learning.device_model and self.config.learning.start is None:
+        if not self.step and self.chip.arrays and self.config.learning.start is None:
             self._wake()
         position = self.step % self.batches
         if position == 0 and self.step:
@@ -130,6 +132,8 @@ class Trainer:
         if self.patterns is not None and self._learns("X"):
             self.patterns.step(gradients["X"], decay * learning.pattern_rate, self.chip, self.step)
         self.step += 1
+        if self.step == self.total and self.config.learning.start is None:
+            self.chip.drift() if self.patterns is None else self.patterns.drift(self.chip)
         first = self.job.rank == 0  # counts what happens once for all processes
         self.window.batches += first
         if not share:

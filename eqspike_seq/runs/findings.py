@@ -175,7 +175,7 @@ class OnChip(Schema):
 
     way: Way
     rule: str | None
-    sigma: Amount
+    strength: Amount
     device: Natural
     seed: Natural
     accuracy: Share
@@ -184,7 +184,7 @@ class OnChip(Schema):
 
 
 class Robustness(Schema):
-    """robustness.json: accuracies on chips with static mismatch, and ``ideal`` ones by seed without, on test and on
+    """robustness.json: accuracies on chips with an ``imperfection``, and ``ideal`` ones by seed without, on test and on
     ``ideal_validation``.
 
     ``epochs`` are those of a training, ``tuning_epochs`` of what follows on a deployed network, and ``tuning`` counts
@@ -192,6 +192,7 @@ class Robustness(Schema):
     """
 
     settings: dict[str, Any]
+    imperfection: str
     epochs: Amount
     tuning_epochs: Amount
     tuning: Ledger | None = None

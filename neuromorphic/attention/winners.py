@@ -38,10 +38,9 @@ from neuromorphic.activity import ProjectionActivity
 from neuromorphic.attention.clocked import Circuit, SpikingProjection, Tick, every_row
 from neuromorphic.attention.gated import Circuit as GatedCircuit
 from neuromorphic.attention.gated import Dither, GatedNudges, GatedProjection, Texts
-from neuromorphic.neurons import Membrane, Threshold, send_dithered
+from neuromorphic.neurons import GOLDEN, Membrane, Threshold, send_dithered
 
 FULL_SCALE = 4.0  # s¹ of a unit that fires at every step
-GOLDEN = 0.6180339887498949  # a shift by which a sequence in [0, 1) never clusters
 
 SamplerName = Literal["systematic", "iid", "sigma-delta"]
 Sampler = Callable[[Tensor, int, Tensor], Tensor]

@@ -18,7 +18,7 @@ BASE = ("robustness", "digits", "--limit", 60, "--epochs", 2, "--hidden", 12, "-
 
 def test_it_measures_each_way_on_each_chip_and_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "r"
-    small = (*BASE, "--sigmas", 1e-6, 1.0, "--devices", 2, "--rules", "exact", "--out", out)
+    small = (*BASE, "--strengths", 1e-6, 1.0, "--devices", 2, "--rules", "exact", "--out", out)
     command(*small)
     assert is_whole(out / "robustness.json", Robustness, "environment")
     found = Robustness.read(json.loads((out / "robustness.json").read_text()))
@@ -27,7 +27,7 @@ def test_it_measures_each_way_on_each_chip_and_goes_on(tmp_path: Path, capsys: p
     noises = {point.noise for point in found.points if point.way == "injected"}
     assert noises <= {5e-7, 2e-6 / 3, 1e-6, 0.5, 2 / 3, 1.0}
     assert all((point.noise is None) == (point.way != "injected") for point in found.points)
-    ways = {(point.way, point.rule, point.sigma, point.device): point.accuracy for point in found.points}
+    ways = {(point.way, point.rule, point.strength, point.device): point.accuracy for point in found.points}
     rules = {"deployed": None, "tuned": "exact", "biases": None, "trained": "exact", "injected": None}
     assert set(ways) == {(way, rule, s, d) for way, rule in rules.items() for s in (1e-6, 1.0) for d in (0, 1)}
     assert (
@@ -56,8 +56,8 @@ def test_it_measures_each_way_on_each_chip_and_goes_on(tmp_path: Path, capsys: p
         (("digits", "--backend", "spiking", "--neuron", "if"), "--backend dense"),
         (("digits", "--start", "somewhere"), "--start"),
         (("digits", "--seed", "3"), "--seed"),
-        (("digits", "--sigmas", "0"), "--sigmas"),
-        (("digits", "--sigmas", "0.5", "0.5"), "--sigmas"),
+        (("digits", "--strengths", "0"), "--strengths"),
+        (("digits", "--strengths", "0.5", "0.5"), "--strengths"),
         (("digits", "--devices", "0"), "--devices"),
         (("digits", "--rules", "hebbian"), "--rules"),
         (("digits", "--betta", "1"), "--betta"),
@@ -90,19 +90,20 @@ def test_the_verdict_counts_from_the_first_loss_of_ten_points() -> None:
         OnChip(
             way=way,  # type: ignore[arg-type]
             rule="exact" if way == "tuned" else None,
-            sigma=sigma,
+            strength=strength,
             device=device,
             seed=0,
             accuracy=accuracy,
             validation=accuracy + 0.01,
         )
-        for (sigma, way), both in accuracies.items()
+        for (strength, way), both in accuracies.items()
         for device, accuracy in enumerate(both)
     ]
     tuning = Ledger(samples={"free": 200})
     tuning.add("w2", "free", multiply_accumulates=10**6)
     found = Robustness(
         settings={},
+        imperfection="mismatch",
         tuning=tuning,
         epochs=20,
         tuning_epochs=2,
@@ -111,12 +112,12 @@ def test_the_verdict_counts_from_the_first_loss_of_ten_points() -> None:
         points=points,
     )
     said = verdict(found)
-    assert "σ = 1 " in said and "95.0%" in said and "65.0%" in said
+    assert "σ = 1:" in said and "95.0%" in said and "65.0%" in said
     assert "90.0%, 83% of the loss regained" in said  # (0.90 − 0.65)/(0.95 − 0.65)
     each = price(tuning, read_table("horowitz-45nm-fp32"))[0].joules.value / 200
     assert f"200 samples of {text_of(each)}, {text_of(200 * each)} in all" in said
     assert table(found) == [
         ("", "σ = 0.5", "σ = 1"),
-        ("trained without mismatch, then deployed", "91.0 ± 1.4 (90)", "65.0 ± 7.1 (60)"),
+        ("trained elsewhere, then deployed", "91.0 ± 1.4 (90)", "65.0 ± 7.1 (60)"),
         ("deployed, then tuned by EP, exact", "94.0 ± 0.0 (94)", "90.0 ± 0.0 (90)"),
     ]
