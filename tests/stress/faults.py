@@ -19,7 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -408,32 +408,30 @@ def one_cache(place: Path) -> Outcome:
     rng = random.Random(0)
     rows = [f"{' '.join(rng.choices(words, k=100))},{'yes' if row % 2 else 'no'}" for row in range(2000)]
     (place / "texts.csv").write_text("\n".join(["text,label", *rows]))
-    given = ["run", place / "texts.csv", "--embeddings", "word2vec", "--limit", 1000, "--epochs", 1, "--tokens", 20]
+    small = ("--network", "tokens", "--limit", 1000, "--epochs", 1, "--tokens", 20)
+    given = ["run", place / "texts.csv", "--embeddings", "word2vec", *small]
     for kill in (False, True):
-        cache, group = place / f"cache{kill}", []
+        cache, group = place / f"cache{kill}", {}
         for number in range(3):
-            group.append(eqspike(cache, *given, "--out", place / f"{kill}{number}", "--resume", "auto"))
+            said = place / f"said{kill}{number}"
+            with said.open("w") as error:
+                out = place / f"{kill}{number}"
+                group[said] = eqspike(cache, *given, "--out", out, "--resume", "auto", stdout=error, stderr=error)
         if kill:
-            maker = next(process for process in itertools.cycle(group) if makes(process))
-            maker.kill()
-            maker.communicate()
-            group.remove(maker)
-        said = [process.communicate(timeout=600)[1] for process in group]
-        lost = [f"exit code {process.returncode}" for process in group if process.returncode]
-        makers = sum("splitting" in one for one in said)
+            for maker in itertools.cycle(group):
+                if "splitting" in maker.read_text():
+                    break
+                assert group[maker].poll() is None, maker.read_text()
+            time.sleep(rng.uniform(0, 1))
+            group[maker].kill()
+            group.pop(maker).wait()
+        lost = [f"exit code {process.returncode}" for process in group.values() if process.wait(600)]
+        makers = sum("splitting" in said.read_text() for said in group)
         lost += [] if makers == 1 else [f"{makers} of {len(group)} made the vectors"]
         folders = [folder for number in range(3) if completed(folder := place / f"{kill}{number}")]
         lost += [one for folder in folders[1:] for one in differences(folders[0], folder)] + remains(cache)
         outcome.add(lost)
     return outcome
-
-
-def makes(process: "subprocess.Popen[str]") -> bool:
-    """Whether it has a half-written file of the cache's word vectors open."""
-    with suppress(FileNotFoundError):  # closed while it is looked at
-        handles = [os.readlink(path) for path in Path(f"/proc/{process.pid}/fd").iterdir()]
-        return any("embeddings/.unfinished-" in handle for handle in handles)
-    return False
 
 
 def clock_set_back(place: Path) -> Outcome:
