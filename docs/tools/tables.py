@@ -27,7 +27,7 @@ from docs.tools import energy_tables, local_learning, reproduce, speed_tables
 from docs.tools.markdown import FIGURES, INDEX, RESULTS, label_of, read, runs_of, table
 from eqspike.provenance import command_of
 from eqspike_seq.devices.device_model import read_device
-from eqspike_seq.devices.strengths import AXES
+from eqspike_seq.devices.strengths import AXES, MISMATCH
 from eqspike_seq.phases import RELAXED, Phase
 from eqspike_seq.runs.findings import GradientCheck, GradientRecord, Robustness
 from eqspike_seq.runs.schema import Sweep
@@ -35,6 +35,13 @@ from neuromorphic.pricing import read_table
 
 BLOCK = re.compile(r"(<!-- table: ([\w-]+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
 SAID = re.compile(r"\d+(\.\d+)?( %<!-- ([\w./-]+)(?: ([\w.]+))? -->)")
+WAYS = {  # of coming to a chip, as columns
+    "deployed": "deployed",
+    "tuned": "then tuned by EP",
+    "trained": "trained on the chip",
+    "injected": "trained with noise",
+    "biases": "only the biases tuned",
+}
 HEADS = ("", "test", "validation", "training", "peak memory", "spikes per synapse", "command, result")
 
 BASELINES = (
@@ -429,6 +436,21 @@ def robustness(dataset: str) -> str:
     return table(head, [(*row, shares.get(row[0], "–")) for row in rows], text=(0,))
 
 
+def imperfections() -> str:
+    """Accuracy on digits along every other imperfection, mean over chips in percent."""
+    rows = list[tuple[str, ...]]()
+    for name, axis in AXES.items():
+        if name == MISMATCH:
+            continue
+        found = Robustness.read(read(f"checks/digits-{name}/robustness.json"))
+        ways = {way: column for column in robustness_report.columns(found).values() for way in column[:1]}
+        for strength in robustness_report.strengths(found):
+            reached = (robustness_report.accuracies(found, ways[way], strength) if way in ways else [] for way in WAYS)
+            cells = (f"{100 * mean(some):.1f}" if some else "–" for some in reached)
+            rows.append((f"{axis.title}, {axis.at(strength)}", *cells))
+    return table(("", *WAYS.values()), rows, text=(0,))
+
+
 def few_bits() -> str:
     """Validation accuracy of a network of IMDB whose weights have few bits, and in full precision."""
     whole = float(read("imdb-words-small-seed0/result.json")["validation_accuracy"])
@@ -445,6 +467,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "headline-index": lambda: headline("../"),
     "robustness": lambda: robustness("imdb"),
     "robustness-digits": lambda: robustness("digits"),
+    "imperfections": imperfections,
     "dynamics": local_learning.dynamics,
     "large-beta": local_learning.nudges,
     "local-optimisers": local_learning.optimisers,

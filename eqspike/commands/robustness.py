@@ -60,9 +60,9 @@ class RobustnessFlags:
     """
 
     imperfection: Literal[*AXES] = MISMATCH  # type: ignore[valid-type]
-    """What to vary. mismatch: σ of fixed gains; read-noise: σ of gains drawn for each batch; drift: standard deviation
-    of the exponents of a month's decay; thresholds: σ of constant inputs of units; stuck: share of synapses;
-    programming: error as a share of the range; lost-spikes: share of spikes."""
+    """What to vary. mismatch: σ of fixed gains; asymmetry: η of feedback weights; read-noise: σ of gains drawn for each
+    batch; drift: standard deviation of the exponents of a month's decay; thresholds: σ of constant inputs of units;
+    stuck: share of synapses; programming: error as a share of the range; lost-spikes: share of spikes."""
     strengths: tuple[Annotated[float, Field(gt=0)], ...] = ()
     """Strengths of the imperfection. Default: three or five that suit it."""
     devices: Annotated[int, Field(ge=1, le=1000)] = 3

@@ -50,9 +50,19 @@ class Chip:
                 which = torch.rand(array.shape, generator=random) < model.stuck.share
                 place = (2 * torch.rand(array.shape, generator=random) - 1) * limit
                 self.faults[name] = which.to(array.device), place.to(array)
+            self._make_asymmetric(name, array)
             every = slice(None)
             array.copy_(self._held(name, every, model.programmed(array, limit, random)))
         self.before = {name: array.clone() for name, array in self.arrays.items() if name != PATTERNS}
+
+    def _make_asymmetric(self, name: str, array: Tensor) -> None:
+        """Give copies for feedback, and values of patterns, weights of their own."""
+        asymmetry, random = self.model.asymmetry, generator(self.seed, f"{name} asymmetry", -1)
+        if asymmetry is not None and (name[0] == "v" or name == PATTERNS):
+            copy = array.chunk(2, 1)[1] if name == PATTERNS else array
+            squares = copy.square()
+            size = (squares.mean(0) if name == PATTERNS else squares.mean()).sqrt()
+            copy.copy_(asymmetry.copied(copy, size, random))
 
     def _held(self, name: str, rows: slice | Tensor, stored: Tensor) -> Tensor:
         """g·w of ``rows`` of an array into which ``stored`` was written."""

@@ -9,6 +9,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from torch import Tensor
 
 from eqspike_seq.devices.imperfections import (
+    Asymmetry,
     Bits,
     Drift,
     Imperfection,
@@ -29,7 +30,16 @@ from eqspike_seq.errors import ConfigError
 from eqspike_seq.files import read_shipped, shipped
 
 IDEAL = "ideal"
-NO_RANGE = ("range", "mismatch", "injected", "thresholds", "read_noise", "drift", "lost_spikes")  # what needs none
+NO_RANGE = (
+    "range",
+    "mismatch",
+    "asymmetry",
+    "injected",
+    "thresholds",
+    "read_noise",
+    "drift",
+    "lost_spikes",
+)  # what needs none
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +56,7 @@ class DeviceModel:
     soft_bounds: SoftBounds | None = None
     programming: Programming | None = None
     mismatch: Mismatch | None = None
+    asymmetry: Asymmetry | None = None
     injected: Injected | None = None
     stuck: Stuck | None = None
     thresholds: Thresholds | None = None

@@ -132,6 +132,18 @@ class Mismatch(Imperfection):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Asymmetry(Imperfection):
+    """What is sent down has weights of its own from the start: v ← (1 − η) w + η r, and of a pattern the value in place
+    of v, the key in place of w. η is ``eta``; r is normal, with the root mean square of what it replaces."""
+
+    eta: Fraction
+
+    def copied(self, copy: Tensor, size: Tensor, random: torch.Generator) -> Tensor:
+        """(1 − η) w + η r of a ``copy`` of w, r of this root mean square; 0 stays."""
+        return torch.where(copy == 0, copy, (1 - self.eta) * copy + self.eta * size * normal(copy, random))
+
+
+@dataclass(frozen=True, kw_only=True)
 class Injected(Mismatch):
     """Not of a chip but of a training that prepares for one: gains g = exp(σ ξ − σ²/2) drawn anew for each training
     batch, and none afterwards. Updates are of the weight without its gain. (Noise injection: Murray & Edwards 1994.)"""

@@ -50,6 +50,7 @@ AXES = {
     MISMATCH: Axis(
         MISMATCH, "sigma", "σ", "mismatch", "gains exp(σ ξ − σ²/2)", (0.25, 0.5, 0.75, 1, 1.5), 10, gains=1.0
     ),
+    "asymmetry": Axis("asymmetry", "eta", "η", "asymmetry", "feedback (1 − η) w + η r", (0.25, 0.5, 1), 1),
     "read-noise": Axis(
         "read_noise", "sigma", "σ", "read noise", "gains exp(σ ξ − σ²/2) of each batch", (0.25, 0.5, 1), 10, gains=1.0
     ),

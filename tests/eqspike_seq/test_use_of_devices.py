@@ -13,7 +13,7 @@ from eqspike.build import config_of, make_backend, make_single
 from eqspike.prediction import Predictor
 from eqspike_seq.data.dataset import load_dataset
 from eqspike_seq.devices.chip import Chip
-from eqspike_seq.devices.imperfections import Drift, ReadNoise
+from eqspike_seq.devices.imperfections import Asymmetry, Drift, ReadNoise
 from eqspike_seq.devices.reading import NoisyReads
 from eqspike_seq.devices.strengths import AXES
 from eqspike_seq.errors import ConfigError
@@ -93,6 +93,23 @@ def test_weights_decay_by_exponents_of_the_mean_and_spread_that_are_said() -> No
     again = subject.weights[1].clone()
     chip.write(0)  # no update: nothing happens
     assert torch.equal(subject.weights[1], again)
+
+
+def test_feedback_and_values_begin_with_weights_of_their_own(tmp_path: Path) -> None:
+    subject, ideal = network(), dict(network().named())
+    Chip(model(asymmetry=Asymmetry(eta=0.4, **SAID)), dict(subject.named()), 3)  # type: ignore[arg-type]
+    for name, tensor in subject.named():
+        if name[0] != "v":
+            assert torch.equal(tensor, ideal[name])
+            continue
+        rest = (tensor - 0.6 * ideal[name]) / 0.4 / ideal[name].square().mean().sqrt()
+        assert kstest(rest.flatten().numpy(), "norm").pvalue > 1e-3
+    device = device_file(tmp_path / "a.toml", asymmetry={"eta": 1.0})
+    keys, values = trained(of_texts(device_model=device), 0).gather.table.chunk(2, 1)
+    plain = trained(of_texts(), 0).gather.table
+    assert torch.equal(keys, plain) and not values[0].any()
+    assert abs(float((keys * values).sum() / (keys.norm() * values.norm()))) < 0.05
+    torch.testing.assert_close(values.square().mean(0), plain.square().mean(0), rtol=0.2, atol=0)
 
 
 def test_time_passes_once_after_training_or_before_tuning(tmp_path: Path) -> None:
