@@ -60,11 +60,9 @@ class RobustnessFlags:
     """
 
     imperfection: Literal[*AXES] = MISMATCH  # type: ignore[valid-type]
-    """What to vary. mismatch: σ of fixed gains; asymmetry: η of feedback weights; read-noise: σ of gains drawn for each
-    batch; drift: standard deviation of the exponents of a month's decay; thresholds: σ of constant inputs of units;
-    stuck: share of synapses; programming: error as a share of the range; lost-spikes: share of spikes."""
+    """What to vary. Its strength: a standard deviation (drift: of exponents), η, a share, or an error in ranges."""
     strengths: tuple[Annotated[float, Field(gt=0)], ...] = ()
-    """Strengths of the imperfection. Default: three or five that suit it."""
+    """Its strengths. Default: three to five that suit it."""
     devices: Annotated[int, Field(ge=1, le=1000)] = 3
     """Number of chips at each strength, with seeds 0, 1, …"""
     rules: Annotated[tuple[FeedbackRule, ...], Field(min_length=1)] = ("plain", "exact")
