@@ -22,6 +22,7 @@ from eqspike_seq.learning.optimisers import RowDescent
 from eqspike_seq.learning.parallel import ALONE, Job, join
 from eqspike_seq.learning.trainer import Trainer
 from eqspike_seq.progress import Reporter
+from eqspike_seq.runs.weights import read_table
 
 RUN = "run mini --limit 81 --epochs 2 --batch 20 --checkpoint-every 2 --precision float32 --word-dropout 0.1".split()
 # step 3 of 10 is in the middle of an epoch, one after a checkpoint
@@ -196,12 +197,19 @@ def test_spiking_neurons_run_in_several_processes_too(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("rank", [0, 1])
-def test_a_killed_process_ends_the_job_which_goes_on_to_the_same_result(tmp_path: Path, rank: int) -> None:
-    single(tmp_path / "one")
+@pytest.mark.parametrize(
+    ("rank", "settings"),
+    [(0, {}), (1, {}), (0, {"network": "pooling", "dim": 12})],
+    ids=["first", "second", "with patterns that are learnt"],
+)
+def test_a_killed_process_ends_the_job_which_goes_on_to_the_same_result(
+    tmp_path: Path, rank: int, settings: dict[str, Any]
+) -> None:
+    single(tmp_path / "one", **settings)
     script = tmp_path / "killed.py"
     script.write_text(SCRIPT.format(rank=rank, name="SIGKILL"))
-    command = (*RUN, "--out", tmp_path / "two", "--resume", "auto")
+    flags = [word for name, value in settings.items() for word in (f"--{name}", str(value))]
+    command = (*RUN, *flags, "--out", tmp_path / "two", "--resume", "auto")
     found = torchrun(script, *command)
     assert found.returncode != 0 and not (tmp_path / "two" / "result.json").exists()
     assert f"eqspike: process {1 - rank} of the job: another one has ended" in found.stderr
@@ -211,6 +219,8 @@ def test_a_killed_process_ends_the_job_which_goes_on_to_the_same_result(tmp_path
     found = torchrun("-m", "eqspike", *command)
     assert found.returncode == 0 and "resumed at batch 2 of 10" in found.stderr, found.stderr
     assert_same(tmp_path / "two", tmp_path / "one")
+    tables = [read_table(tmp_path / name, tmp_path / name / "checkpoint/model.safetensors") for name in ("one", "two")]
+    torch.testing.assert_close(*tables, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.slow
