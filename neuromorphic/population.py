@@ -16,7 +16,8 @@ class Chain:
     """The layers above s¹ as one population: (…, ΣHᵢ), s², s⁴, … first, then s³, s⁵, …
 
     Of a chain, the first of these two halves hears the second only, and the second the first: two products are all
-    synapses among them.
+    synapses among them. ``first`` and ``second`` are what each hears the other by, (first half, second half): the same
+    weights, unless feedback has copies.
     """
 
     def __init__(self, network: Network) -> None:
@@ -26,11 +27,15 @@ class Chain:
         self.places = [slice(starts[index], starts[index] + size) for index, size in enumerate(sizes)]
         self.half, self.size = sum(sizes[::2]), sum(sizes)
         self.bias = self.joined(network.biases)
-        self.synapses = self.bias.new_zeros(self.half, self.size - self.half)  # w of (first half, second half)
-        for index, weight in enumerate(network.weights[1:]):
+        self.first = self.second = self.bias.new_zeros(self.half, self.size - self.half)
+        if network.copies:
+            self.second = self.first.clone()
+        for index, both in enumerate(zip(network.weights[1:], network.downward[1:], strict=True)):
             pre, post = self.places[index], self.places[index + 1]
-            even, odd, matrix = (pre, post, weight.T) if index % 2 == 0 else (post, pre, weight)
-            self.synapses[even, odd.start - self.half : odd.stop - self.half] = matrix
+            even, odd = (pre, post) if index % 2 == 0 else (post, pre)
+            up, down = (weight.T if index % 2 == 0 else weight for weight in both)
+            place = even, slice(odd.start - self.half, odd.stop - self.half)
+            self.first[place], self.second[place] = (down, up) if index % 2 == 0 else (up, down)
 
     def joined(self, layers: Sequence[Tensor]) -> Tensor:
         """[(…, H₂), (…, H₃), …] → (…, ΣHᵢ)."""
@@ -43,8 +48,8 @@ class Chain:
     def inputs(self, z: Tensor, constant: Tensor) -> Tensor:
         """u of each neuron: what the spikes ``z`` (B, G, ΣHᵢ) bring, and ``constant`` (B·G, ΣHᵢ), that of this tick."""
         flat, half = z.flatten(0, 1), self.half
-        first = torch.addmm(constant[:, :half], flat[:, half:], self.synapses.T)
-        second = torch.addmm(constant[:, half:], flat[:, :half], self.synapses)
+        first = torch.addmm(constant[:, :half], flat[:, half:], self.first.T)
+        second = torch.addmm(constant[:, half:], flat[:, :half], self.second)
         return torch.cat([first, second], 1).view(z.shape)
 
     def constant(self, current: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ from eqspike_seq.config.examples import ONLY_TEXTS
 from eqspike_seq.config.section import Positive
 from eqspike_seq.errors import ConfigError
 from eqspike_seq.model.batch import Batch
-from eqspike_seq.model.network import Network, State
+from eqspike_seq.model.network import FeedbackRule, Network, State
 from eqspike_seq.model.projection import Layer
 from eqspike_seq.model.synapses import ByRule, Products, read_below
 from eqspike_seq.model.token_layer import TokenLayer
@@ -116,6 +116,7 @@ class SpikingBackend(RateCode):
     circuit: SkipValidation[Circuit | None] = Clocked()
     rule: SkipValidation[Rule] = Count()
     dtype: torch.dtype = torch.float32
+    feedback_rules: ClassVar[tuple[FeedbackRule, ...]] = ("plain",)
     together: ClassVar[int] = 64  # time steps are short: the more texts they are of, the less they cost
 
     def free(self, network: Network, batch: Batch, record: bool = False) -> PhaseEnd[_Kept]:

@@ -17,7 +17,7 @@ the work.
 
 import statistics
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -47,6 +47,7 @@ from eqspike_seq.runs.folder import completed
 from eqspike_seq.runs.schema import LedgerFile, Sweep
 
 SET = {"seed", "resume", "start", "device_model", "device_seed", "feedback_rule", "learns"}  # for each run
+DEFAULT_RULES: tuple[FeedbackRule, ...] = ("plain", "exact")
 PART = 10  # a network that is deployed sees one of so many samples of a training again
 SMALLER, FASTER, FEWER = 4, 3, 1.5  # a tuning against a training: its batches, learning rates and words left out
 RATIOS = {"naive_bayes", "naive_bayes_copies", "smoothing"}  # of which each text's own part is left out in tuning too
@@ -65,8 +66,8 @@ class RobustnessFlags:
     """Its strengths. Default: three to five that suit it."""
     devices: Annotated[int, Field(ge=1, le=1000)] = 3
     """Number of chips at each strength, with seeds 0, 1, …"""
-    rules: Annotated[tuple[FeedbackRule, ...], Field(min_length=1)] = ("plain", "exact")
-    """How the forward and feedback copies of a weight learn on a chip: see --feedback-rule of eqspike run."""
+    rules: tuple[FeedbackRule, ...] = ()
+    """How both copies of a weight learn on a chip, see --feedback-rule. Default: plain, and exact on dense backends."""
     seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] = (0,)
     """Seeds of the networks."""
     out: Path = Path("robustness")
@@ -97,11 +98,14 @@ def robustness(flags: RobustnessFlags, arguments: list[str], reporter: Reporter)
     for name in sorted(SET & set(raw_flags(arguments))):
         raise ConfigError(f"--{name.replace('_', '-')}: set by robustness itself for each run. Leave it out.")
     base = parse_run(arguments)
+    known = [rule for rule in DEFAULT_RULES if rule in base.backend.feedback_rules]
+    rules = flags.rules or tuple(known or DEFAULT_RULES)
     if axis.table != "lost_spikes":
-        varied(base, device_model="cmos-mismatch")  # before anything is written
+        for rule in rules:
+            varied(base, device_model="cmos-mismatch", feedback_rule=rule)  # before anything is written
     elif base.backend.name != "spiking":
-        raise ConfigError(f"--imperfection lost-spikes: needs --backend spiking; got {base.backend.name}")
-    study = _Study(flags, strengths, base, arguments, reporter)
+        raise ConfigError(f"--imperfection lost-spikes: needs --backend spiking; got --backend {base.backend.name}")
+    study = _Study(replace(flags, strengths=strengths, rules=rules), base, arguments, reporter)
     ideal = {str(seed): study.ideal(seed) for seed in flags.seeds}
     points = [point for seed in flags.seeds for point in study.points(seed)]
     there = [point for point in points if point is not None]
@@ -126,22 +130,15 @@ def robustness(flags: RobustnessFlags, arguments: list[str], reporter: Reporter)
 class _Study:
     """The runs in ``flags.out``, and what they reach on chips."""
 
-    def __init__(
-        self,
-        flags: RobustnessFlags,
-        strengths: tuple[float, ...],
-        base: RunConfig,
-        arguments: list[str],
-        reporter: Reporter,
-    ) -> None:
+    def __init__(self, flags: RobustnessFlags, base: RunConfig, arguments: list[str], reporter: Reporter) -> None:
         self.flags, self.base, self.arguments, self.reporter = flags, base, arguments, reporter
         self.load, self.axis = LastDataset(), AXES[flags.imperfection]
         self.tuning = base.learning.epochs / PART
         self.measured: dict[tuple[Path, float, int, str], float] = {}
         self.took: Ledger | None = None  # one tuning on a chip
-        gains = [self.axis.gains * strength for strength in strengths] if self.axis.gains else []
+        gains = [self.axis.gains * strength for strength in flags.strengths] if self.axis.gains else []
         noises = dict.fromkeys(noise for sigma in gains for noise in (sigma / 2, 2 * sigma / 3, sigma))
-        self.models = {written(flags.out, self.axis, strength): strength for strength in strengths}
+        self.models = {written(flags.out, self.axis, strength): strength for strength in flags.strengths}
         self.noises = {written(flags.out, INJECTED, noise): noise for noise in noises}
 
     def ideal(self, seed: int) -> dict[str, Any]:

@@ -111,7 +111,7 @@ class Learning(Section):
     texts takes over the network, and the vectors of those words and n-grams that both know. Default: random weights."""
     device_model: Annotated[str | None, AfterValidator(_device_model)] = None
     """Model of the synapses that store the weights, during and after training: ideal, loihi-8bit, pcm, rram,
-    cmos-mismatch, or a FILE.toml (images or --network pooling; dense or sigma-delta). Default: ideal."""
+    cmos-mismatch, or a FILE.toml (images or --network pooling). Default: ideal."""
     device_seed: Annotated[int, Field(ge=0, lt=2**31), ON_A_DEVICE] = 0
     """Which chip of the device model: the seed of its mismatch, faults and write noise."""
     feedback_rule: Annotated[FeedbackRule, IMPERFECT_SYNAPSES] = "plain"
@@ -178,7 +178,9 @@ class RunConfig(Section):
             )
         device = self.learning.device
         if device.lost_spikes is not None and self.backend.name != "spiking":
-            raise ConfigError(f"--device-model: [lost_spikes] acts with --backend spiking; got {self.backend.name}")
+            raise ConfigError(
+                f"--device-model: [lost_spikes] acts with --backend spiking only; got --backend {self.backend.name}"
+            )
         if device.drift is not None and self.learning.patience and self.learning.start is None:
             raise ConfigError("--device-model: [drift] comes after the last epoch; got --patience, expected 0")
         if device.synaptic:
@@ -192,13 +194,12 @@ class RunConfig(Section):
                 f"--{name} {settings[name]}" for name in ("backend", "neuron", "circuit") if name in settings
             )
             raise ConfigError(
-                "--device-model: acts with --backend dense and with --neuron sigma-delta --circuit clocked only; "
-                f"got {got}"
+                f"--device-model: acts with --backend dense, and with --backend spiking --circuit clocked; got {got}"
             )
         if self.learning.feedback_rule not in known:
             raise ConfigError(
-                f"--feedback-rule: got {self.learning.feedback_rule}, expected {' or '.join(known)} with --neuron "
-                "sigma-delta: its synapses learn from one sum of both directions"
+                f"--feedback-rule: got {self.learning.feedback_rule}, expected {' or '.join(known)} with --backend "
+                "spiking: its synapses learn from one sum of both directions"
             )
         if not isinstance(self.data, Images) and not isinstance(network, PoolingNetwork):
             raise ConfigError(

@@ -83,7 +83,7 @@ class ClockedProjection:
     def _put_out(self, query: Tensor) -> Tensor:
         """s¹ of a constant query, both (B, G, P, N, D)."""
         inputs = self.layer.inputs
-        return real(hopattn(query[:, 0], inputs.patterns, inputs.bias).unsqueeze(1), inputs.rows)
+        return real(hopattn(query[:, 0], inputs.patterns, inputs.bias, values=inputs.values).unsqueeze(1), inputs.rows)
 
     def current(self) -> Tensor:
         """w₂ F(s¹) of the last tick, (B, 1, H₂)."""

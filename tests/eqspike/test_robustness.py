@@ -53,7 +53,8 @@ def test_it_measures_each_way_on_each_chip_and_goes_on(tmp_path: Path, capsys: p
     ("arguments", "says"),
     [
         (("mini", "--network", "token-layer"), "--network pooling only"),
-        (("digits", "--backend", "spiking", "--neuron", "if"), "--backend dense"),
+        (("digits", "--backend", "spiking", "--rules", "exact"), "expected plain"),
+        (("mini", "--network", "pooling", "--backend", "brian2"), "--backend brian2"),
         (("digits", "--start", "somewhere"), "--start"),
         (("digits", "--seed", "3"), "--seed"),
         (("digits", "--strengths", "0"), "--strengths"),

@@ -41,7 +41,8 @@ from eqspike_seq.relaxation.dense import DenseBackend
 from eqspike_seq.runs.folder import RunFolder
 from eqspike_seq.runs.weights import read_table, read_weights
 from neuromorphic.change_code import SigmaDeltaBackend
-from neuromorphic.plasticity import MembraneCount
+from neuromorphic.plasticity import Count, MembraneCount, Rule
+from neuromorphic.rate_code import SpikingBackend
 from tests.conftest import command
 from tests.eqspike_seq.test_feedback import cosine, texts_of
 
@@ -224,7 +225,8 @@ def test_a_device_model_that_is_none_is_told(text: str, says: str, tmp_path: Pat
     ("arguments", "says"),
     [
         (("digits", "--device-model", "nothing"), "cmos-mismatch"),
-        (("digits", "--backend", "spiking", "--neuron", "if", "--device-model", "pcm"), "--neuron if"),
+        (("mini", "--network", "pooling", "--backend", "brian2", "--device-model", "pcm"), "--backend brian2"),
+        (("digits", "--backend", "spiking", "--device-model", "pcm", "--feedback-rule", "exact"), "expected plain"),
         (("mini", *SPIKING, "--circuit", "wta", "--device-model", "pcm"), "--circuit wta"),
         (("mini", *SPIKING, "--device-model", "pcm", "--feedback-rule", "exact"), "expected plain"),
         (("mini", "--network", "tokens", "--device-model", "pcm"), "--network pooling"),
@@ -425,6 +427,25 @@ def test_spikes_of_changes_learn_on_a_chip_as_rates_do_by_the_plain_rule(tmp_pat
     config = of_texts(device_model=device, backend="spiking", neuron="sigma-delta")
     assert make_single(make_backend(config), network, torch.zeros(1, 1)) is None
     start, after = (trained(config, steps) for steps in (0, 2))
+    assert not torch.equal(start.gather.table, after.gather.table)
+
+
+@pytest.mark.parametrize("rule", [MembraneCount(), Count()], ids=lambda rule: rule.name)
+def test_spikes_of_rate_codes_learn_on_a_chip_as_rates_do_by_the_plain_rule(rule: Rule, tmp_path: Path) -> None:
+    network, batch = texts_of("plain", 0.5)
+    long = SpikingBackend(1200, 1200, window=800, tick_steps=5, feedback_tau=20.0, rule=rule, dtype=torch.float64)
+    dense = DenseBackend(300, 300, tolerance=1e-9, dtype=torch.float64)
+    found, expected = (ThreePhase(0.5)(each, network, batch).gradients for each in (long, dense))
+    symmetric = ThreePhase(0.5)(dense, *texts_of("plain", 0.0)).gradients
+    assert {"v2", "v3", "v4", "X"} < set(found) == set(expected)
+    for name, value in expected.items():
+        mine, theirs, other = (
+            each.to_dense() if each.is_sparse else each for each in (found[name], value, symmetric[name])
+        )
+        assert cosine(mine, theirs) > 0.97 and cosine(mine, theirs) > cosine(mine, other) + 0.01, name
+    device = device_file(tmp_path / "m.toml", mismatch={"sigma": 0.2})
+    config = of_texts(device_model=device, backend="spiking", neuron="if", rule=rule.name)
+    start, after = (trained(config, steps) for steps in (0, 1))
     assert not torch.equal(start.gather.table, after.gather.table)
 
 
