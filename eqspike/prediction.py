@@ -280,7 +280,7 @@ class Predictor:
         if self.grams is not None:
             return trimmed(self.network, self._lookup(self._counted([seen]), np.zeros(1, dtype=np.int64)))
         assert isinstance(self.data.sight, TokenSequence)
-        gather = Batches(self.table, self.data.sight.tokens, self.data.sight.keep)
+        gather = Batches(self.table, self.data.sight.tokens, self.data.sight.keep, twice=self.config.twice)
         return trimmed(self.network, gather.one(seen.ids(), seen.lengths))
 
     def _evidence(self, batch: Batch, found: Tensor) -> tuple[tuple[str, float], ...]:

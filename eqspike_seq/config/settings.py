@@ -201,9 +201,10 @@ class RunConfig(Section):
                 f"--feedback-rule: got {self.learning.feedback_rule}, expected {' or '.join(known)} with --backend "
                 "spiking: its synapses learn from one sum of both directions"
             )
-        if not isinstance(self.data, Images) and not isinstance(network, PoolingNetwork):
+        if not isinstance(self.data, Images) and not isinstance(network, PoolingNetwork | TokenLayerNetwork):
             raise ConfigError(
-                f"--device-model: acts with images and --network pooling only; got --network {network.name}"
+                "--device-model: imperfect synapses act with images and with --network pooling or token-layer; "
+                f"got --network {network.name}"
             )
         if isinstance(network, PoolingNetwork) and network.readout == "softmax":
             raise ConfigError("--device-model: needs an output of rates; got --readout softmax")

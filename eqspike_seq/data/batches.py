@@ -147,7 +147,7 @@ def batches_of(
     if not isinstance(config.data, Texts):
         return Batches(vectors, config.data.rows, images=True)
     if isinstance(config.data.sight, TokenSequence):
-        return Batches(vectors, config.data.sight.tokens, config.data.sight.keep)
+        return Batches(vectors, config.data.sight.tokens, config.data.sight.keep, twice=config.twice)
     return CountedBatches(vectors, ratios=ratios and ratios.to(device), twice=config.twice)
 
 

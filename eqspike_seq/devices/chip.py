@@ -153,7 +153,7 @@ def drawn_for(
     seen = ids.unique()
     random = generator(seed, f"{PATTERNS} {type(noise).__name__.lower()}", step)
     drawn = gains(like.new_empty(len(seen), like.shape[-1]), noise, random)
-    return lambda some: drawn[torch.searchsorted(seen, some)]
+    return lambda some: drawn[torch.searchsorted(seen, some.contiguous())]
 
 
 def gains(array: Tensor, mismatch: Mismatch | None, random: torch.Generator) -> Tensor:

@@ -57,7 +57,8 @@ def update_ledger(
         gather("w1", count * parameters["w1"], multiply_accumulates=int(units.sum()) * shape.dim)
     if shape.compared:
         products = int(compared_units(shape, mask).sum()) * shape.dim
-        for name, terms in (("wx", 1), ("wa", 2)):
+        for name in (each for each in shape.of_tokens if each != "bx"):
+            terms = 1 if name == "wx" or one_sided else 2
             gather(name, count * parameters[name], multiply_accumulates=terms * products)
         gather("bx", count * shape.compared, accumulates=count * shape.compared)
     if shape.learnt:

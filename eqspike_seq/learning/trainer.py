@@ -334,7 +334,7 @@ class Trainer:
 def layer_of(name: str) -> str:
     """The parameter whose learning rate one of this ``name`` has: biases and copies for feedback that of their
     weights, a token layer w₁'s."""
-    return "w1" if name in ("wx", "bx", "wa") else name.replace("b", "w").replace("v", "w")
+    return "w1" if name in ("wx", "bx", "wa", "va") else name.replace("b", "w").replace("v", "w")
 
 
 def fits(rows: Rows, table: torch.Tensor) -> bool:

@@ -110,7 +110,8 @@ class Shape:
         found: dict[str, tuple[int, ...]] = {}
         if self.compared:
             units = self.compared
-            found = {"w1": (1, self.dim, self.dim), "wx": (units, self.dim), "bx": (units,), "wa": (units, self.dim)}
+            found = {"w1": (1, self.dim, self.dim)}
+            found |= {name: (units,) if name == "bx" else (units, self.dim) for name in self.of_tokens}
         elif not self.clamped:
             found[self.asks] = (len(self.projections), self.rows if self.pooling else self.dim, self.dim)
         for index, (post, pre) in enumerate(zip(self.sizes[1:], self.sizes[:-1], strict=True), start=2):
@@ -118,8 +119,13 @@ class Shape:
         return found | {f"v{name[1:]}": found[name] for name in self.sent_back}
 
     @property
+    def of_tokens(self) -> list[str]:
+        """The parameters of a token layer besides w1; where feedback has copies, va is that of wa."""
+        return ["wx", "bx", "wa", *(["va"] if self.feedback else [])]
+
+    @property
     def sent_back(self) -> list[str]:
-        """The weights that have copies for what is sent down: w2 (unless s¹ is clamped), w3, …, or none."""
+        """The weights above s¹ that have copies for what is sent down: w2 (unless s¹ is clamped), w3, …, or none."""
         return [f"w{index}" for index in range(2 + self.clamped, len(self.sizes) + 1)] if self.feedback else []
 
 
@@ -164,7 +170,8 @@ class State:
 class Network:
     """Parameters: ``asking`` w₁ (P, D, D), or q/τ (P, Q, D) of pooling queries; ``weights`` w₂ … wₙ, each (Hᵢ, Hᵢ₋₁);
     ``biases`` b₂ … bₙ, each (Hᵢ,). Of a token layer, w₁/τ (1, D, D), and ``tokens``: w_x (H_c, D), b_x (H_c,),
-    w_a (H_c, D). ``copies`` v₂ … vₙ, shaped as w₂ … wₙ, where the shape has ``feedback``; v₃ … where s¹ is clamped.
+    w_a (H_c, D). Where the shape has ``feedback``, also v_a (H_c, D), and ``copies`` v₂ … vₙ, shaped as w₂ … wₙ; v₃ …
+    where s¹ is clamped.
 
     ``large`` is w₂ in the type of the large products, where it has been made already.
     """
@@ -183,7 +190,7 @@ class Network:
         layers = range(2, len(shape.sizes) + 1)
         weights, biases = ([named[f"{kind}{index}"] for index in layers] for kind in "wb")
         asking = weights[0].new_zeros(0, shape.dim, shape.dim) if shape.clamped else named[shape.asks]
-        tokens = tuple(named[name] for name in ("wx", "bx", "wa")) if shape.compared else ()
+        tokens = tuple(named[name] for name in shape.of_tokens) if shape.compared else ()
         copies = tuple(named[f"v{name[1:]}"] for name in shape.sent_back)
         return cls(shape, asking, weights, biases, tokens=tokens, copies=copies)
 
@@ -219,7 +226,7 @@ class Network:
         if shape.compared:
             asking = asking / (10 * shape.temperature)
             w_x, w_a = (uniform(shape.compared, shape.dim) for _ in range(2))
-            tokens = (w_x, torch.full((shape.compared,), SPARSE), w_a)
+            tokens = (w_x, torch.full((shape.compared,), SPARSE), w_a, *([w_a.clone()] if shape.feedback else []))
         return cls(
             shape,
             asking / math.sqrt(shape.dim) + (0 if shape.pooling else recall * torch.eye(shape.dim)),
@@ -230,12 +237,12 @@ class Network:
         )
 
     def named(self) -> Iterator[tuple[str, Tensor]]:
-        """(name, tensor) of every parameter: w1 or q (unless clamped), a token layer's wx, bx, wa, w2, b2, w3, b3, …,
-        and v2 or v3, … if there are any."""
+        """(name, tensor) of every parameter: w1 or q (unless clamped), a token layer's wx, bx, wa, va, w2, b2, w3, b3,
+        …, and v2 or v3, … if there are any."""
         if not self.shape.clamped:
             yield self.shape.asks, self.asking
         if self.tokens:
-            yield from zip(("wx", "bx", "wa"), self.tokens, strict=True)
+            yield from zip(self.shape.of_tokens, self.tokens, strict=True)
         for index, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True), start=2):
             yield f"w{index}", weight
             yield f"b{index}", bias

@@ -16,12 +16,13 @@ from eqspike_seq.model.network import Shape, gathered
 
 @dataclass(frozen=True)
 class Row:
-    """M tokens of each example: ``x`` (B, M, D), ``ids`` (B, M) or None, and ``of`` (B, M), which text each is of among
-    those packed, −1 for padding after the last."""
+    """M tokens of each example: ``x`` (B, M, D), ``ids`` (B, M) or None, ``of`` (B, M), which text each is of among
+    those packed, −1 for padding after the last, and ``values`` (B, M, D) where what is found is stored by itself."""
 
     x: Tensor
     ids: Tensor | None
     of: Tensor
+    values: Tensor | None
 
     @classmethod
     def packed(cls, batch: Batch, inputs: list[int], spare: Tensor) -> "Row":
@@ -34,9 +35,13 @@ class Row:
         order = (~mask).to(torch.int8).argsort(dim=1, stable=True)[:, :size]
         there = torch.arange(size, device=mask.device) < lengths.unsqueeze(1)
         flat = (order + torch.arange(count, device=mask.device).unsqueeze(1) * mask.shape[1]).flatten()
-        x = gathered(batch.x, inputs).flatten(0, 2).index_select(0, flat).view(count, size, -1)
+
+        def row(x: Tensor) -> Tensor:
+            return gathered(x, inputs).flatten(0, 2).index_select(0, flat).view(count, size, -1)
+
+        values = None if batch.values is None else row(batch.values)
         ids = None if batch.ids is None else gathered(batch.ids, inputs).flatten(1).gather(1, order)
-        return cls(x, ids, torch.where(there, order.div(places, rounding_mode="floor"), -1))
+        return cls(row(batch.x), ids, torch.where(there, order.div(places, rounding_mode="floor"), -1), values)
 
 
 @dataclass(frozen=True)

@@ -253,7 +253,7 @@ class DenseAnchor(OfTexts):
     v2: Tensor
     temperature: float
 
-    def transposed(self) -> "DenseAnchor":
+    def transposed(self) -> Self:
         """The same for changes that travel every synapse against its direction."""
         start = self.start.transposed() if isinstance(self.start, Found) else self.start
         return replace(self, start=start, w2=self.v2, v2=self.w2)

@@ -134,7 +134,8 @@ def token_products(network: Network, batch: Batch, difference: State, mean: Stat
     """What a token layer learns from the contrast of two states.
 
     τ times, for w₁: τ x ⊗ δr; w_x: δs^c ⊗ x; b_x: δs^c; w_a: δs^c ⊗ s̄¹ + s̄^c ⊗ δs¹; X, where it is learnt, besides
-    p ⊗ q̂ of the patterns, where it asks: τ w₁ δr + w_xᵀ δs^c + δ(r∘w_aᵀ s^c).
+    p ⊗ q̂ of the patterns, where it asks: τ w₁ δr + w_xᵀ δs^c + δ(r∘w_aᵀ s^c). Where s^c sends to the queries by
+    synapses v_a of its own, they learn as v₂ does (``local_products``), and the key is what asks.
     """
     shape, asking = network.shape, Packed.of(network.shape, batch).asking
     low, tau = difference.projection.dtype, shape.temperature
@@ -149,13 +150,21 @@ def token_products(network: Network, batch: Batch, difference: State, mean: Stat
         "w1": (tau * (asked.T @ moved_r)).unsqueeze(0),
         "wx": Product(((moved, asked),)),
         "bx": moved.sum(0),
-        "wa": Product(((moved, level1), (level, moved1))),
+    }
+    up, down = (moved, level1), (level, moved1)
+    one_sided = shape.feedback not in (None, "plain")
+    found |= {
+        name: Product((part,) if one_sided else (up, down))
+        for name, part in zip(shape.of_tokens[2:], (up, down), strict=False)
     }
     if shape.learnt and asking.ids is not None:
         seen = pattern_products(network, batch, difference.recall, mean.recall)["X"]
-        w_x, _, w_a = (part.to(low) for part in network.tokens)
+        w_x, _, w_a, *_ = (part.to(low) for part in network.tokens)
+        v_a = network.tokens[-1].to(low)
         asks = tau * (moved_r @ network.asking[0].T.to(low)) + moved @ w_x
-        asks += moved_r * (level @ w_a) + level_r * (moved @ w_a)
+        asks += moved_r * (level @ v_a) + level_r * (moved @ (w_a if shape.feedback == "exact" else v_a))
+        if shape.feedback:
+            asks = torch.cat([asks, torch.zeros_like(asks) if one_sided else asks], -1)
         found["X"] = RowProduct.joined([seen, RowProduct.of(asking.ids.flatten(), asks.to(network.dtype))])
     return {name: tau * value for name, value in found.items()}
 

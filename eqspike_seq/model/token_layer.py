@@ -37,8 +37,8 @@ def dense_layer(network: Network, batch: Batch, dtype: torch.dtype) -> DenseProj
 
 @dataclass(frozen=True)
 class TokenAnchor(DenseAnchor):
-    """Changes of s^c (B, G, 1, R, H_c). ``w_a`` and ``asked``, x (B, 1, R, D), are in the type of large products,
-    ``sums`` (B, P, R) as in ``packing``.
+    """Changes of s^c (B, G, 1, R, H_c). ``w_a``, ``v_a``, which sends down, and ``asked``, x (B, 1, R, D), are in the
+    type of large products, ``sums`` (B, P, R) as in ``packing``.
 
     ``inside``: (u*/2 − σ(u*), −σ(u*), 1 − σ(u*)) of s^c, each (B, 1, 1, R, H_c), so that
 
@@ -48,6 +48,7 @@ class TokenAnchor(DenseAnchor):
     """
 
     w_a: Tensor
+    v_a: Tensor
     asked: Tensor
     sums: Tensor
     inside: tuple[Tensor, Tensor, Tensor]
@@ -58,16 +59,20 @@ class TokenAnchor(DenseAnchor):
         asked, sums = chosen(self.asked, keep), chosen(self.sums, keep)
         return replace(self, start=self.start.take(keep), asked=asked, sums=sums, inside=(offset, low, high))
 
+    def transposed(self) -> Self:
+        """The same for changes that travel every synapse against its direction."""
+        return replace(super().transposed(), w_a=self.v_a, v_a=self.w_a)
+
     def change(self, s2: Tensor, before: Tensor) -> Tensor:
         """Of s^c by a change of s² (B, G, H₂), after it had changed by ``before``."""
         offset, low, high = self.inside
         u = F.linear(gained(self.start.change(self.turned(before)), self.asked), self.w_a)
-        u += returning(s2, self.w2, self.sums, self.temperature)
+        u += returning(s2, self.v2, self.sums, self.temperature)
         return torch.clamp(u.div_(2).add_(offset), low, high)
 
     def turned(self, change: Tensor) -> Tensor:
         """The change of q̂/τ by one of s^c."""
-        return gained(change @ (self.w_a / self.temperature), self.asked)
+        return gained(change @ (self.v_a / self.temperature), self.asked)
 
     def up(self, change: Tensor) -> Tensor:
         """w₂ of the sums, (B, G, H₂)."""
@@ -91,11 +96,12 @@ class TokenLayer(DenseProjection):
         """With large products in ``dtype``."""
         packed = Packed.of(network.shape, batch)
         asked, stored = (row.x.unsqueeze(1).to(dtype) for row in (packed.asking, packed.stored))
-        w_x, b_x, _ = (part.to(dtype) for part in network.tokens)
+        values = None if packed.stored.values is None else packed.stored.values.unsqueeze(1).to(dtype)
+        w_x, b_x = (part.to(dtype) for part in network.tokens[:2])
         bias = torch.zeros_like(packed.sees, dtype=dtype).masked_fill_(~packed.sees, BLOCKED).unsqueeze(1)
         current = F.linear(asked, w_x, b_x).masked_fill_(~packed.rows, BLOCKED)
         drive, target = asked @ network.asking[0].to(dtype), one_hot(network, batch)
-        inputs = Inputs(stored, bias, packed.rows, drive, target, current, packed.sums, asked=asked)
+        inputs = Inputs(stored, bias, packed.rows, drive, target, current, packed.sums, values, asked)
         return cls(network, inputs, network.w2(dtype))
 
     @property
@@ -120,11 +126,16 @@ class TokenLayer(DenseProjection):
         """In the type of large products."""
         return self.network.tokens[2].to(self.w2.dtype)
 
+    @property
+    def v_a(self) -> Tensor:
+        """What s^c is sent down by: w_a, or its copy."""
+        return self.network.tokens[-1].to(self.w2.dtype)
+
     def free(self, s2: Tensor, before: Tensor, synchronous: bool = False) -> Tensor:
         """s^c of s² (B, H₂) and what it was ``before``."""
         inputs = self.inputs
         query = self.scored(self._query(before))
-        retrieved = real(hopattn(query, inputs.patterns, inputs.bias), inputs.rows)
+        retrieved = real(hopattn(query, inputs.patterns, inputs.bias, values=inputs.values), inputs.rows)
         return sigma(self.heard(self.s1_of(retrieved), s2))
 
     def s1_of(self, retrieved: Tensor) -> Tensor:
@@ -142,7 +153,7 @@ class TokenLayer(DenseProjection):
 
     def back(self, s2: Tensor) -> Tensor:
         """F⁻¹(w₂ᵀ s²)/(τ√n) of s² or its change, (B, [G,] 1, R, H_c)."""
-        return returning(s2, self.w2, self.sums, self.network.shape.temperature)
+        return returning(s2, self.v2, self.sums, self.network.shape.temperature)
 
     def up(self, s1: Tensor) -> Tensor:
         """w₂ of the sums over s^c, (B, [G,] H₂), in the type of the weights."""
@@ -169,7 +180,7 @@ class TokenLayer(DenseProjection):
 
     def turned(self, units: Tensor) -> Tensor:
         """What s^c, or a change of it, sends to the queries."""
-        return gained(units @ (self.w_a / self.network.shape.temperature), self.asked)
+        return gained(units @ (self.v_a / self.network.shape.temperature), self.asked)
 
     def returned(self, retrieved: Tensor) -> Tensor:
         """What a change of r sends to s^c."""
@@ -179,7 +190,8 @@ class TokenLayer(DenseProjection):
         """What w₁, w_a and the patterns learn from: (p, q̂/τ, r, s¹) as s^c asks."""
         _, query = self.looped(state)
         shares = weights(self.scored(query), self.inputs.patterns, self.inputs.bias)
-        retrieved = real(shares @ self.inputs.patterns, self.inputs.rows)
+        values = self.inputs.patterns if self.inputs.values is None else self.inputs.values
+        retrieved = real(shares @ values, self.inputs.rows)
         return shares, query, retrieved, self.s1_of(retrieved)
 
     def anchor(self, state: State, batch: Batch) -> TokenAnchor:
@@ -194,7 +206,7 @@ class TokenLayer(DenseProjection):
         sent = (self.w2, self.v2, self.network.shape.temperature)
         kept = (units.to(low), exact.up(units), found.among(self.inputs), *sent)
         inside = (offset, lowest, highest)
-        return TokenAnchor(*kept, w_a=self.w_a, asked=self.asked, sums=self.sums, inside=inside)
+        return TokenAnchor(*kept, w_a=self.w_a, v_a=self.v_a, asked=self.asked, sums=self.sums, inside=inside)
 
 
 def gained(found: Tensor, asked: Tensor) -> Tensor:

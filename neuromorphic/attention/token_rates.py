@@ -58,7 +58,7 @@ class TokenRates:
         """What s^c puts out in this tick, by r² (B, 1, H₂)."""
         inputs = self.layer.inputs
         query = inputs.drive + self.turned(self.trace[:, 0])
-        retrieved = real(hopattn(query, inputs.patterns, inputs.bias), inputs.rows)
+        retrieved = real(hopattn(query, inputs.patterns, inputs.bias, values=inputs.values), inputs.rows)
         return self._put_out(self.layer.heard(self.layer.s1_of(retrieved), s2[:, 0]).unsqueeze(1))
 
     def turned(self, trace: Tensor) -> Tensor:

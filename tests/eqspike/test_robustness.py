@@ -52,7 +52,7 @@ def test_it_measures_each_way_on_each_chip_and_goes_on(tmp_path: Path, capsys: p
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (("mini", "--network", "token-layer"), "--network pooling only"),
+        (("mini", "--network", "tokens"), "--network pooling or token-layer"),
         (("digits", "--backend", "spiking", "--rules", "exact"), "expected plain"),
         (("mini", "--network", "pooling", "--backend", "brian2"), "--backend brian2"),
         (("digits", "--start", "somewhere"), "--start"),

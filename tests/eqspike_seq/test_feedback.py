@@ -54,7 +54,38 @@ def texts_of(rule: FeedbackRule | None, asymmetry: float) -> tuple[Network, Batc
 
 def text_gradients(rule: FeedbackRule | None, asymmetry: float) -> tuple[dict[str, Tensor], ...]:
     """(EP's, those of backpropagation through 300 sweeps), that of X as Xk and Xv of keys and values."""
-    network, batch = texts_of(rule, asymmetry)
+    return apart(*texts_of(rule, asymmetry), rule)
+
+
+def pairs_of(rule: FeedbackRule | None, asymmetry: float) -> tuple[Network, Batch]:
+    """A token layer over words stored twice: values, v_a, v₂, v₃ are (1 − η) of what they copy, and η of others."""
+    shape = Shape(5, 4, (7,), 3, projections=((1, 0), (0, 1)), learnt=True, temperature=2.0, compared=6, feedback=rule)
+    network, other = (
+        Network.create(shape, torch.Generator().manual_seed(seed), recall=1.0).to(torch.float64) for seed in (0, 1)
+    )
+    others = dict(other.named())
+    for name, tensor in network.named():
+        tensor.mul_(1.3)
+        if name[0] == "v":
+            tensor.mul_(1 - asymmetry).add_(1.3 * asymmetry * others[name])
+    generator = torch.Generator().manual_seed(2)
+    keys, more = 1.2 * torch.randn(2, 15, 4, generator=generator, dtype=torch.float64)
+    keys[0] = more[0] = 0
+    values = (1 - asymmetry) * keys + asymmetry * more
+    ids = torch.randint(1, 15, (10, 2, 5), generator=generator)
+    for row in range(5):
+        ids[row, 0, 5 - row :] = 0
+        ids[row, 1, 1 + row :] = 0
+    labels = torch.randint(0, 3, (10,), generator=generator)
+    return network, Batch(keys[ids], ids > 0, labels, ids=ids, values=values[ids] if rule else None)
+
+
+def pair_gradients(rule: FeedbackRule | None, asymmetry: float) -> tuple[dict[str, Tensor], ...]:
+    """(EP's, those of backpropagation through 300 sweeps), that of X as Xk and Xv of keys and values."""
+    return apart(*pairs_of(rule, asymmetry), rule)
+
+
+def apart(network: Network, batch: Batch, rule: FeedbackRule | None) -> tuple[dict[str, Tensor], ...]:
     both = ThreePhase(1e-3)(EXACT, network, batch), BPTT(300)(EXACT, network, batch)
     found = [dict(each.gradients) for each in both]
     for each in found:
@@ -71,6 +102,7 @@ def test_the_exact_rule_is_the_gradient_at_any_asymmetry(asymmetry: float) -> No
     for copies, (found, truth) in (
         ({"v3", "v4", "v5"}, gradients("exact", asymmetry)),
         ({"q", "v2", "v3", "v4", "Xk", "Xv"}, text_gradients("exact", asymmetry)),
+        ({"w1", "wx", "wa", "va", "v2", "v3", "Xk", "Xv"}, pair_gradients("exact", asymmetry)),
     ):
         assert copies < set(truth) == set(found)
         for name, value in truth.items():

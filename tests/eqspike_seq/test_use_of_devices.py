@@ -5,6 +5,7 @@ import math
 from dataclasses import replace
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 import torch
 from scipy.stats import binomtest, kstest
@@ -31,6 +32,7 @@ from neuromorphic.neurons import Bernoulli, IntegrateAndFire, LeakyIntegrateAndF
 from tests.conftest import command
 from tests.eqspike_seq.test_devices import SAID, device_file, model, network, of_texts, short, trained
 from tests.eqspike_seq.test_feedback import texts_of
+from tests.eqspike_seq.test_token_layer import pairs_file
 
 DECAY = {"spread": 0.05, "exponent": 0.02, "seconds": 2e6}
 
@@ -233,3 +235,32 @@ def test_every_imperfection_that_can_be_varied_is_a_device_model(tmp_path: Path)
         path = device_file(tmp_path / f"{axis.table}.toml", **tables)
         settings = {"neuron": "if"} if backend == "spiking" else {}
         assert getattr(of_texts(device_model=path, backend=backend, **settings).learning.device, axis.table) is not None
+
+
+@pytest.mark.parametrize("backend", ["dense", "spiking"])
+def test_a_run_on_pairs_learns_on_a_chip_and_answers(backend: str, tmp_path: Path) -> None:
+    """Both copies of each word and weight, from an ideal run, and read by predict as the run was tested."""
+    device = device_file(tmp_path / "m.toml", mismatch={"sigma": 0.3}, asymmetry={"eta": 0.2})
+    file, columns = pairs_file(tmp_path / "pairs.csv", 200), ("--text-column", "claim", "evidence")
+    small = ("run", file, *columns, "--epochs", 1, "--precision", "float32")
+    command(*small, "--out", tmp_path / "ideal")
+    command(
+        *small,
+        "--backend",
+        backend,
+        "--start",
+        tmp_path / "ideal",
+        "--device-model",
+        device,
+        "--out",
+        tmp_path / "chip",
+    )
+    weights = read_weights(tmp_path / "chip" / "checkpoint" / "model.safetensors")
+    assert {"va", "v2", "wa"} < set(weights) and not torch.equal(weights["va"], weights["wa"])
+    config = config_of(tmp_path / "chip")
+    keys, values = trained(config, 0).gather.table.chunk(2, 1)
+    assert not torch.equal(keys, values)
+    predictor, saved = Predictor.open(tmp_path / "chip"), pq.read_table(tmp_path / "chip" / "predictions.parquet")
+    for text, row in zip(load_dataset(config.data).test_texts[:4], saved.to_pylist(), strict=False):
+        rates = predictor.predict(*text.split("\x1f")).rates
+        assert rates == pytest.approx({name: row[f"rate_{name}"] for name in rates}, abs=1e-4)
