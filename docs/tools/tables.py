@@ -427,9 +427,9 @@ def load() -> str:
     return table(heads, rows, text=(0,))
 
 
-def robustness(dataset: str) -> str:
+def robustness(name: str) -> str:
     """Accuracy on chips with an imperfection, for each way of coming there, and the share of the loss regained."""
-    found = Robustness.read(read(f"checks/{dataset}-robustness/robustness.json"))
+    found = Robustness.read(read(f"checks/{name}/robustness.json"))
     (_, *strengths), *rows = robustness_report.table(found)
     shares = {label: f"{100 * share:.0f} %" for label, share in robustness_report.regained(found).items()}
     head = ("", *strengths, f"regained at {AXES[found.imperfection].at(robustness_report.costly(found))}")
@@ -437,10 +437,10 @@ def robustness(dataset: str) -> str:
 
 
 def imperfections() -> str:
-    """Accuracy on digits along every other imperfection, mean over chips in percent."""
+    """Accuracy on digits along the imperfections that have no table of their own, mean over chips in percent."""
     rows = list[tuple[str, ...]]()
     for name, axis in AXES.items():
-        if name == MISMATCH:
+        if name in (MISMATCH, "asymmetry"):
             continue
         found = Robustness.read(read(f"checks/digits-{name}/robustness.json"))
         ways = {way: column for column in robustness_report.columns(found).values() for way in column[:1]}
@@ -465,8 +465,10 @@ def few_bits() -> str:
 TABLES: dict[str, Callable[[], str]] = {
     "headline": headline,
     "headline-index": lambda: headline("../"),
-    "robustness": lambda: robustness("imdb"),
-    "robustness-digits": lambda: robustness("digits"),
+    "robustness": lambda: robustness("imdb-robustness"),
+    "robustness-digits": lambda: robustness("digits-robustness"),
+    "robustness-spiking": lambda: robustness("digits-spiking-robustness"),
+    "asymmetry": lambda: robustness("digits-asymmetry"),
     "imperfections": imperfections,
     "dynamics": local_learning.dynamics,
     "large-beta": local_learning.nudges,

@@ -111,7 +111,7 @@ class Learning(Section):
     texts takes over the network, and the vectors of those words and n-grams that both know. Default: random weights."""
     device_model: Annotated[str | None, AfterValidator(_device_model)] = None
     """Model of the synapses that store the weights, during and after training: ideal, loihi-8bit, pcm, rram,
-    cmos-mismatch, or a FILE.toml (images or --network pooling). Default: ideal."""
+    cmos-mismatch, or a FILE.toml (images, --network pooling or token-layer). Default: ideal."""
     device_seed: Annotated[int, Field(ge=0, lt=2**31), ON_A_DEVICE] = 0
     """Which chip of the device model: the seed of its mismatch, faults and write noise."""
     feedback_rule: Annotated[FeedbackRule, IMPERFECT_SYNAPSES] = "plain"

@@ -7,7 +7,7 @@ from typing import Any
 
 MONTH = 30 * 24 * 3600.0  # seconds
 SINCE = 20.0  # seconds after which a weight is as it was written
-RANGE = 8.0  # of weights, in their new ones' own
+RANGE = 8.0  # of weights, over √fan-in
 
 
 @dataclass(frozen=True)
@@ -33,11 +33,15 @@ class Axis:
     def model(self, strength: float) -> dict[str, Any]:
         """The content of a device model of this strength and nothing else."""
         said = {"label": "modelled", "source": "an axis of eqspike robustness, not a chip's"}
-        title = f"{self.symbol} = {strength:g}"
-        found: dict[str, Any] = {"name": f"{self.table}-{strength:g}", "title": title}
+        found: dict[str, Any] = {"name": f"{self.table}-{strength:g}", "title": self.at(strength)}
         if self.ranged:
             found["range"] = {"limit": RANGE, **said}
         return {**found, self.table: {self.figure: float(strength), **self.more, **said}}
+
+    @property
+    def synaptic(self) -> bool:
+        """Whether it is of synapses or units, and not of spikes on their way."""
+        return self.table != "lost_spikes"
 
     def at(self, strength: float) -> str:
         """The strength in words."""
