@@ -51,7 +51,7 @@ def value(file: str, key: str) -> float:
         ("docs/promises.md", 4),
         ("docs/how-to/several-machines.md", 3),
         ("docs/how-to/hand-off.md", 1),
-        ("docs/how-to/imperfect-hardware.md", 3),
+        ("docs/how-to/imperfect-hardware.md", 6),
         ("docs/reproduce.md", 3),
     ],
 )
