@@ -66,9 +66,9 @@ class DeviceModel:
 
     @property
     def imperfections(self) -> dict[str, Imperfection]:
-        """Those it has, by name."""
+        """Those it has, by name; a table whose figures are those of an ideal device is none."""
         found = {each.name: getattr(self, each.name) for each in fields(self)}
-        return {name: value for name, value in found.items() if isinstance(value, Imperfection)}
+        return {name: value for name, value in found.items() if isinstance(value, Imperfection) and not value.ideal}
 
     @property
     def synaptic(self) -> bool:

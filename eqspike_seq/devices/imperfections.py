@@ -17,11 +17,20 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 
 @dataclass(frozen=True, kw_only=True)
 class Imperfection:
-    """Where its figures come from: ``label`` how they were had, ``source`` by whom, or that they are an example."""
+    """Where its figures come from: ``label`` how they were had, ``source`` by whom, or that they are an example.
+
+    ``sizes`` are the figures that are 0 where nothing is imperfect; without any, something always is.
+    """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", allow_inf_nan=False)
+    sizes: ClassVar[tuple[str, ...]] = ()
     label: Literal["measured", "modelled", "recalled"]
     source: Annotated[str, Field(min_length=1)]
+
+    @property
+    def ideal(self) -> bool:
+        """Whether nothing is imperfect."""
+        return bool(self.sizes) and not any(getattr(self, size) for size in self.sizes)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,6 +124,7 @@ class SoftBounds(Imperfection):
 class Programming(Imperfection):
     """A weight that is programmed from outside, by writing and reading back, is missed: w ← w + e W ξ, e ``error``."""
 
+    sizes: ClassVar[tuple[str, ...]] = ("error",)
     error: Fraction
 
 
@@ -128,6 +138,7 @@ class Mismatch(Imperfection):
     Pelgrom et al. 1989.)
     """
 
+    sizes: ClassVar[tuple[str, ...]] = ("sigma",)
     sigma: Annotated[float, Field(ge=0, le=10)]
 
 
@@ -136,6 +147,7 @@ class Asymmetry(Imperfection):
     """What is sent down has weights of its own from the start: v ← (1 − η) w + η r, and of a pattern the value in place
     of v, the key in place of w. η is ``eta``; r is normal, with the root mean square of what it replaces."""
 
+    sizes: ClassVar[tuple[str, ...]] = ("eta",)
     eta: Fraction
 
     def copied(self, copy: Tensor, size: Tensor, random: torch.Generator) -> Tensor:
@@ -168,6 +180,7 @@ class Drift(Imperfection):
     memory: Joshi et al. 2020, Nature Communications 11.)
     """
 
+    sizes: ClassVar[tuple[str, ...]] = ("exponent", "spread")
     exponent: Annotated[float, Field(ge=0, le=1)] = 0.0
     spread: Annotated[float, Field(ge=0, le=1)]
     seconds: Annotated[float, Field(gt=0, le=1e10)]
@@ -183,6 +196,7 @@ class LostSpikes(Imperfection):
     """A spike reaches none of its targets with the probability p, ``share``. Its neuron does not know, and goes on as
     if it had arrived: what a change-coding neuron has sent and what its targets have heard of it stay apart."""
 
+    sizes: ClassVar[tuple[str, ...]] = ("share",)
     share: Annotated[float, Field(ge=0, lt=1)]
 
 
@@ -190,6 +204,7 @@ class LostSpikes(Imperfection):
 class Stuck(Imperfection):
     """A ``share`` of the synapses never changes: each is held at a weight uniform in ±W, whatever is written to it."""
 
+    sizes: ClassVar[tuple[str, ...]] = ("share",)
     share: Fraction
 
 
@@ -200,6 +215,7 @@ class Thresholds(Imperfection):
     An offset of a unit's threshold is one of its bias, which learns; u = 0 … 2 takes a unit from silence to its limit.
     """
 
+    sizes: ClassVar[tuple[str, ...]] = ("sigma",)
     sigma: Annotated[float, Field(ge=0, le=10)]
 
 

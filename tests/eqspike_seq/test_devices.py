@@ -265,11 +265,30 @@ def test_the_ideal_device_is_no_device_bit_for_bit(tmp_path: Path) -> None:
         assert (tmp_path / "none" / file).read_bytes() == (tmp_path / "ideal" / file).read_bytes()
 
 
+@pytest.mark.parametrize(
+    ("table", "figures"),
+    [
+        ("mismatch", {"sigma": 0}),
+        ("asymmetry", {"eta": 0}),
+        ("thresholds", {"sigma": 0}),
+        ("read_noise", {"sigma": 0}),
+        ("drift", {"spread": 0, "seconds": 100}),
+        ("lost_spikes", {"share": 0}),
+        ("stuck", {"share": 0}),
+        ("programming", {"error": 0}),
+        ("injected", {"sigma": 0}),
+    ],
+)
+def test_every_imperfection_of_size_0_is_no_device(table: str, figures: dict[str, object], tmp_path: Path) -> None:
+    config = short(device_model=device_file(tmp_path / "zero.toml", **{table: figures}))
+    assert config.learning.device_model is None and config.to_toml() == short().to_toml()
+
+
 def test_a_chip_with_nothing_wrong_is_ep_of_symmetric_weights(tmp_path: Path) -> None:
-    """σ = 0, so that every write is exact: the copies stay equal, and the run is that without a device."""
+    """No σ to speak of, so that every write is exact: the copies stay equal, and the run is that without a device."""
     device, steps = tmp_path / "nothing.toml", 4
     said = 'label = "modelled"\nsource = "a test"'
-    device.write_text(f'name = "nothing"\ntitle = "Nothing"\n[mismatch]\nsigma = 0\n{said}')
+    device.write_text(f'name = "nothing"\ntitle = "Nothing"\n[mismatch]\nsigma = 1e-12\n{said}')
     plain, chip = trained(short(), steps), trained(short(device_model=str(device)), steps)
     for name, tensor in plain.parameters.items():
         torch.testing.assert_close(chip.parameters[name], tensor, rtol=1e-4, atol=1e-5)
@@ -321,7 +340,7 @@ def device_file(path: Path, **tables: dict[str, object]) -> str:
 
 
 def test_patterns_are_stored_twice_and_learn_as_one_where_nothing_is_wrong(tmp_path: Path) -> None:
-    device = device_file(tmp_path / "nothing.toml", mismatch={"sigma": 0})
+    device = device_file(tmp_path / "nothing.toml", mismatch={"sigma": 1e-12})
     plain, chip = trained(of_texts(), 4), trained(of_texts(device_model=device), 4)
     keys, values = chip.gather.table.chunk(2, 1)
     torch.testing.assert_close(keys, plain.gather.table, rtol=1e-4, atol=1e-4)

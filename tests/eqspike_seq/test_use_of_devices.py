@@ -116,7 +116,7 @@ def test_feedback_and_values_begin_with_weights_of_their_own(tmp_path: Path) -> 
 
 def test_time_passes_once_after_training_or_before_tuning(tmp_path: Path) -> None:
     device = device_file(tmp_path / "drift.toml", drift=DECAY)
-    nothing = device_file(tmp_path / "nothing.toml", mismatch={"sigma": 0})
+    nothing = device_file(tmp_path / "nothing.toml", mismatch={"sigma": 1e-12})
     config = of_texts(device_model=device)
     ends: dict[str, list[Trainer]] = {}
     for name, each in (("drift", config), ("none", of_texts(device_model=nothing))):
