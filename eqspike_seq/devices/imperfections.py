@@ -13,6 +13,7 @@ from pydantic import ConfigDict, Field
 from torch import Tensor
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
+SMALLEST = 1e-9  # that float32 can divide by, whatever it is multiplied with before
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +42,7 @@ class Range(Imperfection):
     stored patterns one of each component: W = √3 ``limit`` times its root mean square, as of such weights.
     """
 
-    limit: Annotated[float, Field(gt=0, le=1e6)]
+    limit: Annotated[float, Field(ge=SMALLEST, le=1e6)]
 
     def of(self, fan_in: float | Tensor) -> float | Tensor:
         """W of a layer."""
@@ -88,7 +89,7 @@ class Pulses(Imperfection):
     pulsed update of Gokmen & Vlasov 2016, with the noise from cycle to cycle of Rasch et al. 2021, arXiv 2104.02184.)
     """
 
-    least: Annotated[float, Field(gt=0, le=1)]
+    least: Annotated[float, Field(ge=SMALLEST, le=1)]
     spread: Annotated[float, Field(ge=0, le=100)] = 0.0
 
     def given(self, change: Tensor, limit: float | Tensor, random: torch.Generator) -> Tensor:

@@ -47,6 +47,7 @@ from tests.conftest import command
 from tests.eqspike_seq.test_feedback import cosine, pairs_of, texts_of
 
 SAID = {"label": "modelled", "source": "a test"}
+NAMED, LABELLED = 'name = "x"\ntitle = "x"\n', 'label = "modelled"\nsource = "x"\n'
 SHAPE = Shape(400, 1, (300, 200), 100, projections=(), attention=False, feedback="plain")
 SPIKING = ("--network", "pooling", "--backend", "spiking", "--neuron", "sigma-delta")
 NO_TEXTS = Lookup(torch.zeros(1, 1), torch.zeros(0, 1, 1, dtype=torch.int64), torch.zeros(0, dtype=torch.int64))
@@ -210,6 +211,8 @@ def test_every_profile_can_be_read_and_says_where_its_figures_come_from() -> Non
         ('name = "x"\ntitle = "x"\n[mismatch]\nsigma = 1\nlabel = "guessed"\nsource = "x"', "label"),
         ('name = "x"\ntitle = "x"\n[bits]\nbits = 8\nlabel = "modelled"\nsource = "x"', r"\[range\]"),
         ('name = "x"\ntitle = "x"\n[bits]\nbits = 1\nlabel = "modelled"\nsource = "x"', "bits"),
+        (f"{NAMED}[range]\nlimit = 8\n{LABELLED}[pulses]\nleast = 9e-230\n{LABELLED}", "pulses.least"),
+        (f"{NAMED}[range]\nlimit = 1e-300\n{LABELLED}", "range.limit"),
         ("name =", "not a device model"),
         ("a" + ".a" * 5000 + " = 1", "not a device model"),
     ],
