@@ -146,7 +146,7 @@ def spent(found: Robustness) -> list[str]:
         return []
     table, samples = read_table(DIGITAL), found.tuning.samples[Phase.FREE]
     each = part_of(found.tuning, table)["joules"]["value"]
-    synaptic = any(name[0] == "v" for name in found.tuning.counts)  # copies for feedback
+    synaptic = AXES[found.imperfection].kind.synaptic
     return [
         f"It takes {samples:,} samples of {text_of(each)}, {text_of(samples * each)} in all, on {table.title}"
         f"{', with two synapses for each weight' if synaptic else ''}."

@@ -30,12 +30,14 @@ class Chain:
         self.first = self.second = self.bias.new_zeros(self.half, self.size - self.half)
         if network.copies:
             self.second = self.first.clone()
-        for index, both in enumerate(zip(network.weights[1:], network.downward[1:], strict=True)):
+        for index, (up, down) in enumerate(zip(network.weights[1:], network.downward[1:], strict=True)):
             pre, post = self.places[index], self.places[index + 1]
-            even, odd = (pre, post) if index % 2 == 0 else (post, pre)
-            up, down = (weight.T if index % 2 == 0 else weight for weight in both)
+            if index % 2 == 0:
+                even, odd, heard = pre, post, (down.T, up.T)
+            else:
+                even, odd, heard = post, pre, (up, down)
             place = even, slice(odd.start - self.half, odd.stop - self.half)
-            self.first[place], self.second[place] = (down, up) if index % 2 == 0 else (up, down)
+            self.first[place], self.second[place] = heard
 
     def joined(self, layers: Sequence[Tensor]) -> Tensor:
         """[(…, H₂), (…, H₃), …] → (…, ΣHᵢ)."""

@@ -23,6 +23,7 @@ from analysis.energy import DIGITAL, part_of
 from analysis.folders import Run, groups
 from analysis.folders import read as open_json
 from analysis.paper import ACCURACIES, PUBLISHED
+from analysis.robustness_report import WAYS
 from docs.tools import energy_tables, local_learning, reproduce, speed_tables
 from docs.tools.markdown import FIGURES, INDEX, RESULTS, label_of, read, runs_of, table
 from eqspike.provenance import command_of
@@ -35,13 +36,6 @@ from neuromorphic.pricing import read_table
 
 BLOCK = re.compile(r"(<!-- table: ([\w-]+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
 SAID = re.compile(r"\d+(\.\d+)?( %<!-- ([\w./-]+)(?: ([\w.]+))? -->)")
-WAYS = {  # of coming to a chip, as columns
-    "deployed": "deployed",
-    "tuned": "then tuned by EP",
-    "trained": "trained on the chip",
-    "injected": "trained with noise",
-    "biases": "only the biases tuned",
-}
 HEADS = ("", "test", "validation", "training", "peak memory", "spikes per synapse", "command, result")
 
 BASELINES = (
@@ -443,9 +437,9 @@ def imperfections() -> str:
         if name in (MISMATCH, "asymmetry"):
             continue
         found = Robustness.read(read(f"checks/digits-{name}/robustness.json"))
-        ways = {way: column for column in robustness_report.columns(found).values() for way in column[:1]}
+        ways = dict(robustness_report.columns(found).values())  # one rule for each
         for strength in robustness_report.strengths(found):
-            reached = (robustness_report.accuracies(found, ways[way], strength) if way in ways else [] for way in WAYS)
+            reached = (robustness_report.accuracies(found, (way, ways.get(way)), strength) for way in WAYS)
             cells = (f"{100 * mean(some):.1f}" if some else "–" for some in reached)
             rows.append((f"{axis.title}, {axis.at(strength)}", *cells))
     return table(("", *WAYS.values()), rows, text=(0,))

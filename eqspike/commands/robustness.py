@@ -100,7 +100,7 @@ def robustness(flags: RobustnessFlags, arguments: list[str], reporter: Reporter)
     base = parse_run(arguments)
     known = [rule for rule in DEFAULT_RULES if rule in base.backend.feedback_rules]
     rules = flags.rules or tuple(known or DEFAULT_RULES)
-    if axis.synaptic:
+    if axis.kind.synaptic:
         for rule in rules:
             varied(base, device_model="cmos-mismatch", feedback_rule=rule)  # before anything is written
     elif base.backend.name != "spiking":
@@ -149,7 +149,7 @@ class _Study:
         """Of every way, strength and chip; None for a run that has diverged, or that another process makes."""
         start, chips = self._place(seed, "ideal"), ",".join(map(str, range(self.flags.devices)))
         on_chip = [f"device-model={','.join(self.models)}", f"device-seed={chips}"]
-        by_rule = [*on_chip, *([f"feedback-rule={','.join(self.flags.rules)}"] if self.axis.synaptic else [])]
+        by_rule = [*on_chip, *([f"feedback-rule={','.join(self.flags.rules)}"] if self.axis.kind.synaptic else [])]
         learning = self.base.learning
         settings = {
             "epochs": f"{self.tuning:g}",

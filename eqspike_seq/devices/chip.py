@@ -140,9 +140,7 @@ def multiplied(network: Network, noise: Injected | ReadNoise, seed: int, step: i
     named = dict(network.named())
     for name in named:
         if name[0] in "wvq":
-            named[name] = named[name] * gains(
-                named[name], noise, generator(seed, f"{name} {type(noise).__name__.lower()}", step)
-            )
+            named[name] = named[name] * drawn(named[name], noise, seed, name, step)
     return Network.of(network.shape, named)
 
 
@@ -151,9 +149,13 @@ def drawn_for(
 ) -> Callable[[Tensor], Tensor]:
     """The same of patterns, rows of which are ``like``: a function that gives the gains of some of these ``ids``."""
     seen = ids.unique()
-    random = generator(seed, f"{PATTERNS} {type(noise).__name__.lower()}", step)
-    drawn = gains(like.new_empty(len(seen), like.shape[-1]), noise, random)
-    return lambda some: drawn[torch.searchsorted(seen, some.contiguous())]
+    found = drawn(like.new_empty(len(seen), like.shape[-1]), noise, seed, PATTERNS, step)
+    return lambda some: found[torch.searchsorted(seen, some.contiguous())]
+
+
+def drawn(array: Tensor, noise: Injected | ReadNoise, seed: int, name: str, step: int) -> Tensor:
+    """Gains of an array for one ``step``."""
+    return gains(array, noise, generator(seed, f"{name} {type(noise).__name__.lower()}", step))
 
 
 def gains(array: Tensor, mismatch: Mismatch | None, random: torch.Generator) -> Tensor:

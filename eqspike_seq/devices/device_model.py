@@ -30,16 +30,6 @@ from eqspike_seq.errors import ConfigError
 from eqspike_seq.files import read_shipped, shipped
 
 IDEAL = "ideal"
-NO_RANGE = (
-    "range",
-    "mismatch",
-    "asymmetry",
-    "injected",
-    "thresholds",
-    "read_noise",
-    "drift",
-    "lost_spikes",
-)  # what needs none
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,11 +63,11 @@ class DeviceModel:
     @property
     def synaptic(self) -> bool:
         """Whether any of them is of synapses or units, and not of spikes on their way."""
-        return bool(set(self.imperfections) - {"lost_spikes"})
+        return any(each.synaptic for each in self.imperfections.values())
 
     def check(self) -> None:
         """Raises ValueError where one needs a range and there is none."""
-        ranged = [name for name in self.imperfections if name not in NO_RANGE]
+        ranged = [name for name, each in self.imperfections.items() if each.ranged]
         if ranged and self.range is None:
             raise ValueError(f"{', '.join(ranged)}: needs a [range], of which it is a fraction. Add one.")
         if self.drift is not None and self.drift.seconds < self.drift.since:

@@ -20,11 +20,14 @@ SMALLEST = 1e-9  # that float32 can divide by, whatever it is multiplied with be
 class Imperfection:
     """Where its figures come from: ``label`` how they were had, ``source`` by whom, or that they are an example.
 
-    ``sizes`` are the figures that are 0 where nothing is imperfect; without any, something always is.
+    ``sizes`` are the figures that are 0 where nothing is imperfect; without any, something always is. ``ranged``: it is
+    in proportion to a range of weights; ``synaptic``: of synapses or units, and not of spikes on their way.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", allow_inf_nan=False)
     sizes: ClassVar[tuple[str, ...]] = ()
+    ranged: ClassVar[bool] = False
+    synaptic: ClassVar[bool] = True
     label: Literal["measured", "modelled", "recalled"]
     source: Annotated[str, Field(min_length=1)]
 
@@ -59,6 +62,7 @@ class Bits(Imperfection):
     and nothing but k is kept. (Gupta et al. 2015, Deep learning with limited numerical precision.)
     """
 
+    ranged: ClassVar[bool] = True
     bits: Annotated[int, Field(ge=2, le=24)]
     rounding: Literal["stochastic", "nearest"] = "stochastic"
 
@@ -89,6 +93,7 @@ class Pulses(Imperfection):
     pulsed update of Gokmen & Vlasov 2016, with the noise from cycle to cycle of Rasch et al. 2021, arXiv 2104.02184.)
     """
 
+    ranged: ClassVar[bool] = True
     least: Annotated[float, Field(ge=SMALLEST, le=1)]
     spread: Annotated[float, Field(ge=0, le=100)] = 0.0
 
@@ -111,6 +116,7 @@ class SoftBounds(Imperfection):
     a₊ ``up``, a₋ ``down``. (Fusi & Abbott 2007; Rasch et al. 2021, arXiv 2104.02184.)
     """
 
+    ranged: ClassVar[bool] = True
     up: Annotated[float, Field(gt=0, le=100)] = 1.0
     down: Annotated[float, Field(gt=0, le=100)] = 1.0
 
@@ -126,6 +132,7 @@ class Programming(Imperfection):
     """A weight that is programmed from outside, by writing and reading back, is missed: w ← w + e W ξ, e ``error``."""
 
     sizes: ClassVar[tuple[str, ...]] = ("error",)
+    ranged: ClassVar[bool] = True
     error: Fraction
 
 
@@ -198,6 +205,7 @@ class LostSpikes(Imperfection):
     if it had arrived: what a change-coding neuron has sent and what its targets have heard of it stay apart."""
 
     sizes: ClassVar[tuple[str, ...]] = ("share",)
+    synaptic: ClassVar[bool] = False
     share: Annotated[float, Field(ge=0, lt=1)]
 
 
@@ -206,6 +214,7 @@ class Stuck(Imperfection):
     """A ``share`` of the synapses never changes: each is held at a weight uniform in ±W, whatever is written to it."""
 
     sizes: ClassVar[tuple[str, ...]] = ("share",)
+    ranged: ClassVar[bool] = True
     share: Fraction
 
 

@@ -42,7 +42,7 @@ def update_ledger(
     units = real_units(shape, mask)
     by_event = relaxed.total("plasticity_writes") > 0
     copies = 2 if shape.feedback else 1
-    one_sided = shape.feedback not in (None, "plain")
+    one_sided = shape.one_sided
     if bptt_steps:
         _add_backpropagation(ledger, shape, mask, bptt_steps)
     above = [f"{kind}{index}" for index in range(2, len(shape.sizes) + 1) for kind in "wb"]

@@ -119,6 +119,11 @@ class Shape:
         return found | {f"v{name[1:]}": found[name] for name in self.sent_back}
 
     @property
+    def one_sided(self) -> bool:
+        """Whether both copies of a weight, or pattern, learn one of the two terms of EP's update each."""
+        return self.feedback not in (None, "plain")
+
+    @property
     def of_tokens(self) -> list[str]:
         """The parameters of a token layer besides w1; where feedback has copies, va is that of wa."""
         return ["wx", "bx", "wa", *(["va"] if self.feedback else [])]

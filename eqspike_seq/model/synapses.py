@@ -116,7 +116,7 @@ def pattern_products(network: Network, batch: Batch, difference: Recall, mean: R
     low = difference[0].dtype
     (moved, turned), (shares, queries) = ([part.to(low) for part in each[:2]] for each in (difference, mean))
     heard, sent = moved.mT @ queries, shares.mT @ turned  # (B, P, N, D)
-    values = heard + sent if shape.feedback in (None, "plain") else torch.cat([heard, sent], -1)
+    values = torch.cat([heard, sent], -1) if shape.one_sided else heard + sent
     if shape.feedback == "plain":
         values = torch.cat([values, values], -1)
     values = shape.temperature * values.flatten(0, 2).to(network.dtype)
@@ -152,11 +152,9 @@ def token_products(network: Network, batch: Batch, difference: State, mean: Stat
         "bx": moved.sum(0),
     }
     up, down = (moved, level1), (level, moved1)
-    one_sided = shape.feedback not in (None, "plain")
-    found |= {
-        name: Product((part,) if one_sided else (up, down))
-        for name, part in zip(shape.of_tokens[2:], (up, down), strict=False)
-    }
+    found["wa"] = Product((up,) if shape.one_sided else (up, down))
+    if shape.feedback:
+        found["va"] = Product((down,) if shape.one_sided else (up, down))
     if shape.learnt and asking.ids is not None:
         seen = pattern_products(network, batch, difference.recall, mean.recall)["X"]
         w_x, _, w_a, *_ = (part.to(low) for part in network.tokens)
@@ -164,7 +162,7 @@ def token_products(network: Network, batch: Batch, difference: State, mean: Stat
         asks = tau * (moved_r @ network.asking[0].T.to(low)) + moved @ w_x
         asks += moved_r * (level @ v_a) + level_r * (moved @ (w_a if shape.feedback == "exact" else v_a))
         if shape.feedback:
-            asks = torch.cat([asks, torch.zeros_like(asks) if one_sided else asks], -1)
+            asks = torch.cat([asks, torch.zeros_like(asks) if shape.one_sided else asks], -1)
         found["X"] = RowProduct.joined([seen, RowProduct.of(asking.ids.flatten(), asks.to(network.dtype))])
     return {name: tau * value for name, value in found.items()}
 
@@ -257,7 +255,7 @@ def local_products(network: Network, batch: Batch, difference: State, mean: Stat
         gradients[f"w{index}"] = Product(((post, pre),))
         if f"w{index}" in network.shape.sent_back:
             up, down = ((post[part], pre[part]) for part in (slice(len(d)), slice(len(d), None)))
-            one_sided = network.shape.feedback != "plain"
+            one_sided = network.shape.one_sided
             gradients[f"v{index}"] = Product((down,)) if one_sided else gradients[f"w{index}"]
             gradients[f"w{index}"] = Product((up,)) if one_sided else gradients[f"w{index}"]
         gradients[f"b{index}"] = factor * d.sum(0)
